@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pagetide: page placement for Linux from userspace.
+ *
+ * Every call returns 0 or a negative errno value unless it says otherwise; results named ret_ are
+ * written on success only. The library prints nothing unless a call says so.
+ */
+#ifndef PAGETIDE_H
+#define PAGETIDE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TIDE_API __attribute__((visibility("default")))
+
+#define TIDE_VERSION "0.1.0"
+#define TIDE_MESSAGE_MAX 256
+
+/* ---- what this kernel and user can do -------------------------------------------------------- */
+
+struct tide_feature {
+	const char *name;    /* short and stable, e.g. "userfaultfd", "uffdio-move" */
+	bool needed;         /* the main job cannot run without it */
+	bool present;
+	char reason[TIDE_MESSAGE_MAX]; /* why it is absent; empty when present */
+	char mend[TIDE_MESSAGE_MAX];   /* what to do about it; empty when present */
+};
+#define TIDE_FEATURE_MAX 32
+
+/*
+ * Probe every feature by using it, in a short-lived child where it could disturb the caller.
+ * Writes at most TIDE_FEATURE_MAX entries and their number. Not thread-safe (forks).
+ * Returns 0, also when features are missing; -ENOMEM, -EAGAIN when the probe itself failed.
+ */
+TIDE_API int tide_check(struct tide_feature features[TIDE_FEATURE_MAX], size_t *ret_nr);
+
+/* ---- pagetide run ---------------------------------------------------------------------------- */
+
+enum tide_tier_kind { TIDE_TIER_DRAM, TIDE_TIER_LZ4, TIDE_TIER_KIND_COUNT };
+
+struct tide_tier_spec {
+	enum tide_tier_kind kind;
+	uint64_t size_bytes; /* 0: not bounded */
+	bool verify;         /* private tiers: keep and test a checksum per page */
+};
+#define TIDE_TIERS_MAX 8
+
+struct tide_run_options {
+	size_t size; /* sizeof(struct tide_run_options), for later growth */
+	/* Fastest first. None: dram of `memory_bytes` (below) and an unbounded lz4. */
+	struct tide_tier_spec tiers[TIDE_TIERS_MAX];
+	size_t nr_tiers;
+	uint64_t memory_bytes; /* bound on resident + pool + metadata together; 0: the default rule */
+	uint32_t overhead_bp;  /* voluntary work, in 1/10000 of one core; default 100 (1 %) */
+	bool hard;             /* kill the allocating process when every tier is full */
+	bool live;             /* one refreshed line on standard error */
+	bool quiet;            /* no warnings */
+	bool dry_run;          /* say what would be set up, start nothing */
+	bool summary;          /* the summary on standard error at the end */
+	const char *stats_path; /* JSON at exit; NULL: none */
+	const char *record_path; /* write the engine's inputs there, for replay; NULL: none */
+	char *const *argv;      /* the program and its arguments, NULL-terminated */
+};
+
+/*
+ * Run a program on tiered memory and wait until its process tree has ended.
+ * Becomes the server of the tree: blocks signals, starts threads, is child subreaper meanwhile.
+ * Prints warnings and the live line on standard error unless `quiet`.
+ * Returns 0 and the program's wait status (as from waitpid); -errno with a one-line reason, which
+ * names the mend, in `ret_message` when nothing was started:
+ *   -ENOENT, -EACCES, -ENOEXEC   the program is missing, not executable, static or setuid
+ *   -EINVAL                      a budget that cannot work
+ *   -EPERM, -EOPNOTSUPP, -ENOMEM the kernel or the user's rights are not enough
+ * Not thread-safe; once per process.
+ */
+TIDE_API int tide_run(const struct tide_run_options *options, int *ret_wait_status,
+		      char ret_message[TIDE_MESSAGE_MAX]);
+
+/*
+ * Ask the server `pid` (a running `pagetide run`) for its statistics: the same JSON text as
+ * --stats writes at exit. The caller frees *ret_json.
+ * Returns -ESRCH when there is no such server, -EACCES when it is another user's.
+ */
+TIDE_API int tide_stats_fetch(int pid, char **ret_json, char ret_message[TIDE_MESSAGE_MAX]);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

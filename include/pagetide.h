@@ -27,7 +27,7 @@ struct tide_feature {
 	const char *name;    /* short and stable, e.g. "userfaultfd", "uffdio-move" */
 	bool needed;         /* the main job cannot run without it */
 	bool present;
-	char reason[TIDE_MESSAGE_MAX]; /* why it is absent; empty when present */
+	char reason[TIDE_MESSAGE_MAX]; /* why it is absent; when present what was found, or empty */
 	char mend[TIDE_MESSAGE_MAX];   /* what to do about it; empty when present */
 };
 #define TIDE_FEATURE_MAX 32
@@ -38,6 +38,13 @@ struct tide_feature {
  * Returns 0, also when features are missing; -ENOMEM, -EAGAIN when the probe itself failed.
  */
 TIDE_API int tide_check(struct tide_feature features[TIDE_FEATURE_MAX], size_t *ret_nr);
+
+/*
+ * The memory that a share of memory ("40%") is a share of: the machine's, or the limit of the
+ * caller's control group where that is less. Thread-safe.
+ * Returns 0; -ENOENT, -EIO when /proc/meminfo cannot be read.
+ */
+TIDE_API int tide_memory_fetch(uint64_t *ret_bytes);
 
 /* ---- pagetide run ---------------------------------------------------------------------------- */
 

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli.h"
+#include "pagetide.h"
+#include "text.h"
+
+#define NR(array) (sizeof(array) / sizeof((array)[0]))
+
+static int help_run(char **words);
+static int version_run(char **words);
+
+static const struct verb verb_help = {
+	.name = "help",
+	.usage = "[VERB]",
+	.help = "say what pagetide, or one verb of it, can do",
+	.detail = "Say what pagetide, or one verb of it, can do.",
+	.run = help_run,
+};
+
+static const struct verb verb_version = {
+	.name = "version",
+	.usage = "",
+	.help = "print the version",
+	.detail = "Print the version.",
+	.run = version_run,
+};
+
+static const struct verb *const verbs[] = { &verb_run, &verb_check, &verb_stats, &verb_help,
+					    &verb_version };
+
+void cli_say(const char *format, ...)
+{
+	char line[1024];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	for (char *at = line; *at; at++)
+		if ((unsigned char)*at < ' ' || *at == 0x7f)
+			*at = '?';
+	fprintf(stderr, "pagetide: %s\n", line);
+}
+
+int cli_finish(int status)
+{
+	if (!fflush(stdout) && !ferror(stdout))
+		return status;
+	cli_say("cannot write to standard output: %s", strerror(errno));
+	return EXIT_OWN;
+}
+
+static const struct verb *verb_find(const char *name)
+{
+	const char *names[NR(verbs)], *nearest;
+
+	for (size_t i = 0; i < NR(verbs); i++) {
+		names[i] = verbs[i]->name;
+		if (strcmp(name, verbs[i]->name) == 0)
+			return verbs[i];
+	}
+	nearest = text_nearest(name, names, NR(names));
+	if (nearest)
+		cli_say("unknown verb %s: did you mean pagetide %s?", name, nearest);
+	else
+		cli_say("unknown verb %s: to run a program write pagetide run PROGRAM, "
+			"pagetide help lists the verbs", name);
+	return NULL;
+}
+
+static int help_run(char **words)
+{
+	const struct verb *verb;
+
+	if (words[0] && words[1]) {
+		cli_say("help takes one verb: leave out %s", words[1]);
+		return EXIT_USAGE;
+	}
+	if (words[0]) {
+		verb = verb_find(words[0]);
+		if (!verb)
+			return EXIT_USAGE;
+		option_help(verb);
+		return cli_finish(0);
+	}
+	printf("pagetide puts the memory of a program where it should be: pages in use in memory,\n"
+	       "pages not in use compressed.\n\n");
+	for (size_t i = 0; i < NR(verbs); i++)
+		printf("  pagetide %-8s %-36s %s\n", verbs[i]->name, verbs[i]->usage, verbs[i]->help);
+	printf("\npagetide help VERB says more, and so does the manual page pagetide(1).\n"
+	       "First steps: pagetide check, then pagetide run --memory 40%% PROGRAM.\n");
+	return cli_finish(0);
+}
+
+static int version_run(char **words)
+{
+	if (words[0]) {
+		cli_say("version takes nothing: leave out %s", words[0]);
+		return EXIT_USAGE;
+	}
+	printf("pagetide %s\n", TIDE_VERSION);
+	return cli_finish(0);
+}
+
+/* "pagetide VERB --help" is "pagetide help VERB". */
+static bool asks_for_help(const char *word)
+{
+	return word && (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0);
+}
+
+int main(int argc, char **argv)
+{
+	const struct verb *verb;
+
+	if (argc < 2) {
+		cli_say("nothing to do: write pagetide run PROGRAM, or pagetide help");
+		return EXIT_USAGE;
+	}
+	if (asks_for_help(argv[1]))
+		return help_run(argv + 2);
+	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
+		return version_run(argv + 2);
+	verb = verb_find(argv[1]);
+	if (!verb)
+		return EXIT_USAGE;
+	if (asks_for_help(argv[2])) {
+		option_help(verb);
+		return cli_finish(0);
+	}
+	return verb->run(argv + 2);
+}

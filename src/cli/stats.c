@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pagetide stats: ask a running `pagetide run` what it is doing.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "pagetide.h"
+#include "text.h"
+
+enum { OPT_JSON, OPT_COUNT };
+
+static const struct option options[OPT_COUNT] = {
+	[OPT_JSON] = { "json", NULL, "print the JSON document (schema pagetide.stats/1)" },
+};
+
+static uint64_t number(const json_t *object, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(object, key));
+}
+
+static void tiers_print(const json_t *tiers)
+{
+	char used[TEXT_NUMBER_BYTES], capacity[TEXT_NUMBER_BYTES], peak[TEXT_NUMBER_BYTES];
+	const json_t *tier;
+	size_t i;
+
+	json_array_foreach(tiers, i, tier) {
+		uint64_t bound = number(tier, "capacity_bytes");
+
+		printf("tier %-10s %s used of %s, %s at most, %" PRIu64 " pages\n",
+		       json_string_value(json_object_get(tier, "name")),
+		       text_size_format(used, number(tier, "used_bytes")),
+		       bound ? text_size_format(capacity, bound) : "no bound",
+		       text_size_format(peak, number(tier, "peak_bytes")), number(tier, "pages"));
+	}
+}
+
+/* "name 12, name 3" for what is not zero. */
+static void counts_print(const char *title, const json_t *counts)
+{
+	const char *name, *gap = " ";
+	json_t *count;
+
+	printf("%-15s", title);
+	json_object_foreach((json_t *)(uintptr_t)counts, name, count) {
+		if (!json_integer_value(count))
+			continue;
+		printf("%s%s %" JSON_INTEGER_FORMAT, gap, name, json_integer_value(count));
+		gap = ", ";
+	}
+	printf("%s\n", *gap == ' ' ? " none" : "");
+}
+
+static void table_print(const json_t *stats)
+{
+	const json_t *faults = json_object_get(stats, "faults");
+	const json_t *moves = json_object_get(stats, "moves");
+	const json_t *ahead = json_object_get(stats, "read_ahead");
+	const json_t *overhead = json_object_get(stats, "overhead");
+	char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES], c[TEXT_NUMBER_BYTES];
+
+	printf("program         %s, for %s\n", json_string_value(json_object_get(stats, "program")),
+	       text_time_format(a, number(stats, "wall_ns")));
+	tiers_print(json_object_get(stats, "tiers"));
+	printf("managed         %s, %s at most; %" PRIu64 " pages stored\n",
+	       text_size_format(a, number(stats, "managed_bytes")),
+	       text_size_format(b, number(stats, "peak_managed_bytes")),
+	       number(stats, "stored_pages"));
+	printf("faults          %" PRIu64 ", p50 %s, p99 %s, longest %s\n", number(faults, "count"),
+	       text_time_format(a, number(faults, "p50_ns")),
+	       text_time_format(b, number(faults, "p99_ns")),
+	       text_time_format(c, number(faults, "max_ns")));
+	printf("moves           %" PRIu64 " pages asked for, %" PRIu64 " moved, %" PRIu64 " on their way\n",
+	       number(moves, "requested"), number(moves, "moved"), number(moves, "pending"));
+	counts_print("  failed", json_object_get(moves, "failed"));
+	counts_print("  dropped", json_object_get(moves, "dropped"));
+	printf("promoted        %" PRIu64 " pages; demoted %" PRIu64 "\n",
+	       number(stats, "promoted_pages"), number(stats, "demoted_pages"));
+	printf("read ahead      %" PRIu64 " pages, %" PRIu64 " of them used\n", number(ahead, "issued"),
+	       number(ahead, "used"));
+	printf("processor time  %s voluntary (%.2f%% of one core), %s forced\n",
+	       text_time_format(a, number(overhead, "voluntary_cpu_ns")),
+	       json_number_value(json_object_get(overhead, "share")) * 100,
+	       text_time_format(b, number(overhead, "forced_cpu_ns")));
+	counts_print("unmanaged", json_object_get(stats, "unmanaged"));
+}
+
+static int pid_read(const char *word, int *ret_pid)
+{
+	char *end;
+	long pid;
+
+	errno = 0;
+	pid = strtol(word, &end, 10);
+	if (errno || end == word || *end || word[0] < '0' || word[0] > '9' || pid < 1 ||
+	    pid > INT32_MAX) {
+		cli_say("%s is no process number: write pagetide stats PID, PID of pagetide run", word);
+		return EXIT_USAGE;
+	}
+	*ret_pid = (int)pid;
+	return 0;
+}
+
+/* Words before and after the PID may both hold options. */
+static int words_read(char **words, int *ret_pid, bool *ret_json)
+{
+	struct option_reader reader = { .verb = &verb_stats, .words = words };
+	const char *pid = NULL;
+
+	for (;;) {
+		int option = option_next(&reader);
+
+		if (option == OPTION_BAD)
+			return EXIT_USAGE;
+		if (option == OPT_JSON) {
+			*ret_json = true;
+		} else if (!reader.words[0]) {
+			break;
+		} else if (pid) {
+			cli_say("one process at a time: leave out %s", reader.words[0]);
+			return EXIT_USAGE;
+		} else {
+			pid = *reader.words++;
+		}
+	}
+	if (!pid) {
+		cli_say("whose statistics? write pagetide stats PID, PID of pagetide run");
+		return EXIT_USAGE;
+	}
+	return pid_read(pid, ret_pid);
+}
+
+static int run(char **words)
+{
+	char message[TIDE_MESSAGE_MAX] = "";
+	char *text = NULL;
+	bool json = false;
+	json_t *stats;
+	int pid, err, status = words_read(words, &pid, &json);
+
+	if (status)
+		return status;
+	err = tide_stats_fetch(pid, &text, message);
+	if (err) {
+		cli_say("%s", message[0] ? message : strerror(-err));
+		return EXIT_OWN;
+	}
+	if (json) {
+		fputs(text, stdout);
+		free(text);
+		return cli_finish(0);
+	}
+	stats = json_loads(text, 0, NULL);
+	free(text);
+	if (!stats) {
+		cli_say("process %d answered with what is no JSON: is it of another version?", pid);
+		return EXIT_OWN;
+	}
+	table_print(stats);
+	json_decref(stats);
+	return cli_finish(0);
+}
+
+const struct verb verb_stats = {
+	.name = "stats",
+	.usage = "PID [--json]",
+	.help = "show what a running pagetide run is doing",
+	.detail = "Show what a running pagetide run is doing. PID is its own process number, not that of the\n"
+		  "program it runs.",
+	.options = options,
+	.nr_options = OPT_COUNT,
+	.run = run,
+};

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: MIT
+"""What the live drivers share: start a program under pagetide, watch it, judge it, clean up.
+
+A case passes only if the program says that every byte was right, the statistics say that pages
+really went out and came back, their sums agree, and the resident memory kept to the budget.
+Only processes that this driver started are ever signalled: they are found below its own child.
+"""
+import ctypes
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+MIB = 1 << 20
+SKIP = 77
+KCMP_VM = 1
+SYS_KCMP = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine)
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Failed(Exception):
+    pass
+
+
+class Skipped(Exception):
+    pass
+
+
+def check(condition, text):
+    if not condition:
+        raise Failed(text)
+
+
+def process_stat(pid):
+    """(state, parent, start time) of a process, or None when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return fields[0], int(fields[1]), int(fields[19])
+
+
+def descendants(root):
+    """Every process below `root` as {pid: start time}."""
+    children = {}
+    starts = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            stat = process_stat(int(name))
+            if stat and stat[0] != "Z":
+                children.setdefault(stat[1], []).append(int(name))
+                starts[int(name)] = stat[2]
+    found = {}
+    left = [root]
+    while left:
+        for child in children.get(left.pop(), []):
+            if child not in found:
+                found[child] = starts[child]
+                left.append(child)
+    return found
+
+
+def alive(pid, start):
+    stat = process_stat(pid)
+    return stat is not None and stat[2] == start and stat[0] != "Z"
+
+
+def kill_all(processes):
+    for pid, start in processes.items():
+        if alive(pid, start):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass
+
+
+def same_memory(one, other):
+    return SYS_KCMP is not None and libc.syscall(SYS_KCMP, one, other, KCMP_VM, 0, 0) == 0
+
+
+def resident_bytes(pid):
+    try:
+        with open(f"/proc/{pid}/status", encoding="latin-1") as file:
+            for line in file:
+                if line.startswith("RssAnon:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+def tree_resident_bytes(root, tool):
+    """Resident anonymous memory below `root`: each address space once, the tool's own left out."""
+    total = 0
+    counted = []
+    for pid in descendants(root):
+        try:
+            if os.path.realpath(f"/proc/{pid}/exe") == tool:
+                continue
+        except OSError:
+            continue
+        if not any(same_memory(pid, other) for other in counted):
+            counted.append(pid)
+            total += resident_bytes(pid)
+    return total
+
+
+class Watch(threading.Thread):
+    """Samples the resident memory 20 times a second; keeps the peak and the longest excess."""
+
+    def __init__(self, root, tool, limit_bytes):
+        super().__init__(daemon=True)
+        self.root, self.tool, self.limit_bytes = root, tool, limit_bytes
+        self.peak_bytes = 0
+        self.longest_excess_s = 0.0
+        self.done = threading.Event()
+        self.start()
+
+    def run(self):
+        over_since = None
+        while not self.done.wait(0.05):
+            now = time.monotonic()
+            resident = tree_resident_bytes(self.root, self.tool)
+            self.peak_bytes = max(self.peak_bytes, resident)
+            if resident <= self.limit_bytes:
+                over_since = None
+                continue
+            over_since = over_since or now
+            self.longest_excess_s = max(self.longest_excess_s, now - over_since)
+
+    def finish(self):
+        self.done.set()
+        self.join()
+
+
+class Result:
+    def __init__(self):
+        self.status = None
+        self.output = b""
+        self.errors = b""
+        self.stats = None
+        self.peak_bytes = 0
+        self.longest_excess_s = 0.0
+        self.seconds = 0.0
+
+
+class Place:
+    """Where the tool and the test programs are, and a folder that goes away with us."""
+
+    def __init__(self, pagetide, programs, native=False):
+        self.pagetide = os.path.realpath(pagetide)
+        self.programs = os.path.realpath(programs)
+        self.native = native
+        self.folder = tempfile.mkdtemp(prefix="pagetide-live-")
+
+    def close(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def why_not(self):
+        """Why nothing can run here, or None."""
+        if self.native:
+            return None
+        if not os.access(self.pagetide, os.X_OK):
+            return f"{self.pagetide} is not built"
+        probe = subprocess.run([self.pagetide, "check"], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60,
+                               check=False)
+        if probe.returncode != 0:
+            lines = probe.stdout.decode(errors="replace").strip().splitlines()
+            missing = [line for line in lines if re.search(r"\b(no|missing|absent)\b", line)]
+            return "pagetide check: " + " | ".join((missing or lines or ["failed"])[:3])
+        return None
+
+    def command(self, argv, tiers, options=(), stats=None):
+        if self.native:
+            return list(argv)
+        command = [self.pagetide, "run", *options]
+        for tier in tiers:
+            command += ["--tier", tier]
+        if stats:
+            command += ["--stats", stats]
+        return command + ["--"] + list(argv)
+
+    def run(self, argv, budget_mib, timeout_s=60, tiers=None, options=(), env=None, stdin=None,
+            during=None, stdout=None):
+        """Run to the end. `during(process)` is called while it runs."""
+        result = Result()
+        stats_path = os.path.join(self.folder, "stats.json")
+        if os.path.exists(stats_path):
+            os.unlink(stats_path)
+        tiers = [f"dram:{budget_mib}M", "lz4"] if tiers is None else tiers
+        environment = dict(os.environ, LIVE_TMP=self.folder)
+        environment.pop("LIVE_BUDGET_MIB", None)
+        if not self.native:
+            environment["LIVE_BUDGET_MIB"] = str(budget_mib)
+        environment.update(env or {})
+        started = time.monotonic()
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(self.command(argv, tiers, options, stats_path),
+                                       stdin=stdin or subprocess.DEVNULL,
+                                       stdout=stdout or output, stderr=errors, env=environment,
+                                       cwd=self.folder)
+            watch = Watch(process.pid, self.pagetide, budget_mib * MIB * 105 // 100)
+            try:
+                if during:
+                    during(process)
+                result.status = process.wait(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                result.status = None
+            finally:
+                left = descendants(process.pid)
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+                kill_all(left)
+                watch.finish()
+            output.seek(0)
+            errors.seek(0)
+            result.output = output.read()
+            result.errors = errors.read()
+        result.seconds = time.monotonic() - started
+        result.peak_bytes = watch.peak_bytes
+        result.longest_excess_s = watch.longest_excess_s
+        if os.path.exists(stats_path):
+            with open(stats_path, encoding="utf-8") as file:
+                result.stats = json.load(file)
+        return result
+
+
+def tail(data, length=600):
+    return data.decode(errors="replace").strip()[-length:].replace("\n", " / ")
+
+
+def judge_end(result, expected=0):
+    """How it ended, and that no wrong byte was seen on the way."""
+    check(result.status is not None, f"timed out; said: {tail(result.errors)}")
+    check(b"MISMATCH" not in result.errors + result.output, tail(result.errors + result.output))
+    if result.status == SKIP:
+        raise Skipped(tail(result.errors).removeprefix("SKIP "))
+    check(result.status == expected,
+          f"exit status {result.status}, not {expected}; said: {tail(result.errors)}")
+
+
+def total(value):
+    """A count, or the sum over the reasons of one."""
+    return sum(total(part) for part in value.values()) if isinstance(value, dict) else value
+
+
+def judge_stats(stats, moved=True):
+    """Pages went out and came back, and what was asked for is accounted for."""
+    check(stats is not None, "no statistics were written")
+    for key in ("schema", "version", "program", "exit_status", "wall_ns", "page_size", "tiers",
+                "managed_bytes", "peak_managed_bytes", "stored_pages", "faults", "moves",
+                "promoted_pages", "demoted_pages", "read_ahead", "overhead", "unmanaged"):
+        check(key in stats, f"the statistics have no {key}")
+    moves = stats["moves"]
+    ended = total(moves["moved"]) + total(moves["failed"]) + total(moves["dropped"]) + \
+        moves["pending"]
+    check(moves["requested"] == ended,
+          f"moves requested {moves['requested']} but ended or pending {ended}: {moves}")
+    if moved:
+        check(stats["demoted_pages"] > 0, "no page was demoted: this run proved nothing")
+        check(stats["faults"]["count"] > 0, "no fault was served: this run proved nothing")
+        check(stats["faults"]["p50_ns"] <= stats["faults"]["p99_ns"] <=
+              stats["faults"]["max_ns"], f"fault times are not in order: {stats['faults']}")
+
+
+def judge_budget(result, budget_mib):
+    check(result.longest_excess_s <= 1.0,
+          f"resident memory was over {budget_mib} MiB + 5 % for {result.longest_excess_s:.1f} s "
+          f"(peak {result.peak_bytes / MIB:.1f} MiB)")
+
+
+class Tap:
+    """Test Anything Protocol on standard output, with what each case took."""
+
+    def __init__(self, names):
+        self.number = self.nr_failed = 0
+        print(f"1..{len(names)}", flush=True)
+
+    def case(self, name, function, place):
+        self.number += 1
+        started = time.monotonic()
+        note = ""
+        try:
+            note = function(place) or ""
+            verdict, suffix = "ok", ""
+        except Skipped as reason:
+            verdict, suffix = "ok", f" # SKIP {reason}"
+        except (Failed, OSError, KeyError, ValueError, subprocess.SubprocessError) as reason:
+            verdict, suffix = "not ok", ""
+            note = f"{type(reason).__name__}: {reason}"
+            self.nr_failed += 1
+        if note:
+            for line in note.splitlines():
+                print(f"# {line}")
+        print(f"# {time.monotonic() - started:.1f} s")
+        print(f"{verdict} {self.number} - {name}{suffix}", flush=True)
+
+
+def tap_main(cases, place, only=None):
+    """Run {name: function(place)} and return the exit status."""
+    names = [name for name in cases if not only or re.search(only, name)]
+    reason = place.why_not()
+    if reason:
+        print(f"1..0 # SKIP {reason}")
+        return 0
+
+    def stop(number, _frame):
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        tap = Tap(names)
+        for name in names:
+            tap.case(name, cases[name], place)
+    finally:
+        kill_all(descendants(os.getpid()))
+        place.close()
+    return 1 if tap.nr_failed else 0

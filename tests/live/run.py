@@ -1,0 +1,402 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Live tests: programs that compare every byte of their memory while it comes and goes.
+
+Without --native they run under `pagetide run` with a third of the memory they use. With it they
+run by themselves: a case that fails there is a wrong test.
+"""
+import argparse
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+from harness import (Failed, MIB, Place, Skipped, alive, check, descendants, judge_budget,
+                     judge_end, judge_stats, kill_all, process_stat, tail, tap_main)
+
+BUDGET_MIB = 32
+PROGRAMS = ("map", "fork", "io", "thread")
+
+# The sum over a family of processes counts the pages they share more than once.
+NO_BUDGET = {"fork", "mlock-stays", "process-vm-readv-rule24", "close-everything-rule05",
+             "rights-dropped"}
+# Cases whose program is made for another test below.
+NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23"}
+# Cases in which other processes than the one asked for must say that all is well.
+OUTPUT = {"fork-program-exits-first-rule04": b"child ok\n"}
+
+
+def program_case(program, name):
+    def run(place):
+        result = place.run([os.path.join(place.programs, f"live_{program}"), name], BUDGET_MIB,
+                           timeout_s=90)
+        judge_end(result)
+        if place.native:
+            return None
+        check(result.output == OUTPUT.get(name, b""), f"printed: {tail(result.output)}")
+        judge_stats(result.stats)
+        if not NO_BUDGET & {program, name}:
+            judge_budget(result, BUDGET_MIB)
+        return (f"peak {result.peak_bytes / MIB:.0f} MiB, demoted "
+                f"{result.stats['demoted_pages']}, faults {result.stats['faults']['count']}, "
+                f"p50 {result.stats['faults']['p50_ns'] / 1000:.0f} us, "
+                f"p99 {result.stats['faults']['p99_ns'] / 1000:.0f} us")
+    return run
+
+
+def thread_program(place):
+    return os.path.join(place.programs, "live_thread")
+
+
+def only_with_tool(place):
+    if place.native:
+        raise Skipped("is about the tool itself")
+
+
+# ---- what a program sees of itself ---------------------------------------------------------------
+
+def both(place, argv, **more):
+    """The same command by itself and under the tool."""
+    only_with_tool(place)
+    native = Place.__new__(Place)
+    native.__dict__.update(place.__dict__, native=True)
+    env = dict(more.pop("env", {}), LIVE_BUDGET_MIB=str(BUDGET_MIB))
+    return (native.run(argv, BUDGET_MIB, env=env, **more),
+            place.run(argv, BUDGET_MIB, env=env, **more))
+
+
+def environment_as_without(place):
+    for argv in (["env", "-0"], ["sh", "-c", "exec env -0"], ["sh", "-c", "env -0; true"]):
+        alone, under = both(place, argv, env={"LIVE_ODD": "two\nlines", "LIVE_EMPTY": ""})
+        alone = sorted(alone.output.split(b"\0"))
+        under = sorted(under.output.split(b"\0"))
+        check(alone == under, f"{argv}: differs in "
+              f"{sorted(set(alone) ^ set(under))}")
+
+
+def environment_emptied(place):
+    for argv in (["env", "-i", "env", "-0"], ["env", "-i", "A=1", "sh", "-c", "env"]):
+        alone, under = both(place, argv)
+        check(alone.output == under.output, f"{argv}: {alone.output} and {under.output}")
+
+
+def preload_of_the_user_kept(place):
+    library = subprocess.run(["gcc", "-print-file-name=libm.so.6"], stdout=subprocess.PIPE,
+                             check=False).stdout.decode().strip()
+    if not os.path.isabs(library):
+        raise Skipped("no library to preload was found")
+    library = os.path.realpath(library)
+    for argv in (["env", "-0"], ["sh", "-c", "env -0; true"]):
+        alone, under = both(place, argv, env={"LD_PRELOAD": library})
+        check(sorted(alone.output.split(b"\0")) == sorted(under.output.split(b"\0")),
+              f"{argv}: the environment differs with LD_PRELOAD set")
+        check(b"LD_PRELOAD=" + library.encode() in under.output, "LD_PRELOAD was lost")
+    _, under = both(place, ["cat", "/proc/self/maps"], env={"LD_PRELOAD": library})
+    check(library.encode() in under.output, "the user's library was not loaded")
+
+
+def arguments_as_without(place):
+    odd = ["", "--tier", "-h", "a b", "\n", "*", "--", "é", "x" * 50000]
+    alone, under = both(place, ["sh", "-c", r'printf "<%s>" "$0" "$@"', *odd])
+    check(alone.output == under.output and len(under.output) > 50000, "arguments differ")
+    alone, under = both(place, ["cat", "/proc/self/cmdline"])
+    check(alone.output == under.output, f"{alone.output} and {under.output}")
+
+
+def streams_are_the_programs(place):
+    path = os.path.join(place.folder, "input")
+    with open(path, "wb") as file:
+        file.write(os.urandom(3 * MIB))
+    with open(path, "rb") as file:
+        _, under = both(place, ["true"])
+        under = place.run(["sh", "-c", "cat; echo only this >&2"], BUDGET_MIB, stdin=file)
+    with open(path, "rb") as file:
+        check(under.output == file.read(), "standard output is not what the program wrote")
+    check(under.errors == b"only this\n", f"standard error: {tail(under.errors)}")
+
+
+def exit_status_kept(place):
+    for code in (0, 1, 3, 77, 125, 255):
+        alone, under = both(place, ["sh", "-c", f"exit {code}"])
+        check(alone.status == under.status == code, f"exit {code} gave {under.status}")
+        check(under.stats and under.stats["exit_status"] == code,
+              f"exit {code}: the statistics say {under.stats and under.stats['exit_status']}")
+
+
+def death_by_signal_kept(place):
+    for name in ("SEGV", "TERM", "KILL", "ABRT", "USR1"):
+        number = getattr(signal, "SIG" + name)
+        _, under = both(place, ["sh", "-c", f"ulimit -c 0; kill -{name} $$"])
+        check(under.status in (-number, 128 + number), f"SIG{name} gave {under.status}")
+
+
+def terminate_is_passed_on(place):
+    only_with_tool(place)
+
+    def during(process):
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not descendants(process.pid):
+            time.sleep(0.05)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGTERM)
+
+    result = place.run([thread_program(place), "hold-until-signal"], BUDGET_MIB, during=during)
+    judge_end(result)
+    check(result.output.endswith(b"terminated\n"), f"printed: {tail(result.output, 100)}")
+
+
+# ---- terminals -----------------------------------------------------------------------------------
+
+class Terminal:
+    """A shell with job control on a terminal of its own."""
+
+    def __init__(self):
+        self.text = ""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.environ.update(PS1="", TERM="dumb", HISTFILE="")
+            os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
+        self.start = process_stat(self.pid)[2]
+        self.write("stty -echo; PS1=; PS2=; echo set''up\n")
+        self.wait("setup")
+
+    def write(self, text):
+        os.write(self.fd, text.encode())
+
+    def read_some(self, timeout_s):
+        if not select.select([self.fd], [], [], timeout_s)[0]:
+            return False
+        try:
+            data = os.read(self.fd, 65536)
+        except OSError:
+            return False
+        self.text += data.decode(errors="replace")
+        return bool(data)
+
+    def wait(self, pattern, timeout_s=30):
+        """Until the pattern is seen; what came up to its end is taken away."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            found = re.search(pattern, self.text)
+            if found:
+                self.text = self.text[found.end():]
+                return found
+            self.read_some(0.2)
+        raise Failed(f"the terminal never showed {pattern!r}, but: {self.text[-400:]!r}")
+
+    def close(self):
+        kill_all(descendants(self.pid) | {self.pid: self.start})
+        os.close(self.fd)
+        os.waitpid(self.pid, 0)
+
+
+def with_terminal(place, name, act):
+    only_with_tool(place)
+    command = place.command([thread_program(place), name], [f"dram:{BUDGET_MIB}M", "lz4"],
+                            ["--quiet"])
+    terminal = Terminal()
+    try:
+        terminal.write(f"LIVE_BUDGET_MIB={BUDGET_MIB} " + " ".join(command) +
+                       "; echo status=$?\n")
+        terminal.wait("ready")
+        terminal.wait("round")
+        act(terminal)
+        check("MISMATCH" not in terminal.text, terminal.text[-400:])
+    finally:
+        terminal.close()
+
+
+def ctrl_c_handled(place):
+    def act(terminal):
+        terminal.write("\x03")
+        terminal.wait("interrupted")
+        terminal.wait("status=0")
+    with_terminal(place, "hold-until-signal", act)
+
+
+def ctrl_c_kills(place):
+    def act(terminal):
+        below = descendants(terminal.pid)
+        terminal.write("\x03\n")
+        # bash may give up the rest of the line as well, then there is a prompt only.
+        deadline = time.monotonic() + 20
+        while any(alive(*one) for one in below.items()) and time.monotonic() < deadline:
+            terminal.read_some(0.1)
+        check(not any(alive(*one) for one in below.items()), "still there after Ctrl-C")
+        terminal.write("echo was''=$?\n")
+        terminal.wait("was=")
+    with_terminal(place, "hold", act)
+
+
+def ctrl_z_stops_and_fg_goes_on(place):
+    def act(terminal):
+        below = descendants(terminal.pid)
+        terminal.write("\x1a")
+        terminal.wait("Stopped")
+        time.sleep(0.3)
+        while terminal.read_some(0.1):
+            pass
+        terminal.text = ""
+        check(not terminal.read_some(1.0), f"ran on after Ctrl-Z: {terminal.text[-200:]!r}")
+        states = {pid: (process_stat(pid) or ("gone",))[0] for pid in below}
+        check("T" in states.values(), f"nothing is stopped: {states}")
+        terminal.write("fg\n")
+        terminal.wait("round")
+        terminal.write("\x03")
+        terminal.wait("interrupted")
+    with_terminal(place, "hold-until-signal", act)
+
+
+# ---- the tool itself -----------------------------------------------------------------------------
+
+def killed_tool(name, grace_s=0.0):
+    def run(place):
+        only_with_tool(place)
+        below = {}
+
+        def during(process):
+            deadline = time.monotonic() + 30
+            # Long enough that pages are stored and being faulted in.
+            time.sleep(2.0 + grace_s)
+            below.update(descendants(process.pid))
+            check(below and time.monotonic() < deadline, "the program did not start")
+            process.kill()
+            deadline = time.monotonic() + 10
+            while any(alive(*one) for one in below.items()) and time.monotonic() < deadline:
+                time.sleep(0.02)
+
+        result = place.run([thread_program(place), name], BUDGET_MIB, during=during)
+        survivors = [pid for pid, start in below.items() if alive(pid, start)]
+        kill_all(below)
+        check(b"MISMATCH" not in result.errors + result.output, tail(result.errors))
+        check(b"ready" in result.output, f"was not under pressure yet: {tail(result.errors)}")
+        check(not survivors, f"{len(survivors)} processes ran on 10 s after the tool was killed")
+        check(re.search(rb"pagetide.*", result.errors), f"no line says why: {tail(result.errors)}")
+        return tail(result.errors, 200)
+    return run
+
+
+def stats_while_running(place):
+    only_with_tool(place)
+    seen = []
+
+    def during(process):
+        time.sleep(2.0)
+        answer = subprocess.run([place.pagetide, "stats", str(process.pid)],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20,
+                                check=False)
+        seen.append(answer)
+        process.send_signal(signal.SIGINT)
+
+    result = place.run([thread_program(place), "hold-until-signal"], BUDGET_MIB, during=during)
+    judge_end(result)
+    check(seen[0].returncode == 0, f"pagetide stats: {tail(seen[0].stderr)}")
+    judge_stats(json.loads(seen[0].stdout))
+
+
+def fits_rule23(place):
+    if place.native:
+        judge_end(place.run([thread_program(place), "fits-rule23"], 0))
+        return
+    result = place.run([thread_program(place), "fits-rule23"], BUDGET_MIB,
+                       tiers=["dram:1G", "lz4"])
+    judge_end(result)
+    judge_stats(result.stats, moved=False)
+    check(result.stats["faults"]["count"] == 0, f"faults were served: {result.stats['faults']}")
+    check(result.stats["peak_managed_bytes"] == 0, "memory was adopted though all of it fits")
+    check(result.stats["demoted_pages"] == 0, "pages were demoted though all of them fit")
+
+
+def verify_option(place):
+    only_with_tool(place)
+    result = place.run([thread_program(place), "eight-threads-random"], BUDGET_MIB,
+                       tiers=[f"dram:{BUDGET_MIB}M", "lz4,verify"])
+    judge_end(result)
+    judge_stats(result.stats)
+    judge_budget(result, BUDGET_MIB)
+
+
+def memory_option(place):
+    only_with_tool(place)
+    result = place.run([thread_program(place), "eight-threads-random"], 64, tiers=[],
+                       options=["--memory", "96M"])
+    judge_end(result)
+    judge_stats(result.stats)
+    judge_budget(result, 96)
+
+
+def full_tiers_exceeded(place):
+    only_with_tool(place)
+    result = place.run([thread_program(place), "allocates-fast"], BUDGET_MIB,
+                       tiers=[f"dram:{BUDGET_MIB}M", "lz4:16M"])
+    judge_end(result)
+    judge_stats(result.stats)
+    warnings = [line for line in result.errors.splitlines() if b"full" in line]
+    check(len(warnings) == 1 and b"lz4" in warnings[0],
+          f"not one warning that names the full tier: {tail(result.errors)}")
+
+
+def full_tiers_hard(place):
+    only_with_tool(place)
+    result = place.run([thread_program(place), "allocates-fast"], BUDGET_MIB,
+                       tiers=[f"dram:{BUDGET_MIB}M", "lz4:16M"], options=["--hard"])
+    check(b"MISMATCH" not in result.errors, tail(result.errors))
+    check(result.status in (-signal.SIGKILL, 128 + signal.SIGKILL),
+          f"exit status {result.status}, not killed")
+    check(b"lz4" in result.errors, f"no line names the full tier: {tail(result.errors)}")
+    check(result.peak_bytes < 2 * BUDGET_MIB * MIB, "went far over the budget first")
+
+
+TOOL_CASES = {
+    "environment-as-without": environment_as_without,
+    "environment-emptied": environment_emptied,
+    "preload-of-the-user-kept": preload_of_the_user_kept,
+    "arguments-as-without": arguments_as_without,
+    "streams-are-the-programs": streams_are_the_programs,
+    "exit-status-kept": exit_status_kept,
+    "death-by-signal-kept": death_by_signal_kept,
+    "terminate-is-passed-on": terminate_is_passed_on,
+    "ctrl-c-handled": ctrl_c_handled,
+    "ctrl-c-kills": ctrl_c_kills,
+    "ctrl-z-stops-and-fg-goes-on": ctrl_z_stops_and_fg_goes_on,
+    "tool-killed-program-ends-rule04": killed_tool("hold"),
+    "tool-killed-family-ends-rule04": killed_tool("hold-family", 1.0),
+    "stats-while-running": stats_while_running,
+    "fits-rule23": fits_rule23,
+    "verify-option": verify_option,
+    "memory-option": memory_option,
+    "full-tiers-exceeded": full_tiers_exceeded,
+    "full-tiers-hard": full_tiers_hard,
+}
+
+
+def all_cases(place):
+    cases = {}
+    for program in PROGRAMS:
+        names = subprocess.run([os.path.join(place.programs, f"live_{program}"), "list"],
+                               stdout=subprocess.PIPE, check=True).stdout.decode().split()
+        for name in names:
+            if name not in NOT_ALONE:
+                cases[name] = program_case(program, name)
+    cases.update(TOOL_CASES)
+    return cases
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pagetide", required=True, help="the program to test")
+    parser.add_argument("--programs", required=True, help="folder of the live_* programs")
+    parser.add_argument("--native", action="store_true", help="without pagetide")
+    parser.add_argument("--only", help="a pattern that the names must match")
+    options = parser.parse_args()
+    place = Place(options.pagetide, options.programs, options.native)
+    return tap_main(all_cases(place), place, options.only)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -51,6 +51,7 @@
 
 #include "assert.h"
 #include "buddy.h"
+#include "words.h"
 
 #define SLOT_BYTES 64u
 #define ITEM_MAX_BYTES (TIER_PAGE_BYTES * 3 / 4)
@@ -455,8 +456,7 @@ static void item_write(struct pool *pool, uint32_t slot, uint32_t length, uint32
 {
 	_Atomic uint64_t *item = item_at(pool, slot);
 
-	for (size_t i = 0; i < (length + 7) / 8; i++)
-		atomic_store_explicit(&item[1 + i], scratch.packed[i], memory_order_relaxed);
+	words_out(item + 1, scratch.packed, (length + 7) / 8);
 	atomic_store_explicit(item, (uint64_t)sum << 32 | REF_ONE | length, memory_order_relaxed);
 }
 
@@ -469,8 +469,7 @@ static int item_read(const struct pool *pool, uint32_t slot, void *ret_page)
 
 	if (!(header & REF_MASK) || length == 0 || length > PACKED_MAX_BYTES)
 		return -EIO;
-	for (size_t i = 0; i < (length + 7) / 8; i++)
-		scratch.packed[i] = atomic_load_explicit(&item[1 + i], memory_order_relaxed);
+	words_in(scratch.packed, item + 1, (length + 7) / 8);
 	if (LZ4_decompress_safe((const char *)scratch.packed, ret_page, (int)length,
 				TIER_PAGE_BYTES) != (int)TIER_PAGE_BYTES)
 		return -EIO;

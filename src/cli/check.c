@@ -92,8 +92,9 @@ const struct verb verb_check = {
 	.name = "check",
 	.usage = "[--json]",
 	.help = "find out what this kernel and user can do",
-	.detail = "Try every feature of the kernel that pagetide uses, say which are missing, why, and what\n"
-		  "to do about it. Exits with 1 when pagetide run cannot work.",
+	.detail =
+		"Try every feature of the kernel that pagetide uses, say which are missing, why, and what\n"
+		"to do about it. Exits with 1 when pagetide run cannot work.",
 	.options = options,
 	.nr_options = OPT_COUNT,
 	.run = run,

@@ -172,8 +172,9 @@ const struct verb verb_stats = {
 	.name = "stats",
 	.usage = "PID [--json]",
 	.help = "show what a running pagetide run is doing",
-	.detail = "Show what a running pagetide run is doing. PID is its own process number, not that of the\n"
-		  "program it runs.",
+	.detail =
+		"Show what a running pagetide run is doing. PID is its own process number, not that of\n"
+		"the program it runs.",
 	.options = options,
 	.nr_options = OPT_COUNT,
 	.run = run,

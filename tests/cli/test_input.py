@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Bad input: each gives its exit status and one line that names the mend, and nothing is half done."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+
+from tool import Skip, expect, expect_refusal, main, need_runtime, tool
+
+NOBODY = 65534
+HUGE = '99999999999999999999999999'
+
+# (words, status, what the line must say); `run` cases get a program that would leave a mark.
+USAGE = [
+    ([], 'pagetide run PROGRAM'),
+    (['rum'], 'unknown verb rum: did you mean pagetide run\\?'),
+    (['zebra'], 'unknown verb zebra.*pagetide help'),
+    (['--zebra'], 'unknown verb --zebra'),
+    (['help', 'rum'], 'did you mean pagetide run\\?'),
+    (['help', 'run', 'check'], 'leave out check'),
+    (['version', 'x'], 'leave out x'),
+    (['check', 'x'], 'pagetide check \\[--json\\]'),
+    (['check', '--jsn'], 'did you mean --json\\?'),
+    (['check', '--json=yes'], 'takes no value'),
+    (['stats'], 'pagetide stats PID'),
+    (['stats', 'me'], 'me is no process number'),
+    (['stats', '0'], '0 is no process number'),
+    (['stats', '+1'], 'no process number'),
+    (['stats', '1x'], 'no process number'),
+    (['stats', HUGE], 'no process number'),
+    (['stats', '1', '2'], 'leave out 2'),
+    (['stats', '--jason', '1'], 'did you mean --json\\?'),
+    (['run'], 'no program to run: write pagetide run'),
+    (['run', '--'], 'no program to run'),
+    (['run', '--hard'], 'no program to run'),
+    (['run', '--tier'], '--tier needs a value: --tier SPEC'),
+]
+USAGE_RUN = [
+    (['--teir', 'lz4'], 'unknown option --teir: did you mean --tier\\?'),
+    (['--zebra'], 'unknown option --zebra: pagetide help run'),
+    (['--memry=1G'], 'unknown option --memry: did you mean --memory\\?'),
+    (['-t', 'lz4'], 'unknown option -t: pagetide help run'),
+    (['-'], ''),
+    (['--hard=yes'], '--hard takes no value: leave out =yes'),
+    (['--tier', 'lz5'], 'unknown tier: did you mean lz4\\?'),
+    (['--tier', 'darm:1G'], 'unknown tier: did you mean dram\\?'),
+    (['--tier', 'floppy:1G'], 'unknown tier: tiers are dram:SIZE and lz4'),
+    (['--tier', ''], 'unknown tier: tiers are'),
+    (['--tier', 'lz4' + 'x' * 100], 'too long: tiers are'),
+    (['--tier', 'LZ4'], 'unknown tier'),
+    (['--tier', 'dram'], 'dram needs a size: write dram:2G'),
+    (['--tier', 'dram:'], 'not a size: write 512M'),
+    (['--tier', 'dram:1G,verify'], 'dram has no flags'),
+    (['--tier', 'lz4,verfy'], 'unknown flag verfy: did you mean verify\\?'),
+    (['--tier', 'lz4,zebra'], 'unknown flag zebra: tiers are'),
+    (['--tier', 'lz4,'], 'unknown flag'),
+    (['--tier', 'lz4:1G,verify,'], 'unknown flag'),
+    (['--tier', 'lz4', '--tier', 'lz4'], 'a second lz4: name each tier once'),
+    (['--tier', 'dram:64M', '--tier', 'dram:64M'], 'a second dram'),
+    (['--tier', 'lz4', '--tier', 'dram:64M'], 'comes after lz4: name the fastest tier first'),
+    (['--tier', 'dram:64Q'], 'unknown unit: write 512M, 2G, 40%'),
+    (['--tier', 'dram:64MB'], 'unknown unit'),
+    (['--tier', 'lz4:abc'], 'not a size'),
+    (['--tier', 'lz4:0'], 'nothing would fit'),
+    (['--tier', 'dram:0%'], 'nothing would fit'),
+    (['--tier', 'dram:-1G'], 'not a size'),
+    (['--tier', 'dram:101%'], 'more than there is: at most'),
+    (['--tier', 'dram:' + HUGE], 'more than there is'),
+    (['--tier', 'lz4:16777215T'], 'more than there is'),
+    (['--memory', '900000T'], 'more than there is: at most .* \\(100%\\)'),
+    (['--memory', '512Q'], 'unknown unit: write 512M, 2G, 40%'),
+    (['--memory', 'lots'], 'not a size: write 512M, 2G, 40%'),
+    (['--memory', ''], 'not a size'),
+    (['--memory', '0'], 'nothing would fit'),
+    (['--memory', ' 1G'], 'not a size'),
+    (['--memory', '1G\n2G'], 'unknown unit'),
+    (['--memory', '64M', '--tier', 'dram:64M'], 'both bound the memory: leave out one'),
+    (['--overhead', 'x'], 'not a share of one core: write 0.5% or 1%'),
+    (['--overhead', '101'], 'at most 100%'),
+    (['--overhead', '-1'], 'not a share'),
+    (['--overhead', '1G'], 'not a share'),
+    (['--stats', '/nowhere/at/all'], '--stats /nowhere/at/all: cannot be written: .*name another'),
+    (['--stats', '/tmp/'], 'not a file name'),
+    (['--stats', ''], 'not a file name'),
+    (['--record', '/nowhere/at/all'], '--record /nowhere/at/all: cannot be written'),
+]
+# Budgets that no program can start in.
+TOO_SMALL = [['--tier', 'dram:1'], ['--tier', 'dram:4K'], ['--tier', 'dram:64K'], ['--memory', '4K'],
+             ['--memory', '256K']]
+
+
+class Folder:
+    """A folder with programs that nobody can run, and a mark that a started program would leave."""
+
+    def __init__(self):
+        self.path = tempfile.mkdtemp(prefix='pagetide-cli-')
+        os.chmod(self.path, 0o755)
+
+    def name(self, name):
+        return os.path.join(self.path, name)
+
+    def program(self):
+        """Words of a program that leaves the mark."""
+        return ['/bin/sh', '-c', 'echo ran > %s; echo ran' % self.name('mark')]
+
+    def expect_untouched(self, before):
+        expect(sorted(os.listdir(self.path)) == before, 'the folder changed: %s' %
+               os.listdir(self.path))
+
+    def copy(self, name, mode, source='/bin/true'):
+        shutil.copyfile(source, self.name(name))
+        os.chmod(self.name(name), mode)
+        return self.name(name)
+
+    def remove(self):
+        shutil.rmtree(self.path)
+
+
+def usage_case(words, pattern):
+    return lambda: expect_refusal(tool(*words), 2, pattern)
+
+
+def run_case(words, pattern, status=2):
+    def case():
+        folder = Folder()
+        stats = ['--stats', folder.name('stats.json')] if '--stats' not in words else []
+        try:
+            if words == ['-']:
+                # A lone dash is a word, so it is the program, and there is none of that name.
+                need_runtime()
+                expect_refusal(tool('run', *stats, '-'), 127, '')
+            else:
+                expect_refusal(tool('run', *stats, *words, *folder.program()), status, pattern)
+            folder.expect_untouched([])
+        finally:
+            folder.remove()
+    return case
+
+
+def program_case(make, status, pattern):
+    """`make` puts a program into a folder and gives its name."""
+    def case():
+        need_runtime()
+        folder = Folder()
+        try:
+            name = make(folder)
+            before = sorted(os.listdir(folder.path))
+            expect_refusal(tool('run', '--stats', folder.name('stats.json'), name, 'x'), status,
+                           pattern)
+            folder.expect_untouched(before)
+        finally:
+            folder.remove()
+    return case
+
+
+def make_script(folder, text, mode=0o755):
+    with open(folder.name('script'), 'w') as file:
+        file.write(text)
+    os.chmod(folder.name('script'), mode)
+    return folder.name('script')
+
+
+def make_static(folder):
+    with open(folder.name('a.c'), 'w') as file:
+        file.write('int main(void) { return 0; }\n')
+    done = subprocess.run(['gcc', '-static', '-o', folder.name('static'), folder.name('a.c')],
+                          capture_output=True)
+    if done.returncode:
+        raise Skip('no static C library here')
+    return folder.name('static')
+
+
+def make_setuid(folder):
+    if os.getuid() != 0:
+        raise Skip('only root can make another user\'s setuid program')
+    path = folder.copy('setuid', 0o755)
+    os.chown(path, NOBODY, NOBODY)
+    os.chmod(path, 0o4755)
+    return path
+
+
+def make_truncated(folder):
+    path = folder.copy('truncated', 0o755)
+    os.truncate(path, 40)
+    return path
+
+
+PROGRAMS = [
+    ('missing program, by path', lambda folder: folder.name('missing'), 127, 'missing'),
+    ('missing program, by name', lambda folder: 'no-such-program-here', 127, 'no-such-program-here'),
+    ('missing folder', lambda folder: folder.name('a/b'), 127, 'a/b'),
+    ('not executable', lambda folder: folder.copy('plain', 0o644), 126, 'plain'),
+    ('a folder', lambda folder: folder.path, 126, 'pagetide-cli-'),
+    ('below a file', lambda folder: folder.copy('plain', 0o755) + '/x', 126, 'plain/x'),
+    ('static program', make_static, 126, 'static'),
+    ('setuid program', make_setuid, 126, 'set-?uid'),
+    ('no program format', lambda folder: make_script(folder, '\0\1\2\3'), 126, 'script'),
+    ('truncated program', make_truncated, 126, 'truncated'),
+    ('script without its interpreter', lambda folder: make_script(folder, '#!/nowhere/sh\n'),
+     127, '/nowhere/sh'),
+]
+
+
+def empty_program():
+    expect_refusal(tool('run', ''), 127, 'empty')
+
+
+def bytes_that_break_lines():
+    expect_refusal(tool('run', '--ti\ner', 'x'), 2, 'unknown option --ti\\?er')
+
+
+def no_permission():
+    """An ordinary user gets the reason and the mend, not a half-started program."""
+    if os.path.exists('/proc/sys/vm/unprivileged_userfaultfd'):
+        with open('/proc/sys/vm/unprivileged_userfaultfd') as file:
+            if file.read().strip() != '0':
+                raise Skip('vm.unprivileged_userfaultfd is on')
+    if os.access('/dev/userfaultfd', os.F_OK) and os.stat('/dev/userfaultfd').st_mode & 0o006:
+        raise Skip('/dev/userfaultfd is open to everybody')
+    need_runtime()
+    expect_refusal(tool('run', '/bin/echo', 'ran', as_user=NOBODY, cwd='/'), 125,
+                   'root|unprivileged_userfaultfd|/dev/userfaultfd|CAP_SYS_PTRACE')
+
+
+def stats_of_a_stranger():
+    expect_refusal(tool('stats', str(os.getpid())), 125, '%d' % os.getpid())
+
+
+def stats_of_a_missing_process():
+    child = subprocess.Popen(['true'])
+    child.wait()
+    expect_refusal(tool('stats', str(child.pid), '--json'), 125, '%d' % child.pid)
+
+
+def full_output(*words):
+    def case():
+        with open('/dev/full', 'w') as full:
+            result = tool(*words, stdout=full, stderr=subprocess.PIPE)
+        expect_refusal(result, 125, 'standard output|cannot be written')
+    return case
+
+
+if __name__ == '__main__':
+    cases = [('usage: pagetide ' + ' '.join(words), usage_case(words, pattern))
+             for words, pattern in USAGE]
+    cases += [('run ' + ' '.join(words).replace('\n', '\\n')[:60], run_case(words, pattern))
+              for words, pattern in USAGE_RUN]
+    cases += [('budget too small: ' + ' '.join(words), run_case(words, 'at least|too small|need'))
+              for words in TOO_SMALL]
+    cases += [(name, program_case(make, status, pattern))
+              for name, make, status, pattern in PROGRAMS]
+    cases += [('empty program name', empty_program),
+              ('line breaks in words', bytes_that_break_lines),
+              ('no permission', no_permission),
+              ('stats of a process that is no server', stats_of_a_stranger),
+              ('stats of a process that is gone', stats_of_a_missing_process),
+              ('help to a full disk', full_output('help')),
+              ('check --json to a full disk', full_output('check', '--json'))]
+    main(cases)

@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Who may use whom, and what else holds for all files: read from the sources and the archives.
+
+The build gives each folder only its allowed include folders, but system headers come in all the
+same, and so does any symbol of libc; this looks at both. Each rule prints one TAP line, and is first
+tried on a small offence made for it, so that a rule that can no longer fail is noticed.
+
+usage: scan.py SOURCE_ROOT LIBCORE LIBBASE [PROGRAM]
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+BASE = {'base'}
+MAY_INCLUDE = {
+    'base': BASE,
+    'core': {'core'} | BASE,
+    'os': {'os'} | BASE,
+    'run': {'run', 'core'} | BASE,
+    'tier': {'tier', 'run', 'core', 'os'} | BASE,
+    'sense': {'sense', 'run', 'core', 'os'} | BASE,
+    'space': {'space', 'run', 'core', 'os'} | BASE,
+    'inject': {'inject', 'os'} | BASE,
+    'lib': {'lib', 'space', 'sense', 'tier', 'run', 'core', 'os', 'include'} | BASE,
+    'cli': {'cli', 'include'} | BASE,
+}
+# Headers of the language, and the names of errors; everything else brings calls, clocks or the
+# system along.
+CORE_HEADERS = {'errno.h', 'limits.h', 'stdatomic.h', 'stdbool.h', 'stddef.h', 'stdint.h', 'string.h'}
+CORE_SYMBOLS = re.compile(
+    r'mem\w+|str\w+|assert_failed|_GLOBAL_OFFSET_TABLE_|__stack_chk_fail|__(tsan|asan|ubsan)_\w+'
+    r'|__(u?div|u?mod)ti[34]|__gcov_\w+')
+BASE_SYMBOLS = re.compile(CORE_SYMBOLS.pattern + r'|snprintf|fprintf|stderr|abort|__\w+_chk')
+
+SOURCE_NAMES = ('.c', '.h')
+# What is written aims at 100; a little more is no reason to break a line badly.
+LINE_COLUMNS = 110
+# Written in two parts, so that this file does not offend itself.
+PRIVATE_PATHS = re.compile('|'.join('/' + name + r'(/|\b)' for name in ('home/' + r'\w+', 'ro' + 'ot/',
+                                                                       'wo' + 'rk', 'Us' + 'ers/')))
+TEXT_NAMES = ('.c', '.h', '.py', '.md', '.build', '.txt', '.1', '.sh', '.pml', '.bash', '.fish', '.json')
+
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
+
+
+def read(path):
+    with open(path, errors='replace') as file:
+        return file.read()
+
+
+def sources(root):
+    """(folder, path, text) of each C file of the product."""
+    for folder in sorted(os.listdir(os.path.join(root, 'src'))):
+        place = os.path.join(root, 'src', folder)
+        for name in sorted(os.listdir(place)) if os.path.isdir(place) else []:
+            if name.endswith(SOURCE_NAMES):
+                yield folder, os.path.join('src', folder, name), read(os.path.join(place, name))
+
+
+def header_owners(root):
+    owners = {'pagetide.h': 'include'}
+    for folder, path, _ in sources(root):
+        if path.endswith('.h'):
+            owners[os.path.basename(path)] = folder
+    return owners
+
+
+def include_offences(files, owners):
+    for folder, path, text in files:
+        allowed = MAY_INCLUDE.get(folder)
+        if allowed is None:
+            yield '%s: folder %s has no rule' % (path, folder)
+            continue
+        for mark, name in INCLUDE.findall(text):
+            owner = owners.get(os.path.basename(name)) if mark == '"' else None
+            if mark == '"' and owner is None:
+                yield '%s: "%s" is nobody\'s header' % (path, name)
+            elif owner is not None and owner not in allowed:
+                yield '%s: %s may not use %s (%s)' % (path, folder, owner, name)
+
+
+def system_header_offences(files):
+    for folder, path, text in files:
+        for mark, name in INCLUDE.findall(text) if folder == 'core' else []:
+            if mark == '<' and name not in CORE_HEADERS:
+                yield '%s: core may not include <%s>' % (path, name)
+
+
+def symbols(archive):
+    """(defined, undefined) names of an archive."""
+    defined, undefined = set(), set()
+    out = subprocess.run(['nm', archive], check=True, capture_output=True, text=True).stdout
+    for line in out.splitlines():
+        words = line.split()
+        if len(words) == 2 and words[0] in ('U', 'w'):
+            undefined.add(words[1])
+        elif len(words) == 3:
+            defined.add(words[2])
+    return defined, undefined - defined
+
+
+def symbol_offences(undefined, provided, allowed, who):
+    for name in sorted(undefined - provided):
+        if not allowed.fullmatch(name):
+            yield '%s calls %s' % (who, name)
+
+
+def tracked(root):
+    out = subprocess.run(['git', '-C', root, 'ls-files', '-z'], capture_output=True, text=True)
+    if out.returncode:
+        return None
+    return [name for name in out.stdout.split('\0')
+            if name and os.path.isfile(os.path.join(root, name))]
+
+
+def path_offences(named_texts):
+    for name, text in named_texts:
+        for number, line in enumerate(text.splitlines(), 1):
+            if PRIVATE_PATHS.search(line):
+                yield '%s:%d: a path of one machine: %s' % (name, number, line.strip())
+
+
+def form_offences(named_texts):
+    for name, text in named_texts:
+        lines = text.splitlines()
+        if 'SPDX-License-Identifier: MIT' not in '\n'.join(lines[:2]):
+            yield '%s: no SPDX line at its head' % name
+        for number, line in enumerate(lines, 1):
+            if len(line.expandtabs(8)) > LINE_COLUMNS:
+                yield '%s:%d: longer than %d columns' % (name, number, LINE_COLUMNS)
+            if line != line.rstrip():
+                yield '%s:%d: blanks at its end' % (name, number)
+
+
+def header_alone_offences(header_text):
+    """The public header needs nothing before it, as C and as C++."""
+    with tempfile.TemporaryDirectory() as folder:
+        for compiler, standard, name in (('gcc', 'c11', 'a.c'), ('g++', 'c++11', 'a.cc')):
+            path = os.path.join(folder, name)
+            with open(os.path.join(folder, 'pagetide.h'), 'w') as file:
+                file.write(header_text)
+            with open(path, 'w') as file:
+                file.write('#include "pagetide.h"\n')
+            done = subprocess.run([compiler, '-std=' + standard, '-Wall', '-Wextra', '-Wpedantic',
+                                   '-Werror', '-fsyntax-only', path], capture_output=True, text=True)
+            if done.returncode:
+                yield '%s -std=%s: %s' % (compiler, standard, done.stderr.strip().split('\n')[0])
+
+
+LONG_OPTION = re.compile(r'(?<![\w-])--([a-z][a-z-]*)')
+SHARED_OPTIONS = {'help', 'version'}
+
+
+def verb_options(program, verb):
+    text = subprocess.run([program, 'help', verb], check=True, capture_output=True, text=True).stdout
+    start = text.find('\noptions:\n')
+    found = re.findall(r'^  --([a-z-]+)', text[start:], re.M) if start >= 0 else []
+    return set(found)
+
+
+def man_sections(text):
+    """Options named in the section of each verb: .SS headings."""
+    text = text.replace('\\-', '-')
+    parts = re.split(r'^\.SS (?:pagetide )?(\w+)$', text, flags=re.M)
+    sections = {}
+    for verb, body in zip(parts[1::2], parts[2::2]):
+        body = re.split(r'^\.SH ', body, flags=re.M)[0]
+        tags = re.findall(r'^\.(?:B|BR|BI|RB|I) +"?(--[a-z-]+)', body, re.M)
+        sections[verb] = {tag[2:] for tag in tags}
+    return sections
+
+
+def door_offences(helps, man, completions):
+    """helps: verb -> options; man: text; completions: name -> text. All must name the same."""
+    sections = man_sections(man)
+    everything = set().union(*helps.values())
+    for verb, options in helps.items():
+        if sections.get(verb, set()) != options:
+            yield 'man page, %s: %s differ from help' % (
+                verb, ' '.join(sorted(sections.get(verb, set()) ^ options)) or 'section')
+    for name, text in completions.items():
+        if name.endswith('.fish'):
+            found = set(re.findall(r'-l ([a-z][a-z-]*)', text))
+        else:
+            found = set(LONG_OPTION.findall(text))
+        found -= SHARED_OPTIONS
+        if found != everything:
+            yield '%s: %s differ from help' % (name, ' '.join(sorted(found ^ everything)))
+        for verb in helps:
+            if not re.search(r'\b%s\b' % verb, text):
+                yield '%s: verb %s is missing' % (name, verb)
+
+
+class Report:
+    def __init__(self):
+        self.number = 0
+        self.bad = 0
+
+    def rule(self, name, offences, trial):
+        """One rule: nothing may offend, and the offence made for it must be seen."""
+        offences = list(offences)
+        if not list(trial):
+            offences.append('the rule does not see an offence made for it')
+        self.number += 1
+        self.bad += bool(offences)
+        print('%sok %d - %s' % ('not ' if offences else '', self.number, name))
+        for offence in offences:
+            print('#   ' + offence)
+
+    def skip(self, name, reason):
+        self.number += 1
+        print('ok %d - %s # SKIP %s' % (self.number, name, reason))
+
+
+def scan_code(report, root, libcore, libbase):
+    files = list(sources(root))
+    owners = header_owners(root)
+    report.rule('includes follow the layers', include_offences(files, owners),
+                include_offences([('core', 'x.c', '#include "uffd.h"\n')], {'uffd.h': 'os'}))
+    report.rule('core includes no system header', system_header_offences(files),
+                system_header_offences([('core', 'x.c', '#include <unistd.h>\n')]))
+    core, base = symbols(libcore), symbols(libbase)
+    report.rule('core calls nothing', symbol_offences(core[1], base[0], CORE_SYMBOLS, 'core'),
+                symbol_offences({'getpid'}, set(), CORE_SYMBOLS, 'core'))
+    report.rule('base calls only text and assertions',
+                symbol_offences(base[1], set(), BASE_SYMBOLS, 'base'),
+                symbol_offences({'open'}, set(), BASE_SYMBOLS, 'base'))
+    header = read(os.path.join(root, 'include', 'pagetide.h'))
+    report.rule('the public header stands alone, as C11 and C++11', header_alone_offences(header),
+                header_alone_offences('pid_t x;\n'))
+
+
+def scan_files(report, root):
+    names = tracked(root)
+    if names is None:
+        report.skip('no path of one machine in any file', 'not a git checkout')
+        report.skip('form of the sources', 'not a git checkout')
+        return
+    texts = [(name, read(os.path.join(root, name))) for name in names
+             if name.endswith(TEXT_NAMES) or '.' not in os.path.basename(name)]
+    report.rule('no path of one machine in any file', path_offences(texts),
+                path_offences([('x', 'see /ho' + 'me/jane/notes')]))
+    report.rule('form of the sources: SPDX line, %d columns, no blanks at line ends' % LINE_COLUMNS,
+                form_offences(pair for pair in texts if pair[0].endswith(SOURCE_NAMES)),
+                form_offences([('x.c', '/* SPDX-License-Identifier: MIT */\n' + 'x' * (LINE_COLUMNS + 1))]))
+
+
+def scan_door(report, root, program):
+    helps = {verb: verb_options(program, verb) for verb in ('run', 'check', 'stats')}
+    man = read(os.path.join(root, 'man', 'pagetide.1'))
+    place = os.path.join(root, 'completion')
+    completions = {name: read(os.path.join(place, name)) for name in sorted(os.listdir(place))
+                   if name != 'meson.build'}
+    report.rule('help, man page and completion name the same options',
+                door_offences(helps, man, completions),
+                door_offences({'run': {'tier', 'new'}}, man, completions))
+
+
+def main():
+    root, libcore, libbase = sys.argv[1:4]
+    report = Report()
+    scan_code(report, root, libcore, libbase)
+    scan_files(report, root)
+    if len(sys.argv) > 4:
+        scan_door(report, root, sys.argv[4])
+    print('1..%d' % report.number)
+    return 1 if report.bad else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

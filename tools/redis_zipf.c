@@ -3,6 +3,7 @@
  * A small Redis client: loads data, then reads it with Zipf-distributed keys and checks all of it.
  *
  *	redis_zipf SOCKET load NR_KEYS
+ *	redis_zipf SOCKET check NR_KEYS
  *	redis_zipf SOCKET read NR_KEYS SECONDS SEED
  *
  * A value follows from its key alone, so every reply is compared in full without keeping anything.
@@ -264,7 +265,7 @@ static void reply_check_value(struct link *link, uint64_t key)
 	link->from += length + 2;
 }
 
-/* ---- the two jobs ---------------------------------------------------------------------------- */
+/* ---- the jobs -------------------------------------------------------------------------------- */
 
 static void job_load(struct link *link, uint64_t nr_keys)
 {
@@ -284,6 +285,21 @@ static void job_load(struct link *link, uint64_t nr_keys)
 	printf("{\"keys\": %llu, \"value_bytes\": %llu, \"seconds\": %.3f}\n",
 	       (unsigned long long)nr_keys, (unsigned long long)nr_bytes,
 	       (double)(now_ns() - started) / 1e9);
+}
+
+/* Every key once, in order. */
+static void job_check(struct link *link, uint64_t nr_keys)
+{
+	for (uint64_t key = 0; key < nr_keys;) {
+		uint64_t end = nr_keys - key < WINDOW ? nr_keys : key + WINDOW;
+
+		for (uint64_t i = key; i < end; i++)
+			link_get(link, i);
+		link_flush(link);
+		for (; key < end; key++)
+			reply_check_value(link, key);
+	}
+	printf("{\"keys\": %llu}\n", (unsigned long long)nr_keys);
 }
 
 static void job_read(struct link *link, uint64_t nr_keys, double seconds, uint64_t seed)
@@ -322,16 +338,20 @@ int main(int argc, char **argv)
 	static struct link link;
 	uint64_t nr_keys = argc >= 4 ? strtoull(argv[3], NULL, 10) : 0;
 	bool load = argc == 4 && strcmp(argv[2], "load") == 0;
+	bool check = argc == 4 && strcmp(argv[2], "check") == 0;
 	bool read = argc == 6 && strcmp(argv[2], "read") == 0;
 
-	if (nr_keys == 0 || nr_keys > 9999999999u || !(load || read)) {
+	if (nr_keys == 0 || nr_keys > 9999999999u || !(load || check || read)) {
 		fputs("usage: redis_zipf SOCKET load NR_KEYS\n"
+		      "       redis_zipf SOCKET check NR_KEYS\n"
 		      "       redis_zipf SOCKET read NR_KEYS SECONDS SEED\n", stderr);
 		return 2;
 	}
 	link_open(&link, argv[1]);
 	if (load)
 		job_load(&link, nr_keys);
+	else if (check)
+		job_check(&link, nr_keys);
 	else
 		job_read(&link, nr_keys, strtod(argv[4], NULL), strtoull(argv[5], NULL, 10));
 	close(link.fd);

@@ -97,10 +97,10 @@ def resident_bytes(pid):
 
 
 def tree_resident_bytes(root, tool):
-    """Resident anonymous memory below `root`: each address space once, the tool's own left out."""
+    """Resident anonymous memory from `root` on: each address space once, the tool's left out."""
     total = 0
     counted = []
-    for pid in descendants(root):
+    for pid in [root, *descendants(root)]:
         try:
             if os.path.realpath(f"/proc/{pid}/exe") == tool:
                 continue
@@ -187,6 +187,12 @@ class Place:
         if stats:
             command += ["--stats", stats]
         return command + ["--"] + list(argv)
+
+    def alone(self):
+        """The same place without the tool."""
+        place = Place.__new__(Place)
+        place.__dict__.update(self.__dict__, native=True)
+        return place
 
     def run(self, argv, budget_mib, timeout_s=60, tiers=None, options=(), env=None, stdin=None,
             during=None, stdout=None):

@@ -21,7 +21,8 @@ const char *live_self;
 
 static struct arena ballast;
 
-static void live_say(const char *prefix, const char *format, va_list args)
+static void __attribute__((format(printf, 2, 0)))
+live_say(const char *prefix, const char *format, va_list args)
 {
 	char text[512];
 

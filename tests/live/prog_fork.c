@@ -577,7 +577,7 @@ static void helper_unseen_rule02(void)
 
 static void limits_lowered(void)
 {
-	static const int which[] = { RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_CORE, RLIMIT_STACK };
+	static const __rlimit_resource_t which[] = { RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_CORE, RLIMIT_STACK };
 	struct arena arena = arena_new(live_pages(), 41);
 	struct rlimit none = { 0, 0 };
 	pid_t pid;

@@ -169,7 +169,7 @@ def man_sections(text):
     sections = {}
     for verb, body in zip(parts[1::2], parts[2::2]):
         body = re.split(r'^\.SH ', body, flags=re.M)[0]
-        tags = re.findall(r'^\.(?:B|BR|BI|RB|I) +"?(--[a-z-]+)', body, re.M)
+        tags = re.findall(r'^\.TP\n\.(?:B|BI) +(--[a-z-]+)', body, re.M)
         sections[verb] = {tag[2:] for tag in tags}
     return sections
 
@@ -184,7 +184,7 @@ def door_offences(helps, man, completions):
                 verb, ' '.join(sorted(sections.get(verb, set()) ^ options)) or 'section')
     for name, text in completions.items():
         if name.endswith('.fish'):
-            found = set(re.findall(r'-l ([a-z][a-z-]*)', text))
+            found = set(re.findall(r'^complete .*? -l ([a-z][a-z-]*)', text, re.M))
         else:
             found = set(LONG_OPTION.findall(text))
         found -= SHARED_OPTIONS

@@ -96,11 +96,11 @@ def resident_bytes(pid):
     return 0
 
 
-def tree_resident_bytes(root, tool):
-    """Resident anonymous memory from `root` on: each address space once, the tool's left out."""
+def resident_sum_bytes(processes, tool):
+    """Resident anonymous memory: each address space once, the tool's own left out."""
     total = 0
     counted = []
-    for pid in [root, *descendants(root)]:
+    for pid in processes:
         try:
             if os.path.realpath(f"/proc/{pid}/exe") == tool:
                 continue
@@ -113,13 +113,14 @@ def tree_resident_bytes(root, tool):
 
 
 class Watch(threading.Thread):
-    """Samples the resident memory 20 times a second; keeps the peak and the longest excess."""
+    """Looks 20 times a second: peak and longest excess of resident memory, processes seen."""
 
     def __init__(self, root, tool, limit_bytes):
         super().__init__(daemon=True)
         self.root, self.tool, self.limit_bytes = root, tool, limit_bytes
         self.peak_bytes = 0
         self.longest_excess_s = 0.0
+        self.seen = {}
         self.done = threading.Event()
         self.start()
 
@@ -127,7 +128,9 @@ class Watch(threading.Thread):
         over_since = None
         while not self.done.wait(0.05):
             now = time.monotonic()
-            resident = tree_resident_bytes(self.root, self.tool)
+            below = descendants(self.root)
+            self.seen.update(below)
+            resident = resident_sum_bytes([self.root, *below], self.tool)
             self.peak_bytes = max(self.peak_bytes, resident)
             if resident <= self.limit_bytes:
                 over_since = None
@@ -149,6 +152,7 @@ class Result:
         self.peak_bytes = 0
         self.longest_excess_s = 0.0
         self.seconds = 0.0
+        self.left_behind = []
 
 
 class Place:
@@ -194,6 +198,15 @@ class Place:
         place.__dict__.update(self.__dict__, native=True)
         return place
 
+    def linger(self, processes):
+        """Those still there two seconds after the tool has ended, helpers of ours among them."""
+        deadline = time.monotonic() + 2
+        while True:
+            left = [pid for pid, start in processes.items() if alive(pid, start)]
+            if not left or self.native or time.monotonic() > deadline:
+                return [] if self.native else left
+            time.sleep(0.02)
+
     def run(self, argv, budget_mib, timeout_s=60, tiers=None, options=(), env=None, stdin=None,
             during=None, stdout=None):
         """Run to the end. `during(process)` is called while it runs."""
@@ -227,6 +240,8 @@ class Place:
                     process.wait()
                 kill_all(left)
                 watch.finish()
+                result.left_behind = self.linger(watch.seen)
+                kill_all(watch.seen)
             output.seek(0)
             errors.seek(0)
             result.output = output.read()
@@ -252,6 +267,7 @@ def judge_end(result, expected=0):
         raise Skipped(tail(result.errors).removeprefix("SKIP "))
     check(result.status == expected,
           f"exit status {result.status}, not {expected}; said: {tail(result.errors)}")
+    check(not result.left_behind, f"left processes behind: {result.left_behind}")
 
 
 def total(value):

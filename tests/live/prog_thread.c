@@ -512,6 +512,62 @@ static void foreign_userfaultfd_left_alone(void)
 	arena_check(&arena, 0, arena.nr_pages);
 }
 
+/* ---- ends ------------------------------------------------------------------------------------ */
+
+static void *check_forever(void *argument)
+{
+	struct slice *slice = argument;
+
+	for (;;)
+		arena_check(slice->arena, slice->from, slice->to);
+	return NULL;
+}
+
+static void threads_keep_faulting(struct arena *arena)
+{
+	enum { NR = 8 };
+	static struct slice slices[NR];
+	size_t part = arena->nr_pages / NR;
+	pthread_t thread;
+
+	arena_fill(arena, 0, arena->nr_pages, 1);
+	arena_cold(arena, 0, arena->nr_pages / 2);
+	for (unsigned int i = 0; i < NR; i++) {
+		slices[i] = (struct slice){ .arena = arena, .from = i * part,
+					    .to = (i + 1) * part };
+		CHECK(pthread_create(&thread, NULL, check_forever, &slices[i]) == 0);
+	}
+	usleep(300000);
+}
+
+/* The process ends while its threads wait for pages. */
+static void exit_while_faulting(void)
+{
+	struct arena arena = arena_new(live_pages(), 35);
+
+	threads_keep_faulting(&arena);
+	exit(0);
+}
+
+static void killed_while_faulting(void)
+{
+	struct arena arena = arena_new(live_pages(), 36);
+
+	threads_keep_faulting(&arena);
+	raise(SIGKILL);
+}
+
+/* A proof that the comparison sees a single wrong bit. */
+static void wrong_byte_is_seen(void)
+{
+	struct arena arena = arena_new(live_pages(), 37);
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages);
+	*(arena_page(&arena, 100) + 4000) ^= 1;
+	arena_check(&arena, 0, arena.nr_pages);
+}
+
 /* ---- programs for the driver ----------------------------------------------------------------- */
 
 static volatile sig_atomic_t interrupted;
@@ -608,6 +664,9 @@ static const struct live_case cases[] = {
 	{ "seccomp-rule01", seccomp_rule01 },
 	{ "rights-dropped", rights_dropped },
 	{ "foreign-userfaultfd-left-alone", foreign_userfaultfd_left_alone },
+	{ "exit-while-faulting", exit_while_faulting },
+	{ "killed-while-faulting", killed_while_faulting },
+	{ "wrong-byte-is-seen", wrong_byte_is_seen },
 	{ "allocates-fast", allocates_fast },
 	{ "fits-rule23", fits_rule23 },
 	{ "hold", hold },

@@ -26,7 +26,8 @@ PROGRAMS = ("map", "fork", "io", "thread")
 NO_BUDGET = {"fork", "mlock-stays", "process-vm-readv-rule24", "close-everything-rule05",
              "rights-dropped"}
 # Cases whose program is made for another test below.
-NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23"}
+NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",
+             "wrong-byte-is-seen"}
 # Cases in which other processes than the one asked for must say that all is well.
 OUTPUT = {"fork-program-exits-first-rule04": b"child ok\n"}
 
@@ -310,6 +311,32 @@ def fits_rule23(place):
     check(result.stats["demoted_pages"] == 0, "pages were demoted though all of them fit")
 
 
+def killed_while_faulting(place):
+    result = place.run([thread_program(place), "killed-while-faulting"], BUDGET_MIB)
+    check(result.status in (-signal.SIGKILL, 128 + signal.SIGKILL),
+          f"exit status {result.status}, not killed")
+    check(b"MISMATCH" not in result.errors, tail(result.errors))
+    check(not result.left_behind, f"left processes behind: {result.left_behind}")
+
+
+def wrong_byte_is_seen(place):
+    result = place.run([thread_program(place), "wrong-byte-is-seen"], BUDGET_MIB)
+    check(result.status == 1 and b"MISMATCH" in result.errors and
+          b"page 100 generation 1 offset 4000" in result.errors,
+          f"status {result.status}: {tail(result.errors)}")
+
+
+def work_is_counted_rule27(place):
+    only_with_tool(place)
+    result = place.run([thread_program(place), "allocates-fast"], BUDGET_MIB,
+                       options=["--overhead", "1"])
+    judge_end(result)
+    judge_stats(result.stats)
+    overhead = result.stats["overhead"]
+    check(overhead["forced_cpu_ns"] > 0, f"forced work is not counted: {overhead}")
+    check(0 <= overhead["share"] <= 1, f"no share of a core: {overhead}")
+
+
 def verify_option(place):
     only_with_tool(place)
     result = place.run([thread_program(place), "eight-threads-random"], BUDGET_MIB,
@@ -366,6 +393,9 @@ TOOL_CASES = {
     "tool-killed-family-ends-rule04": killed_tool("hold-family", 1.0),
     "stats-while-running": stats_while_running,
     "fits-rule23": fits_rule23,
+    "killed-while-faulting": killed_while_faulting,
+    "wrong-byte-is-seen": wrong_byte_is_seen,
+    "work-is-counted-rule27": work_is_counted_rule27,
     "verify-option": verify_option,
     "memory-option": memory_option,
     "full-tiers-exceeded": full_tiers_exceeded,

@@ -377,6 +377,13 @@ def full_tiers_hard(place):
     check(result.peak_bytes < 2 * BUDGET_MIB * MIB, "went far over the budget first")
 
 
+def every_rule_has_a_test(place):
+    """The rules of a userfaultfd runtime are numbered; the number stands in the name of its test."""
+    named = {int(number) for name in all_cases(place) for number in re.findall(r"rule(\d+)", name)}
+    missing = sorted(set(range(1, 28)) - named)
+    check(not missing, f"no test for the rules {missing}")
+
+
 TOOL_CASES = {
     "environment-as-without": environment_as_without,
     "environment-emptied": environment_emptied,
@@ -393,6 +400,7 @@ TOOL_CASES = {
     "tool-killed-family-ends-rule04": killed_tool("hold-family", 1.0),
     "stats-while-running": stats_while_running,
     "fits-rule23": fits_rule23,
+    "every-rule-has-a-test": every_rule_has_a_test,
     "killed-while-faulting": killed_while_faulting,
     "wrong-byte-is-seen": wrong_byte_is_seen,
     "work-is-counted-rule27": work_is_counted_rule27,

@@ -27,8 +27,8 @@
 static const uint16_t legal[PAGE_STATE_COUNT] = {
 	/* RESIDENT: found present by the scan that adopts a mapping */
 	[PAGE_ABSENT] = TO(FILLING) | TO(RESIDENT),
-	/* RESIDENT: its shadow was dropped */
-	[PAGE_RESIDENT] = TO(ABSENT) | TO(HOLDING) | TO(RESIDENT),
+	/* RESIDENT: its shadow was dropped; FILLING: it faults, so look whether it is there at all */
+	[PAGE_RESIDENT] = TO(ABSENT) | TO(HOLDING) | TO(FILLING) | TO(RESIDENT),
 	[PAGE_HELD] = TO(ABSENT) | TO(RETURNING) | TO(STORING),
 	[PAGE_STORED] = TO(ABSENT) | TO(LOADING),
 	[PAGE_FILLING] = TO(ABSENT) | TO(RESIDENT),

@@ -24,7 +24,7 @@
 #include "uapi.h"
 #include "uffd.h"
 
-#define PAGE_BYTES 4096u
+#define PAGE_BYTES ((size_t)4096)
 #define DEADLINE_S 10u
 #define WRONG (-ENOTRECOVERABLE)
 

@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The helper: a process inside the program's address space that is not a thread of it.
+ *
+ * UFFDIO_MOVE only works on the caller's own address space, so somebody must make that call from
+ * inside. A thread would be seen by the program (thread count, wait, unshare, seccomp), so it is a
+ * process cloned with CLONE_VM and nothing else shared: own descriptors, own session, no exit
+ * signal. A first clone starts it and ends at once, so that the helper is nobody's child in the
+ * program's eyes; the server, as subreaper, reaps it.
+ *
+ * What must always hold: this code never touches the program's thread-local data (no errno, no
+ * libc call that could set it, own TLS block in case the compiler uses one), never allocates, never
+ * takes a lock the program could hold, and keeps no memory of its own but one small mapping.
+ */
+#include "helper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../os/helper.h"
+#include "../os/uapi.h"
+
+#ifndef __x86_64__
+#error "the helper's system calls are written for x86-64"
+#endif
+
+#define PAGE 4096u
+#define HUGE ((uint64_t)2 << 20)
+#define STACK_BYTES (32u << 10)
+#define TLS_BYTES (8u << 10)
+
+static long sys6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	long result;
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+
+	__asm__ volatile("syscall"
+			 : "=a"(result)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return result;
+}
+#define SYS(nr, ...) SYS_(nr, __VA_ARGS__, 0, 0, 0, 0, 0, 0)
+#define SYS_(nr, a, b, c, d, e, f, ...) \
+	sys6(SYS_##nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+
+/* All that the helper has: lives at the bottom of its one mapping. */
+struct helper {
+	const char *server;
+	int program_pid;
+	int socket;
+	int uffd;      /* the program's: moves to the stage go through it */
+	int hold_uffd; /* the hold area's: moves from the stage */
+	int pagemap;
+	uint64_t stage;
+	struct helper_command command;
+	struct helper_reply reply;
+	char control[CMSG_SPACE(sizeof(int) * 2)] __attribute__((aligned(8)));
+	char tls[TLS_BYTES] __attribute__((aligned(64)));
+	char stack[STACK_BYTES] __attribute__((aligned(64)));
+};
+
+static int packet_send(struct helper *h, const void *data, size_t bytes, const int *fds, size_t nr)
+{
+	struct iovec part = { .iov_base = (void *)(uintptr_t)data, .iov_len = bytes };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+
+	if (nr) {
+		struct cmsghdr *c = (struct cmsghdr *)(void *)h->control;
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int) * nr);
+		memcpy(CMSG_DATA(c), fds, sizeof(int) * nr);
+		message.msg_control = h->control;
+		message.msg_controllen = CMSG_SPACE(sizeof(int) * nr);
+	}
+	return SYS(sendmsg, h->socket, &message, MSG_NOSIGNAL) == (long)bytes ? 0 : -EPIPE;
+}
+
+/* Returns the bytes received, 0 at the end; *ret_fd is the descriptor that came along, or -1. */
+static long packet_receive(struct helper *h, void *data, size_t room, int *ret_fd)
+{
+	struct iovec part = { .iov_base = data, .iov_len = room };
+	struct msghdr message = {
+		.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = h->control,
+		.msg_controllen = sizeof h->control,
+	};
+
+	long n = SYS(recvmsg, h->socket, &message, MSG_CMSG_CLOEXEC);
+	*ret_fd = -1;
+	const struct cmsghdr *c = (const struct cmsghdr *)(void *)h->control;
+	if (n > 0 && message.msg_controllen >= sizeof *c && c->cmsg_type == SCM_RIGHTS)
+		memcpy(ret_fd, CMSG_DATA(c), sizeof(int));
+	return n;
+}
+
+static int server_connect(struct helper *h)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	size_t length = strlen(h->server);
+
+	if (length > sizeof address.sun_path - 2)
+		return -EINVAL;
+	memcpy(address.sun_path + 1, h->server, length);
+	h->socket = (int)SYS(socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (h->socket < 0)
+		return h->socket;
+	return (int)SYS(connect, h->socket, &address,
+			offsetof(struct sockaddr_un, sun_path) + 1 + length);
+}
+
+/* Through the device if the server could open it, else by the system call. */
+static int uffd_open(int device)
+{
+	long flags = O_CLOEXEC | O_NONBLOCK;
+
+	if (device >= 0)
+		return (int)SYS(ioctl, device, USERFAULTFD_IOC_NEW, flags);
+	return (int)SYS(userfaultfd, flags);
+}
+
+static uint64_t random_address(void)
+{
+	uint64_t bits = 0;
+
+	SYS(getrandom, &bits, sizeof bits, 0);
+	/* 16 TiB .. 80 TiB: clear of programs, heaps and the mmap area's top. */
+	return ((uint64_t)16 << 40) + (bits % ((uint64_t)64 << 40) & ~(uint64_t)(PAGE - 1));
+}
+
+static int hello_say(struct helper *h)
+{
+	struct helper_welcome welcome;
+	int device;
+
+	if (packet_receive(h, &welcome, sizeof welcome, &device) != sizeof welcome ||
+	    welcome.magic != HELPER_MAGIC)
+		return -EPROTO;
+	struct helper_hello hello = {
+		.magic = HELPER_MAGIC,
+		.program_pid = h->program_pid,
+		.helper_pid = (int32_t)SYS(getpid, 0),
+	};
+	h->uffd = uffd_open(device);
+	h->hold_uffd = uffd_open(device);
+	if (device >= 0)
+		SYS(close, device);
+	if (h->uffd < 0 || h->hold_uffd < 0) {
+		hello.error = h->uffd < 0 ? h->uffd : h->hold_uffd;
+		return packet_send(h, &hello, sizeof hello, NULL, 0);
+	}
+	hello.probe = (uint64_t)SYS(mmap, random_address(), PAGE, PROT_READ,
+				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	SYS(madvise, hello.probe, PAGE, MADV_DONTFORK);
+	int fds[2] = { h->uffd, h->hold_uffd };
+	return packet_send(h, &hello, sizeof hello, fds, 2);
+}
+
+/* An own 2 MiB-aligned area between guards, so that it merges with nothing of the program's. */
+static int64_t area_map(struct helper *h, uint64_t bytes)
+{
+	uint64_t all = bytes + HELPER_STAGE_BYTES;
+	long base = SYS(mmap, 0, all + 2 * HUGE, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (base < 0 && base > -4096)
+		return base;
+	uint64_t start = ((uint64_t)base + HUGE) & ~(HUGE - 1);
+	long error = SYS(mprotect, start, all, PROT_READ | PROT_WRITE);
+	if (!error)
+		error = SYS(madvise, base, all + 2 * HUGE, MADV_DONTFORK);
+	SYS(madvise, base, all + 2 * HUGE, MADV_DONTDUMP);
+	h->stage = start + bytes;
+	h->pagemap = (int)SYS(openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	return error ? error : (int64_t)start;
+}
+
+static enum helper_outcome outcome_of(long error)
+{
+	switch (error) {
+	case -ENOENT:
+		return HELPER_HOLE;
+	case -EBUSY:
+	case -EAGAIN:
+		return HELPER_BUSY;
+	case -EINVAL:
+		return HELPER_DENIED;
+	default:
+		return HELPER_FAILED;
+	}
+}
+
+/* Whether the block at `address` is one huge page. */
+static bool block_huge(struct helper *h, uint64_t address)
+{
+	struct page_region found;
+	struct pm_scan_arg scan = {
+		.size = sizeof scan,
+		.start = address,
+		.end = address + HUGE,
+		.vec = (uint64_t)(uintptr_t)&found,
+		.vec_len = 1,
+		.category_mask = PAGE_IS_HUGE,
+		.return_mask = PAGE_IS_HUGE,
+	};
+
+	return SYS(ioctl, h->pagemap, PAGEMAP_SCAN, &scan) == 1 && found.start == address &&
+	       found.end == address + HUGE;
+}
+
+/*
+ * Move pages of one run, going on behind every page that will not move; outcome[] tells of each.
+ * A partial move reports the bytes done; calling again at the next page tells its true error.
+ * EAGAIN without progress is a page locked for a moment, or the program changing its mappings:
+ * tried a few times, then busy.
+ */
+static void pages_move(int uffd, uint64_t dst, uint64_t src, uint64_t bytes, uint8_t *outcome)
+{
+	unsigned tries = 0;
+
+	for (uint64_t at = 0; at < bytes;) {
+		struct uffdio_move move = {
+			.dst = dst + at,
+			.src = src + at,
+			.len = bytes - at,
+			.mode = UFFDIO_MOVE_MODE_DONTWAKE,
+		};
+		long error = SYS(ioctl, uffd, UFFDIO_MOVE, &move);
+		uint64_t done = !error ? move.len : move.move > 0 ? (uint64_t)move.move : 0;
+		memset(outcome + at / PAGE, HELPER_MOVED, done / PAGE);
+		at += done;
+		if (done) {
+			tries = 0;
+		} else if (error != -EAGAIN || ++tries == 8) {
+			tries = 0;
+			outcome[at / PAGE] = (uint8_t)outcome_of(error);
+			at += PAGE;
+		}
+	}
+}
+
+/* Move all of a stretch from the stage on; returns the pages that arrived. Nobody else knows these
+ * pages, yet a reader of all memory may hold one for a moment: then try again. */
+static uint64_t stretch_move(struct helper *h, uint64_t dst, uint64_t stage, uint64_t pages)
+{
+	uint64_t at = 0;
+
+	for (unsigned tries = 0; at < pages && tries < 10000; tries++) {
+		struct uffdio_move move = {
+			.dst = dst + at * PAGE,
+			.src = stage + at * PAGE,
+			.len = (pages - at) * PAGE,
+			.mode = UFFDIO_MOVE_MODE_DONTWAKE,
+		};
+		long error = SYS(ioctl, h->hold_uffd, UFFDIO_MOVE, &move);
+		if (!error)
+			return pages;
+		if (move.move > 0)
+			at += (uint64_t)move.move / PAGE;
+		else
+			SYS(sched_yield, 0);
+	}
+	return at;
+}
+
+static void stage_empty(struct helper *h, uint64_t dst, uint64_t stage, uint64_t pages,
+			uint8_t *outcome)
+{
+	for (uint64_t at = 0; at < pages;) {
+		uint64_t nr = 0;
+		while (at + nr < pages && outcome[at + nr] == HELPER_MOVED)
+			nr++;
+		uint64_t arrived = nr ? stretch_move(h, dst + at * PAGE, stage + at * PAGE, nr) : 0;
+		memset(outcome + at + arrived, HELPER_LOST, nr - arrived);
+		at += nr;
+		/* The program wrote into the stage itself: out with that page, or it blocks the place. */
+		if (at < pages && outcome[at] == HELPER_FAILED &&
+		    stretch_move(h, dst + at * PAGE, stage + at * PAGE, 1))
+			SYS(madvise, dst + at * PAGE, PAGE, MADV_DONTNEED);
+		while (at < pages && outcome[at] != HELPER_MOVED)
+			at++;
+	}
+}
+
+static void run_move(struct helper *h, const struct helper_run *run, uint8_t *outcome)
+{
+	uint64_t stage = h->stage;
+
+	if (run->bytes == HUGE && block_huge(h, run->src)) {
+		stage += HUGE;
+		/* Page tables left from single pages would split the huge page. */
+		SYS(madvise, run->dst, HUGE, MADV_DONTNEED);
+	}
+	pages_move(h->uffd, stage, run->src, run->bytes, outcome);
+	stage_empty(h, run->dst, stage, run->bytes / PAGE, outcome);
+}
+
+static void command_run(struct helper *h)
+{
+	struct helper_command *c = &h->command;
+	struct helper_reply *r = &h->reply;
+	uint64_t page = 0;
+
+	r->seq = c->seq;
+	r->result = 0;
+	for (uint32_t i = 0; i < c->nr_runs && i < HELPER_RUNS_MAX; i++) {
+		struct helper_run *run = &c->runs[i];
+		switch ((enum helper_op)c->op) {
+		case HELPER_MAP:
+			r->result = area_map(h, run->bytes);
+			break;
+		case HELPER_MOVE:
+			if (page + run->bytes / PAGE > HELPER_PAGES_MAX) {
+				r->result = -E2BIG;
+				return;
+			}
+			run_move(h, run, r->outcome + page);
+			page += run->bytes / PAGE;
+			break;
+		case HELPER_DROP: {
+			long error = SYS(madvise, run->dst, run->bytes, MADV_DONTNEED);
+			if (error)
+				r->result = error;
+			break;
+		}
+		case HELPER_POPULATE: {
+			long error = SYS(madvise, run->dst, run->bytes, 23 /* MADV_POPULATE_WRITE */);
+			if (error)
+				r->result = error;
+			break;
+		}
+		case HELPER_EXIT:
+			SYS(exit_group, 0);
+		}
+	}
+	if (c->op == HELPER_EXIT)
+		SYS(exit_group, 0);
+}
+
+/*
+ * The program may leave this address space by exec, of which nobody tells us; staying would keep
+ * its old memory alive. So look now and then whether it still shares it: often at first, where
+ * fork is usually followed by exec, then once a second.
+ */
+static bool program_left(struct helper *h)
+{
+	long r = SYS(kcmp, SYS(getpid, 0), h->program_pid, KCMP_VM, 0, 0);
+
+	return r > 0 || r == -ESRCH;
+}
+
+static void helper_serve(struct helper *h)
+{
+	struct pollfd wait[2] = {
+		{ .fd = h->socket, .events = POLLIN },
+		{ .fd = (int)SYS(pidfd_open, h->program_pid, 0), .events = POLLIN },
+	};
+	long wait_ms = 2;
+
+	if (wait[1].fd < 0)
+		return;
+	for (;;) {
+		struct timespec timeout = { wait_ms / 1000, wait_ms % 1000 * 1000000 };
+		long n = SYS(ppoll, wait, 2, &timeout, 0, 0);
+		if (n < 0 && n != -EINTR)
+			return;
+		if (wait[1].revents && n > 0)
+			return;
+		if (n == 0) {
+			if (program_left(h))
+				return;
+			wait_ms = wait_ms < 500 ? wait_ms * 2 : 1000;
+			continue;
+		}
+		int fd;
+		long bytes = packet_receive(h, &h->command, sizeof h->command, &fd);
+		if (bytes < (long)offsetof(struct helper_command, runs))
+			return;
+		command_run(h);
+		size_t length = h->command.op == HELPER_MOVE ? sizeof h->reply
+							     : offsetof(struct helper_reply, outcome);
+		if (packet_send(h, &h->reply, length, NULL, 0))
+			return;
+	}
+}
+
+static int helper_main(void *arg)
+{
+	struct helper *h = arg;
+
+	SYS(setsid, 0);
+	SYS(close_range, 0, ~0u, 0);
+	SYS(prctl, PR_SET_NAME, "pagetide-helper", 0, 0, 0);
+	SYS(chdir, "/");
+	if (!server_connect(h) && !hello_say(h))
+		helper_serve(h);
+	SYS(exit_group, 0);
+	__builtin_unreachable();
+}
+
+/* Runs for a moment with the parent stopped (CLONE_VFORK), on the upper half of the stack. */
+static int starter_main(void *arg)
+{
+	struct helper *h = arg;
+	void **tcb = (void **)(void *)(h->tls + TLS_BYTES / 2);
+
+	tcb[0] = tcb; /* the thread pointer points at itself, as the ABI wants */
+	tcb[2] = tcb;
+	clone(helper_main, h->stack + STACK_BYTES / 2, CLONE_VM | CLONE_SETTLS, h, NULL, tcb, NULL);
+	SYS(exit, 0);
+	__builtin_unreachable();
+}
+
+void helper_start(const char *server)
+{
+	size_t bytes = (sizeof(struct helper) + PAGE - 1) & ~(size_t)(PAGE - 1);
+	sigset_t all, before;
+	int saved_errno = errno;
+
+	/* Under a system call filter the helper's calls could kill it, or the clone the program. */
+	if (prctl(PR_GET_SECCOMP) != 0)
+		goto out;
+	char *area = mmap(NULL, bytes + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (area == MAP_FAILED)
+		goto out;
+	if (mprotect(area + PAGE, bytes, PROT_READ | PROT_WRITE) ||
+	    madvise(area, bytes + 2 * PAGE, MADV_DONTFORK)) {
+		munmap(area, bytes + 2 * PAGE);
+		goto out;
+	}
+	madvise(area, bytes + 2 * PAGE, MADV_DONTDUMP);
+	struct helper *h = (struct helper *)(void *)(area + PAGE);
+	h->server = server;
+	h->program_pid = getpid();
+	/* The helper inherits the mask: no signal of the program's is ever its own. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int starter = clone(starter_main, h->stack + STACK_BYTES, CLONE_VM | CLONE_VFORK, h);
+	if (starter > 0)
+		waitpid(starter, NULL, __WALL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+out:
+	errno = saved_errno;
+}

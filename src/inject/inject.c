@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What `pagetide run` puts into a program: it starts the helper, and sees to it that the programs
+ * this one executes get theirs.
+ *
+ * The way in is LD_PRELOAD and one variable that names the server. Both are taken out of the
+ * environment before the program's own code runs, so it sees the environment the user gave, and
+ * put back into the environment of every exec. The wrappers of exec may run in a child of vfork:
+ * they allocate on the stack only and change no memory of the parent's.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../os/helper.h"
+#include "helper.h"
+
+#define EXPORT __attribute__((visibility("default")))
+#define PRELOAD "LD_PRELOAD="
+
+static char server[128];          /* empty: not under a server */
+static char server_variable[160]; /* as put into the environment of an exec */
+static char own_path[PATH_MAX];
+
+static int (*real_execve)(const char *, char *const[], char *const[]);
+static int (*real_execvpe)(const char *, char *const[], char *const[]);
+static int (*real_fexecve)(int, char *const[], char *const[]);
+static int (*real_execveat)(int, const char *, char *const[], char *const[], int);
+static int (*real_spawn)(pid_t *, const char *, const posix_spawn_file_actions_t *,
+			 const posix_spawnattr_t *, char *const[], char *const[]);
+static int (*real_spawnp)(pid_t *, const char *, const posix_spawn_file_actions_t *,
+			  const posix_spawnattr_t *, char *const[], char *const[]);
+static int (*real_system)(const char *);
+static FILE *(*real_popen)(const char *, const char *);
+
+extern char **environ;
+
+static bool variable_is(const char *entry, const char *name)
+{
+	size_t length = strlen(name);
+
+	return !strncmp(entry, name, length) && entry[length] == '=';
+}
+
+static void forked(void)
+{
+	helper_start(server);
+}
+
+/* Take our library out of the value of LD_PRELOAD; true if nothing is left of it. */
+static bool preload_strip(char *entry)
+{
+	char *value = entry + strlen(PRELOAD);
+	size_t own = strlen(own_path);
+
+	if (strncmp(value, own_path, own))
+		return false;
+	if (value[own] == ':') {
+		memmove(value, value + own + 1, strlen(value + own + 1) + 1);
+		return false;
+	}
+	return value[own] == '\0';
+}
+
+static void environment_clean(char **env)
+{
+	char **to = env;
+
+	for (char **from = env; *from; from++) {
+		if (variable_is(*from, HELPER_ENV_SERVER) || variable_is(*from, HELPER_ENV_PRELOAD))
+			continue;
+		if (!strncmp(*from, PRELOAD, strlen(PRELOAD)) && preload_strip(*from))
+			continue;
+		*to++ = *from;
+	}
+	*to = NULL;
+}
+
+__attribute__((constructor(101))) static void inject_start(void)
+{
+	const char *name = getenv(HELPER_ENV_SERVER);
+	const char *path = getenv(HELPER_ENV_PRELOAD);
+
+	/* glibc declares these as functions; ISO C has no cast from an object pointer. */
+	*(void **)&real_execve = dlsym(RTLD_NEXT, "execve");
+	*(void **)&real_execvpe = dlsym(RTLD_NEXT, "execvpe");
+	*(void **)&real_fexecve = dlsym(RTLD_NEXT, "fexecve");
+	*(void **)&real_execveat = dlsym(RTLD_NEXT, "execveat");
+	*(void **)&real_spawn = dlsym(RTLD_NEXT, "posix_spawn");
+	*(void **)&real_spawnp = dlsym(RTLD_NEXT, "posix_spawnp");
+	*(void **)&real_system = dlsym(RTLD_NEXT, "system");
+	*(void **)&real_popen = dlsym(RTLD_NEXT, "popen");
+	if (!name || !path || strlen(name) >= sizeof server || strlen(path) >= sizeof own_path)
+		return;
+	strcpy(server, name);
+	strcpy(own_path, path);
+	snprintf(server_variable, sizeof server_variable, HELPER_ENV_SERVER "=%s", server);
+	environment_clean(environ);
+	pthread_atfork(NULL, NULL, forked);
+	helper_start(server);
+}
+
+/* ---- carrying our variables across exec ---- */
+
+static size_t count(char *const list[])
+{
+	size_t n = 0;
+
+	while (list && list[n])
+		n++;
+	return n;
+}
+
+/* Room that env_with_us() needs beside the pointers: the two variables that it writes. */
+static size_t text_bytes(char *const env[])
+{
+	size_t bytes = strlen(PRELOAD) + strlen(HELPER_ENV_PRELOAD) + 2 * strlen(own_path) + 4;
+
+	for (size_t i = 0; env && env[i]; i++)
+		if (!strncmp(env[i], PRELOAD, strlen(PRELOAD)))
+			bytes += strlen(env[i]);
+	return bytes;
+}
+
+/* `out` has room for count(env) + 4 pointers, `text` for text_bytes(env). */
+static char *const *env_with_us(char *const env[], char **out, char *text)
+{
+	bool preloaded = false;
+	size_t n = 0;
+
+	if (!*server)
+		return env;
+	char *path_variable = text;
+	text = stpcpy(stpcpy(stpcpy(text, HELPER_ENV_PRELOAD), "="), own_path) + 1;
+	for (size_t i = 0; env && env[i]; i++) {
+		if (variable_is(env[i], HELPER_ENV_SERVER) || variable_is(env[i], HELPER_ENV_PRELOAD))
+			continue;
+		out[n++] = env[i];
+		if (strncmp(env[i], PRELOAD, strlen(PRELOAD)) || preloaded)
+			continue;
+		out[n - 1] = text;
+		text = stpcpy(stpcpy(stpcpy(stpcpy(text, PRELOAD), own_path), ":"),
+			      env[i] + strlen(PRELOAD)) + 1;
+		preloaded = true;
+	}
+	if (!preloaded) {
+		out[n++] = text;
+		stpcpy(stpcpy(text, PRELOAD), own_path);
+	}
+	out[n++] = path_variable;
+	out[n++] = server_variable;
+	out[n] = NULL;
+	return out;
+}
+
+/* alloca: an exec in a vfork child may use no heap; the kernel bounds argument sizes by the stack. */
+#define ENV_WITH_US(env)                                                                           \
+	env_with_us(env, __builtin_alloca((count(env) + 4) * sizeof(char *)),                      \
+		    __builtin_alloca(text_bytes(env)))
+
+EXPORT int execve(const char *path, char *const argv[], char *const env[])
+{
+	return real_execve(path, argv, ENV_WITH_US(env));
+}
+
+EXPORT int execv(const char *path, char *const argv[])
+{
+	return real_execve(path, argv, ENV_WITH_US(environ));
+}
+
+EXPORT int execvp(const char *file, char *const argv[])
+{
+	return real_execvpe(file, argv, ENV_WITH_US(environ));
+}
+
+EXPORT int execvpe(const char *file, char *const argv[], char *const env[])
+{
+	return real_execvpe(file, argv, ENV_WITH_US(env));
+}
+
+EXPORT int fexecve(int fd, char *const argv[], char *const env[])
+{
+	return real_fexecve(fd, argv, ENV_WITH_US(env));
+}
+
+EXPORT int execveat(int dir, const char *path, char *const argv[], char *const env[], int flags)
+{
+	if (!real_execveat) {
+		errno = ENOSYS;
+		return -1;
+	}
+	return real_execveat(dir, path, argv, ENV_WITH_US(env), flags);
+}
+
+/* Number of arguments of an execl-like call, the ending NULL not counted. */
+static size_t count_variadic(const char *first, va_list list)
+{
+	size_t n = 0;
+
+	for (const char *arg = first; arg; arg = va_arg(list, const char *))
+		n++;
+	return n;
+}
+
+static void collect(char **argv, size_t n, const char *first, va_list list)
+{
+	for (size_t i = 0; i < n; i++)
+		argv[i] = (char *)(uintptr_t)(i ? va_arg(list, const char *) : first);
+	argv[n] = NULL;
+}
+
+#define COLLECT(argv, first)                                                                       \
+	va_list list;                                                                              \
+	va_start(list, first);                                                                     \
+	size_t n = count_variadic(first, list);                                                    \
+	va_end(list);                                                                              \
+	char **argv = __builtin_alloca((n + 1) * sizeof(char *));                                  \
+	va_start(list, first);                                                                     \
+	collect(argv, n, first, list)
+
+EXPORT int execl(const char *path, const char *first, ...)
+{
+	COLLECT(argv, first);
+	va_end(list);
+	return execv(path, argv);
+}
+
+EXPORT int execlp(const char *file, const char *first, ...)
+{
+	COLLECT(argv, first);
+	va_end(list);
+	return execvp(file, argv);
+}
+
+EXPORT int execle(const char *path, const char *first, ...)
+{
+	COLLECT(argv, first);
+	if (n) /* the NULL; without arguments it was read as `first` */
+		(void)va_arg(list, char *);
+	char *const *env = va_arg(list, char *const *);
+	va_end(list);
+	return execve(path, argv, env);
+}
+
+EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+		       const posix_spawnattr_t *attr, char *const argv[], char *const env[])
+{
+	return real_spawn(pid, path, actions, attr, argv, ENV_WITH_US(env));
+}
+
+EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
+			const posix_spawnattr_t *attr, char *const argv[], char *const env[])
+{
+	return real_spawnp(pid, file, actions, attr, argv, ENV_WITH_US(env));
+}
+
+/* These two spawn inside libc with `environ` as it is: lend them ours meanwhile. */
+EXPORT int system(const char *command)
+{
+	char **own = environ;
+
+	environ = (char **)(uintptr_t)ENV_WITH_US(own);
+	int status = real_system(command);
+	environ = own;
+	return status;
+}
+
+EXPORT FILE *popen(const char *command, const char *mode)
+{
+	char **own = environ;
+
+	environ = (char **)(uintptr_t)ENV_WITH_US(own);
+	FILE *stream = real_popen(command, mode);
+	environ = own;
+	return stream;
+}

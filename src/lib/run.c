@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tide_run(): looks the options over, builds engine and pool, and hands over to the keeper.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "image.h"
+#include "keeper.h"
+#include "pagetide.h"
+#include "pool.h"
+#include "sock.h"
+#include "stats.h"
+
+#define BUDGET_MIN_BYTES (4u << 20)
+#define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
+
+static int program_look(const char *name, char ret_message[TIDE_MESSAGE_MAX])
+{
+	char path[PATH_MAX];
+	enum image_kind kind;
+
+	int error = image_find(name, &kind, path);
+	if (error == -ENOENT) {
+		MESSAGE("%s: no such program; give its path, or see PATH", name);
+		return error;
+	}
+	if (error) {
+		MESSAGE("%s: not executable; chmod +x it, or run its interpreter", name);
+		return -EACCES;
+	}
+	switch (kind) {
+	case IMAGE_DYNAMIC:
+	case IMAGE_UNKNOWN: /* exec will say */
+		return 0;
+	case IMAGE_STATIC:
+		MESSAGE("%s: statically linked, so nothing can be put into it; run a dynamic build", name);
+		break;
+	case IMAGE_FOREIGN:
+		MESSAGE("%s: not a 64-bit x86 program; run a build for this machine", name);
+		break;
+	case IMAGE_SETUID:
+		MESSAGE("%s: setuid programs take no preloaded library; run it as its owner", name);
+		break;
+	}
+	return -ENOEXEC;
+}
+
+/* The library beside the program as built, or where it is installed. */
+static int inject_find(char path[PATH_MAX], char ret_message[TIDE_MESSAGE_MAX])
+{
+	static const char *const places[] = { "src/inject", "../lib/pagetide",
+					      "../lib/x86_64-linux-gnu/pagetide" };
+	char own[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", own, sizeof own - 1);
+
+	own[n > 0 ? n : 0] = '\0';
+	char *slash = strrchr(own, '/');
+	if (slash)
+		*slash = '\0';
+	for (size_t i = 0; slash && i < sizeof places / sizeof *places; i++) {
+		char joined[PATH_MAX];
+		int length = snprintf(joined, sizeof joined, "%s/%s/libpagetide-inject.so", own, places[i]);
+		if (length >= (int)sizeof joined || !realpath(joined, path))
+			continue;
+		if (!strpbrk(path, " :"))
+			return 0;
+		MESSAGE("%s: the loader takes no path with a space or colon; move pagetide", path);
+		return -EINVAL;
+	}
+	MESSAGE("libpagetide-inject.so is neither beside the program nor installed; run `make install`");
+	return -ENOENT;
+}
+
+static int features_look(char ret_message[TIDE_MESSAGE_MAX])
+{
+	struct tide_feature features[TIDE_FEATURE_MAX];
+	size_t nr;
+
+	int error = tide_check(features, &nr);
+	if (error) {
+		MESSAGE("cannot find out what this kernel can do: %s", strerror(-error));
+		return error;
+	}
+	for (size_t i = 0; i < nr; i++) {
+		if (!features[i].needed || features[i].present)
+			continue;
+		MESSAGE("%.40s: %.100s; %.100s", features[i].name, features[i].reason, features[i].mend);
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+struct budget {
+	uint64_t dram_bytes, memory_bytes, pool_bytes;
+	bool verify;
+};
+
+static int budget_look(const struct tide_run_options *o, struct budget *b,
+		       char ret_message[TIDE_MESSAGE_MAX])
+{
+	*b = (struct budget){ .memory_bytes = o->memory_bytes };
+	for (size_t i = 0; i < o->nr_tiers; i++) {
+		const struct tide_tier_spec *t = &o->tiers[i];
+		if (t->kind == TIDE_TIER_DRAM) {
+			b->dram_bytes = t->size_bytes;
+		} else {
+			b->pool_bytes = t->size_bytes;
+			b->verify = t->verify;
+		}
+	}
+	uint64_t least = b->dram_bytes ? b->dram_bytes : b->memory_bytes;
+	if (least && least < BUDGET_MIN_BYTES) {
+		MESSAGE("a budget of %llu bytes cannot run a program; give at least 4M",
+			(unsigned long long)least);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int server_open(struct server *s, const struct budget *b, char ret_message[TIDE_MESSAGE_MAX])
+{
+	struct engine_config config = { .seed = clock_now_ns(), .max_moves = 256 };
+	size_t bytes = engine_bytes(&config);
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	int error = memory == MAP_FAILED ? -ENOMEM : pool_open(b->pool_bytes, b->verify, &s->pool);
+	if (error) {
+		if (memory != MAP_FAILED)
+			munmap(memory, bytes);
+		MESSAGE("no memory for the pool");
+		return error;
+	}
+	s->engine = engine_init(memory, &config);
+	s->pool_bounded = b->pool_bytes || b->memory_bytes;
+	s->nr_cpus = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+	s->guard_socket = -1;
+	atomic_store(&s->next_cookie, 1);
+	pthread_mutex_init(&s->engine_lock, NULL);
+	pthread_mutex_init(&s->plan_lock, NULL);
+	pthread_mutex_init(&s->dead_lock, NULL);
+	return 0;
+}
+
+static int stats_write(struct server *s, const char *path, int wait_status,
+		       char ret_message[TIDE_MESSAGE_MAX])
+{
+	char *text = stats_json(s, wait_status, true);
+	FILE *file = text ? fopen(path, "we") : NULL;
+	bool failed = !file || fprintf(file, "%s\n", text) < 0;
+
+	if (file && fclose(file))
+		failed = true;
+	free(text);
+	if (failed)
+		MESSAGE("%s: cannot write the statistics: %s", path, strerror(errno));
+	return failed ? -EIO : 0;
+}
+
+static void dry_run_tell(const struct tide_run_options *o, const struct budget *b)
+{
+	printf("would run %s\n", o->argv[0]);
+	if (b->dram_bytes)
+		printf("dram: %llu bytes of resident anonymous memory\n", (unsigned long long)b->dram_bytes);
+	else if (b->memory_bytes)
+		printf("memory: %llu bytes, split between dram and pool\n",
+		       (unsigned long long)b->memory_bytes);
+	else
+		printf("memory: 90 %% of the control group's limit, or what keeps 5 %% of the machine free\n");
+	printf("lz4: %llu bytes (0: not bounded)%s\n", (unsigned long long)b->pool_bytes,
+	       b->verify ? ", verified" : "");
+}
+
+int tide_run(const struct tide_run_options *o, int *ret_wait_status, char ret_message[TIDE_MESSAGE_MAX])
+{
+	static struct server server; /* once per process, and too large for a stack */
+	struct server *s = &server;
+	char inject[PATH_MAX];
+	struct budget b;
+
+	*ret_message = '\0';
+	int error = budget_look(o, &b, ret_message);
+	if (!error)
+		error = program_look(o->argv[0], ret_message);
+	if (!error)
+		error = inject_find(inject, ret_message);
+	if (!error)
+		error = features_look(ret_message);
+	if (!error && o->dry_run) {
+		dry_run_tell(o, &b);
+		*ret_wait_status = 0;
+		return 0;
+	}
+	if (!error)
+		error = server_open(s, &b, ret_message);
+	if (error)
+		return error;
+	s->hard = o->hard;
+	s->quiet = o->quiet;
+	stats_open(&(struct stats_base){ clock_now_ns(), o->argv[0], o });
+	struct keeper_options options = {
+		.argv = o->argv,
+		.inject_path = inject,
+		.dram_bytes = b.dram_bytes,
+		.memory_bytes = b.memory_bytes,
+		.live = o->live,
+		.report = stats_json,
+	};
+	error = keeper_run(s, &options, ret_wait_status);
+	if (error) {
+		MESSAGE("%s: cannot be started: %s", o->argv[0], strerror(-error));
+		return error;
+	}
+	if (o->summary)
+		stats_summary(s);
+	if (o->stats_path && stats_write(s, o->stats_path, *ret_wait_status, ret_message) && !o->quiet)
+		fprintf(stderr, "pagetide: %s\n", ret_message);
+	s->pool->ops->close(s->pool);
+	return 0;
+}
+
+int tide_stats_fetch(int pid, char **ret_json, char ret_message[TIDE_MESSAGE_MAX])
+{
+	struct helper_welcome welcome;
+	uint32_t ask = KEEPER_ASK_STATS;
+	char name[64];
+	int fd, fds[SOCK_FDS_MAX];
+	size_t bytes;
+
+	keeper_name(pid, name);
+	int error = sock_connect(name, &fd);
+	if (error) {
+		MESSAGE("process %d is not a running `pagetide run`", pid);
+		return -ESRCH;
+	}
+	const size_t room = 128u << 10;
+	char *text = malloc(room);
+	error = text ? sock_receive(fd, &welcome, sizeof welcome, &bytes, fds) : -ENOMEM;
+	if (!error && bytes != sizeof welcome) {
+		MESSAGE("the server of process %d belongs to another user", pid);
+		error = -EACCES;
+	}
+	if (!error)
+		error = sock_send(fd, &ask, sizeof ask, NULL, 0);
+	if (!error)
+		error = sock_receive(fd, text, room - 1, &bytes, fds);
+	close(fd);
+	if (error) {
+		free(text);
+		if (!*ret_message)
+			MESSAGE("process %d does not answer: %s", pid, strerror(-error));
+		return error;
+	}
+	text[bytes] = '\0';
+	*ret_json = text;
+	return 0;
+}

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+#include "stats.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
+#include "clock.h"
+
+static struct stats_base base;
+
+void stats_open(const struct stats_base *b)
+{
+	base = *b;
+}
+
+static void set(json_t *object, const char *key, uint64_t value)
+{
+	json_object_set_new(object, key, json_integer((json_int_t)value));
+}
+
+/* Pages by state, over all programs. */
+struct census {
+	uint64_t managed, stored, held, shadows;
+};
+
+static void census_take(struct server *s, struct census *c)
+{
+	*c = (struct census){ 0 };
+	pthread_mutex_lock(&s->plan_lock);
+	for (struct program *p = s->programs; p; p = p->next) {
+		pthread_rwlock_rdlock(&p->lock);
+		for (size_t i = 0; i < p->nr_extents; i++) {
+			const struct extent *e = &p->extents[i];
+			c->managed += e->nr_pages;
+			for (uint64_t k = 0; k < e->nr_pages; k++) {
+				uint64_t word = atomic_load_explicit(
+					&e->tract->region.state[e->idx + k], memory_order_relaxed);
+				c->stored += page_state(word) == PAGE_STORED;
+				c->held += page_has_hold(word);
+				c->shadows += page_shadow(word);
+			}
+		}
+		pthread_rwlock_unlock(&p->lock);
+	}
+	pthread_mutex_unlock(&s->plan_lock);
+}
+
+static json_t *tiers_json(struct server *s)
+{
+	struct tier_usage u;
+	json_t *tiers = json_array(), *dram = json_object(), *pool = json_object();
+	uint64_t resident = atomic_load(&s->resident);
+
+	json_object_set_new(dram, "name", json_string("dram"));
+	json_object_set_new(dram, "kind", json_string("dram"));
+	set(dram, "capacity_bytes", atomic_load(&s->limit) * PAGE_BYTES);
+	set(dram, "used_bytes", resident * PAGE_BYTES);
+	set(dram, "peak_bytes", s->peak_resident * PAGE_BYTES);
+	set(dram, "pages", resident);
+	json_array_append_new(tiers, dram);
+	s->pool->ops->usage(s->pool, &u);
+	json_object_set_new(pool, "name", json_string(s->pool->ops->name));
+	json_object_set_new(pool, "kind", json_string("lz4"));
+	set(pool, "capacity_bytes", u.capacity_bytes);
+	set(pool, "used_bytes", u.used_bytes);
+	set(pool, "peak_bytes", u.peak_bytes);
+	set(pool, "stored_bytes", u.stored_bytes);
+	set(pool, "metadata_bytes", u.metadata_bytes);
+	set(pool, "pages", u.pages);
+	json_array_append_new(tiers, pool);
+	return tiers;
+}
+
+static const char *const reason_names[MOVE_REASON_COUNT] = {
+	[MOVE_OK] = "moved",
+	[MOVE_DROP_GONE] = "gone",
+	[MOVE_DROP_TOUCHED] = "touched",
+	[MOVE_DROP_CHANGED] = "changed",
+	[MOVE_FAIL_BUSY] = "busy",
+	[MOVE_FAIL_DENIED] = "denied",
+	[MOVE_FAIL_FULL] = "full",
+	[MOVE_FAIL_REFUSED] = "refused",
+	[MOVE_FAIL_IO] = "io",
+};
+
+static json_t *moves_json(const struct engine_stats *e)
+{
+	json_t *moves = json_object(), *failed = json_object(), *dropped = json_object();
+
+	set(moves, "requested", e->requested);
+	set(moves, "moved", e->ended[MOVE_OK]);
+	set(moves, "held", e->moved[MOVE_HOLD]);
+	set(moves, "stored", e->moved[MOVE_STORE]);
+	for (unsigned r = MOVE_DROP_GONE; r < MOVE_REASON_COUNT; r++)
+		set(r < MOVE_FAIL_BUSY ? dropped : failed, reason_names[r], e->ended[r]);
+	json_object_set_new(moves, "failed", failed);
+	json_object_set_new(moves, "dropped", dropped);
+	set(moves, "pending", e->pending);
+	return moves;
+}
+
+static uint64_t handlers_cpu_ns(struct server *s)
+{
+	uint64_t sum = atomic_load(&s->forced_ns);
+
+	pthread_mutex_lock(&s->plan_lock);
+	for (struct program *p = s->programs; p; p = p->next)
+		for (unsigned i = 0; i < p->nr_handlers; i++)
+			sum += atomic_load(&p->handlers[i].cpu_ns);
+	pthread_mutex_unlock(&s->plan_lock);
+	return sum;
+}
+
+static json_t *overhead_json(struct server *s, uint64_t wall_ns)
+{
+	json_t *o = json_object();
+	uint64_t voluntary = atomic_load(&s->keeper_ns);
+
+	set(o, "voluntary_cpu_ns", voluntary);
+	set(o, "forced_cpu_ns", handlers_cpu_ns(s) + atomic_load(&s->mover_ns));
+	json_object_set_new(o, "share", json_real(wall_ns ? (double)voluntary / (double)wall_ns : 0));
+	return o;
+}
+
+static json_t *unmanaged_json(struct server *s)
+{
+	static const char *const names[UNMANAGED_COUNT] = {
+		"small", "stack", "locked", "shared", "file", "special", "foreign", "no_helper",
+	};
+	json_t *o = json_object();
+
+	for (unsigned i = 0; i < UNMANAGED_COUNT; i++) {
+		uint64_t pages = atomic_load(&s->unmanaged_ended[i]);
+		pthread_mutex_lock(&s->plan_lock);
+		for (struct program *p = s->programs; p; p = p->next)
+			pages += p->unmanaged[i];
+		pthread_mutex_unlock(&s->plan_lock);
+		set(o, names[i], pages * PAGE_BYTES);
+	}
+	return o;
+}
+
+static void faults_set(json_t *root, struct server *s)
+{
+	json_t *faults = json_object();
+
+	set(faults, "count", histogram_count(&s->fault_times));
+	set(faults, "p50_ns", histogram_quantile(&s->fault_times, 500));
+	set(faults, "p99_ns", histogram_quantile(&s->fault_times, 990));
+	set(faults, "max_ns", atomic_load(&s->fault_times.max_ns));
+	json_object_set_new(root, "faults", faults);
+}
+
+char *stats_json(struct server *s, int status, bool ended)
+{
+	struct engine_stats e;
+	struct census c;
+	json_t *root = json_object(), *ahead = json_object();
+	uint64_t wall_ns = clock_now_ns() - base.start_ns;
+
+	census_take(s, &c);
+	pthread_mutex_lock(&s->engine_lock);
+	engine_stats(s->engine, &e);
+	pthread_mutex_unlock(&s->engine_lock);
+	json_object_set_new(root, "schema", json_string("pagetide.stats/1"));
+	json_object_set_new(root, "version", json_string(TIDE_VERSION));
+	json_object_set_new(root, "program", json_string(base.program));
+	json_object_set_new(root, "exit_status",
+			    !ended ? json_null()
+				   : json_integer(WIFEXITED(status) ? WEXITSTATUS(status)
+								    : 128 + WTERMSIG(status)));
+	set(root, "wall_ns", wall_ns);
+	set(root, "page_size", PAGE_BYTES);
+	json_object_set_new(root, "tiers", tiers_json(s));
+	set(root, "managed_bytes", c.managed * PAGE_BYTES);
+	set(root, "peak_managed_bytes", s->peak_managed_pages * PAGE_BYTES);
+	set(root, "stored_pages", c.stored);
+	set(root, "held_pages", c.held);
+	set(root, "shadow_pages", c.shadows);
+	faults_set(root, s);
+	json_object_set_new(root, "moves", moves_json(&e));
+	set(root, "promoted_pages", atomic_load(&s->promoted));
+	set(root, "demoted_pages", atomic_load(&s->demoted));
+	set(root, "unwritten_demotions", atomic_load(&s->shadow_drops));
+	set(root, "over_budget_faults", atomic_load(&s->over_budget));
+	set(root, "refilled_pages", atomic_load(&s->refilled));
+	set(root, "vanished_pages", atomic_load(&s->vanished));
+	set(ahead, "issued", e.readahead_issued);
+	set(ahead, "used", e.readahead_used);
+	json_object_set_new(root, "read_ahead", ahead);
+	json_object_set_new(root, "overhead", overhead_json(s, wall_ns));
+	json_object_set_new(root, "unmanaged", unmanaged_json(s));
+	char *text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+	json_decref(root);
+	return text;
+}
+
+void stats_summary(struct server *s)
+{
+	struct tier_usage u;
+	double mib = 1048576.0;
+
+	s->pool->ops->usage(s->pool, &u);
+	fprintf(stderr,
+		"pagetide: resident memory peaked at %.1f MiB (budget %.1f MiB); the pool at %.1f MiB\n"
+		"pagetide: %llu pages demoted, %llu brought back, in %llu faults of p50 %.1f us, p99 %.1f us\n",
+		(double)s->peak_resident * PAGE_BYTES / mib,
+		(double)atomic_load(&s->limit) * PAGE_BYTES / mib, (double)u.peak_bytes / mib,
+		(unsigned long long)atomic_load(&s->demoted),
+		(unsigned long long)atomic_load(&s->promoted),
+		(unsigned long long)histogram_count(&s->fault_times),
+		(double)histogram_quantile(&s->fault_times, 500) / 1000,
+		(double)histogram_quantile(&s->fault_times, 990) / 1000);
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What passes between the server and the helper inside a program.
+ *
+ * The helper is a process that shares the program's address space without being a thread of it. It
+ * decides nothing and keeps no tables: it runs single commands, one at a time, and answers each
+ * with one reply of the same sequence number. If it dies nothing is lost but the ability to move
+ * pages out.
+ *
+ *   helper               server
+ *     connect  ──────────►
+ *              ◄──────────  welcome (+ /dev/userfaultfd, where there is one)
+ *     hello    ──────────►  (+ a userfaultfd for the program, one for the hold area)
+ *              ◄──────────  command
+ *     reply    ──────────►
+ *
+ * Sequenced packets over a UNIX socket; both ends are of one version, checked by `magic`.
+ */
+#ifndef TIDE_HELPER_H
+#define TIDE_HELPER_H
+
+#include <stdint.h>
+
+#define HELPER_MAGIC 0x70740001u
+
+/* Names of the environment variables that carry the way to the server across exec. */
+#define HELPER_ENV_SERVER "PAGETIDE_SERVER"
+#define HELPER_ENV_PRELOAD "PAGETIDE_PRELOAD"
+
+struct helper_welcome {
+	uint32_t magic;
+};
+
+struct helper_hello {
+	uint32_t magic;
+	int32_t program_pid;
+	int32_t helper_pid;
+	int32_t error;       /* 0, or -errno of userfaultfd: no descriptors come with this */
+	uint64_t probe;      /* a mapped page of nothing, at a random address: tells whose the
+				descriptor of a fork event is */
+};
+
+enum helper_op {
+	HELPER_MAP,      /* map a hold area of runs[0].bytes, HELPER_STAGE_BYTES of stage behind it;
+			    reply.result: its address */
+	HELPER_MOVE,     /* move runs out of the program into the hold area: dst <- src, holes and busy
+			    pages skipped */
+	HELPER_DROP,     /* discard the pages of runs of the hold area (dst, bytes) */
+	HELPER_POPULATE, /* break copy-on-write of present runs (dst, bytes) after a fork has ended */
+	HELPER_EXIT,
+};
+
+#define HELPER_RUNS_MAX 512
+
+/*
+ * Pages go through a stage on their way out. The stage is registered with the program's userfaultfd,
+ * so that no page moves while an event of the program's is on its way (its mapping may already be
+ * another one); the hold area with a second one, which has no events and never makes a reader wait.
+ * Two blocks: one for single pages, one for whole huge pages, which need a block without page table.
+ */
+#define HELPER_STAGE_BYTES (4u << 20)
+
+struct helper_run {
+	uint64_t dst;
+	uint64_t src;
+	uint64_t bytes;
+};
+
+struct helper_command {
+	uint32_t op;
+	uint32_t nr_runs;
+	uint64_t seq;
+	struct helper_run runs[HELPER_RUNS_MAX];
+};
+
+/* Why a page of a HELPER_MOVE run was not moved. */
+enum helper_outcome {
+	HELPER_MOVED,
+	HELPER_HOLE,   /* no page there */
+	HELPER_BUSY,   /* pinned, under I/O, or shared since a fork */
+	HELPER_DENIED, /* the mapping cannot be moved out of */
+	HELPER_FAILED,
+	HELPER_LOST,   /* left the program and did not arrive: must never be */
+	HELPER_OUTCOME_COUNT
+};
+
+#define HELPER_PAGES_MAX 512
+
+struct helper_reply {
+	uint64_t seq;
+	int64_t result;                     /* 0, an address, or -errno */
+	uint8_t outcome[HELPER_PAGES_MAX];  /* HELPER_MOVE: of every page of all runs, in order */
+};
+
+#endif

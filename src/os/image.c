@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+#include "image.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define INTERPRETERS_MAX 4
+
+static int path_find(const char *name, char path[PATH_MAX])
+{
+	const char *list = getenv("PATH");
+	int error = -ENOENT;
+
+	if (strchr(name, '/')) {
+		if (snprintf(path, PATH_MAX, "%s", name) >= PATH_MAX)
+			return -ENAMETOOLONG;
+		return access(path, X_OK) ? -errno : 0;
+	}
+	if (!list)
+		list = "/bin:/usr/bin";
+	for (const char *at = list; at; at = strchr(at, ':') ? strchr(at, ':') + 1 : NULL) {
+		int length = (int)strcspn(at, ":");
+		struct stat st;
+		if (snprintf(path, PATH_MAX, "%.*s/%s", length, length ? at : ".", name) >= PATH_MAX ||
+		    stat(path, &st) || S_ISDIR(st.st_mode))
+			continue;
+		if (!access(path, X_OK))
+			return 0;
+		error = -EACCES;
+	}
+	return error;
+}
+
+static enum image_kind elf_kind(int fd, const Elf64_Ehdr *head)
+{
+	if (head->e_ident[EI_CLASS] != ELFCLASS64 || head->e_machine != EM_X86_64)
+		return IMAGE_FOREIGN;
+	for (unsigned i = 0; i < head->e_phnum; i++) {
+		Elf64_Phdr part;
+		off_t at = (off_t)(head->e_phoff + (uint64_t)i * head->e_phentsize);
+		if (pread(fd, &part, sizeof part, at) != sizeof part)
+			return IMAGE_UNKNOWN;
+		if (part.p_type == PT_INTERP)
+			return IMAGE_DYNAMIC;
+	}
+	return IMAGE_STATIC;
+}
+
+/* The kind of one file; for a script its interpreter's path goes to `path`, and *ret_script is set. */
+static int file_kind(char path[PATH_MAX], enum image_kind *ret_kind, bool *ret_script)
+{
+	union {
+		Elf64_Ehdr elf;
+		char text[256];
+	} head;
+	struct stat st;
+
+	*ret_script = false;
+	*ret_kind = IMAGE_UNKNOWN;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0) { /* may run all the same: executable, not readable */
+		*ret_kind = IMAGE_DYNAMIC;
+		return errno == ENOENT ? -ENOENT : 0;
+	}
+	memset(&head, 0, sizeof head);
+	ssize_t n = read(fd, head.text, sizeof head.text - 1);
+	if (n < 0 || fstat(fd, &st)) {
+		close(fd);
+		return -EACCES;
+	}
+	if (n >= (ssize_t)sizeof head.elf && !memcmp(head.elf.e_ident, ELFMAG, SELFMAG)) {
+		*ret_kind = elf_kind(fd, &head.elf);
+		if ((st.st_mode & S_ISUID && st.st_uid != geteuid()) ||
+		    (st.st_mode & S_ISGID && st.st_mode & S_IXGRP && st.st_gid != getegid()))
+			*ret_kind = IMAGE_SETUID;
+	} else if (!strncmp(head.text, "#!", 2)) {
+		char *at = head.text + 2 + strspn(head.text + 2, " \t");
+		at[strcspn(at, " \t\n")] = '\0';
+		snprintf(path, PATH_MAX, "%s", at);
+		*ret_script = true;
+	}
+	close(fd);
+	return 0;
+}
+
+int image_find(const char *name, enum image_kind *ret_kind, char ret_path[PATH_MAX])
+{
+	char path[PATH_MAX];
+	bool script = true;
+
+	int error = path_find(name, path);
+	if (error)
+		return error;
+	struct stat st;
+	if (stat(path, &st) || !S_ISREG(st.st_mode))
+		return -EACCES;
+	snprintf(ret_path, PATH_MAX, "%s", path);
+	for (int depth = 0; script && depth < INTERPRETERS_MAX && !error; depth++)
+		error = file_kind(path, ret_kind, &script);
+	return error;
+}

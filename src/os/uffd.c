@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+#include "uffd.h"
+
+#include <errno.h>
+#include <sys/ioctl.h>
+
+int uffd_api(int fd, uint64_t features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+
+	return ioctl(fd, UFFDIO_API, &api) ? -errno : 0;
+}
+
+int uffd_register(int fd, uint64_t address, uint64_t bytes)
+{
+	struct uffdio_register reg = {
+		.range = { .start = address, .len = bytes },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	return ioctl(fd, UFFDIO_REGISTER, &reg) ? -errno : 0;
+}
+
+int uffd_unregister(int fd, uint64_t address, uint64_t bytes)
+{
+	struct uffdio_range range = { .start = address, .len = bytes };
+
+	return ioctl(fd, UFFDIO_UNREGISTER, &range) ? -errno : 0;
+}
+
+/*
+ * COPY and ZEROPAGE report a partial success as EAGAIN with the bytes done in their last field;
+ * the true error of the page after that shows when the rest is tried again.
+ */
+int uffd_copy(int fd, uint64_t dst, const void *src, uint64_t bytes, uint64_t *ret_done)
+{
+	uint64_t done = 0;
+	int error = 0;
+
+	while (done < bytes) {
+		struct uffdio_copy copy = {
+			.dst = dst + done,
+			.src = (uint64_t)(uintptr_t)src + done,
+			.len = bytes - done,
+		};
+		if (!ioctl(fd, UFFDIO_COPY, &copy)) {
+			done = bytes;
+			break;
+		}
+		error = -errno;
+		if (copy.copy <= 0)
+			break;
+		done += (uint64_t)copy.copy;
+		error = 0;
+	}
+	*ret_done = done;
+	return error;
+}
+
+int uffd_zero(int fd, uint64_t dst, uint64_t bytes, uint64_t *ret_done)
+{
+	uint64_t done = 0;
+	int error = 0;
+
+	while (done < bytes) {
+		struct uffdio_zeropage zero = { .range = { .start = dst + done, .len = bytes - done } };
+		if (!ioctl(fd, UFFDIO_ZEROPAGE, &zero)) {
+			done = bytes;
+			break;
+		}
+		error = -errno;
+		if (zero.zeropage <= 0)
+			break;
+		done += (uint64_t)zero.zeropage;
+		error = 0;
+	}
+	*ret_done = done;
+	return error;
+}
+
+int uffd_wake(int fd, uint64_t address, uint64_t bytes)
+{
+	struct uffdio_range range = { .start = address, .len = bytes };
+
+	return ioctl(fd, UFFDIO_WAKE, &range) ? -errno : 0;
+}
+
+bool uffd_alive(int fd)
+{
+	uint64_t done;
+
+	/* The first page of an address space is never mapped, so this never installs anything. */
+	return uffd_zero(fd, 0, 4096, &done) != -ESRCH;
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Adoption: taking a program's mappings into care once memory is tight.
+ *
+ * Mappings are found in the maps file, so it does not matter which allocator or call made them. Each
+ * is registered as a whole: registering a part would split it, and mremap over a split mapping fails.
+ * A mapping may change between reading the file and registering, unseen, so the file is read again
+ * afterwards, when every change gives an event: what is not as it was is let go.
+ *
+ * The lock is held exclusively throughout: no event is read between registering a mapping and
+ * looking which of its pages are present, so no page is taken for present that is being discarded.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "assert.h"
+#include "proc.h"
+#include "program.h"
+#include "uffd.h"
+
+struct candidate {
+	uint64_t start, end;
+	bool registered, confirmed;
+};
+
+struct survey {
+	struct program *program;
+	struct candidate *list;
+	size_t nr, room;
+	uint64_t unmanaged[UNMANAGED_COUNT]; /* pages */
+	bool no_memory;
+};
+
+static bool area_own(const struct program *p, uint64_t start, uint64_t end)
+{
+	uint64_t huge = 2u << 20;
+
+	return p->hold.address && start < p->hold.address + (uint64_t)p->hold.nr_pages * PAGE_BYTES +
+						 HELPER_STAGE_BYTES + huge &&
+	       end > p->hold.address - huge;
+}
+
+static bool remap_pending(const struct program *p, uint64_t start, uint64_t end)
+{
+	for (unsigned i = 0; i < p->nr_remapped; i++) {
+		uint64_t from = p->remapped[i].vpn << PAGE_SHIFT;
+		if (start < from + (p->remapped[i].nr_pages << PAGE_SHIFT) && end > from)
+			return true;
+	}
+	return p->remapped_lost;
+}
+
+/* Pages of [start, end) that no extent covers; visits each such stretch when asked to. */
+static uint64_t uncovered(struct program *p, uint64_t start, uint64_t end,
+			  int (*visit)(struct program *p, uint64_t vpn, uint64_t nr))
+{
+	uint64_t vpn = start >> PAGE_SHIFT, last = end >> PAGE_SHIFT, sum = 0;
+
+	while (vpn < last) {
+		const struct extent *e = extent_find(p, vpn);
+		uint64_t to = last;
+		if (e) {
+			vpn = e->vpn + e->nr_pages;
+			continue;
+		}
+		for (size_t i = 0; i < p->nr_extents; i++)
+			if (p->extents[i].vpn > vpn && p->extents[i].vpn < to)
+				to = p->extents[i].vpn;
+		sum += to - vpn;
+		if (visit && visit(p, vpn, to - vpn))
+			break;
+		vpn = to;
+	}
+	return sum;
+}
+
+static bool mapping_count(struct survey *s, const struct proc_mapping *m)
+{
+	uint64_t pages = (m->end - m->start) >> PAGE_SHIFT;
+	enum unmanaged why;
+
+	if (m->special || m->pinned_kind)
+		why = UNMANAGED_SPECIAL;
+	else if (m->shared)
+		why = UNMANAGED_SHARED;
+	else if (!m->anonymous)
+		why = UNMANAGED_FILE;
+	else if (m->stack)
+		why = UNMANAGED_STACK;
+	else if (m->locked)
+		why = UNMANAGED_LOCKED;
+	else if (pages < ADOPT_MIN_PAGES)
+		why = UNMANAGED_SMALL;
+	else
+		return true;
+	s->unmanaged[why] += pages;
+	return false;
+}
+
+static int mapping_survey(void *arg, const struct proc_mapping *m)
+{
+	struct survey *s = arg;
+
+	if (area_own(s->program, m->start, m->end) || !mapping_count(s, m) ||
+	    remap_pending(s->program, m->start, m->end) || !uncovered(s->program, m->start, m->end, NULL))
+		return 0;
+	if (s->nr == s->room) {
+		size_t room = s->room ? s->room * 2 : 64;
+		struct candidate *grown = realloc(s->list, room * sizeof *grown);
+		if (!grown)
+			return -ENOMEM;
+		s->list = grown;
+		s->room = room;
+	}
+	s->list[s->nr++] = (struct candidate){ .start = m->start, .end = m->end };
+	return 0;
+}
+
+static int mapping_confirm(void *arg, const struct proc_mapping *m)
+{
+	struct survey *s = arg;
+
+	if (!m->anonymous || m->shared)
+		return 0;
+	/* Neighbours that are registered alike merge: the mapping may be larger than it was. */
+	for (size_t i = 0; i < s->nr; i++)
+		if (m->start <= s->list[i].start && m->end >= s->list[i].end)
+			s->list[i].confirmed = true;
+	return 0;
+}
+
+static void page_present(void *arg, uint64_t start, uint64_t end, bool huge)
+{
+	struct tract *t = arg;
+	uint64_t idx = (start >> PAGE_SHIFT) - t->region.first_vpn;
+	uint64_t nr = (end - start) >> PAGE_SHIFT;
+
+	(void)huge;
+	for (uint64_t i = idx; i < idx + nr; i++) {
+		bool mine = region_change(&t->region.state[i], 0, page_word(PAGE_RESIDENT, 0, 0, 0, false));
+		tide_assert(mine); /* the tract is new and the lock exclusive */
+	}
+}
+
+static int stretch_take(struct program *p, uint64_t vpn, uint64_t nr)
+{
+	struct tract *t;
+	int error = tract_add(p, vpn, nr, &t);
+
+	if (!error)
+		error = proc_present(p->proc_dir, vpn << PAGE_SHIFT, (vpn + nr) << PAGE_SHIFT,
+				     page_present, t);
+	return error;
+}
+
+static void fault_again(void *arg, uint64_t address, bool write, uint32_t tid)
+{
+	struct program *p = arg;
+
+	(void)write;
+	(void)tid;
+	uffd_wake(p->uffd, address, PAGE_BYTES);
+}
+
+static int survey_adopt(struct survey *s)
+{
+	struct program *p = s->program;
+
+	while (!events_read(p, fault_again, p))
+		;
+	for (size_t i = 0; i < s->nr; i++) {
+		struct candidate *c = &s->list[i];
+		int error = uffd_register(p->uffd, c->start, c->end - c->start);
+		c->registered = !error;
+		if (error == -EBUSY)
+			s->unmanaged[UNMANAGED_FOREIGN] += (c->end - c->start) >> PAGE_SHIFT;
+	}
+	int error = proc_mappings(p->proc_dir, false, mapping_confirm, s);
+	for (size_t i = 0; i < s->nr; i++) {
+		struct candidate *c = &s->list[i];
+		if (c->registered && c->confirmed && !error)
+			uncovered(p, c->start, c->end, stretch_take);
+		else if (c->registered && uncovered(p, c->start, c->end, NULL) ==
+						  (c->end - c->start) >> PAGE_SHIFT)
+			uffd_unregister(p->uffd, c->start, c->end - c->start);
+	}
+	return error;
+}
+
+int program_adopt(struct program *p)
+{
+	struct survey s = { .program = p };
+	/* Flags (mlock) cost a walk of the page tables: only the first time. */
+	bool first = !p->adopted;
+
+	int error = proc_mappings(p->proc_dir, first, mapping_survey, &s);
+	if (!error && s.nr) {
+		pthread_rwlock_wrlock(&p->lock);
+		error = survey_adopt(&s);
+		pthread_rwlock_unlock(&p->lock);
+	}
+	if (!error)
+		for (unsigned i = 0; i < UNMANAGED_COUNT; i++)
+			p->unmanaged[i] = s.unmanaged[i];
+	free(s.list);
+	return error;
+}

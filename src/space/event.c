@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Events: what the program does to its mappings, as the kernel tells it through the userfaultfd.
+ *
+ * The program's thread waits in its system call until its event has been read, and goes on the
+ * moment it is. So the table must be right before anybody can act on the old state: reading and
+ * changing happen under program.lock, exclusive. While an event is waiting to be read, or its thread
+ * has not yet woken, every install gives EAGAIN; the fault is then looked at again later.
+ *
+ *   REMOVE  comes before the pages go (madvise DONTNEED), or without their going (FREE):
+ *           discarded either way
+ *   UNMAP   after the fact
+ *   REMAP   after the fact; an UNMAP of the old place follows, which must not hit what has been
+ *           mapped there since
+ *   FORK    brings the child's userfaultfd; its tables start as ours are now
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "program.h"
+#include "uffd.h"
+
+void page_discard(struct tract *tract, uint64_t idx)
+{
+	struct program *p = tract->program;
+	_Atomic uint64_t *at = &tract->region.state[idx];
+	uint64_t word = atomic_load_explicit(at, memory_order_acquire);
+
+	/* Only claims race with us (a handler or the mover taking the page): try again. */
+	while (page_state(word) != PAGE_ABSENT && !region_change(at, word, 0))
+		word = atomic_load_explicit(at, memory_order_acquire);
+	if (page_has_slot(word))
+		p->server->pool->ops->unref(p->server->pool, page_slot(word));
+	/* Who takes a word out of a state that owns a place releases it; STORING: the mover may still
+	 * read there, yet it drops places only when it has done. */
+	if (page_has_hold(word))
+		hold_release(p, page_mark(word));
+	atomic_store_explicit(&tract->region.heat[idx], 0, memory_order_relaxed);
+}
+
+static void extent_discard(const struct extent *e, uint64_t from, uint64_t to)
+{
+	for (uint64_t vpn = from; vpn < to; vpn++) {
+		uint64_t idx = e->idx + (vpn - e->vpn);
+		if (atomic_load_explicit(&e->tract->region.state[idx], memory_order_relaxed))
+			page_discard(e->tract, idx);
+	}
+}
+
+static void event_remove(struct program *p, uint64_t vpn, uint64_t end)
+{
+	while (vpn < end) {
+		const struct extent *e = extent_find(p, vpn);
+		if (!e) {
+			/* Between extents: on to the next, if it begins in the range. */
+			uint64_t next = end;
+			for (size_t i = 0; i < p->nr_extents; i++)
+				if (p->extents[i].vpn > vpn && p->extents[i].vpn < next)
+					next = p->extents[i].vpn;
+			vpn = next;
+			continue;
+		}
+		uint64_t to = e->vpn + e->nr_pages < end ? e->vpn + e->nr_pages : end;
+		extent_discard(e, vpn, to);
+		vpn = to;
+	}
+}
+
+static void piece_unmap(void *arg, const struct extent *piece)
+{
+	(void)arg;
+	extent_discard(piece, piece->vpn, piece->vpn + piece->nr_pages);
+	if (!piece->tract->nr_mapped)
+		tract_bury(piece->tract);
+}
+
+static void event_unmap(struct program *p, uint64_t vpn, uint64_t nr_pages)
+{
+	for (unsigned i = 0; i < p->nr_remapped; i++) {
+		if (p->remapped[i].vpn != vpn || p->remapped[i].nr_pages != nr_pages)
+			continue;
+		p->remapped[i] = p->remapped[--p->nr_remapped];
+		return;
+	}
+	extent_cut(p, vpn, nr_pages, piece_unmap, p);
+}
+
+struct relocation {
+	uint64_t from, to;
+	struct extent *pieces;
+	size_t nr;
+};
+
+static void piece_relocate(void *arg, const struct extent *piece)
+{
+	struct relocation *r = arg;
+
+	r->pieces[r->nr] = *piece;
+	r->pieces[r->nr++].vpn = piece->vpn - r->from + r->to;
+}
+
+static void event_remap(struct program *p, uint64_t from, uint64_t to, uint64_t nr_pages)
+{
+	struct relocation r = { .from = from, .to = to };
+	int error = 0;
+
+	r.pieces = calloc(p->nr_extents + 1, sizeof *r.pieces);
+	if (r.pieces) {
+		extent_cut(p, from, nr_pages, piece_relocate, &r);
+		for (size_t i = 0; i < r.nr && !error; i++)
+			error = extent_add(p, r.pieces[i]);
+	}
+	if (!r.pieces || error) /* the moved pages' bytes could no longer be found */
+		program_fail(p, "no memory to follow a moved mapping");
+	free(r.pieces);
+	if (p->nr_remapped == REMAPPED_MAX) {
+		p->remapped_lost = true;
+		return;
+	}
+	p->remapped[p->nr_remapped].vpn = from;
+	p->remapped[p->nr_remapped++].nr_pages = nr_pages;
+}
+
+int events_read(struct program *p,
+		void (*take)(void *arg, uint64_t address, bool write, uint32_t tid), void *arg)
+{
+	struct uffd_msg messages[16];
+	ssize_t bytes = read(p->uffd, messages, sizeof messages);
+
+	if (bytes < 0)
+		return errno == EINTR ? -EAGAIN : -errno;
+	for (size_t i = 0; i < (size_t)bytes / sizeof *messages; i++) {
+		const struct uffd_msg *m = &messages[i];
+		switch (m->event) {
+		case UFFD_EVENT_PAGEFAULT:
+			take(arg, m->arg.pagefault.address & ~(uint64_t)(PAGE_BYTES - 1),
+			     m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE,
+			     m->arg.pagefault.feat.ptid);
+			break;
+		case UFFD_EVENT_FORK:
+			program_fork(p, (int)m->arg.fork.ufd);
+			break;
+		case UFFD_EVENT_REMAP:
+			event_remap(p, m->arg.remap.from >> PAGE_SHIFT, m->arg.remap.to >> PAGE_SHIFT,
+				    m->arg.remap.len >> PAGE_SHIFT);
+			break;
+		case UFFD_EVENT_REMOVE:
+			event_remove(p, m->arg.remove.start >> PAGE_SHIFT,
+				     m->arg.remove.end >> PAGE_SHIFT);
+			break;
+		case UFFD_EVENT_UNMAP:
+			event_unmap(p, m->arg.remove.start >> PAGE_SHIFT,
+				    (m->arg.remove.end - m->arg.remove.start) >> PAGE_SHIFT);
+			break;
+		default:
+			break;
+		}
+	}
+	return 0;
+}

@@ -1,0 +1,567 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The fault service: handlers, one thread for each CPU of a program that is managed.
+ *
+ *   wait ─► lock exclusive: read messages, apply events ─► serve each fault ─► wait
+ *
+ * Serving looks the page up and acts on its word:
+ *
+ *   ABSENT     fill a stretch with zeros                (FILLING)
+ *   STORED     decompress outside the lock, install     (LOADING), neighbours too while that pays
+ *   HELD       copy back from the hold area, install    (RETURNING, all under the shared lock)
+ *   STORING    the same: takes the page from the mover, which finds its word changed
+ *   RESIDENT   an old fault, or discarded after all
+ *   moving     whoever moves it wakes the waiters
+ *
+ * A woken thread that finds nothing simply faults again, so a superfluous wake is harmless and a
+ * missing one is not: every path that gives a claim back wakes.
+ *
+ * Waking a thread on another CPU costs ten times what the service costs, so each handler is pinned
+ * to one CPU and of the idle class: the CPU it runs on still counts as idle, and the faulting thread
+ * stays where it is.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "assert.h"
+#include "clock.h"
+#include "futex.h"
+#include "proc.h"
+#include "program.h"
+#include "uffd.h"
+
+enum served {
+	SERVED,
+	SERVE_AGAIN, /* the mappings are changing: read on first */
+};
+
+static const uint8_t zeros[FAULT_RUN_PAGES * PAGE_BYTES];
+
+static uint64_t word_load(const struct tract *t, uint64_t idx)
+{
+	return atomic_load_explicit(&t->region.state[idx], memory_order_acquire);
+}
+
+static uint64_t vpn_address(uint64_t vpn)
+{
+	return vpn << PAGE_SHIFT;
+}
+
+/* How an install ended, for the one who called for it. */
+static enum served served_as(int error)
+{
+	return error == -EAGAIN ? SERVE_AGAIN : SERVED;
+}
+
+/* ---- room ---- */
+
+static void room_take(struct server *s, uint64_t pages)
+{
+	int64_t left = atomic_fetch_sub_explicit(&s->room, (int64_t)pages, memory_order_relaxed) -
+		       (int64_t)pages;
+
+	/* A sixteenth of the budget ahead of the edge the mover begins. */
+	if (left < (int64_t)(atomic_load_explicit(&s->limit, memory_order_relaxed) / 16) &&
+	    atomic_load_explicit(&s->mover_idle, memory_order_acquire))
+		mover_wake(s);
+}
+
+/* Wait until memory may grow; `slack`: pages by which this fault may go beyond. No lock held. */
+static void room_wait(struct program *p, int64_t slack)
+{
+	struct server *s = p->server;
+
+	if (atomic_load_explicit(&s->room, memory_order_relaxed) > -slack)
+		return;
+	atomic_fetch_add(&s->nr_waiting, 1);
+	for (;;) {
+		uint32_t seen = atomic_load(&s->space);
+		if (atomic_load(&s->room) > -slack || atomic_load(&p->gone) || atomic_load(&s->stopping))
+			break;
+		if (atomic_load(&s->full)) {
+			if (!atomic_fetch_add(&s->over_budget, 1) && !s->quiet)
+				server_warn("every tier is full: running on above the budget");
+			if (s->hard)
+				program_fail(p, "every tier is full (--hard)");
+			break;
+		}
+		mover_wake(s);
+		futex_wait(&s->space, seen, 10);
+	}
+	atomic_fetch_sub(&s->nr_waiting, 1);
+}
+
+/* ---- ABSENT ---- */
+
+/* Give claims back: the pages are as they were, and who waits there faults again. */
+static void unclaim(struct program *p, struct tract *t, uint64_t idx, uint64_t vpn,
+		    const uint64_t *words, uint32_t nr, enum page_state state)
+{
+	for (uint32_t i = 0; i < nr; i++) {
+		uint64_t back = state == PAGE_ABSENT ? 0
+						     : page_word(state, page_tier(words[i]), 0,
+								 page_slot(words[i]), false);
+		(void)region_change(&t->region.state[idx + i], words[i], back);
+	}
+	uffd_wake(p->uffd, vpn_address(vpn), (uint64_t)nr * PAGE_BYTES);
+}
+
+/* Claim up to `max` pages in a row that are in state `from`. */
+static uint32_t claim(struct tract *t, uint64_t idx, uint32_t max, enum page_state from,
+		      enum page_state to, uint32_t cookie, uint64_t *words)
+{
+	uint32_t nr = 0;
+
+	while (nr < max) {
+		uint64_t word = word_load(t, idx + nr);
+		if (page_state(word) != from)
+			break;
+		words[nr] = page_word(to, page_tier(word), cookie, page_slot(word), false);
+		if (!region_change(&t->region.state[idx + nr], word, words[nr]))
+			break;
+		nr++;
+	}
+	return nr;
+}
+
+/* Install zeros over claimed pages; returns how many. */
+static uint32_t zeros_install(struct program *p, uint64_t vpn, uint32_t nr, bool write, int *ret_error)
+{
+	uint64_t done;
+
+	*ret_error = write ? uffd_copy(p->uffd, vpn_address(vpn), zeros, nr * PAGE_BYTES, &done)
+			   : uffd_zero(p->uffd, vpn_address(vpn), nr * PAGE_BYTES, &done);
+	return (uint32_t)(done / PAGE_BYTES);
+}
+
+/* Untouched memory: reads get the shared page of zeros, writes a stretch of fresh pages. */
+static enum served serve_absent(struct handler *h, struct tract *t, uint64_t idx, uint64_t vpn,
+				uint32_t max, bool write)
+{
+	struct program *p = h->program;
+	uint64_t words[FAULT_RUN_PAGES];
+	uint32_t want = engine_readahead(&t->region, idx, TOUCH_FILL);
+	int error;
+
+	if (want < max)
+		max = want;
+	uint32_t nr = claim(t, idx, max, PAGE_ABSENT, PAGE_FILLING, h->cookie, words);
+	if (!nr) {
+		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
+		return SERVED;
+	}
+	uint32_t filled = zeros_install(p, vpn, nr, write, &error);
+	for (uint32_t i = 0; i < filled; i++)
+		(void)region_change(&t->region.state[idx + i], words[i],
+				    page_word(PAGE_RESIDENT, 0, 0, 0, false));
+	/* EEXIST: discarded, yet there; it may be on its way out (DONTNEED) or stay (FREE). Nobody
+	 * can tell, so it is never made known: it stays ABSENT, and out of our hands. */
+	if (filled < nr)
+		unclaim(p, t, idx + filled, vpn + filled, words + filled, nr - filled, PAGE_ABSENT);
+	if (!filled)
+		return served_as(error);
+	room_take(p->server, filled);
+	engine_touch(&t->region, idx, TOUCH_FILL, HEAT_NO_NODE, clock_now_ns());
+	return SERVED;
+}
+
+/*
+ * Resident, yet it faults. Mostly the fault is an old one. But a page that was touched between the
+ * event of its discarding and the discarding itself is gone now, and its content is zeros.
+ */
+static enum served serve_resident(struct handler *h, struct tract *t, uint64_t idx, uint64_t vpn,
+				  uint64_t word)
+{
+	struct program *p = h->program;
+	uint64_t claimed = page_word(PAGE_FILLING, page_tier(word), h->cookie, page_slot(word),
+				     page_shadow(word));
+	uint64_t to = page_word(PAGE_RESIDENT, page_tier(word), 0, page_slot(word), page_shadow(word));
+	int error;
+
+	if (!region_change(&t->region.state[idx], word, claimed)) {
+		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
+		return SERVED;
+	}
+	uint32_t filled = zeros_install(p, vpn, 1, false, &error);
+	if (filled)
+		to = page_word(PAGE_RESIDENT, 0, 0, 0, false);
+	bool mine = region_change(&t->region.state[idx], claimed, to);
+	tide_assert(mine);
+	if (filled && page_shadow(word))
+		p->server->pool->ops->unref(p->server->pool, page_slot(word));
+	if (filled)
+		atomic_fetch_add(&p->server->refilled, 1);
+	uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
+	return served_as(error);
+}
+
+/* ---- STORED ---- */
+
+/* Publish pages [idx, idx + nr) as resident. `shadow`: keep their slots, so that taking them out
+ * again unchanged is a drop. */
+static void loaded_publish(struct program *p, struct tract *t, uint64_t idx, const uint64_t *words,
+			   uint32_t nr, bool shadow)
+{
+	struct server *s = p->server;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		uint64_t to = shadow ? page_word(PAGE_RESIDENT, page_tier(words[i]), 0,
+						 page_slot(words[i]), true)
+				     : page_word(PAGE_RESIDENT, 0, 0, 0, false);
+		bool mine = region_change(&t->region.state[idx + i], words[i], to);
+		tide_assert(mine); /* checked under the same hold of the lock */
+		if (!shadow)
+			s->pool->ops->unref(s->pool, page_slot(words[i]));
+	}
+	room_take(s, nr);
+	atomic_fetch_add_explicit(&s->promoted, nr, memory_order_relaxed);
+}
+
+/* Install what was decompressed: program.lock shared, words checked. */
+static int loaded_install(struct handler *h, struct tract *t, uint64_t idx, uint64_t vpn,
+			  const uint64_t *words, uint32_t nr)
+{
+	struct program *p = h->program;
+	uint32_t at = 0;
+
+	while (at < nr) {
+		uint64_t done;
+		uint32_t run = 0;
+		while (at + run < nr && word_load(t, idx + at + run) == words[at + run])
+			run++;
+		if (!run) { /* discarded meanwhile: nothing of ours is left in that word */
+			uffd_wake(p->uffd, vpn_address(vpn + at), PAGE_BYTES);
+			at++;
+			continue;
+		}
+		int error = uffd_copy(p->uffd, vpn_address(vpn + at), h->buffer + at * PAGE_BYTES,
+				      run * PAGE_BYTES, &done);
+		uint32_t installed = (uint32_t)(done / PAGE_BYTES);
+		loaded_publish(p, t, idx + at, words + at, installed, !p->server->pool_bounded);
+		at += installed;
+		if (!error)
+			continue;
+		if (error == -EEXIST) {
+			/* In a child of fork: its copy of a page that left the parent meanwhile. What it
+			 * sees is right, and need not be what the slot holds. */
+			loaded_publish(p, t, idx + at, words + at, 1, false);
+			uffd_wake(p->uffd, vpn_address(vpn + at), PAGE_BYTES);
+			at++;
+			continue;
+		}
+		unclaim(p, t, idx + at, vpn + at, words + at, nr - at, PAGE_STORED);
+		return at ? 0 : error;
+	}
+	return 0;
+}
+
+/* Called with program.lock shared, which it gives up meanwhile. */
+static enum served serve_stored(struct handler *h, struct tract *t, uint64_t idx, uint64_t vpn,
+				uint32_t max)
+{
+	struct program *p = h->program;
+	struct tier *pool = p->server->pool;
+	uint64_t words[FAULT_RUN_PAGES], seq = p->map_seq;
+	uint32_t want = engine_readahead(&t->region, idx, TOUCH_LOAD), loaded;
+
+	if (want < max)
+		max = want;
+	uint32_t nr = claim(t, idx, max, PAGE_STORED, PAGE_LOADING, h->cookie, words);
+	if (!nr) {
+		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
+		return SERVED;
+	}
+	pthread_rwlock_unlock(&p->lock);
+	for (loaded = 0; loaded < nr; loaded++)
+		if (pool->ops->load(pool, page_slot(words[loaded]), h->buffer + loaded * PAGE_BYTES))
+			break;
+	pthread_rwlock_rdlock(&p->lock);
+	if (loaded < nr) {
+		/* A slot that does not load: lost, unless the page was discarded while we read. */
+		if (!loaded && p->map_seq == seq && word_load(t, idx) == words[0])
+			program_fail(p, "the pool gave back other bytes than it was given");
+		unclaim(p, t, idx + loaded, vpn + loaded, words + loaded, nr - loaded, PAGE_STORED);
+		if (!loaded)
+			return SERVE_AGAIN;
+	}
+	if (p->map_seq != seq) { /* the pages may be elsewhere now */
+		unclaim(p, t, idx, vpn, words, loaded, PAGE_STORED);
+		return SERVE_AGAIN;
+	}
+	int error = loaded_install(h, t, idx, vpn, words, loaded);
+	if (!error) {
+		engine_touch(&t->region, idx, TOUCH_LOAD, HEAT_NO_NODE, clock_now_ns());
+		atomic_fetch_add_explicit(&p->server->ahead_issued, loaded - 1, memory_order_relaxed);
+	}
+	return served_as(error);
+}
+
+/* ---- HELD, STORING ---- */
+
+int page_install(struct program *p, struct tract *t, uint64_t idx, uint64_t vpn, uint64_t word,
+		 const void *page)
+{
+	uint64_t done;
+	int error = uffd_copy(p->uffd, vpn_address(vpn), page, PAGE_BYTES, &done);
+	bool mine;
+
+	if (error && error != -EEXIST) {
+		mine = region_change(&t->region.state[idx], word, page_word_as(word, PAGE_HELD));
+		tide_assert(mine);
+		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
+		return error;
+	}
+	if (error) {
+		atomic_fetch_add(&p->server->vanished, 1);
+		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
+	}
+	mine = region_change(&t->region.state[idx], word,
+			     page_word(PAGE_RESIDENT, page_tier(word), 0, page_slot(word),
+				       page_shadow(word)));
+	tide_assert(mine);
+	hold_release(p, page_mark(word));
+	return 0;
+}
+
+static enum served serve_held(struct handler *h, struct tract *t, uint64_t idx, uint64_t vpn,
+			      uint64_t word)
+{
+	struct program *p = h->program;
+	uint64_t returning = page_word_as(word, PAGE_RETURNING);
+
+	if (!region_change(&t->region.state[idx], word, returning)) {
+		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
+		return SERVED;
+	}
+	int error = proc_read(p->helper_pid, hold_address(p, page_mark(word)), h->buffer, PAGE_BYTES);
+	if (error == -EFAULT) {
+		/* The kernel took a page that MADV_FREE had marked before it was touched again. */
+		memset(h->buffer, 0, PAGE_BYTES);
+		atomic_fetch_add(&p->server->vanished, 1);
+		error = 0;
+	}
+	if (error) {
+		bool mine = region_change(&t->region.state[idx], returning,
+					  page_word_as(word, PAGE_HELD));
+		tide_assert(mine);
+		if (error == -ESRCH && p->helper_pid != p->pid) {
+			/* The helper was killed; the program itself has the same memory. */
+			p->helper_pid = p->pid;
+			return SERVE_AGAIN;
+		}
+		if (!atomic_load(&p->gone))
+			program_fail(p, "a held page cannot be read back");
+		return SERVED;
+	}
+	error = page_install(p, t, idx, vpn, returning, h->buffer);
+	if (!error) {
+		room_take(p->server, 1);
+		engine_touch(&t->region, idx, TOUCH_RETURN, HEAT_NO_NODE, clock_now_ns());
+	}
+	return served_as(error);
+}
+
+/* ---- faults ---- */
+
+/* Beyond all we know: a mapping that grew in place, or one that is just being moved here. */
+static enum served serve_unknown(struct program *p, uint64_t vpn, bool write)
+{
+	uint64_t done;
+	int error = write ? uffd_copy(p->uffd, vpn_address(vpn), zeros, PAGE_BYTES, &done)
+			  : uffd_zero(p->uffd, vpn_address(vpn), PAGE_BYTES, &done);
+
+	if (error && error != -EAGAIN)
+		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
+	else if (!error)
+		room_take(p->server, 1);
+	return served_as(error);
+}
+
+static enum served fault_dispatch(struct handler *h, uint64_t vpn, bool write)
+{
+	struct program *p = h->program;
+	const struct extent *e = extent_find(p, vpn);
+
+	if (!e)
+		return serve_unknown(p, vpn, write);
+	struct tract *t = e->tract;
+	uint64_t idx = e->idx + (vpn - e->vpn);
+	uint64_t left = e->vpn + e->nr_pages - vpn;
+	uint32_t max = left < FAULT_RUN_PAGES ? (uint32_t)left : FAULT_RUN_PAGES;
+	uint64_t word = word_load(t, idx);
+	switch (page_state(word)) {
+	case PAGE_ABSENT:
+		return serve_absent(h, t, idx, vpn, max, write);
+	case PAGE_STORED:
+		return serve_stored(h, t, idx, vpn, max);
+	case PAGE_HELD:
+	case PAGE_STORING:
+		return serve_held(h, t, idx, vpn, word);
+	case PAGE_RESIDENT:
+		return serve_resident(h, t, idx, vpn, word);
+	case PAGE_HOLDING: /* the mover has it in hand and wakes nobody */
+		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
+		return SERVED;
+	case PAGE_FILLING:
+	case PAGE_LOADING:
+	case PAGE_RETURNING:
+	case PAGE_STATE_COUNT:
+		break; /* whoever moves it wakes the waiters */
+	}
+	return SERVED;
+}
+
+/* Memory that is only now touched waits for room; what was there before may pass a little ahead. */
+static int64_t fault_slack(const struct handler *h, uint64_t vpn)
+{
+	struct program *p = h->program;
+	const struct extent *e = extent_find(p, vpn);
+	enum page_state state =
+		e ? page_state(word_load(e->tract, e->idx + (vpn - e->vpn))) : PAGE_ABSENT;
+
+	if (state == PAGE_ABSENT)
+		return 0;
+	if (state == PAGE_STORED)
+		return (int64_t)(atomic_load_explicit(&p->server->limit, memory_order_relaxed) / 32);
+	return INT64_MAX;
+}
+
+static void defer(struct handler *h, uint64_t address, bool write, uint32_t tid)
+{
+	if (h->nr_deferred == h->room_deferred) {
+		size_t room = h->room_deferred ? h->room_deferred * 2 : 64;
+		struct deferred *grown = realloc(h->deferred, room * sizeof *grown);
+		if (!grown) { /* let it fault again */
+			uffd_wake(h->program->uffd, address, PAGE_BYTES);
+			return;
+		}
+		h->deferred = grown;
+		h->room_deferred = room;
+	}
+	h->deferred[h->nr_deferred++] = (struct deferred){ address, tid, write };
+}
+
+static void fault_take(void *arg, uint64_t address, bool write, uint32_t tid)
+{
+	defer(arg, address, write, tid);
+}
+
+static void fault_serve(struct handler *h, const struct deferred *fault)
+{
+	struct program *p = h->program;
+	uint64_t vpn = fault->address >> PAGE_SHIFT;
+	uint64_t start_ns = clock_now_ns();
+
+	pthread_rwlock_rdlock(&p->lock);
+	int64_t slack = fault_slack(h, vpn);
+	if (atomic_load_explicit(&p->server->room, memory_order_relaxed) <= -slack) {
+		pthread_rwlock_unlock(&p->lock);
+		room_wait(p, slack);
+		pthread_rwlock_rdlock(&p->lock);
+	}
+	enum served served = fault_dispatch(h, vpn, fault->write);
+	pthread_rwlock_unlock(&p->lock);
+	if (served == SERVE_AGAIN) {
+		defer(h, fault->address, fault->write, fault->tid);
+		return;
+	}
+	atomic_fetch_add_explicit(&p->server->nr_faults, 1, memory_order_relaxed);
+	histogram_add(&p->server->fault_times, clock_now_ns() - start_ns);
+}
+
+static void handler_pin(struct handler *h)
+{
+	struct sched_param param = { 0 };
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET((unsigned)h->cpu, &cpus);
+	sched_setaffinity(0, sizeof cpus, &cpus);
+	sched_setscheduler(0, SCHED_IDLE, &param);
+}
+
+static void *handler_main(void *arg)
+{
+	struct handler *h = arg;
+	struct program *p = h->program;
+	struct pollfd wait[2] = {
+		{ .fd = p->uffd, .events = POLLIN },
+		{ .fd = p->stop_fd, .events = POLLIN },
+	};
+
+	handler_pin(h);
+	for (;;) {
+		/* Deferred faults are waiting for a thread of the program to run: let it. */
+		if (h->nr_deferred)
+			sched_yield();
+		if (poll(wait, 2, h->nr_deferred ? 0 : -1) < 0 && errno != EINTR)
+			break;
+		if (wait[1].revents)
+			break;
+		if (wait[0].revents & POLLIN) {
+			pthread_rwlock_wrlock(&p->lock);
+			while (!events_read(p, fault_take, h) && h->nr_deferred < 64)
+				;
+			pthread_rwlock_unlock(&p->lock);
+		}
+		size_t nr = h->nr_deferred;
+		struct deferred now[64];
+		if (nr > 64)
+			nr = 64;
+		memcpy(now, h->deferred, nr * sizeof *now);
+		memmove(h->deferred, h->deferred + nr, (h->nr_deferred - nr) * sizeof *now);
+		h->nr_deferred -= nr;
+		for (size_t i = 0; i < nr; i++)
+			fault_serve(h, &now[i]);
+		atomic_store_explicit(&h->cpu_ns, clock_thread_cpu_ns(), memory_order_relaxed);
+	}
+	return NULL;
+}
+
+int handlers_start(struct program *p)
+{
+	struct server *s = p->server;
+	unsigned nr = s->nr_cpus < HANDLERS_MAX ? s->nr_cpus : HANDLERS_MAX;
+
+	for (unsigned i = 0; i < nr; i++) {
+		struct handler *h = &p->handlers[i];
+		h->program = p;
+		h->cpu = (int)i;
+		h->cookie = atomic_fetch_add(&s->next_cookie, 1) & PAGE_MARK_MAX;
+		h->buffer = mmap(NULL, FAULT_RUN_PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+		int error = h->buffer == MAP_FAILED ? ENOMEM
+						    : pthread_create(&h->thread, NULL, handler_main, h);
+		if (error) {
+			if (h->buffer != MAP_FAILED)
+				munmap(h->buffer, FAULT_RUN_PAGES * PAGE_BYTES);
+			if (!p->nr_handlers)
+				return -error;
+			break; /* fewer are slower, not wrong */
+		}
+		p->nr_handlers++;
+	}
+	return 0;
+}
+
+void handlers_stop(struct program *p)
+{
+	uint64_t one = 1;
+
+	if (write(p->stop_fd, &one, sizeof one) < 0)
+		return;
+	for (unsigned i = 0; i < p->nr_handlers; i++) {
+		struct handler *h = &p->handlers[i];
+		pthread_join(h->thread, NULL);
+		atomic_fetch_add(&p->server->forced_ns, atomic_load(&h->cpu_ns));
+		munmap(h->buffer, FAULT_RUN_PAGES * PAGE_BYTES);
+		free(h->deferred);
+	}
+	p->nr_handlers = 0;
+}

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The hold area: where pages that were taken out of a program wait, in its own address space.
+ *
+ * It is mapped by the helper, registered with a second userfaultfd without events, in which touching
+ * a hole is an error instead of a wait: so neither we nor the program can hang on it. Behind it is
+ * the stage that pages pass on their way (os/helper.h), registered with the program's own. Places are
+ * handed out from a bitmap, next fit, so that a run of pages stays a run.
+ *
+ * What must always hold: a place is used by one page at most; pages in it are dropped by the mover
+ * alone (hold_drop), after hold_release() said that nobody reads them any more.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "assert.h"
+#include "program.h"
+#include "sock.h"
+#include "uffd.h"
+
+/*
+ * The helper is to run where its caller is: waking a thread on the same CPU costs 2 us, on another
+ * one 60 to 90, and a caller that moves pages holds up the program's events meanwhile.
+ */
+static void helper_follow(struct program *p)
+{
+	cpu_set_t cpus;
+	int cpu = sched_getcpu();
+
+	if (cpu < 0 || cpu == p->helper_cpu)
+		return;
+	CPU_ZERO(&cpus);
+	CPU_SET((unsigned)cpu, &cpus);
+	if (!sched_setaffinity(p->helper_pid, sizeof cpus, &cpus))
+		p->helper_cpu = cpu;
+}
+
+int helper_call(struct program *p)
+{
+	int fds[SOCK_FDS_MAX];
+	size_t bytes = offsetof(struct helper_command, runs) +
+		       p->command.nr_runs * sizeof p->command.runs[0];
+
+	if (p->helper_socket < 0)
+		return -EPIPE;
+	helper_follow(p);
+	p->command.seq = ++p->helper_seq;
+	int error = sock_send(p->helper_socket, &p->command, bytes, NULL, 0);
+	size_t got = 0;
+	if (!error)
+		error = sock_receive(p->helper_socket, &p->reply, sizeof p->reply, &got, fds);
+	if (error || got < offsetof(struct helper_reply, outcome) || p->reply.seq != p->helper_seq) {
+		close(p->helper_socket);
+		p->helper_socket = -1;
+		return -EPIPE;
+	}
+	return 0;
+}
+
+int hold_open(struct program *p, uint32_t nr_pages)
+{
+	struct hold hold = { .nr_pages = nr_pages };
+
+	nr_pages = hold.nr_pages = (nr_pages + 511) & ~511u;
+	hold.used = calloc(nr_pages / 64, sizeof *hold.used);
+	hold.freed = calloc(nr_pages, sizeof *hold.freed);
+	int error = hold.used && hold.freed ? 0 : -ENOMEM;
+	if (error)
+		goto out;
+	p->command.op = HELPER_MAP;
+	p->command.nr_runs = 1;
+	p->command.runs[0] = (struct helper_run){ .bytes = (uint64_t)nr_pages * PAGE_BYTES };
+	error = helper_call(p);
+	if (!error && p->reply.result < 0)
+		error = (int)p->reply.result;
+	hold.address = (uint64_t)p->reply.result;
+	if (!error)
+		error = uffd_register(p->hold_uffd, hold.address, (uint64_t)nr_pages * PAGE_BYTES);
+	if (!error)
+		error = uffd_register(p->uffd, hold.address + (uint64_t)nr_pages * PAGE_BYTES,
+				      HELPER_STAGE_BYTES);
+out:
+	if (error) {
+		free(hold.used);
+		free(hold.freed);
+		return error;
+	}
+	pthread_mutex_lock(&p->hold_lock);
+	p->hold = hold;
+	pthread_mutex_unlock(&p->hold_lock);
+	return 0;
+}
+
+static bool place_used(const struct hold *h, uint32_t place)
+{
+	return h->used[place / 64] >> (place % 64) & 1;
+}
+
+static void places_mark(struct hold *h, uint32_t place, uint32_t nr, bool used)
+{
+	for (uint32_t i = place; i < place + nr; i++) {
+		tide_assert(place_used(h, i) != used);
+		h->used[i / 64] ^= (uint64_t)1 << (i % 64);
+	}
+	h->nr_used = used ? h->nr_used + nr : h->nr_used - nr;
+}
+
+/* A whole free block, so that a huge page can move in whole. */
+static bool block_find(const struct hold *h, uint32_t *ret_place)
+{
+	for (uint32_t block = 0; block < h->nr_pages / 512; block++) {
+		uint64_t any = 0;
+		for (unsigned i = 0; i < 8; i++)
+			any |= h->used[block * 8 + i];
+		if (!any) {
+			*ret_place = block * 512;
+			return true;
+		}
+	}
+	return false;
+}
+
+uint32_t hold_take(struct program *p, uint32_t nr_pages, uint32_t *ret_place)
+{
+	struct hold *h = &p->hold;
+	uint32_t got = 0;
+
+	pthread_mutex_lock(&p->hold_lock);
+	if (h->nr_used < h->nr_pages && nr_pages == 512 && block_find(h, ret_place)) {
+		got = 512;
+	} else if (h->nr_used < h->nr_pages) {
+		uint32_t at = h->cursor % h->nr_pages;
+		while (place_used(h, at)) {
+			if (h->used[at / 64] == ~(uint64_t)0)
+				at |= 63; /* the whole word is used */
+			at = (at + 1) % h->nr_pages;
+		}
+		*ret_place = at;
+		while (got < nr_pages && at + got < h->nr_pages && !place_used(h, at + got))
+			got++;
+		h->cursor = at + got;
+	}
+	if (got)
+		places_mark(h, *ret_place, got, true);
+	pthread_mutex_unlock(&p->hold_lock);
+	return got;
+}
+
+void hold_untake(struct program *p, uint32_t place, uint32_t nr_pages)
+{
+	pthread_mutex_lock(&p->hold_lock);
+	places_mark(&p->hold, place, nr_pages, false);
+	pthread_mutex_unlock(&p->hold_lock);
+}
+
+void hold_release(struct program *p, uint32_t place)
+{
+	pthread_mutex_lock(&p->hold_lock);
+	tide_assert(place < p->hold.nr_pages && p->hold.nr_freed < p->hold.nr_pages);
+	p->hold.freed[p->hold.nr_freed++] = place;
+	pthread_mutex_unlock(&p->hold_lock);
+}
+
+static int place_order(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Drop up to one command's worth of runs from freed[0 .. nr); returns how many places. */
+static uint32_t drop_some(struct program *p, const uint32_t *freed, uint32_t nr)
+{
+	uint32_t done = 0;
+
+	p->command.op = HELPER_DROP;
+	p->command.nr_runs = 0;
+	while (done < nr && p->command.nr_runs < HELPER_RUNS_MAX) {
+		uint32_t run = 1;
+		while (done + run < nr && freed[done + run] == freed[done] + run)
+			run++;
+		p->command.runs[p->command.nr_runs++] = (struct helper_run){
+			.dst = hold_address(p, freed[done]),
+			.bytes = (uint64_t)run * PAGE_BYTES,
+		};
+		done += run;
+	}
+	return helper_call(p) || p->reply.result ? 0 : done;
+}
+
+void hold_drop(struct program *p)
+{
+	pthread_mutex_lock(&p->hold_lock);
+	uint32_t nr = p->hold.nr_freed;
+	uint32_t *freed = nr ? malloc(nr * sizeof *freed) : NULL;
+	if (freed) {
+		memcpy(freed, p->hold.freed, nr * sizeof *freed);
+		p->hold.nr_freed = 0;
+	}
+	pthread_mutex_unlock(&p->hold_lock);
+	if (!freed)
+		return;
+	qsort(freed, nr, sizeof *freed, place_order);
+	for (uint32_t at = 0; at < nr;) {
+			uint32_t done = drop_some(p, freed + at, nr - at);
+			if (!done) /* no helper: the places stay used, nothing is lost */
+			break;
+		pthread_mutex_lock(&p->hold_lock);
+		for (uint32_t i = at; i < at + done; i++)
+			places_mark(&p->hold, freed[i], 1, false);
+		pthread_mutex_unlock(&p->hold_lock);
+		at += done;
+	}
+	free(freed);
+}

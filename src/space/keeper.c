@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: MIT */
+#include "keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "futex.h"
+#include "guard.h"
+#include "limit.h"
+#include "proc.h"
+#include "sock.h"
+
+#define PENDING_MAX 64u
+#define SECOND_NS 1000000000u
+/* No program fills memory faster than this; it sets how often we must look. */
+#define FILL_BYTES_PER_MS (8u << 20)
+
+struct keeper {
+	struct server *server;
+	const struct keeper_options *options;
+	int listener, signals, device;
+	sigset_t mask_before;
+	int pending[PENDING_MAX]; /* connected, not yet said hello; -1: free */
+	pthread_t mover;
+	bool mover_runs;
+	bool ended;               /* the program; its status is known */
+	bool orphaned;            /* nobody left to wait for */
+	int wait_status;
+	uint64_t second_ns;       /* of the last once-a-second round */
+	uint64_t live_faults;
+};
+
+void keeper_name(pid_t pid, char name[64])
+{
+	snprintf(name, 64, "pagetide-%d", (int)pid);
+}
+
+void server_warn(const char *text)
+{
+	fprintf(stderr, "pagetide: %s\n", text);
+}
+
+/* ---- the budget ---- */
+
+static uint64_t own_anon_bytes(void)
+{
+	uint64_t size, anon;
+	int dir;
+
+	if (proc_open(getpid(), &dir))
+		return 0;
+	if (proc_statm(dir, &size, &anon))
+		anon = 0;
+	close(dir);
+	return anon * PAGE_BYTES;
+}
+
+/*
+ * The bound on the programs' resident anonymous memory, looked at anew each second. A bound on all
+ * memory leaves them what the pool and the tables do not use. By default that is 90 % of the control
+ * group's limit, or else what keeps 5 % of the machine available.
+ */
+static void budget_set(struct keeper *k)
+{
+	struct server *s = k->server;
+	uint64_t memory = k->options->memory_bytes, limit = k->options->dram_bytes;
+	uint64_t total, available, group = UINT64_MAX;
+	char file[PATH_MAX];
+
+	if (!limit && !memory && !limit_cgroup("", &group, file) && group != UINT64_MAX)
+		memory = group / 10 * 9;
+	if (!limit && memory) {
+		uint64_t own = own_anon_bytes();
+		limit = memory > own ? memory - own : 0;
+		/* A pool that eats everything would leave no room to run at all. */
+		if (limit < memory / 8)
+			limit = memory / 8;
+	} else if (!limit && !limit_machine("", &total, &available)) {
+		uint64_t resident = atomic_load(&s->resident) * PAGE_BYTES;
+		limit = resident + available > total / 20 ? resident + available - total / 20 : 0;
+	}
+	atomic_store(&s->limit, limit / PAGE_BYTES);
+}
+
+/* Resident anonymous pages of all programs, from their counters: cheap enough for every round. */
+static uint64_t resident_measure(struct server *s)
+{
+	uint64_t sum = 0;
+
+	for (struct program *p = s->programs; p; p = p->next) {
+		uint64_t size, anon;
+		if (p->proc_dir >= 0 && p->nr_family < 2 && !proc_statm(p->proc_dir, &size, &anon))
+			p->anon_pages = anon;
+		sum += p->anon_pages;
+	}
+	return sum;
+}
+
+/* ---- adoption ---- */
+
+static uint32_t hold_pages(const struct server *s)
+{
+	uint64_t pages = atomic_load(&s->limit) / 8;
+
+	return (uint32_t)(pages < 2048 ? 2048 : pages > 65536 ? 65536 : pages);
+}
+
+static void program_care(struct keeper *k, struct program *p)
+{
+	struct server *s = k->server;
+	uint64_t size, anon;
+
+	if (p->helper_socket < 0 || proc_statm(p->proc_dir, &size, &anon))
+		return;
+	if (p->adopted && p->hold.address && size == p->seen_size_pages)
+		return;
+	p->seen_size_pages = size;
+	if (!p->hold.address && hold_open(p, hold_pages(s)))
+		return;
+	int error = program_adopt(p);
+	if (!error && !p->adopted) {
+		error = handlers_start(p);
+		/* Registered and nobody to serve it: the program would hang at its next touch. */
+		if (error)
+			program_fail(p, "no threads to serve its faults");
+	}
+	p->adopted |= !error;
+	if (!k->mover_runs && !mover_start(s, &k->mover))
+		k->mover_runs = true;
+}
+
+static void programs_round(struct keeper *k)
+{
+	struct server *s = k->server;
+
+	pthread_mutex_lock(&s->plan_lock);
+	newborn_join(s);
+	programs_reap(s);
+	uint64_t resident = resident_measure(s), limit = atomic_load(&s->limit);
+	uint64_t margin = limit / 8 < 8192 ? (limit / 2 < 8192 ? limit / 2 : 8192) : limit / 8;
+	atomic_store(&s->resident, resident);
+	if (resident > s->peak_resident)
+		s->peak_resident = resident;
+	uint64_t managed = 0;
+	if (resident + margin > limit || s->tight) {
+		s->tight = true;
+		for (struct program *p = s->programs; p; p = p->next) {
+			program_care(k, p);
+			program_unshare(p);
+			managed += extents_pages(p);
+		}
+	}
+	if (managed > s->peak_managed_pages)
+		s->peak_managed_pages = managed;
+	pthread_mutex_unlock(&s->plan_lock);
+	if (s->tight && resident > limit)
+		mover_wake(s);
+}
+
+/* How long nothing can go wrong for. */
+static int round_ms(const struct keeper *k)
+{
+	const struct server *s = k->server;
+	uint64_t limit = atomic_load(&s->limit), resident = atomic_load(&s->resident);
+
+	if (!s->programs)
+		return 20;
+	if (s->tight)
+		return 5;
+	uint64_t edge = limit - limit / 8;
+	uint64_t ms = resident < edge ? (edge - resident) * PAGE_BYTES / FILL_BYTES_PER_MS : 0;
+	return (int)(ms < 1 ? 1 : ms > 1000 ? 1000 : ms);
+}
+
+/* ---- the socket ---- */
+
+static bool peer_ours(pid_t pid)
+{
+	for (int depth = 0; depth < 256 && pid > 1; depth++) {
+		if (pid == getpid())
+			return true;
+		if (proc_parent(pid, &pid))
+			return false;
+	}
+	return false;
+}
+
+static void peer_accept(struct keeper *k)
+{
+	struct helper_welcome welcome = { .magic = HELPER_MAGIC };
+	pid_t pid;
+	uid_t uid;
+	int fd;
+
+	while (!sock_accept(k->listener, &fd, &pid, &uid)) {
+		unsigned i = 0;
+		while (i < PENDING_MAX && k->pending[i] >= 0)
+			i++;
+		bool ours = peer_ours(pid);
+		if (i == PENDING_MAX || (!ours && uid != getuid() && uid != 0)) {
+			close(fd);
+			continue;
+		}
+		/* The device goes to our own programs only. */
+		int error = sock_send(fd, &welcome, sizeof welcome, &k->device,
+				      ours && k->device >= 0 ? 1 : 0);
+		if (error)
+			close(fd);
+		else
+			k->pending[i] = fd;
+	}
+}
+
+static void stats_answer(struct keeper *k, int fd)
+{
+	char *text = k->options->report(k->server, k->wait_status, k->ended);
+
+	if (text)
+		sock_send(fd, text, strlen(text), NULL, 0);
+	free(text);
+	close(fd);
+}
+
+static void peer_hear(struct keeper *k, unsigned i)
+{
+	struct server *s = k->server;
+	struct helper_hello hello;
+	size_t bytes;
+	int fds[SOCK_FDS_MAX], fd = k->pending[i];
+
+	k->pending[i] = -1;
+	if (sock_receive(fd, &hello, sizeof hello, &bytes, fds) || bytes < sizeof hello.magic) {
+		close(fd);
+		return;
+	}
+	if (hello.magic == KEEPER_ASK_STATS) {
+		stats_answer(k, fd);
+		return;
+	}
+	if (bytes != sizeof hello || hello.magic != HELPER_MAGIC || fds[1] < 0) {
+		s->no_uffd |= bytes == sizeof hello && hello.error;
+		close(fd);
+		return;
+	}
+	pthread_mutex_lock(&s->plan_lock);
+	/* Whoever reads a fork event now has the lock until its child is on the list. */
+	for (struct program *p = s->programs; p; p = p->next) {
+		pthread_rwlock_rdlock(&p->lock);
+		pthread_rwlock_unlock(&p->lock);
+	}
+	newborn_join(s);
+	program_hello(s, fd, &hello, fds[0], fds[1]);
+	pthread_mutex_unlock(&s->plan_lock);
+}
+
+/* ---- signals ---- */
+
+static void children_reap(struct keeper *k)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED | __WALL)) > 0) {
+		if (pid != k->server->program_pid)
+			continue;
+		if (WIFSTOPPED(status)) {
+			int sig = WSTOPSIG(status);
+			/* Job control stops us both; whoever continues the job continues both. */
+			if (sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU) {
+				guard_stopping(k->server->guard_socket, pid);
+				raise(SIGSTOP);
+			}
+			continue;
+		}
+		k->wait_status = status;
+		k->ended = true;
+	}
+	k->orphaned = pid < 0 && errno == ECHILD;
+}
+
+static void signal_pass(struct keeper *k, const struct signalfd_siginfo *info)
+{
+	int sig = (int)info->ssi_signo;
+
+	if (sig == SIGCHLD || sig == SIGCONT || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU)
+		return;
+	/* From the terminal the program has got it already. */
+	if ((sig == SIGINT || sig == SIGQUIT || sig == SIGWINCH) && info->ssi_code == SI_KERNEL)
+		return;
+	if (!k->ended) {
+		kill(k->server->program_pid, sig);
+		return;
+	}
+	for (struct program *p = k->server->programs; p; p = p->next)
+		if (p->pid > 0)
+			kill(p->pid, sig);
+}
+
+static void signals_take(struct keeper *k)
+{
+	struct signalfd_siginfo info;
+
+	while (read(k->signals, &info, sizeof info) == sizeof info)
+		signal_pass(k, &info);
+	children_reap(k);
+}
+
+/* ---- the program ---- */
+
+/* Put our library first in LD_PRELOAD, in place, so that the order of variables stays. */
+static int environment_set(const struct keeper_options *o, const char *server_name)
+{
+	const char *theirs = getenv("LD_PRELOAD");
+	char *value;
+
+	if (asprintf(&value, "%s%s%s", o->inject_path, theirs ? ":" : "", theirs ? theirs : "") < 0)
+		return -ENOMEM;
+	int error = setenv("LD_PRELOAD", value, 1) || setenv(HELPER_ENV_SERVER, server_name, 1) ||
+				    setenv(HELPER_ENV_PRELOAD, o->inject_path, 1)
+			    ? -errno
+			    : 0;
+	free(value);
+	return error;
+}
+
+/* Fork and exec; the error of exec comes back through a pipe that exec closes. */
+static int program_start(struct keeper *k)
+{
+	int report[2], error = 0;
+
+	if (pipe2(report, O_CLOEXEC))
+		return -errno;
+	pid_t pid = fork();
+	if (pid < 0)
+		error = -errno;
+	if (!pid) {
+		sigprocmask(SIG_SETMASK, &k->mask_before, NULL);
+		error = environment_set(k->options, k->server->name);
+		if (!error) {
+			execvp(k->options->argv[0], k->options->argv);
+			error = -errno;
+		}
+		if (write(report[1], &error, sizeof error) < 0)
+			_exit(126);
+		_exit(127);
+	}
+	close(report[1]);
+	if (!error && read(report[0], &error, sizeof error) != sizeof error)
+		error = 0;
+	close(report[0]);
+	if (error && pid > 0)
+		waitpid(pid, NULL, 0);
+	k->server->program_pid = pid;
+	return error;
+}
+
+static void live_show(struct keeper *k, bool last)
+{
+	struct server *s = k->server;
+	struct tier_usage u;
+	uint64_t faults = atomic_load(&s->nr_faults);
+
+	s->pool->ops->usage(s->pool, &u);
+	fprintf(stderr, "\r\033[Kresident %llu M of %llu M | stored %llu M in %llu M | %llu faults/s, p99 %.1f us%s",
+		(unsigned long long)(atomic_load(&s->resident) * PAGE_BYTES >> 20),
+		(unsigned long long)(atomic_load(&s->limit) * PAGE_BYTES >> 20),
+		(unsigned long long)(u.pages * PAGE_BYTES >> 20),
+		(unsigned long long)(u.used_bytes >> 20), (unsigned long long)(faults - k->live_faults),
+		(double)histogram_quantile(&s->fault_times, 990) / 1000, last ? "\n" : "");
+	k->live_faults = faults;
+}
+
+static void second_round(struct keeper *k)
+{
+	struct server *s = k->server;
+	struct tier_usage u;
+	uint64_t now_ns = clock_now_ns();
+
+	if (now_ns - k->second_ns < SECOND_NS)
+		return;
+	k->second_ns = now_ns;
+	budget_set(k);
+	s->pool->ops->usage(s->pool, &u); /* also gives emptied blocks back to the system */
+	if (k->options->live)
+		live_show(k, false);
+}
+
+static void keeper_loop(struct keeper *k)
+{
+	struct server *s = k->server;
+
+	while (!(k->ended && k->orphaned)) {
+		struct pollfd wait[2 + PENDING_MAX] = {
+			{ .fd = k->signals, .events = POLLIN },
+			{ .fd = k->listener, .events = POLLIN },
+		};
+		for (unsigned i = 0; i < PENDING_MAX; i++)
+			wait[2 + i] = (struct pollfd){ .fd = k->pending[i], .events = POLLIN };
+		if (poll(wait, 2 + PENDING_MAX, round_ms(k)) < 0 && errno != EINTR)
+			break;
+		signals_take(k);
+		if (wait[1].revents)
+			peer_accept(k);
+		for (unsigned i = 0; i < PENDING_MAX; i++)
+			if (k->pending[i] >= 0 && wait[2 + i].fd == k->pending[i] && wait[2 + i].revents)
+				peer_hear(k, i);
+		programs_round(k);
+		second_round(k);
+		if (atomic_load(&s->lost_child) && !k->ended)
+			kill(s->program_pid, SIGKILL);
+		atomic_store(&s->keeper_ns, clock_thread_cpu_ns());
+	}
+}
+
+static int keeper_open(struct keeper *k)
+{
+	struct server *s = k->server;
+	sigset_t all;
+
+	for (unsigned i = 0; i < PENDING_MAX; i++)
+		k->pending[i] = -1;
+	int error = guard_start(&s->guard_socket);
+	if (error)
+		return error;
+	keeper_name(getpid(), s->name);
+	error = sock_listen(s->name, &k->listener);
+	if (error)
+		return error;
+	k->device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	sigfillset(&all);
+	/* Ours to die of, as of any program. */
+	sigdelset(&all, SIGSEGV);
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGABRT);
+	sigdelset(&all, SIGFPE);
+	sigdelset(&all, SIGILL);
+	sigprocmask(SIG_SETMASK, &all, &k->mask_before);
+	k->signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+	return k->signals < 0 ? -errno : 0;
+}
+
+static void keeper_close(struct keeper *k)
+{
+	struct server *s = k->server;
+
+	atomic_store(&s->stopping, true);
+	if (k->mover_runs) {
+		mover_wake(s);
+		pthread_join(k->mover, NULL);
+	}
+	pthread_mutex_lock(&s->plan_lock);
+	newborn_join(s);
+	while (s->programs) {
+		struct program *p = s->programs;
+		s->programs = p->next;
+		program_free(p);
+	}
+	pthread_mutex_unlock(&s->plan_lock);
+	guard_leave(s->guard_socket);
+	for (unsigned i = 0; i < PENDING_MAX; i++)
+		if (k->pending[i] >= 0)
+			close(k->pending[i]);
+	close(k->listener);
+	close(k->signals);
+	if (k->device >= 0)
+		close(k->device);
+	sigprocmask(SIG_SETMASK, &k->mask_before, NULL);
+}
+
+int keeper_run(struct server *s, const struct keeper_options *options, int *ret_wait_status)
+{
+	struct keeper k = {
+		.server = s, .options = options, .listener = -1, .signals = -1, .device = -1,
+	};
+
+	int error = keeper_open(&k);
+	if (!error) {
+		budget_set(&k);
+		k.second_ns = clock_now_ns();
+		error = program_start(&k);
+	}
+	if (!error) {
+		keeper_loop(&k);
+		if (options->live)
+			live_show(&k, true);
+		*ret_wait_status = k.wait_status;
+	}
+	keeper_close(&k);
+	return error;
+}

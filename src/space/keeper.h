@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The keeper: the main thread of the server. Starts the program, sees programs come and go, adopts
+ * them when memory is tight, sets the budget, passes signals on, answers for statistics.
+ */
+#ifndef TIDE_KEEPER_H
+#define TIDE_KEEPER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "program.h"
+
+struct keeper_options {
+	char *const *argv;
+	const char *inject_path;  /* the library that goes into programs */
+	uint64_t dram_bytes;      /* bound on resident anonymous memory; 0: by memory_bytes */
+	uint64_t memory_bytes;    /* bound on that, pool and metadata together; 0: the default rule */
+	bool live;
+	/* Statistics as text, to be freed; `exit_status`: -1 while running. */
+	char *(*report)(struct server *server, int wait_status, bool ended);
+};
+
+/* What a client of the socket sends instead of a helper's hello. */
+#define KEEPER_ASK_STATS 0x70740002u
+
+/*
+ * Run the program and wait for its tree. The server's pool and engine are set up; threads are not.
+ * Returns 0 and the wait status of the program, or -errno when it could not be started: -ENOENT,
+ * -EACCES, -ENOEXEC from exec.
+ */
+int keeper_run(struct server *server, const struct keeper_options *options, int *ret_wait_status);
+
+/* The name of a server's socket. */
+void keeper_name(pid_t pid, char name[64]);
+
+#endif

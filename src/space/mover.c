@@ -1,0 +1,508 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The mover: one thread that measures memory, asks the engine for a plan and carries it out.
+ *
+ *   hold   claim RESIDENT pages (HOLDING) ─► helper moves whole runs into the hold area ─► HELD
+ *   store  claim HELD pages (STORING) ─► read them from the hold area ─► pool ─► STORED
+ *          a page with a shadow is compared with it first: unchanged, it needs no write
+ *   drop   what is no longer needed in the hold area, in one command
+ *
+ * A hold runs under program.lock shared from claim to result: no event is read meanwhile, so no page
+ * is moved that the program has begun to discard. A store reads and compresses without the lock; a
+ * touch takes the page back by changing its word, and the store then finds that out. It publishes
+ * under the lock, so that a fork sees a page either in the hold area or in the pool.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#include "assert.h"
+#include "clock.h"
+#include "futex.h"
+#include "proc.h"
+#include "program.h"
+#include "uffd.h"
+
+#define PLAN_MOVES 64u
+#define STORE_CHUNK 32u /* pages read at once: 128 KiB stay in the second-level cache */
+
+struct mover {
+	struct server *server;
+	struct move plan[PLAN_MOVES];
+	uint8_t *buffer; /* STORE_CHUNK pages */
+};
+
+void mover_wake(struct server *s)
+{
+	futex_signal(&s->work);
+}
+
+static struct tract *move_tract(const struct move *m)
+{
+	return m->region->owner;
+}
+
+/* ---- hold ---- */
+
+/*
+ * One command moves pages of several moves: a command costs two wake-ups. While it runs no event is
+ * read and no fault begins, so it is bounded: single pages cost 2.5 us each, runs 0.1 us a page.
+ */
+#define HOLD_RUNS 32u
+
+struct hold_run {
+	struct tract *tract;
+	struct move_result *result;
+	uint64_t idx;
+	uint32_t place, nr_pages;
+};
+
+struct hold_batch {
+	struct program *program;
+	struct hold_run runs[HOLD_RUNS];
+	uint32_t nr_runs, nr_pages;
+};
+
+/* Claim a stretch from *at on, at most `max` pages, that lies together in the program. */
+static uint32_t hold_claim(struct tract *t, uint64_t *at, uint64_t end, uint32_t max,
+			   uint64_t *ret_vpn, struct move_result *result)
+{
+	uint64_t run = 0;
+	uint32_t nr = 0;
+
+	for (; *at < end; (*at)++) {
+		uint64_t word = atomic_load_explicit(&t->region.state[*at], memory_order_acquire);
+		if (page_state(word) == PAGE_RESIDENT &&
+		    extent_place(t->program, t, *at, ret_vpn, &run))
+			break;
+		result->nr_pages[MOVE_DROP_CHANGED]++;
+	}
+	if (run < max)
+		max = (uint32_t)run;
+	while (nr < max && *at + nr < end) {
+		_Atomic uint64_t *state = &t->region.state[*at + nr];
+		uint64_t word = atomic_load_explicit(state, memory_order_acquire);
+		if (page_state(word) != PAGE_RESIDENT ||
+		    !region_change(state, word, page_word_as(word, PAGE_HOLDING)))
+			break;
+		nr++;
+	}
+	return nr;
+}
+
+static void hold_publish(struct tract *t, uint64_t idx, uint32_t place, enum helper_outcome outcome,
+			 struct move_result *result)
+{
+	struct program *p = t->program;
+	_Atomic uint64_t *state = &t->region.state[idx];
+	uint64_t word = atomic_load_explicit(state, memory_order_acquire);
+	uint64_t to = page_word_as(word, PAGE_RESIDENT);
+	enum move_reason reason = MOVE_FAIL_IO;
+
+	tide_assert(page_state(word) == PAGE_HOLDING); /* nobody else changes it under the lock */
+	switch (outcome) {
+	case HELPER_MOVED:
+		to = page_word(PAGE_HELD, page_tier(word), place, page_slot(word), page_shadow(word));
+		reason = MOVE_OK;
+		break;
+	case HELPER_HOLE: /* discarded before it was touched last: the next touch will tell */
+		reason = MOVE_DROP_GONE;
+		break;
+	case HELPER_BUSY:
+		reason = MOVE_FAIL_BUSY;
+		break;
+	case HELPER_DENIED:
+		reason = MOVE_FAIL_DENIED;
+		break;
+	case HELPER_LOST:
+		program_fail(p, "a page was lost on its way out");
+		break;
+	case HELPER_FAILED:
+	case HELPER_OUTCOME_COUNT:
+		break;
+	}
+	bool mine = region_change(state, word, to);
+	tide_assert(mine);
+	result->nr_pages[reason]++;
+	if (reason != MOVE_OK)
+		hold_untake(p, place, 1);
+}
+
+static void hold_flush(struct hold_batch *b)
+{
+	struct program *p = b->program;
+
+	if (!b->nr_runs)
+		return;
+	p->command.op = HELPER_MOVE;
+	p->command.nr_runs = b->nr_runs;
+	int error = helper_call(p);
+	if (!error && p->reply.result)
+		error = (int)p->reply.result;
+	uint32_t page = 0;
+	for (uint32_t i = 0; i < b->nr_runs; i++) {
+		const struct hold_run *run = &b->runs[i];
+		for (uint32_t k = 0; k < run->nr_pages; k++, page++)
+			hold_publish(run->tract, run->idx + k, run->place + k,
+				     error ? HELPER_FAILED : p->reply.outcome[page], run->result);
+	}
+	b->nr_runs = b->nr_pages = 0;
+	/* The helper died in the middle: nobody knows where these pages are. */
+	if (error == -EPIPE && !atomic_load(&p->gone) && uffd_alive(p->uffd))
+		program_fail(p, "its helper ended while it moved pages");
+}
+
+/* Add the move's next stretch to the batch, which has room; false when the move is through or no place
+ * is left in the hold area. */
+static bool hold_add(struct hold_batch *b, const struct move *m, uint64_t *at,
+		     struct move_result *result)
+{
+	struct tract *t = move_tract(m);
+	struct program *p = b->program;
+	uint64_t vpn, end = m->first + m->nr_pages;
+	uint32_t place, want = HELPER_PAGES_MAX - b->nr_pages;
+
+	if (*at == end || !p->hold.address || p->helper_socket < 0)
+		return false;
+	if (end - *at < want)
+		want = (uint32_t)(end - *at);
+	uint32_t room = hold_take(p, want, &place);
+	if (!room)
+		return false;
+	uint32_t nr = hold_claim(t, at, end, room, &vpn, result);
+	if (nr < room)
+		hold_untake(p, place + nr, room - nr);
+	if (!nr)
+		return true;
+	p->command.runs[b->nr_runs] = (struct helper_run){
+		.dst = hold_address(p, place),
+		.src = vpn << PAGE_SHIFT,
+		.bytes = (uint64_t)nr * PAGE_BYTES,
+	};
+	b->runs[b->nr_runs++] = (struct hold_run){ t, result, *at, place, nr };
+	b->nr_pages += nr;
+	*at += nr;
+	return true;
+}
+
+/* Carry out hold moves of one program. */
+static void hold_group(const struct move *moves, size_t nr, struct move_result *results)
+{
+	struct hold_batch b = { .program = move_tract(moves)->program };
+
+	pthread_rwlock_rdlock(&b.program->lock);
+	for (size_t i = 0; i < nr; i++) {
+		const struct move *m = &moves[i];
+		uint64_t at = m->first;
+		while (hold_add(&b, m, &at, &results[i])) {
+			if (b.nr_runs < HOLD_RUNS && b.nr_pages < HELPER_PAGES_MAX)
+				continue;
+			hold_flush(&b);
+			/* Let events and faults through. */
+			pthread_rwlock_unlock(&b.program->lock);
+			pthread_rwlock_rdlock(&b.program->lock);
+		}
+		/* What is left found no place to go. */
+		results[i].nr_pages[MOVE_FAIL_FULL] += (uint32_t)(m->first + m->nr_pages - at);
+	}
+	hold_flush(&b);
+	pthread_rwlock_unlock(&b.program->lock);
+}
+
+/* ---- store ---- */
+
+struct storing {
+	struct tract *tract;
+	struct move_result *result;
+	uint64_t idx, word;
+};
+
+/* Claim pages of a move from *at on into claimed[nr ..]; returns how many there are then. */
+static uint32_t store_claim(const struct move *m, uint64_t *at, struct storing *claimed, uint32_t nr,
+			    struct move_result *result)
+{
+	struct tract *t = move_tract(m);
+
+	for (; *at < m->first + m->nr_pages && nr < STORE_CHUNK; (*at)++) {
+		_Atomic uint64_t *state = &t->region.state[*at];
+		uint64_t word = atomic_load_explicit(state, memory_order_acquire);
+		uint64_t storing = page_word_as(word, PAGE_STORING);
+		if (page_state(word) == PAGE_HELD && region_change(state, word, storing))
+			claimed[nr++] = (struct storing){ t, result, *at, storing };
+		else
+			result->nr_pages[page_state(word) == PAGE_RESIDENT ? MOVE_DROP_TOUCHED
+									   : MOVE_DROP_CHANGED]++;
+	}
+	return nr;
+}
+
+/* Read claimed pages from the hold area, neighbours there in one piece. */
+static int store_read(struct program *p, const struct storing *claimed, uint32_t nr, uint8_t *buffer)
+{
+	struct iovec remote[STORE_CHUNK];
+	size_t nr_parts = 0;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		uint64_t address = hold_address(p, page_mark(claimed[i].word));
+		struct iovec *last = nr_parts ? &remote[nr_parts - 1] : NULL;
+		if (last && (uint64_t)(uintptr_t)last->iov_base + last->iov_len == address)
+			last->iov_len += PAGE_BYTES;
+		else
+			remote[nr_parts++] = (struct iovec){ (void *)(uintptr_t)address, PAGE_BYTES };
+	}
+	return proc_readv(p->helper_pid, remote, nr_parts, buffer, (size_t)nr * PAGE_BYTES);
+}
+
+/* Bring a page that the pool refused back into the program. */
+static void store_refused(const struct storing *c, const void *page)
+{
+	struct tract *t = c->tract;
+	struct program *p = t->program;
+	_Atomic uint64_t *state = &t->region.state[c->idx];
+	uint64_t vpn, run, returning = page_word_as(c->word, PAGE_RETURNING);
+
+	/* Under the lock; an event that was read meanwhile has changed the word. */
+	if (!region_change(state, c->word, returning))
+		return;
+	if (extent_place(p, t, c->idx, &vpn, &run)) {
+		page_install(p, t, c->idx, vpn, returning, page);
+	} else {
+		bool mine = region_change(state, returning, page_word_as(c->word, PAGE_HELD));
+		tide_assert(mine);
+	}
+}
+
+/* Publish one stored page, or give it back. program.lock shared. */
+static enum move_reason store_publish(const struct storing *c, int error, uint32_t slot,
+				      const void *page)
+{
+	struct tract *t = c->tract;
+	struct program *p = t->program;
+	struct tier *pool = p->server->pool;
+	_Atomic uint64_t *state = &t->region.state[c->idx];
+
+	if (!error) {
+		bool same = page_shadow(c->word) && slot == page_slot(c->word);
+		if (!region_change(state, c->word, page_word(PAGE_STORED, 0, 0, slot, false))) {
+			if (!same)
+				pool->ops->unref(pool, slot);
+			return MOVE_DROP_TOUCHED;
+		}
+		hold_release(p, page_mark(c->word));
+		if (page_shadow(c->word) && !same)
+			pool->ops->unref(pool, page_slot(c->word));
+		return MOVE_OK;
+	}
+	if (error == -E2BIG) {
+		store_refused(c, page);
+		return MOVE_FAIL_REFUSED;
+	}
+	/* Touched meanwhile: then there is nothing to give back. */
+	if (!region_change(state, c->word, page_word_as(c->word, PAGE_HELD)))
+		return MOVE_DROP_TOUCHED;
+	return error == -ENOSPC ? MOVE_FAIL_FULL : MOVE_FAIL_IO;
+}
+
+static void store_chunk(struct mover *v, struct program *p, const struct storing *claimed, uint32_t nr)
+{
+	struct server *s = v->server;
+	uint32_t slots[STORE_CHUNK];
+	int errors[STORE_CHUNK];
+
+	int unread = store_read(p, claimed, nr, v->buffer);
+	for (uint32_t i = 0; i < nr; i++) {
+		const uint8_t *page = v->buffer + i * PAGE_BYTES;
+		errors[i] = unread;
+		slots[i] = page_slot(claimed[i].word);
+		if (unread)
+			continue;
+		/* The shadow's reference is the word's: good until the word changes, and if it has, the
+		 * answer is thrown away. */
+		if (page_shadow(claimed[i].word) && !s->pool->ops->compare(s->pool, slots[i], page))
+			atomic_fetch_add_explicit(&s->shadow_drops, 1, memory_order_relaxed);
+		else
+			errors[i] = s->pool->ops->store(s->pool, page, &slots[i]);
+	}
+	pthread_rwlock_rdlock(&p->lock);
+	for (uint32_t i = 0; i < nr; i++)
+		claimed[i].result->nr_pages[store_publish(&claimed[i], errors[i], slots[i],
+							  v->buffer + i * PAGE_BYTES)]++;
+	pthread_rwlock_unlock(&p->lock);
+}
+
+/* Carry out store moves of one program. */
+static void store_group(struct mover *v, const struct move *moves, size_t nr,
+			struct move_result *results)
+{
+	struct program *p = move_tract(moves)->program;
+	struct storing claimed[STORE_CHUNK];
+	uint32_t nr_claimed = 0;
+
+	for (size_t i = 0; i < nr; i++) {
+		uint64_t at = moves[i].first;
+		while (at < moves[i].first + moves[i].nr_pages) {
+			nr_claimed = store_claim(&moves[i], &at, claimed, nr_claimed, &results[i]);
+			if (nr_claimed < STORE_CHUNK)
+				break;
+			store_chunk(v, p, claimed, nr_claimed);
+			nr_claimed = 0;
+		}
+	}
+	if (nr_claimed)
+		store_chunk(v, p, claimed, nr_claimed);
+}
+
+/* ---- measure, plan, carry out ---- */
+
+/* Resident anonymous pages of a program; with forked children, pages shared are counted once. */
+static uint64_t program_measure(struct program *p, uint64_t now_ns)
+{
+	uint64_t size, anon, bytes;
+
+	if (p->proc_dir < 0 || atomic_load(&p->gone))
+		return 0;
+	if (p->nr_family > 1) {
+		/* Walks page tables: not more than ten times a second. */
+		if (now_ns - p->looked_ns > 100000000 && !proc_pss_anon(p->proc_dir, &bytes)) {
+			p->anon_pages = bytes / PAGE_BYTES;
+			p->looked_ns = now_ns;
+		}
+		return p->anon_pages;
+	}
+	if (!proc_statm(p->proc_dir, &size, &anon))
+		p->anon_pages = anon;
+	return p->anon_pages;
+}
+
+static void server_measure(struct server *s, uint64_t now_ns, struct engine_need *need)
+{
+	uint64_t resident = 0;
+
+	*need = (struct engine_need){ .limit = atomic_load(&s->limit) };
+	for (struct program *p = s->programs; p; p = p->next) {
+		resident += program_measure(p, now_ns);
+		need->held += p->hold.nr_used;
+		need->held_max += p->hold.nr_pages;
+	}
+	need->resident = resident;
+	need->filling = atomic_load(&s->nr_waiting);
+	atomic_store(&s->resident, resident);
+	atomic_store(&s->room, (int64_t)need->limit - (int64_t)resident);
+	if (resident > s->peak_resident)
+		s->peak_resident = resident;
+}
+
+/* How many moves from the first on are alike: same program, same operation. */
+static size_t group_length(const struct move *moves, size_t nr)
+{
+	size_t n = 1;
+
+	while (n < nr && moves[n].op == moves[0].op &&
+	       move_tract(&moves[n])->program == move_tract(&moves[0])->program)
+		n++;
+	return n;
+}
+
+static void plan_run(struct mover *v, size_t nr, struct engine_need *need)
+{
+	struct server *s = v->server;
+	struct move_result results[PLAN_MOVES];
+
+	memset(results, 0, sizeof results);
+	for (size_t i = 0, group; i < nr; i += group) {
+		struct move *moves = &v->plan[i];
+		group = group_length(moves, nr - i);
+		if (atomic_load(&move_tract(moves)->program->gone))
+			for (size_t k = 0; k < group; k++)
+				results[i + k].nr_pages[MOVE_DROP_GONE] = moves[k].nr_pages;
+		else if (moves->op == MOVE_HOLD)
+			hold_group(moves, group, &results[i]);
+		else
+			store_group(v, moves, group, &results[i]);
+	}
+	pthread_mutex_lock(&s->engine_lock);
+	for (size_t i = 0; i < nr; i++) {
+		if (v->plan[i].op == MOVE_STORE) {
+			atomic_fetch_add_explicit(&s->demoted, results[i].nr_pages[MOVE_OK],
+						  memory_order_relaxed);
+			need->store_full |= results[i].nr_pages[MOVE_FAIL_FULL] > 0;
+		}
+		engine_complete(s->engine, v->plan[i].id, &results[i], clock_now_ns());
+	}
+	pthread_mutex_unlock(&s->engine_lock);
+}
+
+static void server_tidy(struct server *s)
+{
+	for (struct program *p = s->programs; p; p = p->next)
+		if (p->hold.address)
+			hold_drop(p);
+	pthread_mutex_lock(&s->dead_lock);
+	struct tract *dead = s->dead_tracts;
+	s->dead_tracts = NULL;
+	pthread_mutex_unlock(&s->dead_lock);
+	while (dead) {
+		struct tract *next = dead->next;
+		tract_free(dead);
+		dead = next;
+	}
+}
+
+static void *mover_main(void *arg)
+{
+	struct mover *v = arg;
+	struct server *s = v->server;
+	bool full = false;
+
+	while (!atomic_load(&s->stopping)) {
+		uint32_t seen = atomic_load(&s->work);
+		struct engine_need need;
+		bool again = false;
+
+		pthread_mutex_lock(&s->plan_lock);
+		server_measure(s, clock_now_ns(), &need);
+		need.store_full = full;
+		pthread_mutex_lock(&s->engine_lock);
+		size_t nr = engine_step(s->engine, clock_now_ns(), &need, v->plan, PLAN_MOVES, &again);
+		pthread_mutex_unlock(&s->engine_lock);
+		need.store_full = false;
+		plan_run(v, nr, &need);
+		full = need.store_full;
+		server_tidy(s);
+		server_measure(s, clock_now_ns(), &need);
+		pthread_mutex_unlock(&s->plan_lock);
+
+		/* Nothing could be moved and there is no room: run on above the budget. */
+		atomic_store(&s->full, full && need.resident >= need.limit);
+		futex_signal(&s->space);
+		atomic_store(&s->mover_ns, clock_thread_cpu_ns());
+		if (again || nr)
+			continue;
+		atomic_store(&s->mover_idle, true);
+		futex_wait(&s->work, seen, atomic_load(&s->nr_waiting) ? 1 : 10);
+		atomic_store(&s->mover_idle, false);
+	}
+	munmap(v->buffer, STORE_CHUNK * PAGE_BYTES);
+	free(v);
+	return NULL;
+}
+
+int mover_start(struct server *s, pthread_t *ret_thread)
+{
+	struct mover *v = calloc(1, sizeof *v);
+	if (!v)
+		return -ENOMEM;
+	v->server = s;
+	v->buffer = mmap(NULL, STORE_CHUNK * PAGE_BYTES, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	int error = v->buffer == MAP_FAILED ? ENOMEM : pthread_create(ret_thread, NULL, mover_main, v);
+	if (error) {
+		if (v->buffer != MAP_FAILED)
+			munmap(v->buffer, STORE_CHUNK * PAGE_BYTES);
+		free(v);
+	}
+	return -error;
+}

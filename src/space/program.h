@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Program: one address space under `pagetide run`, and the server that looks after all of them.
+ *
+ * The server lives outside. It holds each program's userfaultfd, the tables, the engine and the
+ * pool. Inside the program is only a helper (os/helper.h) that moves pages out on command.
+ *
+ *   handlers (per program, one a CPU)   read the userfaultfd; events change the table, faults bring
+ *                                       pages back
+ *   mover (one)                         asks the engine for a plan and carries it out
+ *   keeper (the main thread)            programs coming and going, adoption, signals, statistics
+ *
+ * Locks, in the order in which they may be taken:
+ *   server.plan_lock     the list of programs and their helpers: the mover for a whole plan, the
+ *                        keeper to add, adopt or free a program
+ *   program.lock         exclusive: {read messages from the userfaultfd, change table and extents for
+ *                        their events}, adoption. shared: {check a page's word, install or move the
+ *                        page, change the word}. Events reach the program's threads when they are
+ *                        read, so whoever reads must already keep everybody else from installing.
+ *   server.engine_lock   the engine, but for engine_touch() and engine_readahead()
+ *   program.hold_lock    places of the hold area
+ *
+ * What must always hold: a page's content is where its word says; words change by region_change()
+ * only; nobody but the mover drops pages of the hold area, so that a page that is being read there
+ * stays.
+ */
+#ifndef TIDE_PROGRAM_H
+#define TIDE_PROGRAM_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "engine.h"
+#include "helper.h"
+#include "tier.h"
+
+#define PAGE_BYTES 4096u
+#define PAGE_SHIFT 12
+#define ADOPT_MIN_PAGES 256u   /* mappings below 1 MiB are left alone */
+#define FAULT_RUN_PAGES 64u    /* most that one fault brings in: 256 KiB stay in the cache */
+#define HANDLERS_MAX 64u
+#define REMAPPED_MAX 64u
+
+struct server;
+struct program;
+
+/* A region with what the space keeps beside it. */
+struct tract {
+	struct region region;      /* .owner is this */
+	struct program *program;
+	void *memory;
+	size_t memory_bytes;
+	uint64_t nr_mapped;        /* pages some extent covers; program.lock exclusive */
+	struct tract *next;        /* in program.tracts or server.dead_tracts */
+};
+
+/* Where a run of a tract's pages is mapped now. */
+struct extent {
+	uint64_t vpn, nr_pages;
+	struct tract *tract;
+	uint64_t idx;              /* of the first page in the tract */
+};
+
+/* Counts of fault times: 8 buckets for every power of two. */
+#define HISTOGRAM_BUCKETS 320u
+struct histogram {
+	_Atomic uint64_t count[HISTOGRAM_BUCKETS];
+	_Atomic uint64_t max_ns;
+};
+
+struct deferred {
+	uint64_t address;
+	uint32_t tid;
+	bool write;
+};
+
+struct handler {
+	struct program *program;
+	pthread_t thread;
+	int cpu;
+	uint32_t cookie;           /* in the words of pages it is bringing in */
+	uint8_t *buffer;           /* FAULT_RUN_PAGES pages */
+	struct deferred *deferred; /* faults to look at again after reading on */
+	size_t nr_deferred, room_deferred;
+	_Atomic uint64_t cpu_ns;   /* thread time, refreshed by itself */
+	_Atomic int tid;
+};
+
+/* Hold area: pages taken out of the program wait here, in its own address space. */
+struct hold {
+	uint64_t address;          /* 0: none yet */
+	uint32_t nr_pages;
+	uint32_t nr_used;
+	uint32_t cursor;
+	uint64_t *used;            /* bitmap */
+	uint32_t *freed;           /* places to drop; room for all */
+	uint32_t nr_freed;
+};
+
+struct program {
+	struct server *server;
+	struct program *next;      /* server.programs; plan_lock to change */
+	pid_t pid;                 /* 0: unknown (a child made by a raw clone) */
+	pid_t helper_pid;          /* 0: none */
+	int pidfd;                 /* -1: none */
+	int proc_dir;              /* /proc of the helper (same memory), or of the program; -1 */
+	int uffd, hold_uffd;       /* -1: none */
+	int helper_cpu;            /* where it is kept; plan_lock */
+	int helper_socket;         /* -1: none; plan_lock */
+	uint64_t probe;
+
+	pthread_rwlock_t lock;
+	struct extent *extents;    /* by vpn; lock */
+	size_t nr_extents, room_extents;
+	struct tract *tracts;      /* lock */
+	uint64_t map_seq;          /* changes whenever extents do; lock */
+	/* Old places of moved mappings whose UNMAP is still to come: nothing may be adopted there
+	 * before. An mremap with DONTUNMAP sends none, and its old place is left alone for good. */
+	struct { uint64_t vpn, nr_pages; } remapped[REMAPPED_MAX];
+	unsigned nr_remapped;
+	bool remapped_lost;        /* more than that: adopt nothing more */
+
+	uint64_t helper_seq;           /* plan_lock, as are the two below: one command at a time */
+	struct helper_command command;
+	struct helper_reply reply;
+
+	pthread_mutex_t hold_lock;
+	struct hold hold;
+
+	struct handler handlers[HANDLERS_MAX];
+	unsigned nr_handlers;
+	int stop_fd;               /* readable: handlers end */
+	_Atomic bool gone;         /* the process has ended */
+	bool adopted;              /* its mappings are registered: keeper */
+	bool joined;               /* handlers have ended: keeper */
+	/* Programs that fork made of one another share pages: budgeted by proportional share, and
+	 * not to be moved before the others have ended. */
+	uint64_t family;
+	unsigned nr_family;        /* living members: plan_lock */
+	bool forked;               /* pages may still be marked shared: plan_lock */
+	uint64_t unmanaged[8];     /* pages by enum unmanaged, as of the last adoption: keeper */
+	uint64_t seen_size_pages;  /* address space at the last look */
+	uint64_t anon_pages;       /* resident, at the last look */
+	uint64_t looked_ns;
+};
+
+struct server {
+	struct engine *engine;
+	pthread_mutex_t engine_lock;
+	pthread_mutex_t plan_lock;
+	struct tier *pool;
+	bool pool_bounded;
+	struct program *programs;
+	unsigned nr_cpus;
+	_Atomic uint32_t next_cookie;
+
+	/* The budget, in pages. */
+	_Atomic uint64_t limit;
+	_Atomic int64_t room;      /* limit - resident, less what handlers installed since */
+	_Atomic uint64_t resident;
+	_Atomic uint32_t nr_waiting; /* faults that wait for room */
+	_Atomic bool full;         /* every bounded tier is full: run on above the budget */
+	_Atomic uint32_t space;    /* futex: changes whenever room was made */
+	_Atomic uint32_t work;     /* futex: changes to wake the mover */
+	_Atomic bool mover_idle;
+	_Atomic bool stopping;
+	bool hard, quiet;
+	bool tight;                /* memory has been short: programs are adopted; keeper */
+	bool no_uffd;              /* some program could not open a userfaultfd; keeper */
+
+	pthread_mutex_t dead_lock;
+	struct tract *dead_tracts; /* dead_lock; freed by the mover between plans */
+	struct program *newborn;   /* dead_lock; children of fork, joined by the keeper */
+	_Atomic bool lost_child;   /* a child without a name must end: the keeper ends the tree */
+	_Atomic uint64_t next_family;
+
+	/* Counters. */
+	struct histogram fault_times;
+	_Atomic uint64_t nr_faults;
+	_Atomic uint64_t promoted, demoted;   /* pages */
+	_Atomic uint64_t ahead_issued;
+	_Atomic uint64_t shadow_drops;        /* demotions that needed no write */
+	_Atomic uint64_t refilled;            /* discarded pages that were touched too early */
+	_Atomic uint64_t vanished;            /* pages that were not where the table said: must be 0 */
+	_Atomic uint64_t over_budget;         /* faults served above a full budget */
+	_Atomic uint64_t forced_ns;           /* thread time of handlers and mover that has ended */
+	_Atomic uint64_t mover_ns;
+	_Atomic uint64_t keeper_ns;
+	_Atomic uint64_t unmanaged_ended[8];  /* of programs that have ended, pages */
+	uint64_t peak_managed_pages, peak_resident;
+	pid_t program_pid;                    /* the one that was started */
+	int guard_socket;
+	char name[64];                        /* of the socket */
+};
+
+enum unmanaged {
+	UNMANAGED_SMALL, UNMANAGED_STACK, UNMANAGED_LOCKED, UNMANAGED_SHARED, UNMANAGED_FILE,
+	UNMANAGED_SPECIAL, UNMANAGED_FOREIGN, UNMANAGED_NO_HELPER, UNMANAGED_COUNT
+};
+
+/* ---- extent.c: where pages are. program.lock held: shared to look, exclusive to change ---- */
+
+/* The extent that holds a page, or NULL. */
+const struct extent *extent_find(const struct program *program, uint64_t vpn);
+/* Where page `idx` of a tract is mapped; *ret_run: how many pages follow it there, itself included.
+ * False: nowhere any more. */
+bool extent_place(const struct program *program, const struct tract *tract, uint64_t idx,
+		  uint64_t *ret_vpn, uint64_t *ret_run);
+/* Pages of all extents; takes the lock itself. */
+uint64_t extents_pages(struct program *program);
+int extent_add(struct program *program, struct extent extent);
+/* Take everything out of [vpn, vpn + nr): calls `cut` for each piece. */
+void extent_cut(struct program *program, uint64_t vpn, uint64_t nr_pages,
+		void (*cut)(void *arg, const struct extent *piece), void *arg);
+
+/* A tract of nr_pages with one extent at vpn, known to the engine. */
+int tract_add(struct program *program, uint64_t vpn, uint64_t nr_pages, struct tract **ret_tract);
+/* Put a tract that no extent covers any more aside; the mover frees it. */
+void tract_bury(struct tract *tract);
+void tract_free(struct tract *tract);
+
+/* ---- page.c: releasing what a word owns ---- */
+
+/* The page is discarded: its word becomes ABSENT and gives back slot and hold place.
+ * program.lock exclusive. */
+void page_discard(struct tract *tract, uint64_t idx);
+
+/* ---- hold.c ---- */
+
+/* Ask the helper for the area. Mover or keeper. */
+int hold_open(struct program *program, uint32_t nr_pages);
+/* Take up to nr_pages places in a row (a whole block when 512 are asked for and there is one);
+ * returns how many. */
+uint32_t hold_take(struct program *program, uint32_t nr_pages, uint32_t *ret_place);
+/* Places that nothing was moved to. */
+void hold_untake(struct program *program, uint32_t place, uint32_t nr_pages);
+/* A place whose page is no longer needed; it is dropped later. Any thread. */
+void hold_release(struct program *program, uint32_t place);
+/* Drop what was released. Mover only. */
+void hold_drop(struct program *program);
+static inline uint64_t hold_address(const struct program *program, uint32_t place)
+{
+	return program->hold.address + ((uint64_t)place << PAGE_SHIFT);
+}
+/* Run program->command (plan_lock held), reply in program->reply. -EPIPE: the helper is gone. */
+int helper_call(struct program *program);
+
+/* ---- event.c, fault.c: the handlers ---- */
+
+/* Read what is waiting; program.lock exclusive. Faults go to `take`. Returns 0, or -EAGAIN when
+ * nothing waits. */
+int events_read(struct program *program,
+		void (*take)(void *arg, uint64_t address, bool write, uint32_t tid), void *arg);
+int handlers_start(struct program *program);
+/* Tell them to end and wait for it. */
+void handlers_stop(struct program *program);
+/* Bring a page that was held back into the program: RETURNING -> RESIDENT (or HELD after a failure).
+ * program.lock shared; `word` is the page's RETURNING word; `page` its content. */
+int page_install(struct program *program, struct tract *tract, uint64_t idx, uint64_t vpn,
+		 uint64_t word, const void *page);
+
+/* ---- mover.c ---- */
+int mover_start(struct server *server, pthread_t *ret_thread);
+void mover_wake(struct server *server);
+
+/* ---- adopt.c ---- */
+/* Register every mapping that can be managed and is not yet. Keeper. */
+int program_adopt(struct program *program);
+
+/* ---- tree.c: programs ---- */
+struct program *program_new(struct server *server);
+/* The child of a fork event: tables copied, slots shared. Called with parent->lock exclusive. */
+void program_fork(struct program *parent, int uffd);
+void program_free(struct program *program);
+/* A helper says hello: a new program, or the name of a forked child. Takes the descriptors over. */
+int program_hello(struct server *server, int socket, const struct helper_hello *hello, int uffd,
+		  int hold_uffd);
+/* The keeper's rounds, plan_lock held. */
+void newborn_join(struct server *server);
+void programs_reap(struct server *server);
+void program_unshare(struct program *program);
+
+/* The bytes of a page are lost (a tier could not give them back): end the program with a line. */
+void program_fail(struct program *program, const char *why);
+
+/* ---- keeper.c ---- */
+void server_warn(const char *text);
+
+/* ---- tally.c ---- */
+void histogram_add(struct histogram *histogram, uint64_t ns);
+uint64_t histogram_count(const struct histogram *histogram);
+/* The value below which `per_mille` of 1000 lie, to 1/8 of its power of two. */
+uint64_t histogram_quantile(const struct histogram *histogram, unsigned per_mille);
+
+#endif

@@ -1,0 +1,796 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the simulated server does: the page protocol of tests/model/page.pml for runs of pages.
+ *
+ *   handler  reads a fault; claims a run of pages in one state; for stored pages asks the tier; then, in one
+ *            step (the shared section), checks that each page is still its own, installs, publishes, wakes
+ *   mover    per move: claims; then HOLD in one step, or STORE page by page in two steps each (the
+ *            tier keeps it; published if the page is still its own); then tells the engine
+ *   events   read and applied in one step (the exclusive section)
+ *
+ * Whoever finds its page changed throws its work away. Whoever is told EAGAIN gives its claim back.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "assert.h"
+#include "sim_world.h"
+
+#define NO_NODE 0u
+
+/* ---- faults ----------------------------------------------------------------------------------- */
+
+static bool installs_again(struct sim *sim, uint32_t space)
+{
+	return sim->spaces[space].changing > 0 || sim_fails(sim, SIM_FAIL_AGAIN);
+}
+
+/* Read the message of a fault, or take a deferred one up once the kernel lets pages in again. */
+static bool fault_read(struct sim *sim, struct sim_handler *handler, const struct sim_action *action)
+{
+	struct sim_space *space = &sim->spaces[action->space];
+
+	if (handler->state != H_IDLE || space->state != SPACE_ALIVE)
+		return false;
+	for (unsigned i = 0; i < SIM_THREADS; i++) {
+		struct sim_thread *thread = &space->threads[i];
+
+		if (thread->state != T_FAULT &&
+		    (thread->state != T_DEFERRED || space->changing > 0))
+			continue;
+		thread->state = T_READ;
+		handler->state = H_READ;
+		handler->space = (uint8_t)action->space;
+		handler->thread = (uint8_t)i;
+		handler->page = handler->asked = thread->page;
+		return true;
+	}
+	return false;
+}
+
+static uint64_t claim_word(uint64_t word, uint32_t cookie)
+{
+	switch (page_state(word)) {
+	case PAGE_ABSENT:
+		return page_word(PAGE_FILLING, 0, cookie, 0, false);
+	case PAGE_STORED:
+		return page_word(PAGE_LOADING, page_tier(word), cookie, page_slot(word), false);
+	default:
+		return page_word_as(word, PAGE_RETURNING);
+	}
+}
+
+static uint64_t give_back_word(uint64_t word)
+{
+	switch (page_state(word)) {
+	case PAGE_FILLING:
+		return 0;
+	case PAGE_LOADING:
+		return page_word(PAGE_STORED, page_tier(word), 0, page_slot(word), false);
+	default:
+		return page_word_as(word, PAGE_HELD);
+	}
+}
+
+static bool claimable(uint64_t word, enum sim_handler_state kind)
+{
+	enum page_state state = page_state(word);
+
+	if (kind == H_FILL)
+		return state == PAGE_ABSENT;
+	if (kind == H_LOAD)
+		return state == PAGE_STORED;
+	return state == PAGE_HELD || state == PAGE_STORING;
+}
+
+/* Claim the page of the fault and those behind it that are alike, as far as read-ahead says. */
+static void claim_run(struct sim *sim, struct sim_handler *handler, enum sim_handler_state kind,
+		      enum engine_touch touch)
+{
+	uint32_t cookie = (uint32_t)(handler - sim->world->handlers) + 1, want = 1;
+
+	if (sim->config.engine)
+		want = engine_readahead(&sim->regions[handler->space], handler->page, touch);
+	if (want > SIM_RUN_MAX)
+		want = SIM_RUN_MAX;
+	while (handler->nr < want && handler->page + handler->nr < sim->config.nr_pages) {
+		uint32_t page = (uint32_t)handler->page + handler->nr;
+		uint64_t word = *sim_word(sim, handler->space, page), claim;
+
+		if (!claimable(word, kind))
+			break;
+		claim = claim_word(word, cookie);
+		tide_assert(sim_change(sim, handler->space, page, word, claim));
+		handler->words[handler->nr] = claim;
+		handler->mine = (uint8_t)(handler->mine | 1u << handler->nr);
+		handler->nr++;
+	}
+	handler->state = (uint8_t)kind;
+}
+
+static void handler_rest(struct sim_handler *handler)
+{
+	memset(handler, 0, sizeof(*handler));
+}
+
+static void fault_begin(struct sim *sim, struct sim_handler *handler)
+{
+	uint64_t word = *sim_word(sim, handler->space, handler->page);
+
+	switch (page_state(word)) {
+	case PAGE_ABSENT:
+		claim_run(sim, handler, H_FILL, TOUCH_FILL);
+		return;
+	case PAGE_STORED:
+		claim_run(sim, handler, H_LOAD, TOUCH_LOAD);
+		return;
+	case PAGE_HELD:
+	case PAGE_STORING:
+		claim_run(sim, handler, H_RETURN, TOUCH_RETURN);
+		return;
+	case PAGE_RESIDENT:
+		handler->state = H_ZERO;
+		return;
+	case PAGE_HOLDING: /* the mover wakes nobody */
+		sim_wake(sim, handler->space, handler->page, 1);
+		handler_rest(handler);
+		return;
+	case PAGE_FILLING:
+	case PAGE_LOADING:
+	case PAGE_RETURNING:
+	case PAGE_STATE_COUNT:
+		handler_rest(handler); /* who has it wakes all */
+	}
+}
+
+/* Later again: its thread sleeps on, if it still waits for this page. */
+static void fault_defer(struct sim *sim, struct sim_handler *handler)
+{
+	struct sim_thread *threads = sim->spaces[handler->space].threads;
+
+	/* Others who were told to wait for this handler are in the same boat. */
+	for (unsigned i = 0; i < SIM_THREADS; i++)
+		if (threads[i].state == T_READ && threads[i].page >= handler->page &&
+		    threads[i].page < handler->page + (handler->nr ? handler->nr : 1))
+			threads[i].state = T_DEFERRED;
+}
+
+static void give_back(struct sim *sim, struct sim_handler *handler)
+{
+	for (uint32_t i = 0; i < handler->nr; i++) {
+		uint32_t page = handler->page + i;
+
+		if (handler->mine >> i & 1)
+			sim_change(sim, handler->space, page, handler->words[i],
+				   give_back_word(handler->words[i]));
+	}
+	fault_defer(sim, handler);
+	handler_rest(handler);
+}
+
+/* Decompress, without a lock: what comes of a slot that went meanwhile is thrown away later. */
+static void fault_load(struct sim *sim, struct sim_handler *handler)
+{
+	for (uint32_t i = 0; i < handler->nr; i++) {
+		uint32_t slot = page_slot(handler->words[i]);
+		int err = sim->config.tier->ops->load(sim->config.tier, slot, sim->buffer);
+
+		handler->contents[i] = sim->slots[slot].content;
+		if (*sim_word(sim, handler->space, handler->page + i) != handler->words[i])
+			continue;
+		if (err) {
+			sim->counts.load_error++;
+			give_back(sim, handler);
+			return;
+		}
+		sim_fill(handler->contents[i], sim->expect);
+		tide_assert(memcmp(sim->buffer, sim->expect, TIER_PAGE_BYTES) == 0);
+	}
+	handler->state = H_LOADED;
+}
+
+/* The page was there already. */
+static void install_exists(struct sim *sim, uint32_t space, uint32_t at, uint64_t word)
+{
+	/* Mapped, and no word said so: it may be about to be zapped, so nobody may count on it. */
+	tide_assert(page_state(word) == PAGE_FILLING);
+	sim_change(sim, space, at, word, 0);
+}
+
+static void install_page(struct sim *sim, struct sim_handler *handler, uint32_t i)
+{
+	uint32_t at = handler->page + i, space = handler->space;
+	uint64_t word = handler->words[i], to = page_word(PAGE_RESIDENT, 0, 0, 0, false);
+	struct sim_page *page = sim_page(sim, space, at);
+	enum engine_touch touch = TOUCH_FILL;
+
+	if (*sim_word(sim, space, at) != word)
+		return;
+	if (page->mapping != MAP_MANAGED) { /* no registered mapping there any more */
+		tide_assert(page_state(word) == PAGE_FILLING);
+		sim_change(sim, space, at, word, 0);
+		return;
+	}
+	if (page->mapped) {
+		install_exists(sim, space, at, word);
+		return;
+	}
+	page->content = 0;
+	if (page_state(word) == PAGE_LOADING) {
+		page->content = handler->contents[i];
+		to = page_word(PAGE_RESIDENT, page_tier(word), 0, page_slot(word), true);
+		touch = TOUCH_LOAD;
+	} else if (page_state(word) == PAGE_RETURNING) {
+		page->content = sim_place_content(sim_place(sim, space, page_mark(word)));
+		sim_place(sim, space, page_mark(word))->use = PLACE_DROP;
+		to = page_shadow(word) ?
+			page_word(PAGE_RESIDENT, page_tier(word), 0, page_slot(word), true) : to;
+		touch = TOUCH_RETURN;
+	}
+	page->mapped = true;
+	page->lazy = false;
+	page->cow = false;
+	tide_assert(sim_change(sim, space, at, word, to));
+	if (sim->config.engine)
+		engine_touch(&sim->regions[space], at, touch, NO_NODE, sim->now_ns);
+}
+
+/* Missing though the word says resident: zapped after its event was read, so it is zeros. */
+static void install_zero(struct sim *sim, struct sim_handler *handler)
+{
+	struct sim_page *page = sim_page(sim, handler->space, handler->page);
+	uint64_t word = *sim_word(sim, handler->space, handler->page);
+
+	if (page_state(word) == PAGE_RESIDENT && page->mapping == MAP_MANAGED && !page->mapped) {
+		page->mapped = true;
+		page->content = 0;
+		page->lazy = false;
+		page->cow = false;
+	}
+}
+
+static void fault_install(struct sim *sim, struct sim_handler *handler)
+{
+	if (installs_again(sim, handler->space)) {
+		give_back(sim, handler);
+		return;
+	}
+	if (handler->state == H_ZERO)
+		install_zero(sim, handler);
+	for (uint32_t i = 0; i < handler->nr; i++)
+		install_page(sim, handler, i);
+	sim_wake(sim, handler->space, handler->page, handler->nr ? handler->nr : 1);
+	handler_rest(handler);
+}
+
+static bool handler_go_on(struct sim *sim, struct sim_handler *handler)
+{
+	if (handler->state != H_IDLE && sim->spaces[handler->space].state != SPACE_ALIVE)
+		return false; /* ends when the space is reaped */
+	switch ((enum sim_handler_state)handler->state) {
+	case H_READ:
+		fault_begin(sim, handler);
+		return true;
+	case H_LOAD:
+		fault_load(sim, handler);
+		return true;
+	case H_ZERO:
+	case H_FILL:
+	case H_LOADED:
+	case H_RETURN:
+		fault_install(sim, handler);
+		return true;
+	case H_IDLE:
+		break;
+	}
+	return false;
+}
+
+/* ---- events ----------------------------------------------------------------------------------- */
+
+/* A page that is in the hold area goes into the child by copy; what it has already stays. */
+static void fork_page(struct sim *sim, uint32_t parent, uint32_t child, uint32_t at)
+{
+	uint64_t word = *sim_word(sim, parent, at), resident = page_word(PAGE_RESIDENT, 0, 0, 0, false);
+	struct sim_page *page = sim_page(sim, child, at);
+
+	switch (page_state(word)) {
+	case PAGE_ABSENT:
+	case PAGE_FILLING:
+	case PAGE_STATE_COUNT:
+		return;
+	case PAGE_RESIDENT:
+	case PAGE_HOLDING:
+		*sim_word(sim, child, at) = resident;
+		return;
+	case PAGE_STORED:
+	case PAGE_LOADING:
+		sim->config.tier->ops->ref(sim->config.tier, page_slot(word));
+		sim->slots[page_slot(word)].refs++;
+		*sim_word(sim, child, at) =
+			page_word(PAGE_STORED, page_tier(word), 0, page_slot(word), false);
+		return;
+	case PAGE_HELD:
+	case PAGE_STORING:
+	case PAGE_RETURNING:
+		*sim_word(sim, child, at) = resident;
+		if (page->mapping != MAP_MANAGED || page->mapped)
+			return;
+		page->mapped = true;
+		page->content = sim_place_content(sim_place(sim, parent, page_mark(word)));
+	}
+}
+
+static void fork_read(struct sim *sim, uint32_t parent, uint32_t child)
+{
+	tide_assert(sim->spaces[child].state == SPACE_BORN);
+	sim_region_open(sim, child);
+	for (uint32_t i = 0; i < sim->config.nr_pages; i++)
+		fork_page(sim, parent, child, i);
+	sim->spaces[child].state = SPACE_ALIVE;
+}
+
+/* Events that are read between a fork's copy and its own event take pages from the child too: what
+ * another thread discards while fork is under way may be zeros in the child. */
+static void fork_blur(struct sim *sim, uint32_t space, const struct sim_thread *event)
+{
+	for (unsigned i = 0; i < SIM_THREADS; i++) {
+		struct sim_thread *thread = &sim->spaces[space].threads[i];
+
+		if (thread->state != T_EVENT || thread->act != SIM_FORK)
+			continue;
+		for (uint32_t j = 0; j < event->nr; j++)
+			sim_page(sim, thread->child, event->page + j)->zero_ok = true;
+	}
+}
+
+/* The oldest event: the table changes with the reading, before its thread can go on. */
+static bool event_read(struct sim *sim, uint32_t at)
+{
+	struct sim_space *space = &sim->spaces[at];
+	struct sim_thread *thread;
+
+	if (space->state != SPACE_ALIVE || space->nr_events == 0)
+		return false;
+	for (unsigned i = 0; i < SIM_THREADS; i++)
+		if (space->threads[i].state == T_FAULT)
+			return false; /* faults are read first */
+	thread = &space->threads[space->events[0]];
+	space->nr_events--;
+	memmove(space->events, space->events + 1, sizeof(space->events) - 1);
+	space->events[SIM_THREADS - 1] = 0;
+	if (thread->act == SIM_FORK) {
+		fork_read(sim, at, thread->child);
+	} else {
+		fork_blur(sim, at, thread);
+		for (uint32_t i = 0; i < thread->nr; i++)
+			sim_discard(sim, at, thread->page + i);
+	}
+	thread->state = T_WOKEN;
+	return true;
+}
+
+/* ---- the mover -------------------------------------------------------------------------------- */
+
+static uint64_t pages_used(struct sim *sim, uint64_t *ret_held)
+{
+	uint64_t used = 0;
+
+	*ret_held = 0;
+	for (uint32_t i = 0; i < sim->config.nr_spaces * sim->config.nr_pages; i++)
+		used += sim->pages[i].mapped;
+	for (uint32_t i = 0; i < sim->config.nr_spaces * sim->config.nr_places; i++)
+		*ret_held += sim->places[i].use != PLACE_FREE;
+	return used + *ret_held;
+}
+
+static bool plan_ask(struct sim *sim)
+{
+	struct sim_mover *mover = &sim->world->mover;
+	struct move plan[SIM_PLAN_MAX];
+	struct engine_need need = { .limit = sim->config.limit_pages,
+				    .store_full = sim->world->store_full };
+	bool again;
+
+	need.resident = pages_used(sim, &need.held);
+	need.held_max = (uint64_t)sim->config.nr_places * sim->config.nr_spaces;
+	for (uint32_t i = 0; i < sim->config.nr_spaces; i++)
+		for (unsigned j = 0; j < SIM_THREADS; j++)
+			need.filling += sim->spaces[i].threads[j].state == T_FAULT;
+	sim->world->store_full = false;
+	mover->nr_moves = (uint8_t)engine_step(sim->config.engine, sim->now_ns, &need, plan,
+					       SIM_PLAN_MAX, &again);
+	for (uint32_t i = 0; i < mover->nr_moves; i++)
+		mover->moves[i] = (struct sim_move){
+			.id = plan[i].id,
+			.space = (uint8_t)(plan[i].region - sim->regions),
+			.first = (uint16_t)plan[i].first,
+			.nr = (uint16_t)plan[i].nr_pages,
+			.op = (uint8_t)plan[i].op,
+		};
+	mover->state = mover->nr_moves ? M_BEGIN : M_IDLE;
+	return true;
+}
+
+static bool plan_given(struct sim *sim, const struct sim_action *action)
+{
+	struct sim_mover *mover = &sim->world->mover;
+	struct sim_move *move = &mover->moves[0];
+
+	if (sim->config.engine || mover->state != M_IDLE || action->nr == 0 ||
+	    sim->spaces[action->space].state != SPACE_ALIVE ||
+	    action->page + action->nr > sim->config.nr_pages)
+		return false;
+	memset(mover, 0, sizeof(*mover));
+	move->space = (uint8_t)action->space;
+	move->first = (uint16_t)action->page;
+	move->nr = (uint16_t)action->nr;
+	move->op = (uint8_t)action->op;
+	mover->nr_moves = 1;
+	mover->state = M_BEGIN;
+	return true;
+}
+
+static void ends(struct sim_mover *mover, enum move_reason reason, uint32_t nr)
+{
+	mover->result.nr_pages[reason] += nr;
+}
+
+static void move_end(struct sim *sim)
+{
+	struct sim_mover *mover = &sim->world->mover;
+	struct sim_move *move = &mover->moves[mover->at];
+	uint32_t sum = 0;
+
+	for (unsigned i = 0; i < MOVE_REASON_COUNT; i++) {
+		sum += mover->result.nr_pages[i];
+		sim->counts.reason[move->op][i] += mover->result.nr_pages[i];
+	}
+	tide_assert(sum == move->nr);
+	if (sim->config.engine)
+		engine_complete(sim->config.engine, move->id, &mover->result, sim->now_ns);
+	memset(&mover->result, 0, sizeof(mover->result));
+	mover->mine = 0;
+	mover->page = 0;
+	mover->state = M_BEGIN;
+	if (++mover->at < mover->nr_moves)
+		return;
+	memset(mover, 0, sizeof(*mover));
+}
+
+/* Why a page that the plan or the claim named is not there for it any more. */
+static enum move_reason lost(uint64_t word, bool claimed)
+{
+	switch (page_state(word)) {
+	case PAGE_ABSENT:
+	case PAGE_FILLING:
+		return MOVE_DROP_GONE;
+	case PAGE_RETURNING:
+	case PAGE_LOADING:
+		return MOVE_DROP_TOUCHED;
+	default:
+		return claimed ? MOVE_DROP_TOUCHED : MOVE_DROP_CHANGED;
+	}
+}
+
+static void move_begin(struct sim *sim)
+{
+	struct sim_mover *mover = &sim->world->mover;
+	struct sim_move *move = &mover->moves[mover->at];
+	enum page_state from = move->op == MOVE_HOLD ? PAGE_RESIDENT : PAGE_HELD;
+	enum page_state to = move->op == MOVE_HOLD ? PAGE_HOLDING : PAGE_STORING;
+
+	for (uint32_t i = 0; i < move->nr; i++) {
+		uint64_t word = *sim_word(sim, move->space, move->first + i);
+
+		if (page_state(word) != from) {
+			ends(mover, lost(word, false), 1);
+			continue;
+		}
+		tide_assert(sim_change(sim, move->space, move->first + i, word,
+				       page_word_as(word, to)));
+		mover->mine |= UINT64_C(1) << i;
+	}
+	mover->state = move->op == MOVE_HOLD ? M_HOLD : M_STORE;
+	if (!mover->mine)
+		move_end(sim);
+}
+
+static enum move_reason take_out(struct sim *sim, uint32_t space, uint32_t at, uint64_t word)
+{
+	struct sim_page *page = sim_page(sim, space, at);
+	uint32_t place = 0;
+
+	while (place < sim->config.nr_places && sim_place(sim, space, place)->use != PLACE_FREE)
+		place++;
+	if (place == sim->config.nr_places)
+		return MOVE_FAIL_FULL;
+	if (sim_fails(sim, SIM_FAIL_DENIED) || page->denied)
+		return MOVE_FAIL_DENIED;
+	if (sim_fails(sim, SIM_FAIL_BUSY) || page->cow || page->pinned ||
+	    sim->spaces[space].changing > 0)
+		return MOVE_FAIL_BUSY;
+	if (!page->mapped)
+		return MOVE_DROP_CHANGED;
+	*sim_place(sim, space, place) = (struct sim_place){
+		.content = page->content, .use = PLACE_OWNED, .lazy = page->lazy };
+	page->mapped = false;
+	page->content = 0;
+	page->lazy = false;
+	tide_assert(sim_change(sim, space, at, word,
+			       page_word(PAGE_HELD, page_tier(word), place, page_slot(word),
+					 page_shadow(word))));
+	return MOVE_OK;
+}
+
+static void move_hold(struct sim *sim)
+{
+	struct sim_mover *mover = &sim->world->mover;
+	struct sim_move *move = &mover->moves[mover->at];
+
+	for (uint32_t i = 0; i < move->nr; i++) {
+		uint32_t at = move->first + i;
+		enum move_reason reason = MOVE_DROP_GONE;
+
+		if (!(mover->mine >> i & 1))
+			continue;
+		uint64_t word = *sim_word(sim, move->space, at);
+
+		if (page_state(word) == PAGE_HOLDING) {
+			reason = take_out(sim, move->space, at, word);
+			if (reason != MOVE_OK)
+				sim_change(sim, move->space, at, word,
+					   page_word_as(word, PAGE_RESIDENT));
+		}
+		ends(mover, reason, 1);
+	}
+	move_end(sim);
+}
+
+static enum move_reason reason_of(int err)
+{
+	return err == -ENOSPC ? MOVE_FAIL_FULL : err == -E2BIG ? MOVE_FAIL_REFUSED : MOVE_FAIL_IO;
+}
+
+/* Its shadow still holds the same bytes: nothing to write. */
+static int shadow_same(struct sim *sim, uint64_t word, bool *ret_same)
+{
+	int differs;
+
+	*ret_same = false;
+	if (!page_shadow(word))
+		return 0;
+	differs = sim->config.tier->ops->compare(sim->config.tier, page_slot(word), sim->buffer);
+	if (differs < 0) {
+		sim->counts.compare_error++;
+		return differs;
+	}
+	*ret_same = differs == 0;
+	return 0;
+}
+
+/* The next page of the move that is still its own: into the tier. */
+static void store_page(struct sim *sim)
+{
+	struct sim_mover *mover = &sim->world->mover;
+	struct sim_move *move = &mover->moves[mover->at];
+	uint64_t word;
+	uint32_t content;
+	int err;
+
+	while (mover->page < move->nr && !(mover->mine >> mover->page & 1))
+		mover->page++;
+	if (mover->page == move->nr) {
+		move_end(sim);
+		return;
+	}
+	word = *sim_word(sim, move->space, (uint32_t)move->first + mover->page);
+	if (page_state(word) != PAGE_STORING) {
+		ends(mover, lost(word, true), 1);
+		mover->mine &= ~(UINT64_C(1) << mover->page++);
+		return;
+	}
+	mover->place = page_mark(word);
+	content = sim_place_content(sim_place(sim, move->space, mover->place));
+	sim_fill(content, sim->buffer);
+	err = shadow_same(sim, word, &mover->same);
+	if (!err && !mover->same)
+		err = sim->config.tier->ops->store(sim->config.tier, sim->buffer, &mover->slot);
+	mover->store_reason = (uint8_t)(err ? reason_of(err) : MOVE_OK);
+	if (err == -ENOSPC)
+		sim->world->store_full = true;
+	if (!err && !mover->same) {
+		tide_assert(mover->slot < sim->config.nr_slots &&
+			    sim->slots[mover->slot].refs == 0);
+		sim->slots[mover->slot] = (struct sim_slot){ .content = content, .refs = 1 };
+	}
+	mover->state = M_PUBLISH;
+}
+
+static void publish_stored(struct sim *sim, struct sim_move *move, uint32_t at, uint64_t word)
+{
+	struct sim_mover *mover = &sim->world->mover;
+	uint32_t slot = mover->same ? page_slot(word) : mover->slot;
+
+	tide_assert(sim_change(sim, move->space, at, word,
+			       page_word(PAGE_STORED, SIM_TIER, 0, slot, false)));
+	if (page_shadow(word) && !mover->same)
+		sim_unref(sim, page_slot(word));
+	sim_place(sim, move->space, mover->place)->use = PLACE_DROP;
+}
+
+static void store_publish(struct sim *sim)
+{
+	struct sim_mover *mover = &sim->world->mover;
+	struct sim_move *move = &mover->moves[mover->at];
+	uint32_t at = (uint32_t)move->first + mover->page;
+	uint64_t word = *sim_word(sim, move->space, at);
+	bool mine = page_state(word) == PAGE_STORING && page_mark(word) == mover->place;
+	enum move_reason reason = mover->store_reason;
+
+	if (mine && reason == MOVE_OK)
+		publish_stored(sim, move, at, word);
+	else if (mine)
+		tide_assert(sim_change(sim, move->space, at, word,
+				       page_word_as(word, PAGE_HELD)));
+	else if (reason == MOVE_OK && !mover->same)
+		sim_unref(sim, mover->slot); /* touched or gone meanwhile */
+	ends(mover, mine ? reason : lost(word, true), 1);
+	mover->mine &= ~(UINT64_C(1) << mover->page++);
+	mover->state = M_STORE;
+	mover->same = false;
+	mover->slot = mover->place = mover->store_reason = 0;
+}
+
+/* Its space was reaped under it: whatever is left of the move is gone. */
+static void move_gone(struct sim *sim)
+{
+	struct sim_mover *mover = &sim->world->mover;
+	struct sim_move *move = &mover->moves[mover->at];
+	uint32_t ended = 0;
+
+	for (unsigned i = 0; i < MOVE_REASON_COUNT; i++)
+		ended += mover->result.nr_pages[i];
+	if (mover->state == M_PUBLISH && mover->store_reason == MOVE_OK && !mover->same)
+		sim_unref(sim, mover->slot);
+	mover->same = false;
+	mover->slot = mover->place = mover->store_reason = 0;
+	ends(mover, MOVE_DROP_GONE, move->nr - ended);
+	move_end(sim);
+}
+
+static bool mover_go_on(struct sim *sim)
+{
+	struct sim_mover *mover = &sim->world->mover;
+
+	if (mover->state == M_IDLE)
+		return sim->config.engine && plan_ask(sim);
+	if (mover->moves[mover->at].gone) {
+		move_gone(sim);
+		return true;
+	}
+	switch ((enum sim_mover_state)mover->state) {
+	case M_BEGIN:
+		move_begin(sim);
+		break;
+	case M_HOLD:
+		move_hold(sim);
+		break;
+	case M_STORE:
+		store_page(sim);
+		break;
+	case M_PUBLISH:
+		store_publish(sim);
+		break;
+	case M_IDLE:
+		break;
+	}
+	return true;
+}
+
+static bool places_drop(struct sim *sim, uint32_t space)
+{
+	bool any = false;
+
+	if (sim->world->mover.state != M_IDLE)
+		return false;
+	for (uint32_t i = 0; i < sim->config.nr_places; i++) {
+		struct sim_place *place = sim_place(sim, space, i);
+
+		if (place->use != PLACE_DROP)
+			continue;
+		memset(place, 0, sizeof(*place));
+		any = true;
+	}
+	return any;
+}
+
+static bool shadow_drop(struct sim *sim, const struct sim_action *action)
+{
+	uint64_t word = *sim_word(sim, action->space, action->page);
+
+	if (page_state(word) != PAGE_RESIDENT || !page_shadow(word))
+		return false;
+	tide_assert(sim_change(sim, action->space, action->page, word,
+			       page_word(PAGE_RESIDENT, 0, 0, 0, false)));
+	sim_unref(sim, page_slot(word));
+	return true;
+}
+
+/* ---- mappings and processes -------------------------------------------------------------------- */
+
+/* After the queue was drained: what is mapped now can have no discard on its way. */
+static bool adopt(struct sim *sim, uint32_t at)
+{
+	bool any = false;
+
+	if (sim->spaces[at].state != SPACE_ALIVE || sim->spaces[at].changing > 0)
+		return false;
+	for (uint32_t i = 0; i < sim->config.nr_pages; i++) {
+		struct sim_page *page = sim_page(sim, at, i);
+
+		if (page->mapping != MAP_FOREIGN || page->windows > 0 || *sim_word(sim, at, i) != 0)
+			continue;
+		page->mapping = MAP_MANAGED;
+		any = true;
+		if (page->mapped)
+			tide_assert(sim_change(sim, at, i, 0,
+					       page_word(PAGE_RESIDENT, 0, 0, 0, false)));
+	}
+	return any;
+}
+
+static bool reap(struct sim *sim, uint32_t at)
+{
+	struct sim_world *world = sim->world;
+
+	if (sim->spaces[at].state != SPACE_GONE)
+		return false;
+	for (uint32_t i = 0; i < sim->config.nr_handlers; i++)
+		if (world->handlers[i].state != H_IDLE && world->handlers[i].space == at)
+			handler_rest(&world->handlers[i]); /* joined */
+	for (uint32_t i = world->mover.at; i < world->mover.nr_moves; i++) {
+		if (world->mover.moves[i].space != at || world->mover.moves[i].gone)
+			continue;
+		world->mover.moves[i].gone = true;
+		sim->counts.vanished_plan++;
+	}
+	for (uint32_t i = 0; i < sim->config.nr_pages; i++) {
+		sim->counts.vanished[page_state(*sim_word(sim, at, i))]++;
+		sim_discard(sim, at, i);
+	}
+	for (uint32_t i = 0; i < sim->config.nr_places; i++)
+		memset(sim_place(sim, at, i), 0, sizeof(struct sim_place));
+	if (sim->config.engine)
+		engine_region_remove(sim->config.engine, &sim->regions[at]);
+	memset(&sim->spaces[at], 0, sizeof(sim->spaces[at]));
+	return true;
+}
+
+bool sim_do_server(struct sim *sim, const struct sim_action *action)
+{
+	struct sim_handler *handler = &sim->world->handlers[action->who];
+
+	switch (action->act) {
+	case SIM_EVENT:
+		return event_read(sim, action->space);
+	case SIM_FAULT:
+		return fault_read(sim, handler, action);
+	case SIM_HANDLER:
+		return handler_go_on(sim, handler);
+	case SIM_MOVER:
+		return mover_go_on(sim);
+	case SIM_MOVE:
+		return plan_given(sim, action);
+	case SIM_DROP:
+		return places_drop(sim, action->space);
+	case SIM_SHADOW:
+		return sim->spaces[action->space].state == SPACE_ALIVE && shadow_drop(sim, action);
+	case SIM_ADOPT:
+		return adopt(sim, action->space);
+	case SIM_REAP:
+		return reap(sim, action->space);
+	default:
+		return false;
+	}
+}

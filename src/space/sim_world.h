@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/* The inside of the sim, shared by its three files only. */
+#ifndef TIDE_SIM_WORLD_H
+#define TIDE_SIM_WORLD_H
+
+#include "sim.h"
+
+#define SIM_TIER 1u
+
+enum sim_mapping { MAP_NONE, MAP_MANAGED, MAP_FOREIGN };
+
+/* A page as the kernel and the program see it. */
+struct sim_page {
+	uint32_t content;   /* valid while mapped */
+	uint32_t now;       /* what a read must give */
+	uint8_t mapping;
+	uint8_t windows;    /* discards and lazy frees under way */
+	bool mapped, cow, lazy, pinned, denied;
+	bool zero_ok;       /* a read may also give zeros */
+	bool written;       /* since the first of the windows opened */
+};
+
+enum sim_thread_state {
+	T_IDLE,
+	T_FAULT,    /* sleeps, its message not yet read */
+	T_READ,     /* sleeps, a handler looks at it, or another will wake it */
+	T_DEFERRED, /* sleeps, to be looked at again */
+	T_AGAIN,    /* woken: touches again */
+	T_EVENT,    /* sleeps until its event was read */
+	T_WOKEN,    /* its event was read */
+	T_ZAP       /* mmap_changing lowered, pages still there */
+};
+
+struct sim_thread {
+	uint8_t state, act, child;
+	bool write;
+	uint16_t page, nr;
+};
+
+enum sim_place_use { PLACE_FREE, PLACE_OWNED, PLACE_DROP };
+
+struct sim_place {
+	uint32_t content;
+	uint8_t use;
+	bool lazy, gone; /* gone: the kernel reclaimed it, zeros */
+};
+
+enum sim_space_state { SPACE_NONE, SPACE_BORN, SPACE_ALIVE, SPACE_GONE };
+
+struct sim_space {
+	uint8_t state;
+	uint8_t changing;   /* mmap_changing */
+	uint8_t nr_events;
+	uint8_t events[SIM_THREADS]; /* threads, oldest first */
+	struct sim_thread threads[SIM_THREADS];
+};
+
+enum sim_handler_state { H_IDLE, H_READ, H_ZERO, H_FILL, H_LOAD, H_LOADED, H_RETURN };
+
+struct sim_handler {
+	uint8_t state, space, thread, nr;
+	uint16_t page, asked;        /* first of the run; the page of the fault */
+	uint8_t mine;                /* bit per page of the run: claimed */
+	uint64_t words[SIM_RUN_MAX];
+	uint32_t contents[SIM_RUN_MAX];
+};
+
+enum sim_mover_state { M_IDLE, M_BEGIN, M_HOLD, M_STORE, M_PUBLISH };
+
+struct sim_move {
+	uint64_t id;
+	uint16_t first, nr;
+	uint8_t space, op;
+	bool gone;          /* its space was reaped meanwhile */
+};
+
+struct sim_mover {
+	uint8_t state, nr_moves, at;
+	uint8_t store_reason;
+	uint16_t page;               /* M_STORE, M_PUBLISH: the page's number in the move */
+	bool same;                   /* the shadow slot holds the same content */
+	uint32_t slot, place;
+	uint64_t mine;               /* bit per page of the move */
+	struct sim_move moves[SIM_PLAN_MAX];
+	struct move_result result;
+};
+
+struct sim_slot {
+	uint32_t content, refs;
+};
+
+/* The head of the world; the arrays of struct sim follow it in the same block. */
+struct sim_world {
+	struct sim_mover mover;
+	struct sim_handler handlers[SIM_HANDLERS_MAX];
+	uint32_t next_content;
+	bool store_full;
+};
+
+struct sim {
+	struct sim_world *world;
+	size_t world_bytes;
+	struct sim_space *spaces;    /* [nr_spaces] */
+	struct sim_page *pages;      /* [nr_spaces][nr_pages] */
+	struct sim_place *places;    /* [nr_spaces][nr_places] */
+	struct sim_slot *slots;      /* [nr_slots] what the tier should hold */
+	_Atomic uint64_t *words;     /* [nr_spaces][nr_pages], without an engine */
+
+	struct sim_config config;
+	struct region *regions;      /* [nr_spaces] */
+	void *region_memory;
+	size_t region_bytes;
+	uint32_t *seen;              /* [nr_slots] for the walk */
+	uint32_t fail[SIM_FAILURE_COUNT];
+	uint64_t now_ns;
+	struct sim_counts counts;
+	uint8_t buffer[TIER_PAGE_BYTES], expect[TIER_PAGE_BYTES];
+};
+
+static inline struct sim_page *sim_page(struct sim *sim, uint32_t space, uint32_t page)
+{
+	return &sim->pages[space * sim->config.nr_pages + page];
+}
+
+static inline struct sim_place *sim_place(struct sim *sim, uint32_t space, uint32_t place)
+{
+	return &sim->places[space * sim->config.nr_places + place];
+}
+
+_Atomic uint64_t *sim_word(struct sim *sim, uint32_t space, uint32_t page);
+/* region_change(), counted. */
+bool sim_change(struct sim *sim, uint32_t space, uint32_t page, uint64_t from, uint64_t to);
+/* Any state to ABSENT, giving up what the word names. */
+void sim_discard(struct sim *sim, uint32_t space, uint32_t page);
+void sim_unref(struct sim *sim, uint32_t slot);
+/* Threads that sleep on these pages touch again. */
+void sim_wake(struct sim *sim, uint32_t space, uint32_t page, uint32_t nr);
+/* Whether the operation that was told to fail is this one. */
+bool sim_fails(struct sim *sim, enum sim_failure kind);
+uint32_t sim_place_content(const struct sim_place *place);
+
+bool sim_do_program(struct sim *sim, const struct sim_action *action);
+bool sim_do_server(struct sim *sim, const struct sim_action *action);
+/* Make a space's region known: words all ABSENT. */
+void sim_region_open(struct sim *sim, uint32_t space);
+
+#endif

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Programs of the tree: coming by the hello of their helper or by a fork event, going by exit or exec.
+ *
+ * A forked child comes twice, in any order of its own: by its parent's fork event, with the
+ * userfaultfd of its mappings but no name, and by its helper, with a name but another userfaultfd.
+ * The two are joined by a probe page that the helper mapped at a random address: the descriptor that
+ * can write to that page is the child's.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "guard.h"
+#include "proc.h"
+#include "program.h"
+#include "sock.h"
+#include "uffd.h"
+
+#define PROGRAM_FEATURES                                                                           \
+	(UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE |          \
+	 UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_MOVE)
+#define HOLD_FEATURES (UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MOVE)
+
+struct program *program_new(struct server *s)
+{
+	pthread_rwlockattr_t attr;
+	struct program *p = calloc(1, sizeof *p);
+
+	if (!p)
+		return NULL;
+	p->server = s;
+	p->stop_fd = eventfd(0, EFD_CLOEXEC);
+	if (p->stop_fd < 0) {
+		free(p);
+		return NULL;
+	}
+	p->pidfd = p->proc_dir = p->uffd = p->hold_uffd = p->helper_socket = p->helper_cpu = -1;
+	p->family = atomic_fetch_add(&s->next_family, 1);
+	/* Who reads events must not wait behind a stream of installs. */
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&p->lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+	pthread_mutex_init(&p->hold_lock, NULL);
+	return p;
+}
+
+static void fd_close(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+static void slots_release(struct program *p, struct tract *t)
+{
+	struct tier *pool = p->server->pool;
+
+	for (uint64_t i = 0; i < t->region.nr_pages; i++) {
+		uint64_t word = atomic_load_explicit(&t->region.state[i], memory_order_acquire);
+		if (page_has_slot(word))
+			pool->ops->unref(pool, page_slot(word));
+	}
+}
+
+void program_free(struct program *p)
+{
+	struct server *s = p->server;
+
+	handlers_stop(p);
+	for (unsigned i = 0; i < UNMANAGED_COUNT; i++)
+		atomic_fetch_add(&s->unmanaged_ended[i], p->unmanaged[i]);
+	for (struct tract *t = p->tracts, *next; t; t = next) {
+		next = t->next;
+		pthread_mutex_lock(&s->engine_lock);
+		engine_region_remove(s->engine, &t->region);
+		pthread_mutex_unlock(&s->engine_lock);
+		slots_release(p, t);
+		tract_free(t);
+	}
+	fd_close(p->stop_fd);
+	fd_close(p->pidfd);
+	fd_close(p->proc_dir);
+	fd_close(p->uffd);
+	fd_close(p->hold_uffd);
+	fd_close(p->helper_socket);
+	pthread_rwlock_destroy(&p->lock);
+	pthread_mutex_destroy(&p->hold_lock);
+	free(p->hold.used);
+	free(p->hold.freed);
+	free(p->extents);
+	free(p);
+}
+
+void program_fail(struct program *p, const char *why)
+{
+	if (atomic_exchange(&p->gone, true))
+		return;
+	fprintf(stderr, "pagetide: ending process %d: %s\n", (int)p->pid, why);
+	if (p->pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
+	else
+		atomic_store(&p->server->lost_child, true); /* no name: the keeper ends the tree */
+}
+
+/* ---- fork ---- */
+
+/* The child's word for a page, from the parent's. Slots gain a reference; what is in the hold area is
+ * in the parent's memory only, and is copied into the child. */
+static uint64_t word_forked(struct program *child, const struct tract *t, uint64_t vpn,
+			    uint64_t word)
+{
+	struct program *parent = t->program;
+	struct tier *pool = parent->server->pool;
+	uint8_t page[PAGE_BYTES];
+	uint64_t done;
+
+	switch (page_state(word)) {
+	case PAGE_RESIDENT:
+	case PAGE_HOLDING:
+		return page_word(PAGE_RESIDENT, 0, 0, 0, false);
+	case PAGE_STORED:
+	case PAGE_LOADING:
+		pool->ops->ref(pool, page_slot(word));
+		return page_word(PAGE_STORED, page_tier(word), 0, page_slot(word), false);
+	case PAGE_HELD:
+	case PAGE_STORING:
+	case PAGE_RETURNING:
+		if (proc_read(parent->helper_pid, hold_address(parent, page_mark(word)), page, sizeof page))
+			memset(page, 0, sizeof page); /* see serve_held(): lazily freed */
+		uffd_copy(child->uffd, vpn << PAGE_SHIFT, page, sizeof page, &done);
+		return page_word(PAGE_RESIDENT, 0, 0, 0, false);
+	case PAGE_ABSENT:
+	case PAGE_FILLING:
+	case PAGE_STATE_COUNT:
+		break;
+	}
+	/* FILLING over a resident page: somebody looks whether it is there; it may be. */
+	return page_shadow(word) ? page_word(PAGE_RESIDENT, 0, 0, 0, false) : 0;
+}
+
+static int extent_fork(struct program *child, const struct extent *e)
+{
+	struct tract *t;
+	int error = tract_add(child, e->vpn, e->nr_pages, &t);
+
+	for (uint64_t i = 0; !error && i < e->nr_pages; i++) {
+		uint64_t word = atomic_load_explicit(&e->tract->region.state[e->idx + i],
+						     memory_order_acquire);
+		if (word)
+			atomic_store_explicit(&t->region.state[i],
+					      word_forked(child, e->tract, e->vpn + i, word),
+					      memory_order_release);
+	}
+	return error;
+}
+
+void program_fork(struct program *parent, int uffd)
+{
+	struct server *s = parent->server;
+	struct program *child = program_new(s);
+	int error = child ? 0 : -ENOMEM;
+
+	if (child) {
+		child->uffd = uffd;
+		child->family = parent->family;
+		child->forked = parent->forked = true;
+		child->adopted = true;
+		error = guard_add(s->guard_socket, 0, uffd, -1);
+	}
+	for (size_t i = 0; !error && i < parent->nr_extents; i++)
+		error = extent_fork(child, &parent->extents[i]);
+	if (!error)
+		error = handlers_start(child);
+	if (error) {
+		/* Without tables the child would read zeros: neither may go on. */
+		program_fail(parent, "no memory to follow a fork");
+		atomic_store(&s->lost_child, true);
+	}
+	if (!child)
+		return;
+	pthread_mutex_lock(&s->dead_lock);
+	child->next = s->newborn;
+	s->newborn = child;
+	pthread_mutex_unlock(&s->dead_lock);
+}
+
+/* ---- hello ---- */
+
+/* Whether the descriptor is that of the address space in which `helper` mapped `probe`. */
+static bool uffd_belongs(int uffd, pid_t helper, uint64_t probe)
+{
+	uint64_t token[PAGE_BYTES / 8], seen[2], done;
+
+	if (getrandom(token, sizeof token, 0) != sizeof token || uffd_register(uffd, probe, PAGE_BYTES))
+		return false;
+	bool yes = !uffd_copy(uffd, probe, token, sizeof token, &done) &&
+		   !proc_read(helper, probe, seen, sizeof seen) && !memcmp(seen, token, sizeof seen);
+	uffd_unregister(uffd, probe, PAGE_BYTES);
+	return yes;
+}
+
+static struct program *forked_find(struct server *s, const struct helper_hello *hello)
+{
+	for (struct program *p = s->programs; p; p = p->next)
+		if (!p->pid && !atomic_load(&p->gone) &&
+		    uffd_belongs(p->uffd, hello->helper_pid, hello->probe))
+			return p;
+	return NULL;
+}
+
+int program_hello(struct server *s, int socket, const struct helper_hello *hello, int uffd, int hold_uffd)
+{
+	struct program *p = forked_find(s, hello);
+	int error = 0;
+
+	if (p) {
+		close(uffd); /* not the one its mappings are registered with */
+	} else {
+		error = uffd_api(uffd, PROGRAM_FEATURES);
+		p = error ? NULL : program_new(s);
+		if (!p) {
+			close(uffd);
+			close(hold_uffd);
+			close(socket);
+			return error ? error : -ENOMEM;
+		}
+		p->uffd = uffd;
+		p->next = s->programs;
+		s->programs = p;
+	}
+	p->pid = hello->program_pid;
+	p->helper_pid = hello->helper_pid;
+	p->helper_socket = socket;
+	p->hold_uffd = hold_uffd;
+	p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
+	error = uffd_api(hold_uffd, HOLD_FEATURES);
+	if (!error)
+		error = proc_open(p->helper_pid, &p->proc_dir);
+	if (!error && p->pidfd < 0)
+		error = -ESRCH;
+	if (!error)
+		error = guard_add(s->guard_socket, p->pid, p->uffd, p->pidfd);
+	if (error) { /* served, if it is a child with tables; never demoted */
+		fd_close(p->helper_socket);
+		p->helper_socket = -1;
+	}
+	return error;
+}
+
+void newborn_join(struct server *s)
+{
+	pthread_mutex_lock(&s->dead_lock);
+	struct program *born = s->newborn;
+	s->newborn = NULL;
+	pthread_mutex_unlock(&s->dead_lock);
+	while (born) {
+		struct program *next = born->next;
+		born->next = s->programs;
+		s->programs = born;
+		born = next;
+	}
+}
+
+/* ---- the end of a program ---- */
+
+/* The helper leaves when the program does, also by exec; if it was killed the memory is still there. */
+static bool program_ended(struct program *p)
+{
+	struct pollfd end[2] = {
+		{ .fd = p->pidfd, .events = POLLIN },
+		{ .fd = p->helper_socket, .events = POLLRDHUP },
+	};
+
+	if (poll(end, 2, 0) < 0)
+		return false;
+	if (p->pidfd >= 0 && end[0].revents)
+		return true;
+	if (p->helper_socket >= 0 && !end[1].revents)
+		return false;
+	return !uffd_alive(p->uffd);
+}
+
+void programs_reap(struct server *s)
+{
+	for (struct program **at = &s->programs; *at;) {
+		struct program *p = *at;
+		if (!program_ended(p)) {
+			at = &p->next;
+			continue;
+		}
+		*at = p->next;
+		atomic_store(&p->gone, true);
+		program_free(p);
+	}
+	for (struct program *p = s->programs; p; p = p->next) {
+		p->nr_family = 0;
+		for (struct program *q = s->programs; q; q = q->next)
+			p->nr_family += q->family == p->family;
+	}
+}
+
+/* Break the sharing of resident pages in [vpn, vpn + nr). No lock of the program's is held during the
+ * call: a page may be discarded, and fault, meanwhile. Returns 0, or -EPIPE without a helper. */
+static int stretch_unshare(struct program *p, uint64_t vpn, uint64_t nr)
+{
+	while (nr) {
+		uint64_t run = 0;
+		pthread_rwlock_rdlock(&p->lock);
+		const struct extent *e = extent_find(p, vpn);
+		while (e && run < nr && vpn + run < e->vpn + e->nr_pages &&
+		       page_state(atomic_load(&e->tract->region.state[e->idx + (vpn - e->vpn) + run])) ==
+			       PAGE_RESIDENT)
+			run++;
+		pthread_rwlock_unlock(&p->lock);
+		if (run) {
+			p->command.op = HELPER_POPULATE;
+			p->command.nr_runs = 1;
+			p->command.runs[0] = (struct helper_run){
+				.dst = vpn << PAGE_SHIFT,
+				.bytes = run * PAGE_BYTES,
+			};
+			int error = helper_call(p);
+			if (error)
+				return error;
+		}
+		run += !run;
+		vpn += run;
+		nr -= run;
+	}
+	return 0;
+}
+
+/* The others of its family have ended: its pages are still marked shared, and cannot be moved, until
+ * they are written. */
+void program_unshare(struct program *p)
+{
+	if (!p->forked || p->nr_family > 1 || p->helper_socket < 0)
+		return;
+	p->forked = false;
+	pthread_rwlock_rdlock(&p->lock);
+	size_t nr = p->nr_extents;
+	struct extent *extents = calloc(nr + 1, sizeof *extents);
+	if (extents)
+		memcpy(extents, p->extents, nr * sizeof *extents);
+	pthread_rwlock_unlock(&p->lock);
+	for (size_t i = 0; extents && i < nr; i++)
+		if (stretch_unshare(p, extents[i].vpn, extents[i].nr_pages))
+			break;
+	free(extents);
+}

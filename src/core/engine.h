@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "heat.h"
 #include "region.h"
 
 enum engine_touch {
@@ -115,12 +116,14 @@ void engine_region_remove(struct engine *engine, struct region *region);
 void engine_touch(struct region *region, uint64_t idx, enum engine_touch kind, uint32_t node,
 		  uint64_t now_ns);
 
+/* Pages were discarded: what was known of them is void. Thread-safe, lock-free. */
+void engine_forget(struct region *region, uint64_t first, uint64_t nr_pages);
+
 /*
  * How many pages from `idx` on (itself included, 1 .. MOVE_RUN_PAGES) a fault on it should bring in:
  * grows while the pages brought in ahead are touched in turn, falls to 1 when they are not.
- * `was_ahead`: the page after the last window was what faulted is found out by itself.
- * Thread-safe, lock-free; the caller may bring in fewer and says how many with
- * engine_readahead_done().
+ * The caller may bring in fewer; a stream goes on at the first page that was not brought in, and
+ * that is found out from where it faults next. Thread-safe, lock-free.
  */
 uint32_t engine_readahead(struct region *region, uint64_t idx, enum engine_touch kind);
 

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/* Check: walks everything the engine keeps and says what does not hold. For tests; it looks at every
+ * page, and nobody may touch or mark while it runs. */
+#include "inner.h"
+
+static const char *region_check(const struct engine *engine, const struct region *region)
+{
+	struct region_private *priv = region->priv;
+
+	if (priv->engine != engine)
+		return "a region of the ring is another engine's";
+	if (priv->next->priv->previous != region || priv->previous->priv->next != region)
+		return "the ring of regions is broken";
+	if (!ready_check(&priv->ready))
+		return "a ready page is not marked above";
+	for (uint64_t idx = 0; idx < region->nr_pages; idx++) {
+		uint64_t word = atomic_load_explicit(&region->state[idx], memory_order_acquire);
+		uint32_t record = atomic_load_explicit(&region->heat[idx], memory_order_relaxed);
+		uint64_t bit = UINT64_C(1) << (idx % 64);
+		uint64_t marks = 0;
+
+		if (page_state(word) >= PAGE_STATE_COUNT)
+			return "a page is in no known state";
+		if (page_state(word) == PAGE_ABSENT && word)
+			return "an absent page owns something";
+		for (unsigned c = 0; c < READY_CLASSES; c++)
+			marks |= atomic_load(&priv->ready.classes[c].level[0][idx / 64]) & bit;
+		if ((record & HEAT_MASK(READY)) && !marks)
+			return "a ready record is in no ready class";
+	}
+	return NULL;
+}
+
+static const char *hand_check(const struct engine *engine, const struct hand *hand)
+{
+	if (!hand->region != !engine->first)
+		return "a hand is in no region though there is one";
+	if (!hand->region)
+		return NULL;
+	if (hand->region->priv->engine != engine || hand->idx >= hand->region->nr_pages)
+		return "a hand is outside its region";
+	return NULL;
+}
+
+const char *engine_check(const struct engine *engine)
+{
+	const struct region *region = engine->first;
+	uint64_t nr_pages = 0;
+	const char *bad = migrate_check(&engine->migrate);
+
+	for (uint64_t i = 0; !bad && i < engine->nr_regions; i++, region = region->priv->next) {
+		bad = region_check(engine, region);
+		nr_pages += region->nr_pages;
+	}
+	if (!bad && region != engine->first)
+		bad = "the ring of regions is not as long as its count";
+	if (!bad && nr_pages != engine->nr_pages)
+		bad = "the pages of all regions are miscounted";
+	if (!bad)
+		bad = hand_check(engine, &engine->front);
+	return bad ? bad : hand_check(engine, &engine->back);
+}

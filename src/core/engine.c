@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine's entry points: regions come and go, touches come in, moves end. What goes into a plan
+ * is in plan.c, what pages are worth in place.c.
+ */
+#include "engine.h"
+
+#include <string.h>
+
+#include "assert.h"
+#include "inner.h"
+
+static size_t round_up(size_t bytes)
+{
+	return (bytes + 63) & ~(size_t)63;
+}
+
+static uint64_t nr_blocks(uint64_t nr_pages)
+{
+	return (nr_pages + HEAT_BLOCK_PAGES - 1) / HEAT_BLOCK_PAGES;
+}
+
+/* ---- regions ---- */
+
+size_t engine_region_bytes(uint64_t nr_pages)
+{
+	return round_up(sizeof(struct region_private)) + round_up(nr_pages * sizeof(uint64_t)) +
+	       round_up(nr_pages * sizeof(uint32_t)) + round_up(nr_pages * sizeof(uint16_t)) +
+	       round_up(nr_blocks(nr_pages) * sizeof(uint32_t)) + round_up(ready_bytes(nr_pages));
+}
+
+void engine_region_init(struct region *region, void *memory, uint64_t first_vpn, uint64_t nr_pages,
+			void *owner)
+{
+	char *at = memory;
+
+	tide_assert(nr_pages > 0 && ((uintptr_t)memory & 63) == 0);
+	*region = (struct region){
+		.first_vpn = first_vpn,
+		.nr_pages = nr_pages,
+		.owner = owner,
+		.priv = memory,
+	};
+	at += round_up(sizeof(struct region_private));
+	region->state = (void *)at;
+	at += round_up(nr_pages * sizeof(uint64_t));
+	region->heat = (void *)at;
+	at += round_up(nr_pages * sizeof(uint32_t));
+	region->estimate = (void *)at;
+	at += round_up(nr_pages * sizeof(uint16_t));
+	region->priv->block_epoch = (void *)at;
+	at += round_up(nr_blocks(nr_pages) * sizeof(uint32_t));
+	ready_init(&region->priv->ready, at, nr_pages);
+}
+
+void engine_region_add(struct engine *engine, struct region *region)
+{
+	struct region_private *priv = region->priv;
+
+	tide_assert(!priv->engine);
+	priv->engine = engine;
+	if (engine->first) {
+		/* Behind all others: the hands come to it last. */
+		priv->next = engine->first;
+		priv->previous = engine->first->priv->previous;
+		priv->previous->priv->next = region;
+		priv->next->priv->previous = region;
+	} else {
+		priv->next = priv->previous = region;
+		engine->first = engine->reader = region;
+		engine->front = engine->back = (struct hand){ region, 0 };
+	}
+	engine->nr_regions++;
+	engine->nr_pages += region->nr_pages;
+}
+
+static void hand_leave(struct hand *hand, const struct region *region, struct region *next)
+{
+	if (hand->region == region)
+		*hand = (struct hand){ next, 0 };
+}
+
+void engine_region_remove(struct engine *engine, struct region *region)
+{
+	struct region_private *priv = region->priv;
+	struct region *next = priv->next == region ? NULL : priv->next;
+
+	tide_assert(priv->engine == engine);
+	migrate_disown(&engine->migrate, region);
+	hand_leave(&engine->front, region, next);
+	hand_leave(&engine->back, region, next);
+	if (engine->reader == region)
+		engine->reader = next;
+	if (engine->first == region)
+		engine->first = next;
+	priv->next->priv->previous = priv->previous;
+	priv->previous->priv->next = priv->next;
+	priv->next = priv->previous = NULL;
+	priv->engine = NULL;
+	engine->nr_regions--;
+	engine->nr_pages -= region->nr_pages;
+	for (unsigned kind = 0; kind < TOUCH_COUNT; kind++)
+		engine->gone_touches[kind] += atomic_load_explicit(&priv->touches[kind],
+								   memory_order_relaxed);
+	engine->gone_issued += atomic_load_explicit(&priv->ahead.nr_issued, memory_order_relaxed);
+	engine->gone_used += atomic_load_explicit(&priv->ahead.nr_used, memory_order_relaxed);
+}
+
+/* ---- touches ---- */
+
+void engine_touch(struct region *region, uint64_t idx, enum engine_touch kind, uint32_t node,
+		  uint64_t now_ns)
+{
+	struct region_private *priv = region->priv;
+	uint64_t block = idx / HEAT_BLOCK_PAGES, first = block * HEAT_BLOCK_PAGES;
+	uint64_t nr = region->nr_pages - first < HEAT_BLOCK_PAGES ? region->nr_pages - first
+								  : HEAT_BLOCK_PAGES;
+	_Atomic uint32_t *epoch = &priv->block_epoch[block];
+	struct heat_moment now = heat_moment_at(now_ns);
+	bool raised;
+
+	tide_assert(idx < region->nr_pages && kind < TOUCH_COUNT);
+	bool known = heat_block_enter(&region->heat[first], nr, epoch, now);
+	uint32_t record = heat_publish(&region->heat[idx],
+				       atomic_load_explicit(epoch, memory_order_relaxed), now,
+				       known, node, kind == TOUCH_FILL, &raised);
+	if (raised)
+		ready_mark(&priv->ready, heat_class(record), idx);
+	atomic_fetch_add_explicit(&priv->touches[kind], 1, memory_order_relaxed);
+}
+
+void engine_forget(struct region *region, uint64_t first, uint64_t nr_pages)
+{
+	tide_assert(first <= region->nr_pages && nr_pages <= region->nr_pages - first);
+	for (uint64_t idx = first; idx < first + nr_pages; idx++) {
+		/* Looked at first, so that memory never used stays untouched. */
+		if (atomic_load_explicit(&region->heat[idx], memory_order_relaxed))
+			heat_forget(&region->heat[idx]);
+		if (estimate_load(region, idx))
+			estimate_store(region, idx, 0);
+	}
+}
+
+uint32_t engine_readahead(struct region *region, uint64_t idx, enum engine_touch kind)
+{
+	tide_assert(idx < region->nr_pages);
+	if (kind == TOUCH_RETURN)
+		return 1; /* one page a hold place: there is no neighbour to bring along */
+	return ahead_window(&region->priv->ahead, idx, region->nr_pages);
+}
+
+/* ---- the engine ---- */
+
+size_t engine_bytes(const struct engine_config *config)
+{
+	return round_up(sizeof(struct engine)) + migrate_bytes(config->max_moves);
+}
+
+struct engine *engine_init(void *zeroed_memory, const struct engine_config *config)
+{
+	struct engine *engine = zeroed_memory;
+
+	tide_assert(config->max_moves > 0);
+	*engine = (struct engine){ .last_beat = 1 };
+	migrate_init(&engine->migrate, (char *)zeroed_memory + round_up(sizeof *engine),
+		     config->max_moves);
+	place_init(&engine->place);
+	return engine;
+}
+
+/* Put off the pages of a run that are back where they were, though nobody touched them. */
+static void run_backoff(struct engine *engine, const struct migrate_entry *move, uint32_t level)
+{
+	for (uint64_t idx = move->first; idx < move->first + move->nr_pages; idx++) {
+		uint64_t word = atomic_load_explicit(&move->region->state[idx], memory_order_acquire);
+		uint32_t record = atomic_load_explicit(&move->region->heat[idx], memory_order_relaxed);
+		bool stayed = page_state(word) == PAGE_RESIDENT || page_state(word) == PAGE_HELD;
+		if (stayed && !(move->op == MOVE_HOLD && page_state(word) == PAGE_HELD) &&
+		    !(record & HEAT_MASK(READY)))
+			estimate_store(move->region, idx,
+				       place_estimate_backoff(&engine->place, level));
+	}
+}
+
+void engine_complete(struct engine *engine, uint64_t id, const struct move_result *result,
+		     uint64_t now_ns)
+{
+	const uint32_t *nr = result->nr_pages;
+	struct migrate_entry move = migrate_close(&engine->migrate, id, result, now_ns);
+
+	if (move.op == MOVE_STORE)
+		place_stored(&engine->place, nr[MOVE_OK], engine->resident_pages);
+	else
+		place_held(&engine->place, nr[MOVE_OK]);
+	if (!move.region)
+		return;
+	if (nr[MOVE_FAIL_DENIED] || nr[MOVE_FAIL_REFUSED])
+		run_backoff(engine, &move, PLACE_LEVEL_LEAVE);
+	else if (nr[MOVE_FAIL_BUSY] || (move.op == MOVE_HOLD && nr[MOVE_FAIL_IO]))
+		run_backoff(engine, &move, PLACE_LEVEL_BUSY);
+}
+
+void engine_stats(const struct engine *engine, struct engine_stats *ret_stats)
+{
+	const struct migrate *migrate = &engine->migrate;
+	struct engine_stats stats = {
+		.requested = migrate->requested,
+		.readahead_issued = engine->gone_issued,
+		.readahead_used = engine->gone_used,
+	};
+
+	for (unsigned op = 0; op < MOVE_OP_COUNT; op++) {
+		stats.pending += migrate->pending[op];
+		stats.moved[op] = migrate->moved[op];
+	}
+	memcpy(stats.ended, migrate->ended, sizeof stats.ended);
+	memcpy(stats.touches, engine->gone_touches, sizeof stats.touches);
+	const struct region *region = engine->first;
+	for (uint64_t i = 0; i < engine->nr_regions; i++, region = region->priv->next) {
+		struct region_private *priv = region->priv;
+		for (unsigned kind = 0; kind < TOUCH_COUNT; kind++)
+			stats.touches[kind] += atomic_load_explicit(&priv->touches[kind],
+								    memory_order_relaxed);
+		stats.readahead_issued += atomic_load_explicit(&priv->ahead.nr_issued,
+							       memory_order_relaxed);
+		stats.readahead_used += atomic_load_explicit(&priv->ahead.nr_used,
+							     memory_order_relaxed);
+	}
+	*ret_stats = stats;
+}

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/* What the words mean, and why it works this way: place.h. */
+#include "place.h"
+
+/* Measured with bench/policy_sim.c, see bench/results/policy_sim.txt. */
+#define WEIGHT_SHIFT 2              /* a new sample counts 1/4 */
+#define SEEN_PAGES 2048u            /* adapt the threshold that often */
+#define COLD_SHARE 10u              /* a pass should find 1/10 of resident pages cold */
+#define THRESHOLD_MIN (-300 * 256)
+#define THRESHOLD_MAX ((int32_t)PLACE_LEVEL_TOP * 256)
+#define FOLDS 512u                  /* adapt fade that often */
+#define RETURN_SHARE 4u             /* returns should be 1/4 of loads */
+#define FADE_MIN_Q8 16u
+#define FADE_MAX_Q8 2048u
+#define SLACK_Q8 ((int32_t)PLACE_OCTAVE / 2 * 256)
+#define RESIDENCE_BEATS 1u          /* a page that came back stays at least that long */
+#define BORN_LEVEL 96u
+#define BEAT_PAGES_MIN 16u
+#define HELD_WINDOW 4096u
+#define GAP_SHARE 16u               /* at most 1/16 of memory is held */
+#define GAP_MIN_Q8 16u
+#define MARGIN_MAX_PAGES 16384u     /* 64 MiB */
+#define TOKENS_PER_S 65536u
+#define TOKENS_MAX 16384u
+
+void place_init(struct place *place)
+{
+	*place = (struct place){
+		.beat = 1,
+		.beat_pages = BEAT_PAGES_MIN,
+		.threshold_q8 = 48 * 256,
+		.fade_q8 = 256,
+		.gap_q8 = 256,
+		.tokens_q20 = (uint64_t)TOKENS_MAX << 20,
+	};
+}
+
+/* ---- time ---- */
+
+void place_stored(struct place *place, uint64_t nr_pages, uint64_t resident)
+{
+	place->beat_pages = resident / PLACE_BEATS;
+	if (place->beat_pages < BEAT_PAGES_MIN)
+		place->beat_pages = BEAT_PAGES_MIN;
+	place->stored_pages += nr_pages;
+	/* One beat a call at most: a pass must keep up with the stamps. */
+	if (place->stored_pages >= place->beat_pages) {
+		place->beat++;
+		place->stored_pages -= place->beat_pages;
+		if (place->stored_pages > place->beat_pages)
+			place->stored_pages = place->beat_pages;
+	}
+}
+
+uint32_t place_stamp_now(const struct place *place)
+{
+	return (uint32_t)(place->beat % PLACE_STAMPS) + 1;
+}
+
+uint32_t place_age(const struct place *place, uint32_t stamp)
+{
+	if (!stamp)
+		return PLACE_AGE_MAX;
+	return (place_stamp_now(place) + PLACE_STAMPS - stamp) % PLACE_STAMPS;
+}
+
+uint16_t place_estimate_forget(const struct place *place, uint16_t estimate)
+{
+	if (place_age(place, place_stamp(estimate)) < PLACE_FORGET_BEATS)
+		return estimate;
+	return place_estimate(place_level(estimate), 0);
+}
+
+/* ---- estimates ---- */
+
+/* The level of a page whose interval was `age` beats: 16 * log2(512 / (age + 1/2)). */
+static uint32_t level_of(uint32_t age)
+{
+	uint32_t halves = 2 * age + 1; /* 1 .. 511 */
+	uint32_t octave = 31u - (uint32_t)__builtin_clz(halves);
+	uint32_t part = ((halves << 4) >> octave) - PLACE_OCTAVE; /* linear between octaves */
+
+	return PLACE_LEVEL_TOP - octave * PLACE_OCTAVE - part;
+}
+
+uint16_t place_estimate_born(const struct place *place)
+{
+	return place_estimate(BORN_LEVEL, place_stamp_now(place));
+}
+
+uint16_t place_estimate_touched(const struct place *place, uint16_t estimate)
+{
+	uint32_t sample = level_of(place_age(place, place_stamp(estimate)));
+	uint32_t level = place_level(estimate);
+
+	if (!level || level > PLACE_LEVEL_TOP)
+		level = sample;
+	else
+		level = level + (sample >> WEIGHT_SHIFT) - (level >> WEIGHT_SHIFT);
+	return place_estimate(level ? level : 1, place_stamp_now(place));
+}
+
+uint16_t place_estimate_unmapped(const struct place *place, uint16_t estimate)
+{
+	return place_estimate(place_level(estimate), place_stamp_now(place));
+}
+
+uint16_t place_estimate_backoff(const struct place *place, uint32_t level)
+{
+	return place_estimate(level, place_stamp_now(place));
+}
+
+int32_t place_score(const struct place *place, uint16_t estimate)
+{
+	uint32_t age = place_age(place, place_stamp(estimate));
+	return (int32_t)place_level(estimate) - (int32_t)((place->fade_q8 * age) >> 8);
+}
+
+enum place_verdict place_judge(const struct place *place, uint16_t estimate)
+{
+	int32_t score_q8 = place_score(place, estimate) * 256;
+
+	if (!place->urgent && place_age(place, place_stamp(estimate)) < RESIDENCE_BEATS)
+		return PLACE_KEEP;
+	if (score_q8 <= place->threshold_q8)
+		return PLACE_COLD;
+	return score_q8 <= place->threshold_q8 + SLACK_Q8 ? PLACE_NEAR : PLACE_KEEP;
+}
+
+void place_faults(struct place *place, uint64_t returns, uint64_t loads)
+{
+	place->returns += returns;
+	place->loads += loads;
+	place->came_back_pages += returns;
+	if (place->loads + place->returns < FOLDS)
+		return;
+	if (place->returns * RETURN_SHARE > place->loads)
+		place->fade_q8 -= place->fade_q8 / 8;
+	else
+		place->fade_q8 += place->fade_q8 / 8;
+	if (place->fade_q8 < FADE_MIN_Q8)
+		place->fade_q8 = FADE_MIN_Q8;
+	if (place->fade_q8 > FADE_MAX_Q8)
+		place->fade_q8 = FADE_MAX_Q8;
+	place->loads = place->returns = 0;
+}
+
+void place_seen(struct place *place, uint32_t seen, uint32_t cold)
+{
+	place->seen_pages += seen;
+	place->cold_pages += cold;
+	if (place->seen_pages < SEEN_PAGES)
+		return;
+	/* The step is the error: finding nothing raises it by 1/2 octave, finding all lowers it by
+	 * as much a tenth. */
+	int32_t want = (int32_t)(place->seen_pages / COLD_SHARE), found = (int32_t)place->cold_pages;
+	int32_t error_q8 = (want - found) * 256 / (want > found ? want : found);
+	place->threshold_q8 += error_q8 * 4;
+	if (place->threshold_q8 < THRESHOLD_MIN)
+		place->threshold_q8 = THRESHOLD_MIN;
+	if (place->threshold_q8 > THRESHOLD_MAX)
+		place->threshold_q8 = THRESHOLD_MAX;
+	place->seen_pages = place->cold_pages = 0;
+}
+
+void place_held(struct place *place, uint32_t nr_pages)
+{
+	place->held_pages += nr_pages;
+	if (place->held_pages < HELD_WINDOW)
+		return;
+	if (place->came_back_pages > place->held_pages / 2)
+		place->gap_q8 /= 2;
+	else if (place->came_back_pages < place->held_pages / 4)
+		place->gap_q8 += place->gap_q8 / 2;
+	if (place->gap_q8 < GAP_MIN_Q8)
+		place->gap_q8 = GAP_MIN_Q8;
+	if (place->gap_q8 > 256)
+		place->gap_q8 = 256;
+	place->held_pages = place->came_back_pages = 0;
+}
+
+/* ---- how much ---- */
+
+void place_marks(uint64_t limit, uint64_t *ret_low, uint64_t *ret_high)
+{
+	uint64_t margin = limit / 32 < MARGIN_MAX_PAGES ? limit / 32 : MARGIN_MAX_PAGES;
+
+	*ret_low = limit - margin;
+	*ret_high = limit - margin / 2;
+}
+
+uint64_t place_excess(struct place *place, uint64_t resident, uint64_t limit, uint64_t filling)
+{
+	uint64_t low, high;
+
+	place_marks(limit, &low, &high);
+	resident += filling;
+	place->urgent = filling || resident > high;
+	if (resident > high)
+		place->draining = true;
+	if (resident <= low)
+		place->draining = false;
+	return place->draining ? resident - low : 0;
+}
+
+uint64_t place_gap(const struct place *place, uint64_t limit, uint64_t held_max)
+{
+	uint64_t most = limit / GAP_SHARE;
+
+	if (most > held_max / 2)
+		most = held_max / 2;
+	return most * place->gap_q8 >> 8;
+}
+
+uint64_t place_tokens(struct place *place, uint64_t want, uint64_t now_ns)
+{
+	uint64_t passed_ns = now_ns > place->token_time_ns ? now_ns - place->token_time_ns : 0;
+
+	/* Q20 pages a nanosecond fit: 65536 / 1e9 = 68.7 in Q20. */
+	if (passed_ns > 1000000000u)
+		passed_ns = 1000000000u;
+	place->tokens_q20 += passed_ns * ((uint64_t)TOKENS_PER_S * (1u << 20) / 1000000000u);
+	if (place->tokens_q20 > (uint64_t)TOKENS_MAX << 20)
+		place->tokens_q20 = (uint64_t)TOKENS_MAX << 20;
+	place->token_time_ns = now_ns;
+	uint64_t got = place->tokens_q20 >> 20;
+	if (got > want)
+		got = want;
+	place->tokens_q20 -= got << 20;
+	return got;
+}

@@ -71,7 +71,7 @@ static int inject_find(char path[PATH_MAX], char ret_message[TIDE_MESSAGE_MAX])
 			continue;
 		if (!strpbrk(path, " :"))
 			return 0;
-		MESSAGE("%s: the loader takes no path with a space or colon; move pagetide", path);
+		MESSAGE("%.150s: the loader takes no path with a space or colon; move pagetide", path);
 		return -EINVAL;
 	}
 	MESSAGE("libpagetide-inject.so is neither beside the program nor installed; run `make install`");

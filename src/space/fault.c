@@ -32,9 +32,13 @@
 #include "assert.h"
 #include "clock.h"
 #include "futex.h"
+#include "heat.h"
 #include "proc.h"
 #include "program.h"
 #include "uffd.h"
+
+/* Nobody waits for room longer, whatever the mover is doing. */
+#define ROOM_WAIT_NS 500000000u
 
 enum served {
 	SERVED,
@@ -72,26 +76,36 @@ static void room_take(struct server *s, uint64_t pages)
 		mover_wake(s);
 }
 
+/* No room will come: go on above the budget, or not at all. */
+static void room_exceed(struct program *p)
+{
+	struct server *s = p->server;
+	bool full = atomic_load(&s->pool_full);
+
+	if (!atomic_fetch_add(&s->over_budget, 1) && !s->quiet)
+		server_warn(full ? "the pool is full: running on above the budget"
+				 : "no page can be moved out: running on above the budget");
+	if (s->hard && full)
+		program_fail(p, "tier lz4 is full (--hard)");
+}
+
 /* Wait until memory may grow; `slack`: pages by which this fault may go beyond. No lock held. */
 static void room_wait(struct program *p, int64_t slack)
 {
 	struct server *s = p->server;
+	uint64_t end_ns = clock_now_ns() + ROOM_WAIT_NS;
 
-	if (atomic_load_explicit(&s->room, memory_order_relaxed) > -slack)
-		return;
 	atomic_fetch_add(&s->nr_waiting, 1);
 	for (;;) {
 		uint32_t seen = atomic_load(&s->space);
 		if (atomic_load(&s->room) > -slack || atomic_load(&p->gone) || atomic_load(&s->stopping))
 			break;
-		if (atomic_load(&s->full)) {
-			if (!atomic_fetch_add(&s->over_budget, 1) && !s->quiet)
-				server_warn("every tier is full: running on above the budget");
-			if (s->hard)
-				program_fail(p, "every tier is full (--hard)");
+		if (atomic_load(&s->stuck) || clock_now_ns() > end_ns) {
+			room_exceed(p);
 			break;
 		}
-		mover_wake(s);
+		if (atomic_load_explicit(&s->mover_idle, memory_order_acquire))
+			mover_wake(s);
 		futex_wait(&s->space, seen, 10);
 	}
 	atomic_fetch_sub(&s->nr_waiting, 1);

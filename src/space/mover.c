@@ -27,12 +27,16 @@
 #include "uffd.h"
 
 #define PLAN_MOVES 64u
+/* Without a page demoted for so long there is no room to wait for. */
+#define STUCK_NS 20000000u
 #define STORE_CHUNK 32u /* pages read at once: 128 KiB stay in the second-level cache */
 
 struct mover {
 	struct server *server;
 	struct move plan[PLAN_MOVES];
 	uint8_t *buffer; /* STORE_CHUNK pages */
+	bool pool_full;  /* the last round met a full pool */
+	uint64_t progress_ns; /* when a page was demoted last, or there was room anyway */
 };
 
 void mover_wake(struct server *s)
@@ -242,7 +246,7 @@ static uint32_t store_claim(const struct move *m, uint64_t *at, struct storing *
 /* Read claimed pages from the hold area, neighbours there in one piece. */
 static int store_read(struct program *p, const struct storing *claimed, uint32_t nr, uint8_t *buffer)
 {
-	struct iovec remote[STORE_CHUNK];
+	struct iovec remote[STORE_CHUNK] = { { 0 } };
 	size_t nr_parts = 0;
 
 	for (uint32_t i = 0; i < nr; i++) {
@@ -451,35 +455,48 @@ static void server_tidy(struct server *s)
 	}
 }
 
+/*
+ * One round: measure, plan, carry out, tidy, measure again. Returns whether to go on at once.
+ */
+static bool mover_round(struct mover *v)
+{
+	struct server *s = v->server;
+	struct engine_need need;
+	bool again = false;
+
+	pthread_mutex_lock(&s->plan_lock);
+	server_measure(s, clock_now_ns(), &need);
+	need.store_full = v->pool_full;
+	pthread_mutex_lock(&s->engine_lock);
+	size_t nr = engine_step(s->engine, clock_now_ns(), &need, v->plan, PLAN_MOVES, &again);
+	pthread_mutex_unlock(&s->engine_lock);
+	need.store_full = false;
+	uint64_t demoted = atomic_load(&s->demoted);
+	plan_run(v, nr, &need);
+	v->pool_full = need.store_full;
+	server_tidy(s);
+	server_measure(s, clock_now_ns(), &need);
+	pthread_mutex_unlock(&s->plan_lock);
+
+	uint64_t now_ns = clock_now_ns();
+	if (atomic_load(&s->demoted) != demoted || need.resident < need.limit)
+		v->progress_ns = now_ns;
+	atomic_store(&s->pool_full, v->pool_full);
+	atomic_store(&s->stuck, now_ns - v->progress_ns > STUCK_NS);
+	futex_signal(&s->space);
+	return again || nr;
+}
+
 static void *mover_main(void *arg)
 {
 	struct mover *v = arg;
 	struct server *s = v->server;
-	bool full = false;
 
 	while (!atomic_load(&s->stopping)) {
 		uint32_t seen = atomic_load(&s->work);
-		struct engine_need need;
-		bool again = false;
-
-		pthread_mutex_lock(&s->plan_lock);
-		server_measure(s, clock_now_ns(), &need);
-		need.store_full = full;
-		pthread_mutex_lock(&s->engine_lock);
-		size_t nr = engine_step(s->engine, clock_now_ns(), &need, v->plan, PLAN_MOVES, &again);
-		pthread_mutex_unlock(&s->engine_lock);
-		need.store_full = false;
-		plan_run(v, nr, &need);
-		full = need.store_full;
-		server_tidy(s);
-		server_measure(s, clock_now_ns(), &need);
-		pthread_mutex_unlock(&s->plan_lock);
-
-		/* Nothing could be moved and there is no room: run on above the budget. */
-		atomic_store(&s->full, full && need.resident >= need.limit);
-		futex_signal(&s->space);
+		bool again = mover_round(v);
 		atomic_store(&s->mover_ns, clock_thread_cpu_ns());
-		if (again || nr)
+		if (again)
 			continue;
 		atomic_store(&s->mover_idle, true);
 		futex_wait(&s->work, seen, atomic_load(&s->nr_waiting) ? 1 : 10);
@@ -496,6 +513,7 @@ int mover_start(struct server *s, pthread_t *ret_thread)
 	if (!v)
 		return -ENOMEM;
 	v->server = s;
+	v->progress_ns = clock_now_ns();
 	v->buffer = mmap(NULL, STORE_CHUNK * PAGE_BYTES, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	int error = v->buffer == MAP_FAILED ? ENOMEM : pthread_create(ret_thread, NULL, mover_main, v);

@@ -162,7 +162,8 @@ struct server {
 	_Atomic int64_t room;      /* limit - resident, less what handlers installed since */
 	_Atomic uint64_t resident;
 	_Atomic uint32_t nr_waiting; /* faults that wait for room */
-	_Atomic bool full;         /* every bounded tier is full: run on above the budget */
+	_Atomic bool stuck;        /* no room can be made now: run on above the budget */
+	_Atomic bool pool_full;    /* because of this */
 	_Atomic uint32_t space;    /* futex: changes whenever room was made */
 	_Atomic uint32_t work;     /* futex: changes to wake the mover */
 	_Atomic bool mover_idle;

@@ -27,6 +27,13 @@ bool sim_change(struct sim *sim, uint32_t space, uint32_t page, uint64_t from, u
 	return true;
 }
 
+void sim_must_change(struct sim *sim, uint32_t space, uint32_t page, uint64_t from, uint64_t to)
+{
+	bool changed = sim_change(sim, space, page, from, to);
+
+	tide_assert(changed);
+}
+
 void sim_unref(struct sim *sim, uint32_t slot)
 {
 	struct sim_slot *own = &sim->slots[slot];
@@ -40,12 +47,10 @@ void sim_unref(struct sim *sim, uint32_t slot)
 void sim_discard(struct sim *sim, uint32_t space, uint32_t page)
 {
 	uint64_t word = *sim_word(sim, space, page);
-	bool changed;
 
 	if (page_state(word) == PAGE_ABSENT)
 		return;
-	changed = sim_change(sim, space, page, word, 0);
-	tide_assert(changed);
+	sim_must_change(sim, space, page, word, 0);
 	if (page_has_slot(word))
 		sim_unref(sim, page_slot(word));
 	if (page_has_hold(word))

@@ -71,7 +71,10 @@ static void event_raise(struct sim_space *space, uint32_t who, const struct sim_
 	thread->page = (uint16_t)action->page;
 	thread->nr = (uint16_t)action->nr;
 	space->changing++;
-	space->events[space->nr_events++] = (uint8_t)who;
+	if (action->act == SIM_FORK)
+		thread->state = T_COPIED; /* the message comes when all locks are given up */
+	else
+		space->events[space->nr_events++] = (uint8_t)who;
 }
 
 static void discard_begin(struct sim *sim, const struct sim_action *action)
@@ -173,6 +176,10 @@ static bool thread_go_on(struct sim *sim, uint32_t space, uint32_t who)
 	case T_AGAIN:
 		touch(sim, space, who);
 		return true;
+	case T_COPIED:
+		sim->spaces[space].events[sim->spaces[space].nr_events++] = (uint8_t)who;
+		thread->state = T_EVENT;
+		return true;
 	case T_WOKEN:
 		sim->spaces[space].changing--;
 		if (thread->act == SIM_DISCARD || thread->act == SIM_FREE)
@@ -216,7 +223,8 @@ static void unborn_forget(struct sim *sim, uint32_t parent)
 	for (unsigned i = 0; i < SIM_THREADS; i++) {
 		struct sim_thread *thread = &sim->spaces[parent].threads[i];
 
-		if (thread->state != T_EVENT || thread->act != SIM_FORK)
+		if ((thread->state != T_EVENT && thread->state != T_COPIED) ||
+		    thread->act != SIM_FORK)
 			continue;
 		memset(&sim->spaces[thread->child], 0, sizeof(struct sim_space));
 		for (uint32_t j = 0; j < sim->config.nr_pages; j++)

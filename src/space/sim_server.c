@@ -16,8 +16,6 @@
 #include "assert.h"
 #include "sim_world.h"
 
-#define NO_NODE 0u
-
 /* ---- faults ----------------------------------------------------------------------------------- */
 
 static bool installs_again(struct sim *sim, uint32_t space)
@@ -50,26 +48,20 @@ static bool fault_read(struct sim *sim, struct sim_handler *handler, const struc
 
 static uint64_t claim_word(uint64_t word, uint32_t cookie)
 {
-	switch (page_state(word)) {
-	case PAGE_ABSENT:
+	if (page_state(word) == PAGE_ABSENT)
 		return page_word(PAGE_FILLING, 0, cookie, 0, false);
-	case PAGE_STORED:
+	if (page_state(word) == PAGE_STORED)
 		return page_word(PAGE_LOADING, page_tier(word), cookie, page_slot(word), false);
-	default:
-		return page_word_as(word, PAGE_RETURNING);
-	}
+	return page_word_as(word, PAGE_RETURNING);
 }
 
 static uint64_t give_back_word(uint64_t word)
 {
-	switch (page_state(word)) {
-	case PAGE_FILLING:
+	if (page_state(word) == PAGE_FILLING)
 		return 0;
-	case PAGE_LOADING:
+	if (page_state(word) == PAGE_LOADING)
 		return page_word(PAGE_STORED, page_tier(word), 0, page_slot(word), false);
-	default:
-		return page_word_as(word, PAGE_HELD);
-	}
+	return page_word_as(word, PAGE_HELD);
 }
 
 static bool claimable(uint64_t word, enum sim_handler_state kind)
@@ -100,7 +92,7 @@ static void claim_run(struct sim *sim, struct sim_handler *handler, enum sim_han
 		if (!claimable(word, kind))
 			break;
 		claim = claim_word(word, cookie);
-		tide_assert(sim_change(sim, handler->space, page, word, claim));
+		sim_must_change(sim, handler->space, page, word, claim);
 		handler->words[handler->nr] = claim;
 		handler->mine = (uint8_t)(handler->mine | 1u << handler->nr);
 		handler->nr++;
@@ -230,23 +222,32 @@ static void install_page(struct sim *sim, struct sim_handler *handler, uint32_t 
 	page->mapped = true;
 	page->lazy = false;
 	page->cow = false;
-	tide_assert(sim_change(sim, space, at, word, to));
+	sim_must_change(sim, space, at, word, to);
 	if (sim->config.engine)
-		engine_touch(&sim->regions[space], at, touch, NO_NODE, sim->now_ns);
+		engine_touch(&sim->regions[space], at, touch, HEAT_NO_NODE, sim->now_ns);
 }
 
 /* Missing though the word says resident: zapped after its event was read, so it is zeros. */
 static void install_zero(struct sim *sim, struct sim_handler *handler)
 {
-	struct sim_page *page = sim_page(sim, handler->space, handler->page);
-	uint64_t word = *sim_word(sim, handler->space, handler->page);
+	uint32_t space = handler->space, at = handler->page;
+	struct sim_page *page = sim_page(sim, space, at);
+	uint64_t word = *sim_word(sim, space, at), filling = page_word_as(word, PAGE_FILLING);
 
-	if (page_state(word) == PAGE_RESIDENT && page->mapping == MAP_MANAGED && !page->mapped) {
-		page->mapped = true;
-		page->content = 0;
-		page->lazy = false;
-		page->cow = false;
+	if (page_state(word) != PAGE_RESIDENT)
+		return;
+	sim_must_change(sim, space, at, word, filling);
+	if (page->mapping != MAP_MANAGED || page->mapped) {
+		sim_must_change(sim, space, at, filling, word);
+		return;
 	}
+	page->mapped = true;
+	page->content = 0;
+	page->lazy = false;
+	page->cow = false;
+	sim_must_change(sim, space, at, filling, page_word(PAGE_RESIDENT, 0, 0, 0, false));
+	if (page_shadow(word))
+		sim_unref(sim, page_slot(word));
 }
 
 static void fault_install(struct sim *sim, struct sim_handler *handler)
@@ -337,7 +338,8 @@ static void fork_blur(struct sim *sim, uint32_t space, const struct sim_thread *
 	for (unsigned i = 0; i < SIM_THREADS; i++) {
 		struct sim_thread *thread = &sim->spaces[space].threads[i];
 
-		if (thread->state != T_EVENT || thread->act != SIM_FORK)
+		if ((thread->state != T_EVENT && thread->state != T_COPIED) ||
+		    thread->act != SIM_FORK)
 			continue;
 		for (uint32_t j = 0; j < event->nr; j++)
 			sim_page(sim, thread->child, event->page + j)->zero_ok = true;
@@ -365,6 +367,8 @@ static bool event_read(struct sim *sim, uint32_t at)
 		fork_blur(sim, at, thread);
 		for (uint32_t i = 0; i < thread->nr; i++)
 			sim_discard(sim, at, thread->page + i);
+		if (sim->config.engine)
+			engine_forget(&sim->regions[at], thread->page, thread->nr);
 	}
 	thread->state = T_WOKEN;
 	return true;
@@ -461,16 +465,13 @@ static void move_end(struct sim *sim)
 /* Why a page that the plan or the claim named is not there for it any more. */
 static enum move_reason lost(uint64_t word, bool claimed)
 {
-	switch (page_state(word)) {
-	case PAGE_ABSENT:
-	case PAGE_FILLING:
+	enum page_state state = page_state(word);
+
+	if (state == PAGE_ABSENT || state == PAGE_FILLING)
 		return MOVE_DROP_GONE;
-	case PAGE_RETURNING:
-	case PAGE_LOADING:
+	if (claimed || state == PAGE_RETURNING || state == PAGE_LOADING)
 		return MOVE_DROP_TOUCHED;
-	default:
-		return claimed ? MOVE_DROP_TOUCHED : MOVE_DROP_CHANGED;
-	}
+	return MOVE_DROP_CHANGED;
 }
 
 static void move_begin(struct sim *sim)
@@ -487,8 +488,8 @@ static void move_begin(struct sim *sim)
 			ends(mover, lost(word, false), 1);
 			continue;
 		}
-		tide_assert(sim_change(sim, move->space, move->first + i, word,
-				       page_word_as(word, to)));
+		sim_must_change(sim, move->space, move->first + i, word,
+				       page_word_as(word, to));
 		mover->mine |= UINT64_C(1) << i;
 	}
 	mover->state = move->op == MOVE_HOLD ? M_HOLD : M_STORE;
@@ -517,9 +518,9 @@ static enum move_reason take_out(struct sim *sim, uint32_t space, uint32_t at, u
 	page->mapped = false;
 	page->content = 0;
 	page->lazy = false;
-	tide_assert(sim_change(sim, space, at, word,
+	sim_must_change(sim, space, at, word,
 			       page_word(PAGE_HELD, page_tier(word), place, page_slot(word),
-					 page_shadow(word))));
+					 page_shadow(word)));
 	return MOVE_OK;
 }
 
@@ -612,11 +613,38 @@ static void publish_stored(struct sim *sim, struct sim_move *move, uint32_t at, 
 	struct sim_mover *mover = &sim->world->mover;
 	uint32_t slot = mover->same ? page_slot(word) : mover->slot;
 
-	tide_assert(sim_change(sim, move->space, at, word,
-			       page_word(PAGE_STORED, SIM_TIER, 0, slot, false)));
+	sim_must_change(sim, move->space, at, word,
+			       page_word(PAGE_STORED, SIM_TIER, 0, slot, false));
 	if (page_shadow(word) && !mover->same)
 		sim_unref(sim, page_slot(word));
 	sim_place(sim, move->space, mover->place)->use = PLACE_DROP;
+}
+
+/* Not kept. What will be refused again goes back into the program; the rest stays held. */
+static void store_refused(struct sim *sim, struct sim_move *move, uint32_t at, uint64_t word,
+			  enum move_reason reason)
+{
+	struct sim_page *page = sim_page(sim, move->space, at);
+	struct sim_place *place = sim_place(sim, move->space, page_mark(word));
+	uint64_t returning = page_word_as(word, PAGE_RETURNING);
+
+	if (reason != MOVE_FAIL_REFUSED) {
+		sim_must_change(sim, move->space, at, word, page_word_as(word, PAGE_HELD));
+		return;
+	}
+	sim_must_change(sim, move->space, at, word, returning);
+	if (sim->spaces[move->space].state != SPACE_ALIVE || installs_again(sim, move->space)) {
+		sim_must_change(sim, move->space, at, returning, page_word_as(word, PAGE_HELD));
+		return;
+	}
+	tide_assert(page->mapping == MAP_MANAGED && !page->mapped);
+	page->mapped = true;
+	page->content = sim_place_content(place);
+	place->use = PLACE_DROP;
+	sim_must_change(sim, move->space, at, returning,
+			page_word(PAGE_RESIDENT, page_shadow(word) ? page_tier(word) : 0, 0,
+				  page_shadow(word) ? page_slot(word) : 0, page_shadow(word)));
+	sim_wake(sim, move->space, at, 1);
 }
 
 static void store_publish(struct sim *sim)
@@ -631,8 +659,7 @@ static void store_publish(struct sim *sim)
 	if (mine && reason == MOVE_OK)
 		publish_stored(sim, move, at, word);
 	else if (mine)
-		tide_assert(sim_change(sim, move->space, at, word,
-				       page_word_as(word, PAGE_HELD)));
+		store_refused(sim, move, at, word, reason);
 	else if (reason == MOVE_OK && !mover->same)
 		sim_unref(sim, mover->slot); /* touched or gone meanwhile */
 	ends(mover, mine ? reason : lost(word, true), 1);
@@ -711,8 +738,8 @@ static bool shadow_drop(struct sim *sim, const struct sim_action *action)
 
 	if (page_state(word) != PAGE_RESIDENT || !page_shadow(word))
 		return false;
-	tide_assert(sim_change(sim, action->space, action->page, word,
-			       page_word(PAGE_RESIDENT, 0, 0, 0, false)));
+	sim_must_change(sim, action->space, action->page, word,
+			       page_word(PAGE_RESIDENT, 0, 0, 0, false));
 	sim_unref(sim, page_slot(word));
 	return true;
 }
@@ -734,8 +761,8 @@ static bool adopt(struct sim *sim, uint32_t at)
 		page->mapping = MAP_MANAGED;
 		any = true;
 		if (page->mapped)
-			tide_assert(sim_change(sim, at, i, 0,
-					       page_word(PAGE_RESIDENT, 0, 0, 0, false)));
+			sim_must_change(sim, at, i, 0,
+					       page_word(PAGE_RESIDENT, 0, 0, 0, false));
 	}
 	return any;
 }
@@ -771,26 +798,21 @@ bool sim_do_server(struct sim *sim, const struct sim_action *action)
 {
 	struct sim_handler *handler = &sim->world->handlers[action->who];
 
-	switch (action->act) {
-	case SIM_EVENT:
+	if (action->act == SIM_EVENT)
 		return event_read(sim, action->space);
-	case SIM_FAULT:
+	if (action->act == SIM_FAULT)
 		return fault_read(sim, handler, action);
-	case SIM_HANDLER:
+	if (action->act == SIM_HANDLER)
 		return handler_go_on(sim, handler);
-	case SIM_MOVER:
+	if (action->act == SIM_MOVER)
 		return mover_go_on(sim);
-	case SIM_MOVE:
+	if (action->act == SIM_MOVE)
 		return plan_given(sim, action);
-	case SIM_DROP:
+	if (action->act == SIM_DROP)
 		return places_drop(sim, action->space);
-	case SIM_SHADOW:
+	if (action->act == SIM_SHADOW)
 		return sim->spaces[action->space].state == SPACE_ALIVE && shadow_drop(sim, action);
-	case SIM_ADOPT:
+	if (action->act == SIM_ADOPT)
 		return adopt(sim, action->space);
-	case SIM_REAP:
-		return reap(sim, action->space);
-	default:
-		return false;
-	}
+	return action->act == SIM_REAP && reap(sim, action->space);
 }

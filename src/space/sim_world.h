@@ -26,6 +26,7 @@ enum sim_thread_state {
 	T_READ,     /* sleeps, a handler looks at it, or another will wake it */
 	T_DEFERRED, /* sleeps, to be looked at again */
 	T_AGAIN,    /* woken: touches again */
+	T_COPIED,   /* fork: page tables copied, event not yet queued */
 	T_EVENT,    /* sleeps until its event was read */
 	T_WOKEN,    /* its event was read */
 	T_ZAP       /* mmap_changing lowered, pages still there */
@@ -130,6 +131,8 @@ static inline struct sim_place *sim_place(struct sim *sim, uint32_t space, uint3
 _Atomic uint64_t *sim_word(struct sim *sim, uint32_t space, uint32_t page);
 /* region_change(), counted. */
 bool sim_change(struct sim *sim, uint32_t space, uint32_t page, uint64_t from, uint64_t to);
+/* The same where nobody can have come between. */
+void sim_must_change(struct sim *sim, uint32_t space, uint32_t page, uint64_t from, uint64_t to);
 /* Any state to ABSENT, giving up what the word names. */
 void sim_discard(struct sim *sim, uint32_t space, uint32_t page);
 void sim_unref(struct sim *sim, uint32_t slot);

@@ -213,8 +213,9 @@ def as_env_case(make):
         folder = Folder()
         try:
             name = make(folder)
-            wanted = subprocess.run(['env', name], capture_output=True).returncode
-            result = tool('run', name)
+            # In the folder: a shell may take bytes of a program for a redirection.
+            wanted = subprocess.run(['env', name], capture_output=True, cwd=folder.path).returncode
+            result = tool('run', name, cwd=folder.path)
             expect(result.status == wanted, 'env ends with %d' % wanted, result)
         finally:
             folder.remove()

@@ -104,7 +104,7 @@ struct pool {
 	struct slab *slabs;      /* [nr_blocks * BLOCK_SLABS] */
 	struct word *words;      /* [NR_WORDS]; entry 0 is the zero word's for ever */
 	_Atomic uint64_t nr_words;
-	_Atomic uint64_t freed;  /* stack of freed items: their number << 32 | slot */
+	_Atomic uint32_t freed;  /* stack of freed items: the slot last freed; 0: none */
 
 	pthread_mutex_t lock;    /* over all below */
 	struct buddy buddy;
@@ -354,7 +354,7 @@ static void pool_collect(struct pool *pool)
 	if (!atomic_load_explicit(&pool->freed, memory_order_relaxed))
 		return;
 	/* Acquire: pairs with the push in item_free; the links and the last uses are seen. */
-	slot = (uint32_t)atomic_exchange_explicit(&pool->freed, 0, memory_order_acquire);
+	slot = atomic_exchange_explicit(&pool->freed, 0, memory_order_acquire);
 	while (slot) {
 		uint32_t next = (uint32_t)(atomic_load_explicit(item_at(pool, slot),
 								memory_order_relaxed) >> 32);
@@ -438,23 +438,19 @@ static int item_take(struct pool *pool, uint32_t size, uint32_t *ret_slot)
 	return err;
 }
 
-/* Nobody holds a reference any more. */
+/* Nobody holds a reference any more. Items leave the stack all at once, so a push need not care what
+ * happened since it looked, so long as the top it saw is the top again. */
 static void item_free(struct pool *pool, uint32_t slot)
 {
-	uint64_t top = atomic_load_explicit(&pool->freed, memory_order_relaxed);
-	uint64_t now;
+	uint32_t top = atomic_load_explicit(&pool->freed, memory_order_relaxed);
 
 	do {
-		atomic_store_explicit(item_at(pool, slot), top << 32, memory_order_relaxed);
-		now = ((top >> 32) + 1) << 32 | slot;
+		atomic_store_explicit(item_at(pool, slot), (uint64_t)top << 32,
+				      memory_order_relaxed);
 		/* Release: pairs with the exchange in pool_collect. */
-	} while (!atomic_compare_exchange_weak_explicit(&pool->freed, &top, now,
+	} while (!atomic_compare_exchange_weak_explicit(&pool->freed, &top, slot,
 							memory_order_release,
 							memory_order_relaxed));
-	if (now >> 32 >= POOL_PENDING_MAX && pthread_mutex_trylock(&pool->lock) == 0) {
-		pool_collect(pool);
-		pthread_mutex_unlock(&pool->lock);
-	}
 }
 
 static void item_write(struct pool *pool, uint32_t slot, uint32_t length, uint32_t sum)

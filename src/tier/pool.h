@@ -8,11 +8,10 @@
  * The capacity bounds the memory taken from the system, which comes and goes in blocks of 2 MiB:
  * less than 2 MiB holds repeated words only.
  *
- * Threads. load() takes no lock and never waits. ref() and unref() neither, except that after
- * POOL_PENDING_MAX slots were freed and nobody stored, unref() sorts them in if the lock is free.
- * store() holds a lock for some tens of nanoseconds, and for a longer sorting when many slots were
- * freed since. Memory goes back to the system in usage() and set_capacity() only: call usage()
- * from time to time, not from a thread that must not wait.
+ * Threads. load(), ref() and unref() take no lock and never wait. store() holds a lock for some tens
+ * of nanoseconds, and for some tens more per slot that was freed since the lock was last held.
+ * Memory goes back to the system in usage() and set_capacity() only: call usage() from time to time,
+ * not from a thread that must not wait.
  */
 #ifndef TIDE_POOL_H
 #define TIDE_POOL_H
@@ -22,7 +21,6 @@
 
 #include "tier.h"
 
-#define POOL_PENDING_MAX 1024u
 /* Memory of emptied blocks that is kept for the next store, at most, while under the capacity. */
 #define POOL_KEEP_BYTES (8u << 20)
 

@@ -286,7 +286,7 @@ def stats_while_running(place):
 
     def during(process):
         time.sleep(2.0)
-        answer = subprocess.run([place.pagetide, "stats", str(process.pid)],
+        answer = subprocess.run([place.pagetide, "stats", "--json", str(process.pid)],
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20,
                                 check=False)
         seen.append(answer)

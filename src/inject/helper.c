@@ -16,8 +16,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kcmp.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -30,7 +28,6 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../os/helper.h"
@@ -276,6 +273,8 @@ static uint64_t stretch_move(struct helper *h, uint64_t dst, uint64_t stage, uin
 			return pages;
 		if (move.move > 0)
 			at += (uint64_t)move.move / PAGE;
+		else if (error == -EEXIST) /* the program touched a free place */
+			SYS(madvise, dst + at * PAGE, PAGE, MADV_DONTNEED);
 		else
 			SYS(sched_yield, 0);
 	}
@@ -357,40 +356,12 @@ static void command_run(struct helper *h)
 }
 
 /*
- * The program may leave this address space by exec, of which nobody tells us; staying would keep
- * its old memory alive. So look now and then whether it still shares it: often at first, where
- * fork is usually followed by exec, then once a second.
+ * Until the server hangs up. Not until the program ends: what is in the hold area may still be wanted
+ * then by a child it has forked, and lives as long as this address space does.
  */
-static bool program_left(struct helper *h)
-{
-	long r = SYS(kcmp, SYS(getpid, 0), h->program_pid, KCMP_VM, 0, 0);
-
-	return r > 0 || r == -ESRCH;
-}
-
 static void helper_serve(struct helper *h)
 {
-	struct pollfd wait[2] = {
-		{ .fd = h->socket, .events = POLLIN },
-		{ .fd = (int)SYS(pidfd_open, h->program_pid, 0), .events = POLLIN },
-	};
-	long wait_ms = 2;
-
-	if (wait[1].fd < 0)
-		return;
 	for (;;) {
-		struct timespec timeout = { wait_ms / 1000, wait_ms % 1000 * 1000000 };
-		long n = SYS(ppoll, wait, 2, &timeout, 0, 0);
-		if (n < 0 && n != -EINTR)
-			return;
-		if (wait[1].revents && n > 0)
-			return;
-		if (n == 0) {
-			if (program_left(h))
-				return;
-			wait_ms = wait_ms < 500 ? wait_ms * 2 : 1000;
-			continue;
-		}
 		int fd;
 		long bytes = packet_receive(h, &h->command, sizeof h->command, &fd);
 		if (bytes < (long)offsetof(struct helper_command, runs))

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "../os/helper.h"
@@ -40,6 +41,7 @@ static int (*real_spawnp)(pid_t *, const char *, const posix_spawn_file_actions_
 			  const posix_spawnattr_t *, char *const[], char *const[]);
 static int (*real_system)(const char *);
 static FILE *(*real_popen)(const char *, const char *);
+static int (*real_madvise)(void *, size_t, int);
 
 extern char **environ;
 
@@ -98,6 +100,7 @@ __attribute__((constructor(101))) static void inject_start(void)
 	*(void **)&real_spawnp = dlsym(RTLD_NEXT, "posix_spawnp");
 	*(void **)&real_system = dlsym(RTLD_NEXT, "system");
 	*(void **)&real_popen = dlsym(RTLD_NEXT, "popen");
+	*(void **)&real_madvise = dlsym(RTLD_NEXT, "madvise");
 	if (!name || !path || strlen(name) >= sizeof server || strlen(path) >= sizeof own_path)
 		return;
 	strcpy(server, name);
@@ -281,4 +284,18 @@ EXPORT FILE *popen(const char *command, const char *mode)
 	FILE *stream = real_popen(command, mode);
 	environ = own;
 	return stream;
+}
+
+/* Guard pages (Linux 6.13) drop what they cover without an event: discard it first, which has one. */
+#define ADVICE_GUARD_INSTALL 102
+
+EXPORT int madvise(void *address, size_t bytes, int advice)
+{
+	int saved_errno = errno;
+
+	if (!real_madvise) /* called by another library's constructor, before ours */
+		*(void **)&real_madvise = dlsym(RTLD_NEXT, "madvise");
+	if (*server && advice == ADVICE_GUARD_INSTALL && real_madvise(address, bytes, MADV_DONTNEED))
+		errno = saved_errno; /* the call itself will tell */
+	return real_madvise(address, bytes, advice);
 }

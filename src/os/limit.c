@@ -174,7 +174,7 @@ static int hierarchy_find(const char *root, bool unified, struct hierarchy *ret_
 		return -errno;
 	err = -ENOENT;
 	while (err && getline(&line, &room, file) > 0) {
-		char *top = NULL, *mount = NULL;
+		char *top = line, *mount = line;
 
 		if (!mount_matches(line, unified, &top, &mount))
 			continue;

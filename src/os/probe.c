@@ -261,7 +261,7 @@ int probe_uffd_sigbus(int fd)
 int probe_pagemap_scan(void)
 {
 	uint8_t *pages = pages_map(2);
-	struct page_region found[2];
+	struct page_region found[2] = { 0 };
 	struct pm_scan_arg scan = {
 		.size = sizeof(scan),
 		.start = (uint64_t)(uintptr_t)pages,

@@ -89,6 +89,7 @@ bool uffd_alive(int fd)
 {
 	uint64_t done;
 
-	/* The first page of an address space is never mapped, so this never installs anything. */
-	return uffd_zero(fd, 0, 4096, &done) != -ESRCH;
+	/* Never a mapping of ours: at the very top there is the stack, if anything. An address that
+	 * could never be mapped would be refused before the process is looked for. */
+	return uffd_zero(fd, 0x7fffffffe000, 4096, &done) != -ESRCH;
 }

@@ -353,23 +353,12 @@ static enum served serve_held(struct handler *h, struct tract *t, uint64_t idx, 
 		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
 		return SERVED;
 	}
-	int error = proc_read(p->helper_pid, hold_address(p, page_mark(word)), h->buffer, PAGE_BYTES);
-	if (error == -EFAULT) {
-		/* The kernel took a page that MADV_FREE had marked before it was touched again. */
-		memset(h->buffer, 0, PAGE_BYTES);
-		atomic_fetch_add(&p->server->vanished, 1);
-		error = 0;
-	}
+	int error = held_read(p, page_mark(word), h->buffer);
 	if (error) {
 		bool mine = region_change(&t->region.state[idx], returning,
 					  page_word_as(word, PAGE_HELD));
 		tide_assert(mine);
-		if (error == -ESRCH && p->helper_pid != p->pid) {
-			/* The helper was killed; the program itself has the same memory. */
-			p->helper_pid = p->pid;
-			return SERVE_AGAIN;
-		}
-		if (!atomic_load(&p->gone))
+		if (uffd_alive(p->uffd))
 			program_fail(p, "a held page cannot be read back");
 		return SERVED;
 	}

@@ -2,10 +2,10 @@
 /*
  * The hold area: where pages that were taken out of a program wait, in its own address space.
  *
- * It is mapped by the helper, registered with a second userfaultfd without events, in which touching
- * a hole is an error instead of a wait: so neither we nor the program can hang on it. Behind it is
- * the stage that pages pass on their way (os/helper.h), registered with the program's own. Places are
- * handed out from a bitmap, next fit, so that a run of pages stays a run.
+ * It is mapped by the helper and registered with a second userfaultfd without events. Behind it is the
+ * stage that pages pass on their way (os/helper.h), registered with the program's own. A program that
+ * looks at all its memory touches holes there: a thread that takes no lock, the warden, fills them with
+ * zeros, and the helper clears such a page away when it needs the place. Places are handed out from a bitmap, next fit, so that a run of pages stays a run.
  *
  * What must always hold: a place is used by one page at most; pages in it are dropped by the mover
  * alone (hold_drop), after hold_release() said that nobody reads them any more.
@@ -14,9 +14,12 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "assert.h"
+#include "proc.h"
 #include "program.h"
 #include "sock.h"
 #include "uffd.h"
@@ -82,6 +85,9 @@ int hold_open(struct program *p, uint32_t nr_pages)
 	if (!error)
 		error = uffd_register(p->uffd, hold.address + (uint64_t)nr_pages * PAGE_BYTES,
 				      HELPER_STAGE_BYTES);
+	struct epoll_event event = { .events = EPOLLIN, .data.fd = p->hold_uffd };
+	if (!error && epoll_ctl(p->server->warden_epoll, EPOLL_CTL_ADD, p->hold_uffd, &event))
+		error = -errno;
 out:
 	if (error) {
 		free(hold.used);
@@ -92,6 +98,57 @@ out:
 	p->hold = hold;
 	pthread_mutex_unlock(&p->hold_lock);
 	return 0;
+}
+
+static void *warden_main(void *arg)
+{
+	struct server *s = arg;
+	struct epoll_event event;
+
+	while (epoll_wait(s->warden_epoll, &event, 1, -1) >= 0 || errno == EINTR) {
+		struct uffd_msg m;
+		uint64_t done;
+		if (atomic_load(&s->stopping))
+			break;
+		if (read(event.data.fd, &m, sizeof m) != sizeof m || m.event != UFFD_EVENT_PAGEFAULT)
+			continue;
+		uint64_t address = m.arg.pagefault.address & ~(uint64_t)(PAGE_BYTES - 1);
+		if (uffd_zero(event.data.fd, address, PAGE_BYTES, &done))
+			uffd_wake(event.data.fd, address, PAGE_BYTES);
+	}
+	return NULL;
+}
+
+int warden_start(struct server *s)
+{
+	struct epoll_event stop = { .events = EPOLLIN };
+
+	s->warden_epoll = epoll_create1(EPOLL_CLOEXEC);
+	s->warden_stop = eventfd(0, EFD_CLOEXEC);
+	stop.data.fd = s->warden_stop;
+	if (s->warden_epoll < 0 || s->warden_stop < 0 ||
+	    epoll_ctl(s->warden_epoll, EPOLL_CTL_ADD, s->warden_stop, &stop))
+		return -errno;
+	return -pthread_create(&s->warden, NULL, warden_main, s);
+}
+
+void warden_join(struct server *s)
+{
+	uint64_t one = 1;
+
+	if (write(s->warden_stop, &one, sizeof one) == sizeof one)
+		pthread_join(s->warden, NULL);
+	close(s->warden_stop);
+	close(s->warden_epoll);
+}
+
+int held_read(struct program *p, uint32_t place, void *page)
+{
+	int error = proc_read(p->helper_pid, hold_address(p, place), page, PAGE_BYTES);
+
+	if (error == -ESRCH) /* the helper was killed; the program has the same memory */
+		error = proc_read(p->pid, hold_address(p, place), page, PAGE_BYTES);
+	return error;
 }
 
 static bool place_used(const struct hold *h, uint32_t place)

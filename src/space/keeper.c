@@ -135,8 +135,16 @@ static void program_care(struct keeper *k, struct program *p)
 			program_fail(p, "no threads to serve its faults");
 	}
 	p->adopted |= !error;
-	if (!k->mover_runs && !mover_start(s, &k->mover))
-		k->mover_runs = true;
+}
+
+/* Until memory is tight for the first time there is no thread but the keeper. */
+static void threads_start(struct keeper *k)
+{
+	if (k->mover_runs || warden_start(k->server))
+		return;
+	k->mover_runs = !mover_start(k->server, &k->mover);
+	if (!k->mover_runs)
+		warden_join(k->server);
 }
 
 static void programs_round(struct keeper *k)
@@ -153,8 +161,9 @@ static void programs_round(struct keeper *k)
 		s->peak_resident = resident;
 	uint64_t managed = 0;
 	if (resident + margin > limit || s->tight) {
-		s->tight = true;
-		for (struct program *p = s->programs; p; p = p->next) {
+		threads_start(k);
+		s->tight = k->mover_runs;
+		for (struct program *p = s->programs; p && s->tight; p = p->next) {
 			program_care(k, p);
 			program_unshare(p);
 			managed += extents_pages(p);
@@ -177,6 +186,10 @@ static int round_ms(const struct keeper *k)
 		return 20;
 	if (s->tight)
 		return 5;
+	/* A new process is often about to exec. */
+	for (const struct program *p = s->programs; p; p = p->next)
+		if (clock_now_ns() - p->born_ns < SECOND_NS)
+			return 10;
 	uint64_t edge = limit - limit / 8;
 	uint64_t ms = resident < edge ? (edge - resident) * PAGE_BYTES / FILL_BYTES_PER_MS : 0;
 	return (int)(ms < 1 ? 1 : ms > 1000 ? 1000 : ms);
@@ -395,19 +408,33 @@ static void second_round(struct keeper *k)
 		live_show(k, false);
 }
 
+/* Wait for a signal, a peer, the end of a program, or the next round. */
+static int keeper_wait(struct keeper *k, struct pollfd **wait)
+{
+	nfds_t nr = 2 + PENDING_MAX;
+
+	for (const struct program *p = k->server->programs; p; p = p->next)
+		nr++;
+	struct pollfd *w = realloc(*wait, nr * sizeof *w);
+	if (!w)
+		return -ENOMEM;
+	*wait = w;
+	w[0] = (struct pollfd){ .fd = k->signals, .events = POLLIN };
+	w[1] = (struct pollfd){ .fd = k->listener, .events = POLLIN };
+	for (unsigned i = 0; i < PENDING_MAX; i++)
+		w[2 + i] = (struct pollfd){ .fd = k->pending[i], .events = POLLIN };
+	nr = 2 + PENDING_MAX;
+	for (const struct program *p = k->server->programs; p; p = p->next)
+		w[nr++] = (struct pollfd){ .fd = p->pidfd, .events = POLLIN };
+	return poll(w, nr, round_ms(k)) < 0 && errno != EINTR ? -errno : 0;
+}
+
 static void keeper_loop(struct keeper *k)
 {
 	struct server *s = k->server;
+	struct pollfd *wait = NULL;
 
-	while (!(k->ended && k->orphaned)) {
-		struct pollfd wait[2 + PENDING_MAX] = {
-			{ .fd = k->signals, .events = POLLIN },
-			{ .fd = k->listener, .events = POLLIN },
-		};
-		for (unsigned i = 0; i < PENDING_MAX; i++)
-			wait[2 + i] = (struct pollfd){ .fd = k->pending[i], .events = POLLIN };
-		if (poll(wait, 2 + PENDING_MAX, round_ms(k)) < 0 && errno != EINTR)
-			break;
+	while (!(k->ended && k->orphaned) && !keeper_wait(k, &wait)) {
 		signals_take(k);
 		if (wait[1].revents)
 			peer_accept(k);
@@ -420,6 +447,7 @@ static void keeper_loop(struct keeper *k)
 			kill(s->program_pid, SIGKILL);
 		atomic_store(&s->keeper_ns, clock_thread_cpu_ns());
 	}
+	free(wait);
 }
 
 static int keeper_open(struct keeper *k)
@@ -458,6 +486,7 @@ static void keeper_close(struct keeper *k)
 	if (k->mover_runs) {
 		mover_wake(s);
 		pthread_join(k->mover, NULL);
+		warden_join(s);
 	}
 	pthread_mutex_lock(&s->plan_lock);
 	newborn_join(s);

@@ -145,6 +145,7 @@ struct program {
 	uint64_t seen_size_pages;  /* address space at the last look */
 	uint64_t anon_pages;       /* resident, at the last look */
 	uint64_t looked_ns;
+	uint64_t born_ns;          /* when its helper said hello */
 };
 
 struct server {
@@ -155,6 +156,8 @@ struct server {
 	bool pool_bounded;
 	struct program *programs;
 	unsigned nr_cpus;
+	pthread_t warden;
+	int warden_epoll, warden_stop;
 	_Atomic uint32_t next_cookie;
 
 	/* The budget, in pages. */
@@ -231,6 +234,10 @@ void page_discard(struct tract *tract, uint64_t idx);
 
 /* ---- hold.c ---- */
 
+/* The thread that fills holes of hold areas when the program itself touches them. */
+int warden_start(struct server *server);
+void warden_join(struct server *server);
+
 /* Ask the helper for the area. Mover or keeper. */
 int hold_open(struct program *program, uint32_t nr_pages);
 /* Take up to nr_pages places in a row (a whole block when 512 are asked for and there is one);
@@ -240,6 +247,8 @@ uint32_t hold_take(struct program *program, uint32_t nr_pages, uint32_t *ret_pla
 void hold_untake(struct program *program, uint32_t place, uint32_t nr_pages);
 /* A place whose page is no longer needed; it is dropped later. Any thread. */
 void hold_release(struct program *program, uint32_t place);
+/* Read a held page. -EFAULT, -ESRCH. */
+int held_read(struct program *program, uint32_t place, void *page);
 /* Drop what was released. Mover only. */
 void hold_drop(struct program *program);
 static inline uint64_t hold_address(const struct program *program, uint32_t place)

@@ -208,6 +208,11 @@ bool sim_do(struct sim *sim, const struct sim_action *action)
 	return taken;
 }
 
+uint64_t sim_look(struct sim *sim, uint32_t space, uint32_t page)
+{
+	return sim->spaces[space].state == SPACE_ALIVE ? *sim_word(sim, space, page) : 0;
+}
+
 void sim_set_time(struct sim *sim, uint64_t now_ns)
 {
 	sim->now_ns = now_ns;

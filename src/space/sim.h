@@ -110,6 +110,9 @@ void sim_fail(struct sim *sim, enum sim_failure kind, uint32_t k);
 /* Walk everything; NULL when all holds, else a static text that names what does not. */
 const char *sim_check(struct sim *sim);
 
+/* A page's state word; 0 where there is no process. */
+uint64_t sim_look(struct sim *sim, uint32_t space, uint32_t page);
+
 void sim_set_time(struct sim *sim, uint64_t now_ns);
 void sim_set_limit(struct sim *sim, uint64_t limit_pages);
 struct sim_counts *sim_counts(struct sim *sim);

@@ -413,7 +413,7 @@ static bool plan_ask(struct sim *sim)
 			.op = (uint8_t)plan[i].op,
 		};
 	mover->state = mover->nr_moves ? M_BEGIN : M_IDLE;
-	return true;
+	return mover->nr_moves > 0;
 }
 
 static bool plan_given(struct sim *sim, const struct sim_action *action)

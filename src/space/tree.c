@@ -19,6 +19,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "guard.h"
 #include "proc.h"
 #include "program.h"
@@ -28,7 +29,7 @@
 #define PROGRAM_FEATURES                                                                           \
 	(UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE |          \
 	 UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_MOVE)
-#define HOLD_FEATURES (UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MOVE)
+#define HOLD_FEATURES UFFD_FEATURE_MOVE
 
 struct program *program_new(struct server *s)
 {
@@ -122,6 +123,7 @@ static uint64_t word_forked(struct program *child, const struct tract *t, uint64
 	struct tier *pool = parent->server->pool;
 	uint8_t page[PAGE_BYTES];
 	uint64_t done;
+	int error;
 
 	switch (page_state(word)) {
 	case PAGE_RESIDENT:
@@ -134,9 +136,14 @@ static uint64_t word_forked(struct program *child, const struct tract *t, uint64
 	case PAGE_HELD:
 	case PAGE_STORING:
 	case PAGE_RETURNING:
-		if (proc_read(parent->helper_pid, hold_address(parent, page_mark(word)), page, sizeof page))
-			memset(page, 0, sizeof page); /* see serve_held(): lazily freed */
-		uffd_copy(child->uffd, vpn << PAGE_SHIFT, page, sizeof page, &done);
+		error = held_read(parent, page_mark(word), page);
+		if (!error)
+			error = uffd_copy(child->uffd, vpn << PAGE_SHIFT, page, sizeof page, &done);
+		/* EEXIST: the child has its own copy of the page as it was. */
+		if (error && error != -EEXIST && error != -ESRCH) {
+			program_fail(parent, "a held page cannot be read for a child");
+			atomic_store(&parent->server->lost_child, true);
+		}
 		return page_word(PAGE_RESIDENT, 0, 0, 0, false);
 	case PAGE_ABSENT:
 	case PAGE_FILLING:
@@ -237,6 +244,7 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 		p->next = s->programs;
 		s->programs = p;
 	}
+	p->born_ns = clock_now_ns();
 	p->pid = hello->program_pid;
 	p->helper_pid = hello->helper_pid;
 	p->helper_socket = socket;
@@ -272,7 +280,11 @@ void newborn_join(struct server *s)
 
 /* ---- the end of a program ---- */
 
-/* The helper leaves when the program does, also by exec; if it was killed the memory is still there. */
+/*
+ * A program has ended when its process has, or has left for another image by exec, of which nobody
+ * tells us: its helper alone holds the old address space then. A child without a name, or a program
+ * whose helper was killed, has ended when nobody has its address space.
+ */
 static bool program_ended(struct program *p)
 {
 	struct pollfd end[2] = {
@@ -284,9 +296,9 @@ static bool program_ended(struct program *p)
 		return false;
 	if (p->pidfd >= 0 && end[0].revents)
 		return true;
-	if (p->helper_socket >= 0 && !end[1].revents)
-		return false;
-	return !uffd_alive(p->uffd);
+	if (p->helper_socket < 0 || end[1].revents)
+		return !uffd_alive(p->uffd);
+	return proc_same_memory(p->pid, p->helper_pid) == 0;
 }
 
 void programs_reap(struct server *s)

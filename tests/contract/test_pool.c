@@ -157,6 +157,8 @@ static void too_many_words_are_ordinary_pages(void **state)
 		page_words(page, 0);
 		assert_int_equal(store(tier, page, &zero), 0);
 		assert_int_equal(usage_of(tier).stored_bytes, stored);
+		assert_int_equal(tier->ops->load(tier, zero, loaded), 0);
+		assert_memory_equal(loaded, page, TIER_PAGE_BYTES);
 		for (uint64_t i = 0; i < NR; i++) {
 			page_words(page, (i + 1) << 17);
 			assert_int_equal(tier->ops->load(tier, slots[i], loaded), 0);
@@ -401,6 +403,26 @@ static void opening_fails_cleanly_or_not_at_all(void **state)
 	assert_true(k > 3);
 }
 
+/* Where the system has fewer addresses for us, there are fewer slots, and the others are none. */
+static void fewer_addresses_are_fewer_slots(void **state)
+{
+	struct tier *tier;
+	unsigned char page[TIER_PAGE_BYTES], loaded[TIER_PAGE_BYTES];
+	uint32_t slot;
+
+	(void)state;
+	fail_in = 2; /* the first mmap: calloc comes before it */
+	tier = open_pool(0, false);
+	assert_int_equal(fail_in, 0);
+	assert_int_equal(tier->ops->load(tier, UINT32_MAX, loaded), -EIO);
+	assert_int_equal(tier->ops->load(tier, 1u << 31, loaded), -EIO);
+	page_make_kind(page, KIND_TEXT, 1);
+	assert_int_equal(store(tier, page, &slot), 0);
+	assert_int_equal(tier->ops->load(tier, slot, loaded), 0);
+	assert_memory_equal(loaded, page, TIER_PAGE_BYTES);
+	tier->ops->close(tier);
+}
+
 static void no_memory_for_a_block_is_no_room(void **state)
 {
 	(void)state;
@@ -454,6 +476,7 @@ int main(void)
 		cmocka_unit_test(emptied_blocks_go_back_to_the_kernel),
 		cmocka_unit_test(verify_finds_every_flipped_bit),
 		cmocka_unit_test(opening_fails_cleanly_or_not_at_all),
+		cmocka_unit_test(fewer_addresses_are_fewer_slots),
 		cmocka_unit_test(no_memory_for_a_block_is_no_room),
 	};
 

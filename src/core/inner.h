@@ -41,7 +41,7 @@ struct engine {
 	uint64_t rest_until_ns;            /* after a whole pass that found nothing */
 	uint64_t gone_touches[TOUCH_COUNT]; /* of regions removed */
 	uint64_t gone_issued, gone_used;
-	uint64_t seen_touches[TOUCH_COUNT]; /* at the last step */
+	uint64_t seen_returns; /* at the last step */
 };
 
 static inline uint16_t estimate_load(const struct region *region, uint64_t idx)

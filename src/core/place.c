@@ -3,18 +3,15 @@
 #include "place.h"
 
 /* Measured with bench/policy_sim.c, see bench/results/policy_sim.txt. */
-#define WEIGHT_SHIFT 2              /* a new sample counts 1/4 */
+#define WEIGHT 4u                   /* a new sample counts 1/4 */
 #define SEEN_PAGES 2048u            /* adapt the threshold that often */
-#define COLD_SHARE 10u              /* a pass should find 1/10 of resident pages cold */
-#define THRESHOLD_MIN (-300 * 256)
+#define COLD_SHARE 20u              /* a pass should find 1/20 of resident pages cold */
+#define THRESHOLD_MIN (-64 * 256)
 #define THRESHOLD_MAX ((int32_t)PLACE_LEVEL_TOP * 256)
-#define FOLDS 512u                  /* adapt fade that often */
-#define RETURN_SHARE 4u             /* returns should be 1/4 of loads */
-#define FADE_MIN_Q8 16u
-#define FADE_MAX_Q8 2048u
+#define FADE_Q8 28u                 /* 7 of 16 to the octave, each turnover */
 #define SLACK_Q8 ((int32_t)PLACE_OCTAVE / 2 * 256)
 #define RESIDENCE_BEATS 1u          /* a page that came back stays at least that long */
-#define BORN_LEVEL 96u
+#define BORN_LEVEL 56u              /* about as good as the pages at the threshold */
 #define BEAT_PAGES_MIN 16u
 #define HELD_WINDOW 4096u
 #define GAP_SHARE 16u               /* at most 1/16 of memory is held */
@@ -29,7 +26,6 @@ void place_init(struct place *place)
 		.beat = 1,
 		.beat_pages = BEAT_PAGES_MIN,
 		.threshold_q8 = 48 * 256,
-		.fade_q8 = 256,
 		.gap_q8 = 256,
 		.tokens_q20 = (uint64_t)TOKENS_MAX << 20,
 	};
@@ -43,6 +39,7 @@ void place_stored(struct place *place, uint64_t nr_pages, uint64_t resident)
 	if (place->beat_pages < BEAT_PAGES_MIN)
 		place->beat_pages = BEAT_PAGES_MIN;
 	place->stored_pages += nr_pages;
+	place->tokens_q20 += nr_pages << 20; /* to hold another in its stead is no luxury */
 	/* One beat a call at most: a pass must keep up with the stamps. */
 	if (place->stored_pages >= place->beat_pages) {
 		place->beat++;
@@ -73,12 +70,20 @@ uint16_t place_estimate_forget(const struct place *place, uint16_t estimate)
 
 /* ---- estimates ---- */
 
-/* The level of a page whose interval was `age` beats: 16 * log2(512 / (age + 1/2)). */
-static uint32_t level_of(uint32_t age)
+/*
+ * Level and interval: level = 160 - 16 * log2(interval), the interval in 1/32 of a beat above half a
+ * beat: 16 is touched at once, 16 * (2 * 255 + 1) long ago. Linear between octaves.
+ */
+static uint32_t interval_of(uint32_t level)
 {
-	uint32_t halves = 2 * age + 1; /* 1 .. 511 */
-	uint32_t octave = 31u - (uint32_t)__builtin_clz(halves);
-	uint32_t part = ((halves << 4) >> octave) - PLACE_OCTAVE; /* linear between octaves */
+	uint32_t down = PLACE_LEVEL_TOP - level;
+	return (PLACE_OCTAVE + down % PLACE_OCTAVE) << (down / PLACE_OCTAVE);
+}
+
+static uint32_t level_of(uint32_t interval)
+{
+	uint32_t octave = 31u - (uint32_t)__builtin_clz(interval / PLACE_OCTAVE);
+	uint32_t part = (interval >> octave) - PLACE_OCTAVE;
 
 	return PLACE_LEVEL_TOP - octave * PLACE_OCTAVE - part;
 }
@@ -90,13 +95,15 @@ uint16_t place_estimate_born(const struct place *place)
 
 uint16_t place_estimate_touched(const struct place *place, uint16_t estimate)
 {
-	uint32_t sample = level_of(place_age(place, place_stamp(estimate)));
+	uint32_t sample = PLACE_OCTAVE * (2 * place_age(place, place_stamp(estimate)) + 1);
 	uint32_t level = place_level(estimate);
 
-	if (!level || level > PLACE_LEVEL_TOP)
-		level = sample;
-	else
-		level = level + (sample >> WEIGHT_SHIFT) - (level >> WEIGHT_SHIFT);
+	/* The mean of exponential intervals tells their rate best; a new one weighs a quarter. */
+	if (level && level <= PLACE_LEVEL_TOP) {
+		uint32_t mean = interval_of(level);
+		sample = mean - mean / WEIGHT + sample / WEIGHT;
+	}
+	level = level_of(sample);
 	return place_estimate(level ? level : 1, place_stamp_now(place));
 }
 
@@ -113,7 +120,7 @@ uint16_t place_estimate_backoff(const struct place *place, uint32_t level)
 int32_t place_score(const struct place *place, uint16_t estimate)
 {
 	uint32_t age = place_age(place, place_stamp(estimate));
-	return (int32_t)place_level(estimate) - (int32_t)((place->fade_q8 * age) >> 8);
+	return (int32_t)place_level(estimate) - (int32_t)((FADE_Q8 * age) >> 8);
 }
 
 enum place_verdict place_judge(const struct place *place, uint16_t estimate)
@@ -127,22 +134,9 @@ enum place_verdict place_judge(const struct place *place, uint16_t estimate)
 	return score_q8 <= place->threshold_q8 + SLACK_Q8 ? PLACE_NEAR : PLACE_KEEP;
 }
 
-void place_faults(struct place *place, uint64_t returns, uint64_t loads)
+void place_returned(struct place *place, uint64_t nr_pages)
 {
-	place->returns += returns;
-	place->loads += loads;
-	place->came_back_pages += returns;
-	if (place->loads + place->returns < FOLDS)
-		return;
-	if (place->returns * RETURN_SHARE > place->loads)
-		place->fade_q8 -= place->fade_q8 / 8;
-	else
-		place->fade_q8 += place->fade_q8 / 8;
-	if (place->fade_q8 < FADE_MIN_Q8)
-		place->fade_q8 = FADE_MIN_Q8;
-	if (place->fade_q8 > FADE_MAX_Q8)
-		place->fade_q8 = FADE_MAX_Q8;
-	place->loads = place->returns = 0;
+	place->came_back_pages += nr_pages;
 }
 
 void place_seen(struct place *place, uint32_t seen, uint32_t cold)
@@ -196,7 +190,8 @@ uint64_t place_excess(struct place *place, uint64_t resident, uint64_t limit, ui
 	place_marks(limit, &low, &high);
 	resident += filling;
 	place->urgent = filling || resident > high;
-	if (resident > high)
+	place->pressed = resident + (high - low) > low;
+	if (resident > low + (high - low) / 8)
 		place->draining = true;
 	if (resident <= low)
 		place->draining = false;

@@ -18,12 +18,10 @@
  *
  *   score = level - fade * beats since the stamp      the lower, the sooner it goes
  *
- * Two numbers adapt. The *threshold*: pages with a score up to it are cold; it follows the fraction
- * of pages that a pass should find. The *fade*: what a level loses while nobody looks; it is what
- * makes hot pages be tested again. Tests that come back (returns) cost nearly as much as misses
- * (loads), so fade keeps returns at a fixed share of loads: when the program's hot set changes,
- * loads go up and with them the testing. The *gap*, how many pages are held, halves when most held
- * pages come back, and grows again when few do.
+ * Fade is what a level loses while nobody looks, so that pages thought hot are tested again; a fixed
+ * number. Two numbers adapt. The *threshold*: pages with a score up to it are cold; it follows the
+ * share of pages that a pass should find. The *gap*, how many pages are held: it halves when most
+ * held pages come back, and grows again when few do.
  *
  * What must always hold: stamps are never more than 254 beats old (the hand passes often enough and
  * forgets the old ones), so a stamp never looks younger than it is.
@@ -61,14 +59,13 @@ struct place {
 	uint64_t beat_pages;          /* one beat */
 	/* What adapts. Fixed point: 256 is 1. */
 	int32_t threshold_q8;
-	uint32_t fade_q8;
 	uint32_t gap_q8;              /* share of the largest gap */
 	/* What they adapt to, since the last adaptation. */
 	uint32_t seen_pages, cold_pages;
-	uint64_t returns, loads;
 	uint64_t held_pages, came_back_pages;
-	/* Demoting, from passing the high mark until the low mark is reached. */
+	/* Storing, until the low mark is reached. */
 	bool draining;
+	bool pressed;         /* so near the low mark that held pages should be at hand */
 	bool urgent;          /* above the high mark, or somebody waits */
 	/* Tokens for voluntary holds, in pages. */
 	uint64_t tokens_q20;
@@ -108,19 +105,19 @@ enum place_verdict {
 /* Nothing is spared for having only just come while `urgent`. */
 enum place_verdict place_judge(const struct place *place, uint16_t estimate);
 
-/* Faults since the last call: touches of held pages, and of stored ones. Adapts the fade. */
-void place_faults(struct place *place, uint64_t returns, uint64_t loads);
-
 /* A part of a pass saw `seen` resident pages, `cold` of them cold: adapt the threshold. */
 void place_seen(struct place *place, uint32_t seen, uint32_t cold);
 /* nr pages were held; adapts the gap. */
 void place_held(struct place *place, uint32_t nr_pages);
+/* nr held pages were touched and came back. */
+void place_returned(struct place *place, uint64_t nr_pages);
 
 /* ---- how much ---- */
 
 /* Resident pages must stay between low and high; high is a little below the limit. */
 void place_marks(uint64_t limit, uint64_t *ret_low, uint64_t *ret_high);
-/* Pages to store now. Hysteresis: from the high mark down to the low one. Sets `urgent`. */
+/* Pages to store now. Hysteresis: begins a little above the low mark, ends at it. Sets `pressed` and
+ * `urgent`. */
 uint64_t place_excess(struct place *place, uint64_t resident, uint64_t limit, uint64_t filling);
 /* Pages that should be held, so that each waits a while for a touch before it is stored. */
 uint64_t place_gap(const struct place *place, uint64_t limit, uint64_t held_max);

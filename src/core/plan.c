@@ -66,21 +66,16 @@ static void ready_fold(struct engine *engine)
 	engine->reader = engine->reader->priv->next;
 }
 
-static void faults_count(struct engine *engine)
+static void returns_count(struct engine *engine)
 {
-	uint64_t seen[TOUCH_COUNT];
+	uint64_t returns = engine->gone_touches[TOUCH_RETURN];
 	const struct region *region = engine->first;
 
-	for (unsigned kind = 0; kind < TOUCH_COUNT; kind++)
-		seen[kind] = engine->gone_touches[kind];
 	for (uint64_t i = 0; i < engine->nr_regions; i++, region = region->priv->next)
-		for (unsigned kind = 0; kind < TOUCH_COUNT; kind++)
-			seen[kind] += atomic_load_explicit(&region->priv->touches[kind],
-							   memory_order_relaxed);
-	place_faults(&engine->place, seen[TOUCH_RETURN] - engine->seen_touches[TOUCH_RETURN],
-		     seen[TOUCH_LOAD] - engine->seen_touches[TOUCH_LOAD]);
-	for (unsigned kind = 0; kind < TOUCH_COUNT; kind++)
-		engine->seen_touches[kind] = seen[kind];
+		returns += atomic_load_explicit(&region->priv->touches[TOUCH_RETURN],
+						memory_order_relaxed);
+	place_returned(&engine->place, returns - engine->seen_returns);
+	engine->seen_returns = returns;
 }
 
 /* ---- hands ---- */
@@ -327,7 +322,7 @@ size_t engine_step(struct engine *engine, uint64_t now_ns, const struct engine_n
 	if (!engine->first)
 		return 0;
 	ready_fold(engine);
-	faults_count(engine);
+	returns_count(engine);
 	sweep_owe(engine);
 
 	uint64_t resident = minus(need->resident, migrate->pending[MOVE_STORE]);
@@ -346,7 +341,7 @@ size_t engine_step(struct engine *engine, uint64_t now_ns, const struct engine_n
 		plan.max = max;
 	}
 	uint64_t want = 0;
-	if (excess && rested) {
+	if (engine->place.pressed && rested) {
 		uint64_t left = minus(held, stores), forced = minus(minus(excess, stores), left);
 		uint64_t gap = place_gap(&engine->place, need->limit, need->held_max);
 

@@ -366,6 +366,11 @@ static void helper_serve(struct helper *h)
 		long bytes = packet_receive(h, &h->command, sizeof h->command, &fd);
 		if (bytes < (long)offsetof(struct helper_command, runs))
 			return;
+		/* A forked child's mappings belong to the userfaultfd of the fork's event. */
+		if (fd >= 0) {
+			SYS(close, h->uffd);
+			h->uffd = fd;
+		}
 		command_run(h);
 		size_t length = h->command.op == HELPER_MOVE ? sizeof h->reply
 							     : offsetof(struct helper_reply, outcome);

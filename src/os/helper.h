@@ -42,7 +42,7 @@ struct helper_hello {
 
 enum helper_op {
 	HELPER_MAP,      /* map a hold area of runs[0].bytes, HELPER_STAGE_BYTES of stage behind it;
-			    reply.result: its address */
+			    reply.result: its address. Comes with the program's userfaultfd */
 	HELPER_MOVE,     /* move runs out of the program into the hold area: dst <- src, holes and busy
 			    pages skipped */
 	HELPER_DROP,     /* discard the pages of runs of the hold area (dst, bytes) */

@@ -17,15 +17,17 @@
  * missing one is not: every path that gives a claim back wakes.
  *
  * Waking a thread on another CPU costs ten times what the service costs, so each handler is pinned
- * to one CPU and of the idle class: the CPU it runs on still counts as idle, and the faulting thread
- * stays where it is.
+ * to one CPU, and of the idle class while that CPU has nothing else to do.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -383,6 +385,7 @@ static enum served serve_unknown(struct program *p, uint64_t vpn, bool write)
 		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
 	else if (!error)
 		room_take(p->server, 1);
+	atomic_store_explicit(&p->unknown, true, memory_order_relaxed);
 	return served_as(error);
 }
 
@@ -478,15 +481,86 @@ static void fault_serve(struct handler *h, const struct deferred *fault)
 	histogram_add(&p->server->fault_times, clock_now_ns() - start_ns);
 }
 
-static void handler_pin(struct handler *h)
+/* ---- threads ---- */
+
+/*
+ * Idle class or normal. The idle class keeps the faulting thread on its CPU (a CPU with only idle-class
+ * work counts as idle, and is where it is woken); but where other work never ends it starves. So each
+ * handler watches how long it waits for its CPU: idle class while that is short, normal when it gets
+ * long, and back to see after a while, more seldom each time it was wrong.
+ */
+#define CLASS_LOOK_FAULTS 16u
+#define CLASS_WAIT_NS 25000u
+#define CLASS_RETRY_NS 250000000u
+#define CLASS_RETRY_MAX_NS 4000000000u
+
+static void class_set(struct handler *h, bool idle)
 {
 	struct sched_param param = { 0 };
+
+	if (!sched_setscheduler(0, idle ? SCHED_IDLE : SCHED_OTHER, &param))
+		h->idle_class = idle;
+	h->class_since_ns = clock_now_ns();
+}
+
+/* Time spent ready to run but not running, and how often it ran. */
+static bool class_waited(const struct handler *h, uint64_t *ret_ns, uint64_t *ret_times)
+{
+	char text[96];
+	unsigned long ran, waited, times;
+	ssize_t n = h->schedstat >= 0 ? pread(h->schedstat, text, sizeof text - 1, 0) : -1;
+
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	if (sscanf(text, "%lu %lu %lu", &ran, &waited, &times) != 3)
+		return false;
+	*ret_ns = waited;
+	*ret_times = times;
+	return true;
+}
+
+static void class_choose(struct handler *h)
+{
+	uint64_t waited_ns, times;
+
+	if (++h->nr_since_look < CLASS_LOOK_FAULTS)
+		return;
+	h->nr_since_look = 0;
+	if (!class_waited(h, &waited_ns, &times) || times == h->seen_times)
+		return;
+	uint64_t mean_ns = (waited_ns - h->seen_waited_ns) / (times - h->seen_times);
+	h->seen_waited_ns = waited_ns;
+	h->seen_times = times;
+	uint64_t here_ns = clock_now_ns() - h->class_since_ns;
+	if (h->idle_class && mean_ns > CLASS_WAIT_NS) {
+		h->class_retry_ns = here_ns > CLASS_RETRY_MAX_NS ? CLASS_RETRY_NS
+				    : h->class_retry_ns < CLASS_RETRY_MAX_NS ? h->class_retry_ns * 2
+									    : h->class_retry_ns;
+		class_set(h, false);
+	} else if (!h->idle_class && here_ns > h->class_retry_ns) {
+		class_set(h, true);
+	}
+}
+
+static void handler_place(struct handler *h)
+{
+	char path[64];
 	cpu_set_t cpus;
 
 	CPU_ZERO(&cpus);
 	CPU_SET((unsigned)h->cpu, &cpus);
 	sched_setaffinity(0, sizeof cpus, &cpus);
-	sched_setscheduler(0, SCHED_IDLE, &param);
+	/* When it is of the normal class it is to run soon; without the right to, it is as others. */
+	setpriority(PRIO_PROCESS, (id_t)gettid(), -15);
+	snprintf(path, sizeof path, "/proc/self/task/%d/schedstat", (int)gettid());
+	h->schedstat = open(path, O_RDONLY | O_CLOEXEC);
+	h->class_retry_ns = CLASS_RETRY_NS;
+	class_set(h, true);
+	/* Who cannot leave the idle class must not enter it; without a measure neither. */
+	class_set(h, false);
+	if (!h->idle_class && h->schedstat >= 0)
+		class_set(h, true);
 }
 
 static void *handler_main(void *arg)
@@ -498,7 +572,7 @@ static void *handler_main(void *arg)
 		{ .fd = p->stop_fd, .events = POLLIN },
 	};
 
-	handler_pin(h);
+	handler_place(h);
 	for (;;) {
 		/* Deferred faults are waiting for a thread of the program to run: let it. */
 		if (h->nr_deferred)
@@ -522,8 +596,11 @@ static void *handler_main(void *arg)
 		h->nr_deferred -= nr;
 		for (size_t i = 0; i < nr; i++)
 			fault_serve(h, &now[i]);
+		class_choose(h);
 		atomic_store_explicit(&h->cpu_ns, clock_thread_cpu_ns(), memory_order_relaxed);
 	}
+	if (h->schedstat >= 0)
+		close(h->schedstat);
 	return NULL;
 }
 

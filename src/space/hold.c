@@ -51,7 +51,8 @@ int helper_call(struct program *p)
 		return -EPIPE;
 	helper_follow(p);
 	p->command.seq = ++p->helper_seq;
-	int error = sock_send(p->helper_socket, &p->command, bytes, NULL, 0);
+	int error = sock_send(p->helper_socket, &p->command, bytes, &p->uffd,
+			      p->command.op == HELPER_MAP);
 	size_t got = 0;
 	if (!error)
 		error = sock_receive(p->helper_socket, &p->reply, sizeof p->reply, &got, fds);

@@ -115,6 +115,21 @@ static uint32_t hold_pages(const struct server *s)
 	return (uint32_t)(pages < 2048 ? 2048 : pages > 65536 ? 65536 : pages);
 }
 
+/* Whether there may be mappings to adopt: the size changed, or an event or a fault told of a change.
+ * One mapping replaced by another of the same size is found after a while. */
+static bool program_changed(struct program *p, uint64_t size_pages)
+{
+	uint64_t now_ns = clock_now_ns(), seq = atomic_load(&p->map_seq);
+
+	if (!atomic_exchange(&p->unknown, false) && size_pages == p->seen_size_pages &&
+	    seq == p->seen_map_seq && now_ns - p->surveyed_ns < SECOND_NS / 4)
+		return false;
+	p->seen_size_pages = size_pages;
+	p->seen_map_seq = seq;
+	p->surveyed_ns = now_ns;
+	return true;
+}
+
 static void program_care(struct keeper *k, struct program *p)
 {
 	struct server *s = k->server;
@@ -122,9 +137,8 @@ static void program_care(struct keeper *k, struct program *p)
 
 	if (p->helper_socket < 0 || proc_statm(p->proc_dir, &size, &anon))
 		return;
-	if (p->adopted && p->hold.address && size == p->seen_size_pages)
+	if (p->adopted && p->hold.address && !program_changed(p, size))
 		return;
-	p->seen_size_pages = size;
 	if (!p->hold.address && hold_open(p, hold_pages(s)))
 		return;
 	int error = program_adopt(p);

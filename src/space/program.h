@@ -86,7 +86,12 @@ struct handler {
 	struct deferred *deferred; /* faults to look at again after reading on */
 	size_t nr_deferred, room_deferred;
 	_Atomic uint64_t cpu_ns;   /* thread time, refreshed by itself */
-	_Atomic int tid;
+	/* Choice of scheduling class: see class_choose(). */
+	bool idle_class;
+	int schedstat;
+	unsigned nr_since_look;
+	uint64_t seen_waited_ns, seen_times;
+	uint64_t class_since_ns, class_retry_ns;
 };
 
 /* Hold area: pages taken out of the program wait here, in its own address space. */
@@ -116,7 +121,8 @@ struct program {
 	struct extent *extents;    /* by vpn; lock */
 	size_t nr_extents, room_extents;
 	struct tract *tracts;      /* lock */
-	uint64_t map_seq;          /* changes whenever extents do; lock */
+	_Atomic uint64_t map_seq;  /* changes whenever extents do; lock to change */
+	_Atomic bool unknown;      /* a fault came from beyond all extents */
 	/* Old places of moved mappings whose UNMAP is still to come: nothing may be adopted there
 	 * before. An mremap with DONTUNMAP sends none, and its old place is left alone for good. */
 	struct { uint64_t vpn, nr_pages; } remapped[REMAPPED_MAX];
@@ -142,7 +148,8 @@ struct program {
 	unsigned nr_family;        /* living members: plan_lock */
 	bool forked;               /* pages may still be marked shared: plan_lock */
 	uint64_t unmanaged[8];     /* pages by enum unmanaged, as of the last adoption: keeper */
-	uint64_t seen_size_pages;  /* address space at the last look */
+	uint64_t seen_size_pages, seen_map_seq; /* at the last survey: keeper */
+	uint64_t surveyed_ns;
 	uint64_t anon_pages;       /* resident, at the last look */
 	uint64_t looked_ns;
 	uint64_t born_ns;          /* when its helper said hello */

@@ -186,7 +186,7 @@ char *stats_json(struct server *s, int status, bool ended)
 	set(root, "over_budget_faults", atomic_load(&s->over_budget));
 	set(root, "refilled_pages", atomic_load(&s->refilled));
 	set(root, "vanished_pages", atomic_load(&s->vanished));
-	set(ahead, "issued", e.readahead_issued);
+	set(ahead, "issued", atomic_load(&s->ahead_issued));
 	set(ahead, "used", e.readahead_used);
 	json_object_set_new(root, "read_ahead", ahead);
 	json_object_set_new(root, "overhead", overhead_json(s, wall_ns));

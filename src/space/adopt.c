@@ -97,13 +97,8 @@ static bool mapping_count(struct survey *s, const struct proc_mapping *m)
 	return false;
 }
 
-static int mapping_survey(void *arg, const struct proc_mapping *m)
+static int candidate_add(struct survey *s, uint64_t start, uint64_t end)
 {
-	struct survey *s = arg;
-
-	if (area_own(s->program, m->start, m->end) || !mapping_count(s, m) ||
-	    remap_pending(s->program, m->start, m->end) || !uncovered(s->program, m->start, m->end, NULL))
-		return 0;
 	if (s->nr == s->room) {
 		size_t room = s->room ? s->room * 2 : 64;
 		struct candidate *grown = realloc(s->list, room * sizeof *grown);
@@ -112,8 +107,18 @@ static int mapping_survey(void *arg, const struct proc_mapping *m)
 		s->list = grown;
 		s->room = room;
 	}
-	s->list[s->nr++] = (struct candidate){ .start = m->start, .end = m->end };
+	s->list[s->nr++] = (struct candidate){ .start = start, .end = end };
 	return 0;
+}
+
+static int mapping_survey(void *arg, const struct proc_mapping *m)
+{
+	struct survey *s = arg;
+
+	if (area_own(s->program, m->start, m->end) || !mapping_count(s, m) ||
+	    remap_pending(s->program, m->start, m->end) || !uncovered(s->program, m->start, m->end, NULL))
+		return 0;
+	return candidate_add(s, m->start, m->end);
 }
 
 static int mapping_confirm(void *arg, const struct proc_mapping *m)
@@ -187,18 +192,62 @@ static int survey_adopt(struct survey *s)
 	return error;
 }
 
+static int mapping_registered(void *arg, const struct proc_mapping *m)
+{
+	struct survey *s = arg;
+
+	return m->uffd && m->anonymous && !m->shared ? candidate_add(s, m->start, m->end) : 0;
+}
+
+static void piece_drop(void *arg, const struct extent *piece)
+{
+	(void)arg;
+	for (uint64_t i = piece->idx; i < piece->idx + piece->nr_pages; i++)
+		page_discard(piece->tract, i);
+	if (!piece->tract->nr_mapped)
+		tract_bury(piece->tract);
+}
+
+/*
+ * A child's tables are its parent's as of the reading of the fork's event. An unmapping by another
+ * thread of the parent may have come before the fork, and its event after: the child never gets it.
+ * So before pages are taken out of a child its extents are held against its own maps.
+ */
+static int child_verify(struct program *p)
+{
+	struct survey s = { .program = p };
+
+	pthread_rwlock_wrlock(&p->lock);
+	while (!events_read(p, fault_again, p))
+		;
+	int error = proc_mappings(p->proc_dir, true, mapping_registered, &s);
+	uint64_t vpn = 0;
+	for (size_t i = 0; !error && i <= s.nr; i++) {
+		uint64_t to = i < s.nr ? s.list[i].start >> PAGE_SHIFT : UINT64_MAX >> PAGE_SHIFT;
+		if (to > vpn)
+			extent_cut(p, vpn, to - vpn, piece_drop, p);
+		vpn = i < s.nr ? s.list[i].end >> PAGE_SHIFT : to;
+	}
+	pthread_rwlock_unlock(&p->lock);
+	free(s.list);
+	return error;
+}
+
 int program_adopt(struct program *p)
 {
 	struct survey s = { .program = p };
 	/* Flags (mlock) cost a walk of the page tables: only the first time. */
-	bool first = !p->adopted;
+	bool first = !p->surveyed;
 
-	int error = proc_mappings(p->proc_dir, first, mapping_survey, &s);
+	int error = first && p->adopted ? child_verify(p) : 0;
+	if (!error)
+		error = proc_mappings(p->proc_dir, first, mapping_survey, &s);
 	if (!error && s.nr) {
 		pthread_rwlock_wrlock(&p->lock);
 		error = survey_adopt(&s);
 		pthread_rwlock_unlock(&p->lock);
 	}
+	p->surveyed |= !error;
 	if (!error)
 		for (unsigned i = 0; i < UNMANAGED_COUNT; i++)
 			p->unmanaged[i] = s.unmanaged[i];

@@ -183,6 +183,7 @@ static enum served serve_absent(struct handler *h, struct tract *t, uint64_t idx
 	if (!filled)
 		return served_as(error);
 	room_take(p->server, filled);
+	atomic_fetch_add_explicit(&p->server->ahead_issued, filled - 1, memory_order_relaxed);
 	engine_touch(&t->region, idx, TOUCH_FILL, HEAT_NO_NODE, clock_now_ns());
 	return SERVED;
 }
@@ -277,36 +278,22 @@ static int loaded_install(struct handler *h, struct tract *t, uint64_t idx, uint
 	return 0;
 }
 
-/* Called with program.lock shared, which it gives up meanwhile. */
-static enum served serve_stored(struct handler *h, struct tract *t, uint64_t idx, uint64_t vpn,
-				uint32_t max)
+/* What was decompressed into the buffer goes into the program. program.lock shared. */
+static enum served stored_finish(struct handler *h, struct tract *t, uint64_t idx, uint64_t vpn,
+				 const uint64_t *words, uint32_t nr, uint32_t loaded, uint64_t seq)
 {
 	struct program *p = h->program;
-	struct tier *pool = p->server->pool;
-	uint64_t words[FAULT_RUN_PAGES], seq = p->map_seq;
-	uint32_t want = engine_readahead(&t->region, idx, TOUCH_LOAD), loaded;
+	bool moved = atomic_load_explicit(&p->map_seq, memory_order_relaxed) != seq;
 
-	if (want < max)
-		max = want;
-	uint32_t nr = claim(t, idx, max, PAGE_STORED, PAGE_LOADING, h->cookie, words);
-	if (!nr) {
-		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
-		return SERVED;
-	}
-	pthread_rwlock_unlock(&p->lock);
-	for (loaded = 0; loaded < nr; loaded++)
-		if (pool->ops->load(pool, page_slot(words[loaded]), h->buffer + loaded * PAGE_BYTES))
-			break;
-	pthread_rwlock_rdlock(&p->lock);
 	if (loaded < nr) {
 		/* A slot that does not load: lost, unless the page was discarded while we read. */
-		if (!loaded && p->map_seq == seq && word_load(t, idx) == words[0])
+		if (!loaded && !moved && word_load(t, idx) == words[0])
 			program_fail(p, "the pool gave back other bytes than it was given");
 		unclaim(p, t, idx + loaded, vpn + loaded, words + loaded, nr - loaded, PAGE_STORED);
 		if (!loaded)
 			return SERVE_AGAIN;
 	}
-	if (p->map_seq != seq) { /* the pages may be elsewhere now */
+	if (moved) { /* the pages may be elsewhere now */
 		unclaim(p, t, idx, vpn, words, loaded, PAGE_STORED);
 		return SERVE_AGAIN;
 	}
@@ -316,6 +303,36 @@ static enum served serve_stored(struct handler *h, struct tract *t, uint64_t idx
 		atomic_fetch_add_explicit(&p->server->ahead_issued, loaded - 1, memory_order_relaxed);
 	}
 	return served_as(error);
+}
+
+/* Called with program.lock shared, which it gives up meanwhile. */
+static enum served serve_stored(struct handler *h, struct tract *t, uint64_t idx, uint64_t vpn,
+				uint32_t max)
+{
+	struct program *p = h->program;
+	struct tier *pool = p->server->pool;
+	uint64_t words[FAULT_RUN_PAGES];
+	uint64_t seq = atomic_load_explicit(&p->map_seq, memory_order_relaxed);
+	uint32_t want = engine_readahead(&t->region, idx, TOUCH_LOAD), loaded;
+
+	if (want < max)
+		max = want;
+	uint32_t nr = claim(t, idx, max, PAGE_STORED, PAGE_LOADING, h->cookie, words);
+	if (!nr) {
+		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
+		return SERVED;
+	}
+	/* Its mapping may go meanwhile; the tract's words are to stay until we have seen that. */
+	atomic_fetch_add_explicit(&t->nr_users, 1, memory_order_relaxed);
+	pthread_rwlock_unlock(&p->lock);
+	for (loaded = 0; loaded < nr; loaded++)
+		if (pool->ops->load(pool, page_slot(words[loaded]), h->buffer + loaded * PAGE_BYTES))
+			break;
+	pthread_rwlock_rdlock(&p->lock);
+	enum served served = stored_finish(h, t, idx, vpn, words, nr, loaded, seq);
+	/* Pairs with the load in server_tidy(). */
+	atomic_fetch_sub_explicit(&t->nr_users, 1, memory_order_release);
+	return served;
 }
 
 /* ---- HELD, STORING ---- */

@@ -445,14 +445,17 @@ static void server_tidy(struct server *s)
 		if (p->hold.address)
 			hold_drop(p);
 	pthread_mutex_lock(&s->dead_lock);
-	struct tract *dead = s->dead_tracts;
-	s->dead_tracts = NULL;
-	pthread_mutex_unlock(&s->dead_lock);
-	while (dead) {
-		struct tract *next = dead->next;
-		tract_free(dead);
-		dead = next;
+	for (struct tract **at = &s->dead_tracts; *at;) {
+		struct tract *t = *at;
+		/* Pairs with the end of serve_stored(). No extent leads to it: none can begin. */
+		if (atomic_load_explicit(&t->nr_users, memory_order_acquire)) {
+			at = &t->next;
+			continue;
+		}
+		*at = t->next;
+		tract_free(t);
 	}
+	pthread_mutex_unlock(&s->dead_lock);
 }
 
 /*

@@ -54,6 +54,7 @@ struct tract {
 	void *memory;
 	size_t memory_bytes;
 	uint64_t nr_mapped;        /* pages some extent covers; program.lock exclusive */
+	_Atomic uint32_t nr_users; /* handlers that hold on to it without the lock; raised under it */
 	struct tract *next;        /* in program.tracts or server.dead_tracts */
 };
 
@@ -141,7 +142,7 @@ struct program {
 	int stop_fd;               /* readable: handlers end */
 	_Atomic bool gone;         /* the process has ended */
 	bool adopted;              /* its mappings are registered: keeper */
-	bool joined;               /* handlers have ended: keeper */
+	bool surveyed;             /* its maps have been read once: keeper */
 	/* Programs that fork made of one another share pages: budgeted by proportional share, and
 	 * not to be moved before the others have ended. */
 	uint64_t family;

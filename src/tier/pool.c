@@ -306,22 +306,34 @@ static int slab_new(struct pool *pool, uint32_t size)
 	return 0;
 }
 
-/* The lowest free item of the first slab in the ring of `size`, which is not empty. */
+/* The item that the next take of `size` gives; 0 when no slab has room. */
+static uint32_t slab_peek(const struct pool *pool, uint32_t size)
+{
+	uint32_t number = pool->rings[size].head, word;
+	const struct slab *slab = &pool->slabs[number];
+
+	if (!number)
+		return 0;
+	for (word = slab->hint; !slab->free[word]; word++)
+		;
+	return number * SLAB_SLOTS + word * 64 + (uint32_t)__builtin_ctzll(slab->free[word]);
+}
+
+/* An item of `size`, of which some slab has room. */
 static uint32_t slab_take(struct pool *pool, uint32_t size)
 {
-	uint32_t number = pool->rings[size].head, bit;
+	uint32_t slot = slab_peek(pool, size);
+	uint32_t number = slot / SLAB_SLOTS, at = slot % SLAB_SLOTS;
 	struct slab *slab = &pool->slabs[number];
 
-	while (!slab->free[slab->hint])
-		slab->hint++;
-	bit = (uint32_t)__builtin_ctzll(slab->free[slab->hint]);
-	slab->free[slab->hint] &= slab->free[slab->hint] - 1;
+	slab->hint = (uint16_t)(at / 64);
+	slab->free[at / 64] &= ~(1ull << (at % 64));
 	slab->nr_used++;
 	if (slab_full(slab))
 		ring_remove(pool, number);
 	pool->stored_bytes += size * SLOT_BYTES;
 	pool->nr_items++;
-	return number * SLAB_SLOTS + slab->hint * 64u + bit;
+	return slot;
 }
 
 static void slab_give(struct pool *pool, uint32_t slot)
@@ -416,7 +428,8 @@ static void pool_shrink(struct pool *pool)
 
 /* ---- items ------------------------------------------------------------------------------------ */
 
-static int item_take(struct pool *pool, uint32_t size, uint32_t *ret_slot)
+/* Also tells which item the next store of this size will likely get; 0: unknown. */
+static int item_take(struct pool *pool, uint32_t size, uint32_t *ret_slot, uint32_t *ret_next)
 {
 	int err = 0;
 
@@ -432,10 +445,20 @@ static int item_take(struct pool *pool, uint32_t size, uint32_t *ret_slot)
 		size++;
 	if (pool->rings[size].head) {
 		*ret_slot = slab_take(pool, size);
+		*ret_next = slab_peek(pool, size);
 		err = 0;
 	}
 	pthread_mutex_unlock(&pool->lock);
 	return err;
+}
+
+/* Fetch an item that will be written soon: it arrives while the next page is being compressed. */
+static void item_expect(const struct pool *pool, uint32_t slot, uint32_t length)
+{
+	const unsigned char *item = pool->base + (uint64_t)slot * SLOT_BYTES;
+
+	for (uint32_t at = 0; slot && at < length; at += SLOT_BYTES)
+		__builtin_prefetch(item + at, 1);
 }
 
 /* Nobody holds a reference any more. Items leave the stack all at once, so a push need not care what
@@ -485,7 +508,7 @@ static int pool_store(struct tier *tier, const void *page, uint32_t *ret_slot)
 {
 	struct pool *pool = pool_of(tier);
 	uint64_t word;
-	uint32_t slot;
+	uint32_t slot, next;
 	int length, err;
 
 	if (page_is_word(page, &word)) {
@@ -499,10 +522,11 @@ static int pool_store(struct tier *tier, const void *page, uint32_t *ret_slot)
 					    TIER_PAGE_BYTES, PACKED_MAX_BYTES, 1);
 	if (length <= 0)
 		return -E2BIG;
-	err = item_take(pool, ((uint32_t)length + 8 + SLOT_BYTES - 1) / SLOT_BYTES, &slot);
+	err = item_take(pool, ((uint32_t)length + 8 + SLOT_BYTES - 1) / SLOT_BYTES, &slot, &next);
 	if (err)
 		return err;
 	item_write(pool, slot, (uint32_t)length, pool->verify ? page_sum(page) : 0);
+	item_expect(pool, next, (uint32_t)length);
 	*ret_slot = slot;
 	return 0;
 }

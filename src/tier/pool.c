@@ -508,7 +508,7 @@ static int pool_store(struct tier *tier, const void *page, uint32_t *ret_slot)
 {
 	struct pool *pool = pool_of(tier);
 	uint64_t word;
-	uint32_t slot, next;
+	uint32_t slot, next = 0;
 	int length, err;
 
 	if (page_is_word(page, &word)) {

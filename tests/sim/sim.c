@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Random programs on simulated spaces: everything drawn from one seed, everything walked after every
+ * step, and at the end a count of what was met: every legal transition of a page's word, every reason a
+ * move ends for, every point of failure, each at least COVER_MIN times, or the run fails.
+ *
+ *   sim [--seed N] [--steps N] [--trace]
+ *
+ * A run is a sequence of worlds. Each has its own shape, weather (how often what happens, changed
+ * every PHASE_STEPS steps) and planner: the engine, or moves at random, which reach corners that a
+ * sensible engine leaves alone. A failure prints the seed and the step; the same arguments replay it.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fault.h"
+#include "ram.h"
+#include "sim.h"
+
+#define NR_SPACES 3u
+#define NR_SLOTS 1024u
+#define WORLD_STEPS 20000u
+#define PHASE_STEPS 500u
+#define COVER_MIN 100u
+#define COVER_STEPS 500000u /* shorter runs are not held to it */
+
+struct run {
+	uint64_t rng, seed, steps, done;
+	bool trace;
+	struct sim *sim;
+	struct tier *tier;
+	struct engine *engine;
+	uint64_t now_ns, tick_ns;
+	uint32_t weight[SIM_ACT_COUNT], weight_sum;
+	uint32_t hot[NR_SPACES]; /* first page of where the space is busy now */
+	uint32_t nr_pages, nr_places, hot_pages, fail_every;
+	struct sim_action last;
+	struct sim_counts total;
+	uint64_t moved[MOVE_OP_COUNT], touched[TOUCH_COUNT], ahead; /* by the engine's plans */
+};
+
+static struct run run; /* one, so that the abort handler finds it */
+
+/* ---- randomness ------------------------------------------------------------------------------- */
+
+static uint64_t draw(void)
+{
+	uint64_t z = run.rng += UINT64_C(0x9e3779b97f4a7c15);
+
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return z ^ z >> 31;
+}
+
+static uint32_t below(uint32_t bound)
+{
+	return (uint32_t)((draw() >> 32) * bound >> 32);
+}
+
+/* ---- weather ---------------------------------------------------------------------------------- */
+
+static const uint16_t usual[SIM_ACT_COUNT] = {
+	[SIM_READ] = 200, [SIM_WRITE] = 200, [SIM_DISCARD] = 12, [SIM_FREE] = 70, [SIM_UNMAP] = 4,
+	[SIM_MAP] = 60, [SIM_FORK] = 6, [SIM_THREAD] = 300, [SIM_START] = 120, [SIM_EXIT] = 1,
+	[SIM_PIN] = 2, [SIM_DENY] = 2, [SIM_RECLAIM] = 40, [SIM_RECLAIM_PLACE] = 3000,
+	[SIM_EVENT] = 120, [SIM_FAULT] = 150, [SIM_HANDLER] = 70, [SIM_MOVER] = 180,
+	[SIM_MOVE] = 200, [SIM_DROP] = 60, [SIM_SHADOW] = 40, [SIM_ADOPT] = 10, [SIM_REAP] = 30,
+};
+
+/* Some things become much rarer or much more frequent for a while. */
+static void phase_begin(void)
+{
+	static const uint16_t factor[] = { 1, 1, 1, 1, 2, 8 };
+
+	run.weight_sum = 0;
+	for (unsigned i = 0; i < SIM_ACT_COUNT; i++) {
+		uint32_t weight = usual[i] * 4u * factor[below(6)];
+
+		if (below(5) == 0 || i == SIM_EXIT)
+			weight /= 10;
+		run.weight[i] = weight;
+		run.weight_sum += run.weight[i];
+	}
+	for (unsigned i = 0; i < NR_SPACES; i++)
+		run.hot[i] = below(run.nr_pages);
+	run.hot_pages = 2 + below(below(2) ? 6 : 40);
+	run.fail_every = 10 + below(80);
+	run.tick_ns = UINT64_C(1) << (10 + below(18));
+	sim_set_limit(run.sim, 4 + below(NR_SPACES * run.nr_pages / 3));
+	run.tier->ops->set_capacity(run.tier, below(4) ? 0 : (1 + below(60)) * TIER_PAGE_BYTES);
+	fault_plan(run.tier, FAULT_STORE, 0, 0, false);
+	if (below(16) == 0)
+		fault_plan(run.tier, FAULT_STORE, 1, below(2) ? -EIO : -E2BIG, true);
+}
+
+static void fail_something(void)
+{
+	static const int store_errors[] = { -ENOSPC, -E2BIG, -EIO };
+	uint32_t k = 1 + below(6);
+
+	switch (below(6)) {
+	case 0:
+		sim_fail(run.sim, SIM_FAIL_BUSY, k);
+		break;
+	case 1:
+		sim_fail(run.sim, SIM_FAIL_DENIED, k);
+		break;
+	case 2:
+		sim_fail(run.sim, SIM_FAIL_AGAIN, k);
+		break;
+	case 3:
+		fault_plan(run.tier, FAULT_STORE, k, store_errors[below(3)], false);
+		break;
+	case 4:
+		fault_plan(run.tier, FAULT_LOAD, k, -EIO, false);
+		break;
+	default:
+		fault_plan(run.tier, FAULT_COMPARE, 1, -EIO, false);
+	}
+}
+
+/* Races need steps at one place: often the next thing happens where the last one did. */
+static void chase(struct sim_action *action)
+{
+	static const enum sim_act rivals[] = {
+		SIM_READ, SIM_WRITE, SIM_DISCARD, SIM_FREE, SIM_EVENT, SIM_THREAD, SIM_FAULT, SIM_FORK,
+	};
+
+	if (below(3))
+		return;
+	action->space = run.last.space;
+	action->page = run.last.page;
+	if (below(4) == 0)
+		action->act = rivals[below(sizeof(rivals) / sizeof(rivals[0]))];
+	action->who = below(SIM_THREADS);
+}
+
+static void action_draw(struct sim_action *ret_action)
+{
+	uint32_t at = below(run.weight_sum), act = 0, space = below(NR_SPACES);
+
+	while (at >= run.weight[act])
+		at -= run.weight[act++];
+	memset(ret_action, 0, sizeof(*ret_action));
+	ret_action->act = (enum sim_act)act;
+	ret_action->space = space;
+	ret_action->who = act >= SIM_EVENT ? below(SIM_HANDLERS_MAX) : below(SIM_THREADS);
+	ret_action->page = below(8) ? (run.hot[space] + below(run.hot_pages)) % run.nr_pages :
+				      below(run.nr_pages);
+	chase(ret_action);
+	ret_action->op = below(2) ? MOVE_HOLD : MOVE_STORE;
+	act = ret_action->act;
+	ret_action->nr = act == SIM_READ || act == SIM_WRITE ? 1 : 1 + below(below(8) ? 3 : 30);
+	if (act == SIM_FREE)
+		ret_action->nr = 1 + below(run.nr_pages);
+	if (ret_action->nr > run.nr_pages - ret_action->page)
+		ret_action->nr = run.nr_pages - ret_action->page;
+	if (act == SIM_RECLAIM_PLACE)
+		ret_action->page = below(run.nr_places);
+}
+
+/* ---- worlds ----------------------------------------------------------------------------------- */
+
+static void fail(const char *what)
+{
+	printf("FAILED: %s\nseed %" PRIu64 " step %" PRIu64 "; replay: --seed %" PRIu64
+	       " --steps %" PRIu64 " --trace\n",
+	       what, run.seed, run.done, run.seed, run.done + 1);
+	fflush(stdout);
+	_exit(1);
+}
+
+static void aborted(int number)
+{
+	(void)number;
+	fail("an assertion, see above");
+}
+
+static void must(int err, const char *what)
+{
+	if (err)
+		fail(what);
+}
+
+static void world_open(bool with_engine)
+{
+	const struct engine_config engine_config = { .seed = draw(), .max_moves = 4 };
+	struct sim_config config = {
+		.nr_spaces = NR_SPACES, .nr_slots = NR_SLOTS, .nr_handlers = SIM_HANDLERS_MAX,
+	};
+	struct tier *ram;
+	unsigned shape = below(3);
+
+	must(ram_open(0, &ram), "cannot open a tier");
+	must(fault_open(ram, &run.tier), "cannot open a tier");
+	run.engine = NULL;
+	if (with_engine) {
+		void *memory = calloc(1, engine_bytes(&engine_config));
+
+		must(!memory, "no memory");
+		run.engine = engine_init(memory, &engine_config);
+	}
+	run.nr_pages = (const uint32_t[]){ 6, 16, 64 }[shape];
+	run.nr_places = (const uint32_t[]){ 4, 8, 24 }[shape];
+	config.nr_pages = run.nr_pages;
+	config.nr_places = run.nr_places;
+	config.tier = run.tier;
+	config.engine = run.engine;
+	must(sim_open(&config, &run.sim), "no memory");
+}
+
+static void add(uint64_t *to, const uint64_t *from, size_t bytes)
+{
+	for (size_t i = 0; i < bytes / sizeof(*to); i++)
+		to[i] += from[i];
+}
+
+static void world_close(void)
+{
+	struct tier_usage usage;
+	struct engine_stats stats;
+
+	if (run.engine) {
+		engine_stats(run.engine, &stats);
+		add(run.moved, stats.moved, sizeof(run.moved));
+		add(run.touched, stats.touches, sizeof(run.touched));
+		run.ahead += stats.readahead_issued;
+	}
+	add((uint64_t *)&run.total, (const uint64_t *)sim_counts(run.sim), sizeof(run.total));
+	sim_close(run.sim);
+	run.tier->ops->usage(run.tier, &usage);
+	if (usage.pages != 0 || usage.stored_bytes != 0)
+		fail("slots are left when every space has ended");
+	run.tier->ops->close(run.tier);
+	free(run.engine);
+}
+
+/* Something happens just where a page is on its way: mostly the rarer ways. */
+static bool aim(struct sim_action *action)
+{
+	static const enum sim_act rivals[] = {
+		SIM_DISCARD, SIM_DISCARD, SIM_EVENT, SIM_EVENT, SIM_EVENT, SIM_READ, SIM_EXIT, SIM_EXIT,
+	};
+	uint32_t space = below(NR_SPACES), page = 0;
+	enum page_state state = PAGE_ABSENT;
+
+	for (unsigned i = 0; i < 16 && state < PAGE_LOADING; i++) {
+		page = below(run.nr_pages);
+		state = page_state(sim_look(run.sim, space, page));
+	}
+	if (state < PAGE_LOADING)
+		return false;
+	*action = (struct sim_action){ .act = rivals[below(sizeof(rivals) / sizeof(rivals[0]))],
+				       .space = space, .who = below(SIM_THREADS), .page = page,
+				       .nr = 1 };
+	return true;
+}
+
+static void step(void)
+{
+	struct sim_action action;
+	const char *wrong;
+	unsigned tries = 0;
+
+	run.now_ns += draw() % run.tick_ns;
+	sim_set_time(run.sim, run.now_ns);
+	if (below(run.fail_every) == 0)
+		fail_something();
+	do {
+		if (++tries > 100000)
+			fail("nothing can go on");
+		if (tries > 1 || below(5) || !aim(&action))
+			action_draw(&action);
+	} while (!sim_do(run.sim, &action));
+	if (run.trace)
+		printf("%" PRIu64 ": act %d space %u who %u page %u nr %u op %d\n", run.done,
+		       (int)action.act, action.space, action.who, action.page, action.nr,
+		       (int)action.op);
+	run.last = action;
+	wrong = sim_check(run.sim);
+	if (wrong)
+		fail(wrong);
+	run.done++;
+}
+
+/* ---- what was met ----------------------------------------------------------------------------- */
+
+static const char *const state_names[PAGE_STATE_COUNT] = {
+	"ABSENT", "RESIDENT", "HELD", "STORED", "FILLING", "LOADING", "RETURNING", "HOLDING",
+	"STORING",
+};
+static const char *const reason_names[MOVE_REASON_COUNT] = {
+	"ok", "gone", "touched", "changed", "busy", "denied", "full", "refused", "io",
+};
+
+static const char *const act_names[SIM_ACT_COUNT] = {
+	"read", "write", "discard", "free", "unmap", "map", "fork", "thread", "start", "exit", "pin",
+	"deny", "reclaim", "reclaim place", "event", "fault", "handler", "mover", "move", "drop",
+	"shadow", "adopt", "reap",
+};
+
+static unsigned nr_rare;
+
+static void covered(const char *what, const char *from, const char *to, uint64_t count)
+{
+	bool rare = count < COVER_MIN;
+
+	nr_rare += rare;
+	printf("%s%-10s %-10s %-10s %" PRIu64 "\n", rare ? "RARE " : "     ", what, from, to, count);
+}
+
+static void coverage(void)
+{
+	const struct sim_counts *total = &run.total;
+
+	for (unsigned i = 0; i < PAGE_STATE_COUNT; i++) {
+		for (unsigned j = 0; j < PAGE_STATE_COUNT; j++) {
+			/* A shadow may be lost on the way, never gained. */
+			uint64_t from = page_word((enum page_state)i, 0, 0, 0, i == j);
+			uint64_t to = page_word((enum page_state)j, 0, 0, 0, false);
+
+			if (region_may_change(from, to))
+				covered("change", state_names[i], state_names[j],
+					total->change[i][j]);
+		}
+		covered("vanished", state_names[i], "", total->vanished[i]);
+	}
+	for (unsigned i = 0; i < MOVE_REASON_COUNT; i++) {
+		uint64_t sum = 0;
+
+		for (unsigned j = 0; j < MOVE_OP_COUNT; j++)
+			sum += total->reason[j][i];
+		covered("move ended", reason_names[i], "", sum);
+	}
+	covered("failed", "move", "busy", total->failed[SIM_FAIL_BUSY]);
+	covered("failed", "move", "denied", total->failed[SIM_FAIL_DENIED]);
+	covered("failed", "install", "again", total->failed[SIM_FAIL_AGAIN]);
+	covered("failed", "load", "io", total->load_error);
+	covered("failed", "compare", "io", total->compare_error);
+	covered("vanished", "under a", "move", total->vanished_plan);
+	covered("engine", "held", "", run.moved[MOVE_HOLD]);
+	covered("engine", "stored", "", run.moved[MOVE_STORE]);
+	covered("engine", "filled", "", run.touched[TOUCH_FILL]);
+	covered("engine", "returned", "", run.touched[TOUCH_RETURN]);
+	covered("engine", "loaded", "", run.touched[TOUCH_LOAD]);
+	covered("engine", "read ahead", "", run.ahead);
+	for (unsigned i = 0; i < SIM_ACT_COUNT; i++) {
+		covered("step", act_names[i], "", total->act[i]);
+	}
+}
+
+static int usage_error(void)
+{
+	fprintf(stderr, "usage: sim [--seed N] [--steps N] [--trace]\n");
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	run.seed = 1;
+	run.steps = 1000000;
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--trace") == 0)
+			run.trace = true;
+		else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
+			run.seed = strtoull(argv[++i], NULL, 0);
+		else if (strcmp(argv[i], "--steps") == 0 && i + 1 < argc)
+			run.steps = strtoull(argv[++i], NULL, 0);
+		else
+			return usage_error();
+	}
+	signal(SIGABRT, aborted);
+	printf("seed %" PRIu64 ", %" PRIu64 " steps\n", run.seed, run.steps);
+	run.rng = run.seed;
+	for (unsigned world = 0; run.done < run.steps; world++) {
+		world_open(world % 2 == 0);
+		for (unsigned i = 0; i < WORLD_STEPS && run.done < run.steps; i++) {
+			if (i % PHASE_STEPS == 0)
+				phase_begin();
+			step();
+		}
+		world_close();
+	}
+	coverage();
+	if (nr_rare && run.steps >= COVER_STEPS)
+		printf("FAILED: %u things were met less than %u times; seed %" PRIu64 "\n", nr_rare,
+		       COVER_MIN, run.seed);
+	return nr_rare && run.steps >= COVER_STEPS;
+}

@@ -95,7 +95,7 @@ static inline struct heat_moment heat_moment_at(uint64_t now_ns)
 	return (struct heat_moment){
 		/* The parity of the stored epoch is the top bit of the time, shifted by one. */
 		.epoch = (uint32_t)(now_ns >> HEAT_EPOCH_SHIFT) + 1,
-		.time = time ? time : 1, /* 0 means no time */
+		.time = time + !time, /* 0 means no time */
 	};
 }
 

@@ -13,6 +13,7 @@
 #define RESIDENCE_BEATS 1u          /* a page that came back stays at least that long */
 #define BORN_LEVEL 56u              /* about as good as the pages at the threshold */
 #define BEAT_PAGES_MIN 16u
+#define STARVE_BEAT_NS 2000000u     /* pages put off are tried again after half a second */
 #define HELD_WINDOW 4096u
 #define GAP_SHARE 16u               /* at most 1/16 of memory is held */
 #define GAP_MIN_Q8 16u
@@ -49,6 +50,20 @@ void place_stored(struct place *place, uint64_t nr_pages, uint64_t resident)
 	}
 }
 
+void place_starve(struct place *place, uint64_t now_ns)
+{
+	uint64_t progress = place->beat * UINT32_MAX + place->stored_pages;
+
+	if (!place->urgent || progress != place->starve_progress) {
+		place->starve_progress = progress;
+		place->starve_time_ns = now_ns;
+	} else if (now_ns - place->starve_time_ns >= STARVE_BEAT_NS) {
+		place->beat++;
+		place->starve_time_ns = now_ns;
+		place->starve_progress = place->beat * UINT32_MAX + place->stored_pages;
+	}
+}
+
 uint32_t place_stamp_now(const struct place *place)
 {
 	return (uint32_t)(place->beat % PLACE_STAMPS) + 1;
@@ -65,7 +80,9 @@ uint16_t place_estimate_forget(const struct place *place, uint16_t estimate)
 {
 	if (place_age(place, place_stamp(estimate)) < PLACE_FORGET_BEATS)
 		return estimate;
-	return place_estimate(place_level(estimate), 0);
+	/* What kept it from moving may have ended: try again. */
+	uint32_t level = place_level(estimate);
+	return place_estimate(level > PLACE_LEVEL_TOP ? BORN_LEVEL : level, 0);
 }
 
 /* ---- estimates ---- */

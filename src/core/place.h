@@ -57,6 +57,7 @@ struct place {
 	uint64_t beat;
 	uint64_t stored_pages;        /* since the last beat */
 	uint64_t beat_pages;          /* one beat */
+	uint64_t starve_progress, starve_time_ns;
 	/* What adapts. Fixed point: 256 is 1. */
 	int32_t threshold_q8;
 	uint32_t gap_q8;              /* share of the largest gap */
@@ -78,6 +79,9 @@ void place_init(struct place *place);
 
 /* nr pages were stored while `resident` pages fill memory. */
 void place_stored(struct place *place, uint64_t nr_pages, uint64_t resident);
+/* While memory is short and nothing can be stored, beats go by the clock, or what was put off would
+ * never be tried again. */
+void place_starve(struct place *place, uint64_t now_ns);
 uint32_t place_stamp_now(const struct place *place);
 /* Beats since the stamp, PLACE_AGE_MAX for stamp 0. */
 uint32_t place_age(const struct place *place, uint32_t stamp);

@@ -328,6 +328,7 @@ size_t engine_step(struct engine *engine, uint64_t now_ns, const struct engine_n
 	uint64_t resident = minus(need->resident, migrate->pending[MOVE_STORE]);
 	uint64_t held = minus(need->held + migrate->pending[MOVE_HOLD], migrate->pending[MOVE_STORE]);
 	uint64_t excess = place_excess(&engine->place, resident, need->limit, need->filling);
+	place_starve(&engine->place, now_ns);
 	bool may_store = migrate_may_store(migrate, now_ns);
 	bool rested = now_ns >= engine->rest_until_ns;
 

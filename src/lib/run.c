@@ -209,6 +209,7 @@ int tide_run(const struct tide_run_options *o, int *ret_wait_status, char ret_me
 		.inject_path = inject,
 		.dram_bytes = b.dram_bytes,
 		.memory_bytes = b.memory_bytes,
+		.overhead_bp = o->overhead_bp,
 		.live = o->live,
 		.report = stats_json,
 	};

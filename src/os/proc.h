@@ -26,6 +26,7 @@ struct proc_mapping {
 	bool locked;         /* mlock */
 	bool uffd;           /* registered with some userfaultfd */
 	bool huge;           /* MADV_HUGEPAGE */
+	bool wiped;          /* MADV_WIPEONFORK: empty in a child */
 	bool pinned_kind;    /* VM_IO, VM_PFNMAP, hugetlb: nothing we may move */
 };
 

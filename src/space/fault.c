@@ -41,6 +41,7 @@
 
 /* Nobody waits for room longer, whatever the mover is doing. */
 #define ROOM_WAIT_NS 500000000u
+#define POOL_BLOCK_BYTES (2u << 20)
 
 enum served {
 	SERVED,
@@ -82,13 +83,16 @@ static void room_take(struct server *s, uint64_t pages)
 static void room_exceed(struct program *p)
 {
 	struct server *s = p->server;
-	bool full = atomic_load(&s->pool_full);
+	struct tier_usage u;
 
-	if (!atomic_fetch_add(&s->over_budget, 1) && !s->quiet)
-		server_warn(full ? "the pool is full: running on above the budget"
+	s->pool->ops->usage(s->pool, &u);
+	/* A pool takes memory in blocks. */
+	bool full = u.capacity_bytes && u.used_bytes + POOL_BLOCK_BYTES > u.capacity_bytes;
+	if (full && s->hard)
+		program_fail(p, "tier lz4 is full, and so is dram (--hard)");
+	else if (!atomic_fetch_add(&s->over_budget, 1) && !s->quiet)
+		server_warn(full ? "tier lz4 is full: running on above the budget"
 				 : "no page can be moved out: running on above the budget");
-	if (s->hard && full)
-		program_fail(p, "tier lz4 is full (--hard)");
 }
 
 /* Wait until memory may grow; `slack`: pages by which this fault may go beyond. No lock held. */
@@ -560,6 +564,18 @@ static void class_choose(struct handler *h)
 	}
 }
 
+void handlers_hurry(struct program *p)
+{
+	struct sched_param param = { 0 };
+
+	for (unsigned i = 0; i < p->nr_handlers; i++) {
+		struct handler *h = &p->handlers[i];
+		pid_t tid = atomic_load(&h->tid);
+		if (tid && atomic_exchange(&h->idle_class, false))
+			sched_setscheduler(tid, SCHED_OTHER, &param);
+	}
+}
+
 static void handler_place(struct handler *h)
 {
 	char path[64];
@@ -589,6 +605,7 @@ static void *handler_main(void *arg)
 		{ .fd = p->stop_fd, .events = POLLIN },
 	};
 
+	atomic_store(&h->tid, gettid());
 	handler_place(h);
 	for (;;) {
 		/* Deferred faults are waiting for a thread of the program to run: let it. */

@@ -22,6 +22,7 @@
 
 #define PENDING_MAX 64u
 #define SECOND_NS 1000000000u
+#define SLOWNESS_MAX 64u
 /* No program fills memory faster than this; it sets how often we must look. */
 #define FILL_BYTES_PER_MS (8u << 20)
 
@@ -38,6 +39,8 @@ struct keeper {
 	int wait_status;
 	uint64_t second_ns;       /* of the last once-a-second round */
 	uint64_t live_faults;
+	unsigned slowness;        /* of rounds: 1 .. SLOWNESS_MAX */
+	uint64_t governed_ns;     /* thread time at the last look */
 };
 
 void keeper_name(pid_t pid, char name[64])
@@ -161,6 +164,17 @@ static void threads_start(struct keeper *k)
 		warden_join(k->server);
 }
 
+/* A handler that waits for its CPU cannot know it; it may even hold the lock. */
+static void program_hurry(struct program *p)
+{
+	struct pollfd messages = { .fd = p->uffd, .events = POLLIN };
+
+	if (!p->nr_handlers || poll(&messages, 1, 0) < 1)
+		p->nr_waiting_rounds = 0;
+	else if (++p->nr_waiting_rounds > 1)
+		handlers_hurry(p);
+}
+
 static void programs_round(struct keeper *k)
 {
 	struct server *s = k->server;
@@ -180,6 +194,7 @@ static void programs_round(struct keeper *k)
 		for (struct program *p = s->programs; p && s->tight; p = p->next) {
 			program_care(k, p);
 			program_unshare(p);
+			program_hurry(p);
 			managed += extents_pages(p);
 		}
 	}
@@ -199,7 +214,7 @@ static int round_ms(const struct keeper *k)
 	if (!s->programs)
 		return 20;
 	if (s->tight)
-		return 5;
+		return (int)(5 * k->slowness);
 	/* A new process is often about to exec. */
 	for (const struct program *p = s->programs; p; p = p->next)
 		if (clock_now_ns() - p->born_ns < SECOND_NS)
@@ -407,6 +422,22 @@ static void live_show(struct keeper *k, bool last)
 	k->live_faults = faults;
 }
 
+/*
+ * Voluntary work is this thread's: looking at sizes and maps. What it took of the last second is held
+ * against its share, and rounds become rarer or more frequent.
+ */
+static void govern(struct keeper *k, uint64_t passed_ns)
+{
+	uint64_t cpu_ns = clock_thread_cpu_ns(), used_ns = cpu_ns - k->governed_ns;
+	uint64_t share_ns = passed_ns / 10000 * k->options->overhead_bp;
+
+	k->governed_ns = cpu_ns;
+	if (used_ns > share_ns && k->slowness < SLOWNESS_MAX)
+		k->slowness *= 2;
+	else if (used_ns < share_ns / 4 && k->slowness > 1)
+		k->slowness /= 2;
+}
+
 static void second_round(struct keeper *k)
 {
 	struct server *s = k->server;
@@ -415,6 +446,7 @@ static void second_round(struct keeper *k)
 
 	if (now_ns - k->second_ns < SECOND_NS)
 		return;
+	govern(k, now_ns - k->second_ns);
 	k->second_ns = now_ns;
 	budget_set(k);
 	s->pool->ops->usage(s->pool, &u); /* also gives emptied blocks back to the system */
@@ -525,6 +557,7 @@ int keeper_run(struct server *s, const struct keeper_options *options, int *ret_
 {
 	struct keeper k = {
 		.server = s, .options = options, .listener = -1, .signals = -1, .device = -1,
+		.slowness = 1,
 	};
 
 	int error = keeper_open(&k);

@@ -28,14 +28,16 @@
 
 #define PLAN_MOVES 64u
 /* Without a page demoted for so long there is no room to wait for. */
-#define STUCK_NS 20000000u
+#define STUCK_NS 100000000u
+#define STUCK_ROUNDS 8u
 #define STORE_CHUNK 32u /* pages read at once: 128 KiB stay in the second-level cache */
 
 struct mover {
 	struct server *server;
 	struct move plan[PLAN_MOVES];
 	uint8_t *buffer; /* STORE_CHUNK pages */
-	bool pool_full;  /* the last round met a full pool */
+	bool refused;    /* the last round met a full pool */
+	unsigned nr_vain_rounds;
 	uint64_t progress_ns; /* when a page was demoted last, or there was room anyway */
 };
 
@@ -410,10 +412,13 @@ static size_t group_length(const struct move *moves, size_t nr)
 	return n;
 }
 
-static void plan_run(struct mover *v, size_t nr, struct engine_need *need)
+/* Returns whether any page moved. */
+static bool plan_run(struct mover *v, size_t nr, struct engine_need *need)
 {
 	struct server *s = v->server;
 	struct move_result results[PLAN_MOVES];
+
+	bool moved = false;
 
 	memset(results, 0, sizeof results);
 	for (size_t i = 0, group; i < nr; i += group) {
@@ -434,9 +439,11 @@ static void plan_run(struct mover *v, size_t nr, struct engine_need *need)
 						  memory_order_relaxed);
 			need->store_full |= results[i].nr_pages[MOVE_FAIL_FULL] > 0;
 		}
+		moved |= results[i].nr_pages[MOVE_OK] > 0;
 		engine_complete(s->engine, v->plan[i].id, &results[i], clock_now_ns());
 	}
 	pthread_mutex_unlock(&s->engine_lock);
+	return moved;
 }
 
 static void server_tidy(struct server *s)
@@ -469,25 +476,29 @@ static bool mover_round(struct mover *v)
 
 	pthread_mutex_lock(&s->plan_lock);
 	server_measure(s, clock_now_ns(), &need);
-	need.store_full = v->pool_full;
+	need.store_full = v->refused;
 	pthread_mutex_lock(&s->engine_lock);
 	size_t nr = engine_step(s->engine, clock_now_ns(), &need, v->plan, PLAN_MOVES, &again);
 	pthread_mutex_unlock(&s->engine_lock);
 	need.store_full = false;
 	uint64_t demoted = atomic_load(&s->demoted);
-	plan_run(v, nr, &need);
-	v->pool_full = need.store_full;
+	bool moved = plan_run(v, nr, &need);
+	bool progress = atomic_load(&s->demoted) != demoted;
+	v->refused = need.store_full;
 	server_tidy(s);
 	server_measure(s, clock_now_ns(), &need);
 	pthread_mutex_unlock(&s->plan_lock);
 
 	uint64_t now_ns = clock_now_ns();
-	if (atomic_load(&s->demoted) != demoted || need.resident < need.limit)
+	v->nr_vain_rounds++;
+	if (progress || need.resident < need.limit) {
 		v->progress_ns = now_ns;
-	atomic_store(&s->pool_full, v->pool_full);
-	atomic_store(&s->stuck, now_ns - v->progress_ns > STUCK_NS);
+		v->nr_vain_rounds = 0;
+	}
+	atomic_store(&s->stuck, now_ns - v->progress_ns > STUCK_NS && v->nr_vain_rounds > STUCK_ROUNDS);
 	futex_signal(&s->space);
-	return again || nr;
+	/* A round in vain is not repeated at once: nothing has changed. */
+	return (again || nr) && moved;
 }
 
 static void *mover_main(void *arg)

@@ -88,7 +88,8 @@ struct handler {
 	size_t nr_deferred, room_deferred;
 	_Atomic uint64_t cpu_ns;   /* thread time, refreshed by itself */
 	/* Choice of scheduling class: see class_choose(). */
-	bool idle_class;
+	_Atomic bool idle_class;
+	_Atomic int tid;
 	int schedstat;
 	unsigned nr_since_look;
 	uint64_t seen_waited_ns, seen_times;
@@ -151,6 +152,7 @@ struct program {
 	uint64_t unmanaged[8];     /* pages by enum unmanaged, as of the last adoption: keeper */
 	uint64_t seen_size_pages, seen_map_seq; /* at the last survey: keeper */
 	uint64_t surveyed_ns;
+	unsigned nr_waiting_rounds; /* in which messages waited: keeper */
 	uint64_t anon_pages;       /* resident, at the last look */
 	uint64_t looked_ns;
 	uint64_t born_ns;          /* when its helper said hello */
@@ -174,7 +176,6 @@ struct server {
 	_Atomic uint64_t resident;
 	_Atomic uint32_t nr_waiting; /* faults that wait for room */
 	_Atomic bool stuck;        /* no room can be made now: run on above the budget */
-	_Atomic bool pool_full;    /* because of this */
 	_Atomic uint32_t space;    /* futex: changes whenever room was made */
 	_Atomic uint32_t work;     /* futex: changes to wake the mover */
 	_Atomic bool mover_idle;
@@ -273,6 +274,9 @@ int helper_call(struct program *program);
 int events_read(struct program *program,
 		void (*take)(void *arg, uint64_t address, bool write, uint32_t tid), void *arg);
 int handlers_start(struct program *program);
+/* Messages have waited for long: whoever should read them does not get to run. Make all of the normal
+ * class. Keeper. */
+void handlers_hurry(struct program *program);
 /* Tell them to end and wait for it. */
 void handlers_stop(struct program *program);
 /* Bring a page that was held back into the program: RETURNING -> RESIDENT (or HELD after a failure).

@@ -170,6 +170,19 @@ static int extent_fork(struct program *child, const struct extent *e)
 	return error;
 }
 
+/* What the child got empty. The words of its own tables are its alone until it has handlers. */
+static int mapping_wipe(void *arg, const struct proc_mapping *m)
+{
+	struct program *child = arg;
+
+	for (uint64_t vpn = m->start >> PAGE_SHIFT; m->wiped && vpn < m->end >> PAGE_SHIFT; vpn++) {
+		const struct extent *e = extent_find(child, vpn);
+		if (e)
+			page_discard(e->tract, e->idx + (vpn - e->vpn));
+	}
+	return 0;
+}
+
 void program_fork(struct program *parent, int uffd)
 {
 	struct server *s = parent->server;
@@ -185,6 +198,8 @@ void program_fork(struct program *parent, int uffd)
 	}
 	for (size_t i = 0; !error && i < parent->nr_extents; i++)
 		error = extent_fork(child, &parent->extents[i]);
+	if (!error)
+		error = proc_mappings(parent->proc_dir, true, mapping_wipe, child);
 	if (!error)
 		error = handlers_start(child);
 	if (error) {

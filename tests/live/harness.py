@@ -208,8 +208,11 @@ class Place:
             time.sleep(0.02)
 
     def run(self, argv, budget_mib, timeout_s=60, tiers=None, options=(), env=None, stdin=None,
-            during=None, stdout=None):
-        """Run to the end. `during(process)` is called while it runs."""
+            during=None, stdout=None, limit_mib=None):
+        """Run to the end. `during(process)` is called while it runs.
+
+        The program is told `budget_mib`; `limit_mib` is what it is held to if that is another.
+        """
         result = Result()
         stats_path = os.path.join(self.folder, "stats.json")
         if os.path.exists(stats_path):
@@ -226,7 +229,8 @@ class Place:
                                        stdin=stdin or subprocess.DEVNULL,
                                        stdout=stdout or output, stderr=errors, env=environment,
                                        cwd=self.folder)
-            watch = Watch(process.pid, self.pagetide, budget_mib * MIB * 105 // 100)
+            watch = Watch(process.pid, self.pagetide,
+                          (limit_mib or budget_mib) * MIB * 105 // 100)
             try:
                 if during:
                     during(process)

@@ -23,7 +23,7 @@ BUDGET_MIB = 32
 PROGRAMS = ("map", "fork", "io", "thread")
 
 # The sum over a family of processes counts the pages they share more than once.
-NO_BUDGET = {"fork", "mlock-stays", "process-vm-readv-rule24", "close-everything-rule05",
+NO_BUDGET = {"fork", "mprotect-small-pieces", "mlock-stays", "process-vm-readv-rule24", "close-everything-rule05",
              "rights-dropped"}
 # Cases whose program is made for another test below.
 NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",
@@ -349,7 +349,7 @@ def verify_option(place):
 def memory_option(place):
     only_with_tool(place)
     result = place.run([thread_program(place), "eight-threads-random"], 64, tiers=[],
-                       options=["--memory", "96M"])
+                       options=["--memory", "96M"], limit_mib=96)
     judge_end(result)
     judge_stats(result.stats)
     judge_budget(result, 96)

@@ -38,6 +38,7 @@
 #endif
 
 #define PAGE 4096u
+#define ADVICE_POPULATE_WRITE 23 /* since Linux 5.14 */
 #define HUGE ((uint64_t)2 << 20)
 #define STACK_BYTES (32u << 10)
 #define TLS_BYTES (8u << 10)
@@ -281,78 +282,99 @@ static uint64_t stretch_move(struct helper *h, uint64_t dst, uint64_t stage, uin
 	return at;
 }
 
-static void stage_empty(struct helper *h, uint64_t dst, uint64_t stage, uint64_t pages,
-			uint8_t *outcome)
+/* A page of the command: where it goes. */
+static uint64_t page_dst(const struct helper_command *c, uint32_t run, uint64_t page)
 {
-	for (uint64_t at = 0; at < pages;) {
-		uint64_t nr = 0;
-		while (at + nr < pages && outcome[at + nr] == HELPER_MOVED)
-			nr++;
-		uint64_t arrived = nr ? stretch_move(h, dst + at * PAGE, stage + at * PAGE, nr) : 0;
-		memset(outcome + at + arrived, HELPER_LOST, nr - arrived);
-		at += nr;
-		/* The program wrote into the stage itself: out with that page, or it blocks the place. */
-		if (at < pages && outcome[at] == HELPER_FAILED &&
-		    stretch_move(h, dst + at * PAGE, stage + at * PAGE, 1))
-			SYS(madvise, dst + at * PAGE, PAGE, MADV_DONTNEED);
-		while (at < pages && outcome[at] != HELPER_MOVED)
-			at++;
+	return c->runs[run].dst + page * PAGE;
+}
+
+/*
+ * Bring what reached the stage to the hold area. The stage holds the command's pages in order, and
+ * places of the hold area follow one another mostly, so this is a few large moves even where every page
+ * came from elsewhere.
+ */
+static void stage_empty(struct helper *h, uint64_t stage, uint32_t first, uint32_t last)
+{
+	const struct helper_command *c = &h->command;
+	uint8_t *outcome = h->reply.outcome;
+	uint64_t start = 0, dst = 0, nr = 0, page = 0;
+
+	for (uint32_t i = 0; i < first; i++)
+		page += c->runs[i].bytes / PAGE;
+	for (uint32_t i = first; i <= last; i++) {
+		uint64_t run_pages = i < last ? c->runs[i].bytes / PAGE : 1;
+		for (uint64_t k = 0; k < run_pages; k++, page++) {
+			bool moved = i < last && outcome[page] == HELPER_MOVED;
+			if (moved && nr && page == start + nr && page_dst(c, i, k) == dst + nr * PAGE) {
+				nr++;
+				continue;
+			}
+			/* The stretch ends here. */
+			uint64_t arrived = nr ? stretch_move(h, dst, stage + start * PAGE, nr) : 0;
+			memset(outcome + start + arrived, HELPER_LOST, nr - arrived);
+			nr = moved;
+			start = page;
+			if (moved)
+				dst = page_dst(c, i, k);
+			/* The program wrote into the stage itself: out with that page. */
+			else if (i < last && outcome[page] == HELPER_FAILED &&
+				 stretch_move(h, page_dst(c, i, k), stage + page * PAGE, 1))
+				SYS(madvise, page_dst(c, i, k), PAGE, MADV_DONTNEED);
+		}
 	}
 }
 
-static void run_move(struct helper *h, const struct helper_run *run, uint8_t *outcome)
+static void runs_move(struct helper *h)
 {
-	uint64_t stage = h->stage;
+	const struct helper_command *c = &h->command;
+	uint64_t page = 0;
 
-	if (run->bytes == HUGE && block_huge(h, run->src)) {
-		stage += HUGE;
-		/* Page tables left from single pages would split the huge page. */
-		SYS(madvise, run->dst, HUGE, MADV_DONTNEED);
+	for (uint32_t i = 0; i < c->nr_runs; i++) {
+		const struct helper_run *run = &c->runs[i];
+		uint64_t pages = run->bytes / PAGE;
+		if (page + pages > HELPER_PAGES_MAX) {
+			h->reply.result = -E2BIG;
+			return;
+		}
+		/* A whole block alone: a huge page needs a stage without page table, and a place. */
+		bool huge = run->bytes == HUGE && block_huge(h, run->src);
+		if (huge)
+			SYS(madvise, run->dst, HUGE, MADV_DONTNEED);
+		pages_move(h->uffd, h->stage + huge * HUGE + page * PAGE, run->src, run->bytes,
+			   h->reply.outcome + page);
+		if (huge)
+			stage_empty(h, h->stage + HUGE, 0, 1);
+		page += pages;
+		if (huge)
+			return;
 	}
-	pages_move(h->uffd, stage, run->src, run->bytes, outcome);
-	stage_empty(h, run->dst, stage, run->bytes / PAGE, outcome);
+	stage_empty(h, h->stage, 0, c->nr_runs);
 }
 
 static void command_run(struct helper *h)
 {
 	struct helper_command *c = &h->command;
 	struct helper_reply *r = &h->reply;
-	uint64_t page = 0;
 
 	r->seq = c->seq;
 	r->result = 0;
-	for (uint32_t i = 0; i < c->nr_runs && i < HELPER_RUNS_MAX; i++) {
-		struct helper_run *run = &c->runs[i];
-		switch ((enum helper_op)c->op) {
-		case HELPER_MAP:
-			r->result = area_map(h, run->bytes);
-			break;
-		case HELPER_MOVE:
-			if (page + run->bytes / PAGE > HELPER_PAGES_MAX) {
-				r->result = -E2BIG;
-				return;
-			}
-			run_move(h, run, r->outcome + page);
-			page += run->bytes / PAGE;
-			break;
-		case HELPER_DROP: {
-			long error = SYS(madvise, run->dst, run->bytes, MADV_DONTNEED);
-			if (error)
-				r->result = error;
-			break;
-		}
-		case HELPER_POPULATE: {
-			long error = SYS(madvise, run->dst, run->bytes, 23 /* MADV_POPULATE_WRITE */);
-			if (error)
-				r->result = error;
-			break;
-		}
-		case HELPER_EXIT:
-			SYS(exit_group, 0);
-		}
+	if (c->nr_runs > HELPER_RUNS_MAX) {
+		r->result = -E2BIG;
+		return;
 	}
-	if (c->op == HELPER_EXIT)
-		SYS(exit_group, 0);
+	if (c->op == HELPER_MOVE)
+		runs_move(h);
+	if (c->op == HELPER_MAP && c->nr_runs)
+		r->result = area_map(h, c->runs[0].bytes);
+	for (uint32_t i = 0; i < c->nr_runs; i++) {
+		long error = 0;
+		if (c->op == HELPER_DROP)
+			error = SYS(madvise, c->runs[i].dst, c->runs[i].bytes, MADV_DONTNEED);
+		else if (c->op == HELPER_POPULATE)
+			error = SYS(madvise, c->runs[i].dst, c->runs[i].bytes, ADVICE_POPULATE_WRITE);
+		if (error)
+			r->result = error;
+	}
 }
 
 /*

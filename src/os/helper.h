@@ -47,7 +47,6 @@ enum helper_op {
 			    pages skipped */
 	HELPER_DROP,     /* discard the pages of runs of the hold area (dst, bytes) */
 	HELPER_POPULATE, /* break copy-on-write of present runs (dst, bytes) after a fork has ended */
-	HELPER_EXIT,
 };
 
 #define HELPER_RUNS_MAX 512

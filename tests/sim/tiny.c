@@ -128,7 +128,8 @@ static const struct world worlds[] = {
 	{ "unmap", 1, 1, 2, 2, 1, 1, ACT_BASE | ACT(UNMAP) | ACT(MAP) | ACT(ADOPT), false, false },
 	{ "end", 1, 2, 2, 1, 1, 1, ACT_BASE | ACT(EXIT) | ACT(REAP) | ACT(START), true, false },
 	{ "fork", 2, 1, 1, 1, 1, 1, ACT_BASE | ACT(FORK) | ACT(EXIT) | ACT(REAP), false, false },
-	{ "pages", 1, 4, 2, 1, 1, 1, ACT_BASE | ACT(SHADOW), true, false },
+	{ "pages", 1, 4, 2, 1, 1, 1, ACT_BASE, false, false },
+	{ "shadows", 1, 4, 2, 1, 1, 1, ACT_BASE | ACT(SHADOW), true, true },
 	{ "races", 1, 1, 2, 2, 2, 2, ACT_BASE, true, true },
 	{ "forks", 2, 1, 1, 2, 1, 1, ACT_BASE | ACT(FORK) | ACT(EXIT) | ACT(REAP), true, true },
 };
@@ -547,7 +548,7 @@ static int world_search(const struct world *world)
 		printf("FAILED: world %s did not close within %" PRIu64 " states: %s\n", world->name,
 		       search.nr_seen, strerror(-err));
 	else if (!err)
-		printf("%-6s %u pages, %u spaces: closed, %" PRIu64 " states, %" PRIu64 " steps\n",
+		printf("%-7s %u pages, %u spaces: closed, %" PRIu64 " states, %" PRIu64 " steps\n",
 		       world->name, world->nr_pages, world->nr_spaces, search.nr_seen,
 		       search.nr_steps);
 	fflush(stdout);

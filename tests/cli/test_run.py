@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from tool import PROGRAM, expect, main, need_runtime, tool
+from tool import PROGRAM, Skip, expect, main, need_runtime, tool
 
 SH = '/bin/sh'
 # A bound that the small programs here never reach.
@@ -106,7 +106,10 @@ def summary_when_asked():
 def on_terminal(*words):
     """What a run writes to a terminal on standard error."""
     need_runtime()
-    ours, theirs = pty.openpty()
+    try:
+        ours, theirs = pty.openpty()
+    except OSError as error:
+        raise Skip('no terminal to be had: %s' % error)
     child = subprocess.Popen([PROGRAM, 'run', *BOUND, *words, 'true'], stdin=subprocess.DEVNULL,
                              stdout=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)

@@ -29,7 +29,7 @@ check-all:
 
 bench: build
 	@tools/install-deps bench
-	@bench/run $(BUILD)/pagetide
+	@tools/bench $(BUILD)/pagetide
 
 install: build
 	@meson install -C $(BUILD) --no-rebuild

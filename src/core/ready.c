@@ -77,12 +77,12 @@ void ready_mark(struct ready *ready, uint32_t class, uint64_t idx)
 	bits_raise(ready, &ready->classes[class], 0, idx);
 }
 
-/* The first page at or after `from`. */
-static bool class_find(const struct ready *ready, struct ready_class *class, uint64_t from,
-		       uint64_t *ret_idx)
+/* The first bit of level `floor` at or after `from`. */
+static bool class_find(const struct ready *ready, struct ready_class *class, unsigned floor,
+		       uint64_t from, uint64_t *ret_bit)
 {
 	uint64_t bit = from, word, bits;
-	unsigned l = 0;
+	unsigned l = floor;
 
 	for (;;) {
 		/* Up, until something lies ahead of us. */
@@ -96,11 +96,11 @@ static bool class_find(const struct ready *ready, struct ready_class *class, uin
 			if (bits)
 				break;
 		}
-		/* Down to its first page. */
+		/* Down to its first bit. */
 		for (;;) {
 			bit = word * WORD_BITS + (unsigned)__builtin_ctzll(bits);
-			if (!l) {
-				*ret_idx = bit;
+			if (l == floor) {
+				*ret_bit = bit;
 				return true;
 			}
 			word = bit;
@@ -114,6 +114,28 @@ static bool class_find(const struct ready *ready, struct ready_class *class, uin
 	}
 }
 
+/* Page `idx` was taken: put the cursor where the next one is likely to be, and have its word fetched
+ * while the caller is busy, and the word above the one after it. Pages marked in between wait for
+ * the next round. */
+static void class_aim(const struct ready *ready, struct ready_class *class, uint64_t idx)
+{
+	uint64_t next = idx + 1, word = idx >> WORD_SHIFT;
+
+	if (next % WORD_BITS && atomic_load(&class->level[0][word]) >> (next % WORD_BITS)) {
+		class->cursor = next;
+		return;
+	}
+	if (ready->nr_levels > 1 && class_find(ready, class, 1, word + 1, &word)) {
+		__builtin_prefetch((const void *)&class->level[0][word]);
+		next = word << WORD_SHIFT;
+		word >>= WORD_SHIFT;
+		if (ready->nr_levels > 2 && word != idx >> (2 * WORD_SHIFT) &&
+		    class_find(ready, class, 2, word + 1, &word))
+			__builtin_prefetch((const void *)&class->level[1][word]);
+	}
+	class->cursor = next < ready->nr_pages ? next : 0;
+}
+
 bool ready_take_class(struct ready *ready, uint32_t class_nr, uint64_t *ret_idx)
 {
 	struct ready_class *class = &ready->classes[class_nr];
@@ -122,13 +144,14 @@ bool ready_take_class(struct ready *ready, uint32_t class_nr, uint64_t *ret_idx)
 	/* A plain look at the top, so that an empty class costs one load. */
 	if (!atomic_load(&class->level[ready->nr_levels - 1][0]))
 		return false;
-	if (!class_find(ready, class, class->cursor, &idx) && !class_find(ready, class, 0, &idx))
+	if (!class_find(ready, class, 0, class->cursor, &idx) &&
+	    !class_find(ready, class, 0, 0, &idx))
 		return false;
 	uint64_t mask = UINT64_C(1) << (idx % WORD_BITS);
 	uint64_t old = atomic_fetch_and(&class->level[0][idx >> WORD_SHIFT], ~mask);
 	if (!(old & ~mask))
 		bits_lower(ready, class, 1, idx >> WORD_SHIFT);
-	class->cursor = idx + 1 < ready->nr_pages ? idx + 1 : 0;
+	class_aim(ready, class, idx);
 	*ret_idx = idx;
 	return true;
 }

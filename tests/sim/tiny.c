@@ -15,9 +15,11 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "sim.h"
 #include "sim_world.h"
@@ -407,7 +409,9 @@ static int state_queue(struct search *search)
 
 		if (!queue)
 			return -ENOMEM;
-		memcpy(queue, search->queue + search->head * search->bytes, left * search->bytes);
+		if (left)
+			memcpy(queue, search->queue + search->head * search->bytes,
+			       left * search->bytes);
 		free(search->queue);
 		search->queue = queue;
 		search->room = room;
@@ -436,6 +440,30 @@ static void failure_arm(struct search *search, enum failure failure)
 	sim_fail(search->sim, SIM_FAIL_BUSY, failure == FAIL_BUSY);
 }
 
+/* For the abort handler: what was being tried. */
+static struct {
+	const struct search *search;
+	struct sim_action action;
+	enum failure failure;
+} trying;
+
+static void failed(const char *what)
+{
+	const struct sim_action *action = &trying.action;
+
+	printf("FAILED: %s\nworld %s, state %" PRIu64 ": act %d space %u who %u page %u op %d failure "
+	       "%d\n", what, trying.search->world->name, trying.search->nr_seen, (int)action->act,
+	       action->space, action->who, action->page, (int)action->op, (int)trying.failure);
+	fflush(stdout);
+}
+
+static void aborted(int number)
+{
+	(void)number;
+	failed("an assertion, see above");
+	_exit(1);
+}
+
 /* Take one step from `state`; 1 when the walk found something, -errno when memory is out. */
 static int step_try(struct search *search, const uint8_t *state, const struct sim_action *action,
 		    enum failure failure)
@@ -444,15 +472,15 @@ static int step_try(struct search *search, const uint8_t *state, const struct si
 
 	state_in(search, state);
 	failure_arm(search, failure);
+	trying.search = search;
+	trying.action = *action;
+	trying.failure = failure;
 	if (!sim_do(search->sim, action))
 		return 0;
 	search->nr_steps++;
 	wrong = sim_check(search->sim);
 	if (wrong) {
-		printf("FAILED: %s\nworld %s, state %" PRIu64 ": act %d space %u who %u page %u op %d "
-		       "failure %d\n", wrong, search->world->name, search->nr_seen,
-		       (int)action->act, action->space, action->who, action->page, (int)action->op,
-		       (int)failure);
+		failed(wrong);
 		return 1;
 	}
 	state_rename(search);
@@ -563,6 +591,7 @@ int main(int argc, char **argv)
 {
 	bool all = argc > 1 && strcmp(argv[1], "--all") == 0, named = argc > 1 && !all;
 
+	signal(SIGABRT, aborted);
 	for (size_t i = 0; i < sizeof(worlds) / sizeof(worlds[0]); i++) {
 		bool wanted = !named && (all || !worlds[i].slow);
 

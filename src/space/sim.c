@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The sim's frame: memory, state words, contents, and who takes which step. The steps themselves are
- * in sim_program.c (program and kernel) and sim_server.c (handlers and mover).
+ * The sim's frame: memory, state words, contents, and who takes which step. The steps themselves
+ * are in sim_program.c (program and kernel) and sim_server.c (handlers and mover).
  */
 #include "sim.h"
 

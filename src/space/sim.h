@@ -3,21 +3,21 @@
  * Sim: simulated address spaces and the server that looks after them, in steps that can be put in
  * any order.
  *
- * Everything that is one indivisible moment in the real runtime is one step here: a kernel call, a
- * change under the space's lock, a call of a tier. Whoever drives the sim says which step comes next
- * (struct sim_action); sim_do() takes it if it is possible now. So a random order comes from a seed
- * and replays, and a small world can be searched through in every order.
+ * Everything that is one indivisible moment in the real runtime is one step here: a kernel call,
+ * a change under the space's lock, a call of a tier. Whoever drives the sim says which step comes
+ * next (struct sim_action); sim_do() takes it if it is possible now. So a random order comes from
+ * a seed and replays, and a small world can be searched through in every order.
  *
  *   program  threads that read, write, discard, lazily free, unmap, map, fork and exit
  *   kernel   page tables, fault and event queues of the userfaultfd, copy-on-write, late zaps
  *   server   handlers, mover, adoption, reaping: the protocol of tests/model/page.pml, on the real
  *            state words, a real tier and, if there is one, the real engine
  *
- * A page's content is a number; every write makes a new one, 0 is a page of zeros. In a tier a page
- * is 4 KiB made from its number. `now` of a page is what the next read must give.
+ * A page's content is a number; every write makes a new one, 0 is a page of zeros. In a tier a
+ * page is 4 KiB made from its number. `now` of a page is what the next read must give.
  *
- * What must always hold is in sim_check.c. The world is one flat block of memory: copied with its tier, and
- * without an engine, it goes on from there.
+ * What must always hold is in sim_check.c. The world is one flat block of memory: copied with its
+ * tier, and without an engine, it goes on from there.
  */
 #ifndef TIDE_SIM_H
 #define TIDE_SIM_H
@@ -90,7 +90,7 @@ struct sim_counts {
 	uint64_t reason[MOVE_OP_COUNT][MOVE_REASON_COUNT];         /* pages */
 	uint64_t failed[SIM_FAILURE_COUNT];                        /* as told */
 	uint64_t load_error, compare_error;
-	uint64_t vanished[PAGE_STATE_COUNT];                       /* words met at the end of a space */
+	uint64_t vanished[PAGE_STATE_COUNT];                       /* words met as a space ends */
 	uint64_t vanished_plan;                                    /* ... with a move under way */
 };
 

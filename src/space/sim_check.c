@@ -2,8 +2,9 @@
 /*
  * The walk: what must hold in the simulated world after every step.
  *
- * Everything is looked at from outside, by its own count: who names a slot, who names a place, where
- * a page's content is and whether it is the right one, who will go on with what is under way.
+ * Everything is looked at from outside, by its own count: who names a slot, who names a place,
+ * where a page's content is and whether it is the right one, who will go on with what is under
+ * way.
  */
 #include <string.h>
 

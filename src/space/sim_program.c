@@ -2,10 +2,11 @@
 /*
  * What the simulated programs and their kernel do.
  *
- * A call that raises an event takes three steps: it begins (mmap_changing up, message queued, thread
- * asleep), is woken when the message was read (mmap_changing down), and takes effect, except that
- * unmapping takes effect before its message. The oracle of a page: a read gives `now`, or zeros if
- * `zero_ok`. While a discard is under way zeros are right, and a write may be lost to it.
+ * A call that raises an event takes three steps: it begins (mmap_changing up, message queued,
+ * thread asleep), is woken when the message was read (mmap_changing down), and takes effect,
+ * except that unmapping takes effect before its message. The oracle of a page: a read gives
+ * `now`, or zeros if `zero_ok`. While a discard is under way zeros are right, and a write may be
+ * lost to it.
  */
 #include <string.h>
 

@@ -2,13 +2,15 @@
 /*
  * What the simulated server does: the page protocol of tests/model/page.pml for runs of pages.
  *
- *   handler  reads a fault; claims a run of pages in one state; for stored pages asks the tier; then, in one
- *            step (the shared section), checks that each page is still its own, installs, publishes, wakes
+ *   handler  reads a fault; claims a run of pages in one state; for stored pages asks the tier;
+ *            then, in one step (the shared section), checks that each page is still its own,
+ *            installs, publishes, wakes
  *   mover    per move: claims; then HOLD in one step, or STORE page by page in two steps each (the
  *            tier keeps it; published if the page is still its own); then tells the engine
  *   events   read and applied in one step (the exclusive section)
  *
- * Whoever finds its page changed throws its work away. Whoever is told EAGAIN gives its claim back.
+ * Whoever finds its page changed throws its work away. Whoever is told EAGAIN gives its claim
+ * back.
  */
 #include <errno.h>
 #include <string.h>
@@ -16,7 +18,7 @@
 #include "assert.h"
 #include "sim_world.h"
 
-/* ---- faults ----------------------------------------------------------------------------------- */
+/* ---- faults -------------------------------------------------------------------------------- */
 
 static bool installs_again(struct sim *sim, uint32_t space)
 {
@@ -24,7 +26,8 @@ static bool installs_again(struct sim *sim, uint32_t space)
 }
 
 /* Read the message of a fault, or take a deferred one up once the kernel lets pages in again. */
-static bool fault_read(struct sim *sim, struct sim_handler *handler, const struct sim_action *action)
+static bool fault_read(struct sim *sim, struct sim_handler *handler,
+		       const struct sim_action *action)
 {
 	struct sim_space *space = &sim->spaces[action->space];
 
@@ -287,12 +290,13 @@ static bool handler_go_on(struct sim *sim, struct sim_handler *handler)
 	return false;
 }
 
-/* ---- events ----------------------------------------------------------------------------------- */
+/* ---- events -------------------------------------------------------------------------------- */
 
 /* A page that is in the hold area goes into the child by copy; what it has already stays. */
 static void fork_page(struct sim *sim, uint32_t parent, uint32_t child, uint32_t at)
 {
-	uint64_t word = *sim_word(sim, parent, at), resident = page_word(PAGE_RESIDENT, 0, 0, 0, false);
+	uint64_t word = *sim_word(sim, parent, at);
+	uint64_t resident = page_word(PAGE_RESIDENT, 0, 0, 0, false);
 	struct sim_page *page = sim_page(sim, child, at);
 
 	switch (page_state(word)) {
@@ -374,7 +378,7 @@ static bool event_read(struct sim *sim, uint32_t at)
 	return true;
 }
 
-/* ---- the mover -------------------------------------------------------------------------------- */
+/* ---- the mover ----------------------------------------------------------------------------- */
 
 static uint64_t pages_used(struct sim *sim, uint64_t *ret_held)
 {
@@ -744,7 +748,7 @@ static bool shadow_drop(struct sim *sim, const struct sim_action *action)
 	return true;
 }
 
-/* ---- mappings and processes -------------------------------------------------------------------- */
+/* ---- mappings and processes ---------------------------------------------------------------- */
 
 /* After the queue was drained: what is mapped now can have no discard on its way. */
 static bool adopt(struct sim *sim, uint32_t at)

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Random programs on simulated spaces: everything drawn from one seed, everything walked after every
- * step, and at the end a count of what was met: every legal transition of a page's word, every reason a
- * move ends for, every point of failure, each at least COVER_MIN times, or the run fails.
+ * Random programs on simulated spaces: everything drawn from one seed, everything walked after
+ * every step, and at the end a count of what was met: every legal transition of a page's word,
+ * every reason a move ends for, every point of failure, each at least COVER_MIN times, or the
+ * run fails.
  *
  *   sim [--seed N] [--steps N] [--trace]
  *
- * A run is a sequence of worlds. Each has its own shape, weather (how often what happens, changed
- * every PHASE_STEPS steps) and planner: the engine, or moves at random, which reach corners that a
- * sensible engine leaves alone. A failure prints the seed and the step; the same arguments replay it.
+ * A run is a sequence of worlds. Each has its own shape, weather (how often what happens,
+ * changed every PHASE_STEPS steps) and planner: the engine, or moves at random, which reach
+ * corners that a sensible engine leaves alone. A failure prints the seed and the step; the same
+ * arguments replay it.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -47,7 +49,7 @@ struct run {
 
 static struct run run; /* one, so that the abort handler finds it */
 
-/* ---- randomness ------------------------------------------------------------------------------- */
+/* ---- randomness ---------------------------------------------------------------------------- */
 
 static uint64_t draw(void)
 {
@@ -63,7 +65,7 @@ static uint32_t below(uint32_t bound)
 	return (uint32_t)((draw() >> 32) * bound >> 32);
 }
 
-/* ---- weather ---------------------------------------------------------------------------------- */
+/* ---- weather ------------------------------------------------------------------------------- */
 
 static const uint16_t usual[SIM_ACT_COUNT] = {
 	[SIM_READ] = 200, [SIM_WRITE] = 200, [SIM_DISCARD] = 12, [SIM_FREE] = 70, [SIM_UNMAP] = 4,
@@ -129,7 +131,8 @@ static void fail_something(void)
 static void chase(struct sim_action *action)
 {
 	static const enum sim_act rivals[] = {
-		SIM_READ, SIM_WRITE, SIM_DISCARD, SIM_FREE, SIM_EVENT, SIM_THREAD, SIM_FAULT, SIM_FORK,
+		SIM_READ, SIM_WRITE, SIM_DISCARD, SIM_FREE,
+		SIM_EVENT, SIM_THREAD, SIM_FAULT, SIM_FORK,
 	};
 
 	if (below(3))
@@ -165,7 +168,7 @@ static void action_draw(struct sim_action *ret_action)
 		ret_action->page = below(run.nr_places);
 }
 
-/* ---- worlds ----------------------------------------------------------------------------------- */
+/* ---- worlds -------------------------------------------------------------------------------- */
 
 static void fail(const char *what)
 {
@@ -245,7 +248,8 @@ static void world_close(void)
 static bool aim(struct sim_action *action)
 {
 	static const enum sim_act rivals[] = {
-		SIM_DISCARD, SIM_DISCARD, SIM_EVENT, SIM_EVENT, SIM_EVENT, SIM_READ, SIM_EXIT, SIM_EXIT,
+		SIM_DISCARD, SIM_DISCARD, SIM_EVENT, SIM_EVENT,
+		SIM_EVENT, SIM_READ, SIM_EXIT, SIM_EXIT,
 	};
 	uint32_t space = below(NR_SPACES), page = 0;
 	enum page_state state = PAGE_ABSENT;
@@ -289,7 +293,7 @@ static void step(void)
 	run.done++;
 }
 
-/* ---- what was met ----------------------------------------------------------------------------- */
+/* ---- what was met -------------------------------------------------------------------------- */
 
 static const char *const state_names[PAGE_STATE_COUNT] = {
 	"ABSENT", "RESIDENT", "HELD", "STORED", "FILLING", "LOADING", "RETURNING", "HOLDING",
@@ -300,9 +304,9 @@ static const char *const reason_names[MOVE_REASON_COUNT] = {
 };
 
 static const char *const act_names[SIM_ACT_COUNT] = {
-	"read", "write", "discard", "free", "unmap", "map", "fork", "thread", "start", "exit", "pin",
-	"deny", "reclaim", "reclaim place", "event", "fault", "handler", "mover", "move", "drop",
-	"shadow", "adopt", "reap",
+	"read", "write", "discard", "free", "unmap", "map", "fork", "thread", "start", "exit",
+	"pin", "deny", "reclaim", "reclaim place", "event", "fault", "handler", "mover", "move",
+	"drop", "shadow", "adopt", "reap",
 };
 
 static unsigned nr_rare;
@@ -313,7 +317,8 @@ static void covered_by(uint64_t min, const char *what, const char *from, const c
 	bool rare = count < min;
 
 	nr_rare += rare;
-	printf("%s%-10s %-10s %-10s %" PRIu64 "\n", rare ? "RARE " : "     ", what, from, to, count);
+	printf("%s%-10s %-10s %-10s %" PRIu64 "\n", rare ? "RARE " : "     ", what, from, to,
+	       count);
 }
 
 static void covered(const char *what, const char *from, const char *to, uint64_t count)

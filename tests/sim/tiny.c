@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Tiny worlds, searched through breadth-first until no new state is found: every step that is possible
- * in a state is taken, in every order, and every state is walked.
+ * Tiny worlds, searched through breadth-first until no new state is found: every step that is
+ * possible in a state is taken, in every order, and every state is walked.
  *
  *   tiny [--all] [NAME...]     --all: also the worlds that take minutes
  *
- * A world is a simulated space (or two, with fork) without an engine, so any page may be moved at any
- * time, and a tier of a few slots. States that differ only in which slot or place of the hold area was
- * given to whom, or in which page is which, are one: slots and places are renamed in the order in which
- * pages name them, pages are sorted by all that is known of them but their number. A state is remembered by 128 bits of hash; only the states still to be looked at are kept whole.
+ * A world is a simulated space (or two, with fork) without an engine, so any page may be moved
+ * at any time, and a tier of a few slots. States that differ only in which slot or place of the
+ * hold area was given to whom, or in which page is which, are one: slots and places are renamed
+ * in the order in which pages name them, pages are sorted by all that is known of them but their
+ * number. A state is remembered by 128 bits of hash; only the states still to be looked at are
+ * kept whole.
  *
- * With one version per page a stale copy shows only as content where zeros should be, or the other way
- * round; with two, also as the content before.
+ * With one version per page a stale copy shows only as content where zeros should be, or the
+ * other way round; with two, also as the content before.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -27,7 +29,7 @@
 #define NR_SLOTS 12u
 #define STATES_MAX UINT64_C(20000000)
 
-/* ---- a tier that can be copied ---------------------------------------------------------------- */
+/* ---- a tier that can be copied ------------------------------------------------------------- */
 
 struct tiny_tier {
 	struct tier tier;
@@ -107,11 +109,11 @@ static const struct tier_ops tiny_ops = {
 	.usage = tiny_usage,
 };
 
-/* ---- worlds ----------------------------------------------------------------------------------- */
+/* ---- worlds -------------------------------------------------------------------------------- */
 
 #define ACT(name) (1u << SIM_##name)
-#define ACT_SERVER (ACT(THREAD) | ACT(EVENT) | ACT(FAULT) | ACT(HANDLER) | ACT(MOVER) | ACT(MOVE) | \
-		    ACT(DROP))
+#define ACT_SERVER (ACT(THREAD) | ACT(EVENT) | ACT(FAULT) | ACT(HANDLER) | ACT(MOVER) | \
+		    ACT(MOVE) | ACT(DROP))
 #define ACT_BASE (ACT_SERVER | ACT(READ) | ACT(WRITE) | ACT(DISCARD))
 
 struct world {
@@ -136,7 +138,7 @@ static const struct world worlds[] = {
 	{ "forks", 2, 1, 1, 2, 1, 1, ACT_BASE | ACT(FORK) | ACT(EXIT) | ACT(REAP), true, true },
 };
 
-/* ---- states ----------------------------------------------------------------------------------- */
+/* ---- states -------------------------------------------------------------------------------- */
 
 struct search {
 	const struct world *world;
@@ -145,7 +147,7 @@ struct search {
 	size_t sim_bytes, bytes;    /* of a state: the sim's world, then the tier's slots */
 	uint64_t (*seen)[2];        /* hashes, open addressing; at most half full */
 	uint64_t nr_seen, room_seen; /* room: a power of two */
-	uint8_t *queue;             /* states to be looked at: a growing block, read from the front */
+	uint8_t *queue;             /* states to be looked at, read from the front */
 	uint64_t head, tail, room;
 	uint64_t nr_steps;
 };
@@ -224,8 +226,8 @@ static void slots_sort(struct search *search, struct renaming *names)
 }
 
 /*
- * What there is to know of a page but for its number. In a world of one space and one version a page
- * holds zeros or its own content, so pages with one key can change places.
+ * What there is to know of a page but for its number. In a world of one space and one version a
+ * page holds zeros or its own content, so pages with one key can change places.
  */
 static uint64_t page_key(struct sim *sim, uint32_t at)
 {
@@ -350,7 +352,7 @@ static void state_rename(struct search *search)
 	slots_sort(search, &slots);
 }
 
-/* ---- the set of states seen -------------------------------------------------------------------- */
+/* ---- the set of states seen ---------------------------------------------------------------- */
 
 static void state_hash(const uint8_t *state, size_t bytes, uint64_t ret_hash[2])
 {
@@ -426,9 +428,11 @@ static int state_queue(struct search *search)
 	return 0;
 }
 
-/* ---- the search -------------------------------------------------------------------------------- */
+/* ---- the search ---------------------------------------------------------------------------- */
 
-enum failure { FAIL_NONE, FAIL_AGAIN, FAIL_BUSY, FAIL_LOAD, FAIL_FULL, FAIL_REFUSED, FAILURE_COUNT };
+enum failure {
+	FAIL_NONE, FAIL_AGAIN, FAIL_BUSY, FAIL_LOAD, FAIL_FULL, FAIL_REFUSED, FAILURE_COUNT
+};
 
 static void failure_arm(struct search *search, enum failure failure)
 {
@@ -451,9 +455,10 @@ static void failed(const char *what)
 {
 	const struct sim_action *action = &trying.action;
 
-	printf("FAILED: %s\nworld %s, state %" PRIu64 ": act %d space %u who %u page %u op %d failure "
-	       "%d\n", what, trying.search->world->name, trying.search->nr_seen, (int)action->act,
-	       action->space, action->who, action->page, (int)action->op, (int)trying.failure);
+	printf("FAILED: %s\nworld %s, state %" PRIu64 ": act %d space %u who %u page %u op %d "
+	       "failure %d\n", what, trying.search->world->name, trying.search->nr_seen,
+	       (int)action->act, action->space, action->who, action->page, (int)action->op,
+	       (int)trying.failure);
 	fflush(stdout);
 }
 
@@ -496,8 +501,9 @@ static uint32_t range_who(const struct world *world, enum sim_act act)
 
 static uint32_t range_page(const struct world *world, enum sim_act act)
 {
-	switch (1u << act & (ACT(FORK) | ACT(THREAD) | ACT(START) | ACT(EXIT) | ACT(EVENT) | ACT(FAULT) |
-			     ACT(HANDLER) | ACT(MOVER) | ACT(DROP) | ACT(ADOPT) | ACT(REAP))) {
+	switch (1u << act & (ACT(FORK) | ACT(THREAD) | ACT(START) | ACT(EXIT) | ACT(EVENT) |
+			     ACT(FAULT) | ACT(HANDLER) | ACT(MOVER) | ACT(DROP) |
+			     ACT(ADOPT) | ACT(REAP))) {
 	case 0:
 		return act == SIM_RECLAIM_PLACE ? world->nr_places : world->nr_pages;
 	default:
@@ -573,8 +579,8 @@ static int world_search(const struct world *world)
 		failure_arm(&search, FAIL_NONE);
 	}
 	if (err < 0)
-		printf("FAILED: world %s did not close within %" PRIu64 " states: %s\n", world->name,
-		       search.nr_seen, strerror(-err));
+		printf("FAILED: world %s did not close within %" PRIu64 " states: %s\n",
+		       world->name, search.nr_seen, strerror(-err));
 	else if (!err)
 		printf("%-7s %u pages, %u spaces: closed, %" PRIu64 " states, %" PRIu64 " steps\n",
 		       world->name, world->nr_pages, world->nr_spaces, search.nr_seen,

@@ -3,12 +3,12 @@
 #include "place.h"
 
 /* Measured with bench/policy_sim.c, see bench/results/policy_sim.txt. */
-#define WEIGHT 4u                   /* a new sample counts 1/4 */
+#define WEIGHT 3u                   /* a new sample counts a third */
 #define SEEN_PAGES 2048u            /* adapt the threshold that often */
-#define COLD_SHARE 20u              /* a pass should find 1/20 of resident pages cold */
+#define COLD_SHARE 30u              /* a pass should find 1/30 of resident pages cold */
 #define THRESHOLD_MIN (-64 * 256)
 #define THRESHOLD_MAX ((int32_t)PLACE_LEVEL_TOP * 256)
-#define FADE_Q8 28u                 /* 7 of 16 to the octave, each turnover */
+#define FADE_Q8 22u                 /* a third of an octave each turnover */
 #define SLACK_Q8 ((int32_t)PLACE_OCTAVE / 2 * 256)
 #define RESIDENCE_BEATS 1u          /* a page that came back stays at least that long */
 #define BORN_LEVEL 56u              /* about as good as the pages at the threshold */
@@ -115,7 +115,7 @@ uint16_t place_estimate_touched(const struct place *place, uint16_t estimate)
 	uint32_t sample = PLACE_OCTAVE * (2 * place_age(place, place_stamp(estimate)) + 1);
 	uint32_t level = place_level(estimate);
 
-	/* The mean of exponential intervals tells their rate best; a new one weighs a quarter. */
+	/* The mean of exponential intervals tells their rate best; a new one weighs a third. */
 	if (level && level <= PLACE_LEVEL_TOP) {
 		uint32_t mean = interval_of(level);
 		sample = mean - mean / WEIGHT + sample / WEIGHT;

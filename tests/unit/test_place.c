@@ -151,7 +151,7 @@ static void threshold_follows_the_share(void **state)
 	place_seen(&place, 100000, 100000);
 	assert_true(place.threshold_q8 < last);
 	last = place.threshold_q8;
-	place_seen(&place, 100000, 5000); /* just right */
+	place_seen(&place, 90000, 3000); /* just right */
 	assert_int_equal(place.threshold_q8, last);
 	for (unsigned i = 0; i < 1000; i++)
 		place_seen(&place, 100000, 0);

@@ -115,10 +115,14 @@ static int mapping_survey(void *arg, const struct proc_mapping *m)
 {
 	struct survey *s = arg;
 
-	if (area_own(s->program, m->start, m->end) || !mapping_count(s, m) ||
-	    remap_pending(s->program, m->start, m->end) || !uncovered(s->program, m->start, m->end, NULL))
+	struct program *p = s->program;
+
+	if (area_own(p, m->start, m->end) || !mapping_count(s, m))
 		return 0;
-	return candidate_add(s, m->start, m->end);
+	pthread_rwlock_rdlock(&p->lock);
+	bool wanted = !remap_pending(p, m->start, m->end) && uncovered(p, m->start, m->end, NULL);
+	pthread_rwlock_unlock(&p->lock);
+	return wanted ? candidate_add(s, m->start, m->end) : 0;
 }
 
 static int mapping_confirm(void *arg, const struct proc_mapping *m)
@@ -175,6 +179,8 @@ static int survey_adopt(struct survey *s)
 		;
 	for (size_t i = 0; i < s->nr; i++) {
 		struct candidate *c = &s->list[i];
+		if (remap_pending(p, c->start, c->end)) /* since the survey */
+			continue;
 		int error = uffd_register(p->uffd, c->start, c->end - c->start);
 		c->registered = !error;
 		if (error == -EBUSY)

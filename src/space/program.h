@@ -148,7 +148,7 @@ struct program {
 	 * not to be moved before the others have ended. */
 	uint64_t family;
 	unsigned nr_family;        /* living members: plan_lock */
-	bool forked;               /* pages may still be marked shared: plan_lock */
+	_Atomic bool forked;       /* pages may still be marked shared */
 	uint64_t unmanaged[8];     /* pages by enum unmanaged, as of the last adoption: keeper */
 	uint64_t seen_size_pages, seen_map_seq; /* at the last survey: keeper */
 	uint64_t surveyed_ns;

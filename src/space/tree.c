@@ -139,7 +139,10 @@ static uint64_t word_forked(struct program *child, const struct tract *t, uint64
 		error = held_read(parent, page_mark(word), page);
 		if (!error)
 			error = uffd_copy(child->uffd, vpn << PAGE_SHIFT, page, sizeof page, &done);
-		/* EEXIST: the child has its own copy of the page as it was. */
+		/* EEXIST: the child has its own copy of the page as it was. ENOENT: it has not got the
+		 * mapping (MADV_DONTFORK). */
+		if (error == -ENOENT)
+			return 0;
 		if (error && error != -EEXIST && error != -ESRCH) {
 			program_fail(parent, "a held page cannot be read for a child");
 			atomic_store(&parent->server->lost_child, true);
@@ -192,7 +195,8 @@ void program_fork(struct program *parent, int uffd)
 	if (child) {
 		child->uffd = uffd;
 		child->family = parent->family;
-		child->forked = parent->forked = true;
+		atomic_store(&child->forked, true);
+		atomic_store(&parent->forked, true);
 		child->adopted = true;
 		error = guard_add(s->guard_socket, 0, uffd, -1);
 	}
@@ -370,9 +374,9 @@ static int stretch_unshare(struct program *p, uint64_t vpn, uint64_t nr)
  * they are written. */
 void program_unshare(struct program *p)
 {
-	if (!p->forked || p->nr_family > 1 || p->helper_socket < 0)
+	if (!atomic_load(&p->forked) || p->nr_family > 1 || p->helper_socket < 0)
 		return;
-	p->forked = false;
+	atomic_store(&p->forked, false);
 	pthread_rwlock_rdlock(&p->lock);
 	size_t nr = p->nr_extents;
 	struct extent *extents = calloc(nr + 1, sizeof *extents);

@@ -133,9 +133,7 @@ static const struct world worlds[] = {
 	{ "end", 1, 2, 2, 1, 1, 1, ACT_BASE | ACT(EXIT) | ACT(REAP) | ACT(START), true, false },
 	{ "fork", 2, 1, 1, 1, 1, 1, ACT_BASE | ACT(FORK) | ACT(EXIT) | ACT(REAP), false, false },
 	{ "pages", 1, 4, 2, 1, 1, 1, ACT_BASE, false, false },
-	{ "shadows", 1, 4, 2, 1, 1, 1, ACT_BASE | ACT(SHADOW), true, true },
-	{ "races", 1, 1, 2, 2, 2, 2, ACT_BASE, true, true },
-	{ "forks", 2, 1, 1, 2, 1, 1, ACT_BASE | ACT(FORK) | ACT(EXIT) | ACT(REAP), true, true },
+	{ "shadows", 1, 3, 2, 1, 1, 1, ACT_BASE | ACT(SHADOW), true, true },
 };
 
 /* ---- states -------------------------------------------------------------------------------- */

@@ -126,7 +126,7 @@ static int budget_look(const struct tide_run_options *o, struct budget *b,
 
 static int server_open(struct server *s, const struct budget *b, char ret_message[TIDE_MESSAGE_MAX])
 {
-	struct engine_config config = { .seed = clock_now_ns(), .max_moves = 256 };
+	struct engine_config config = { .seed = clock_now_ns(), .max_moves = 512 };
 	size_t bytes = engine_bytes(&config);
 	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 

@@ -175,7 +175,7 @@ static int survey_adopt(struct survey *s)
 {
 	struct program *p = s->program;
 
-	while (!events_read(p, fault_again, p))
+	while (events_read(p, fault_again, p) > 0)
 		;
 	for (size_t i = 0; i < s->nr; i++) {
 		struct candidate *c = &s->list[i];
@@ -224,7 +224,7 @@ static int child_verify(struct program *p)
 	struct survey s = { .program = p };
 
 	pthread_rwlock_wrlock(&p->lock);
-	while (!events_read(p, fault_again, p))
+	while (events_read(p, fault_again, p) > 0)
 		;
 	int error = proc_mappings(p->proc_dir, true, mapping_registered, &s);
 	uint64_t vpn = 0;

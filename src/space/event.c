@@ -21,6 +21,8 @@
 #include "program.h"
 #include "uffd.h"
 
+#define EVENTS_MAX 16u
+
 void page_discard(struct tract *tract, uint64_t idx)
 {
 	struct program *p = tract->program;
@@ -36,7 +38,7 @@ void page_discard(struct tract *tract, uint64_t idx)
 	 * read there, yet it drops places only when it has done. */
 	if (page_has_hold(word))
 		hold_release(p, page_mark(word));
-	atomic_store_explicit(&tract->region.heat[idx], 0, memory_order_relaxed);
+	engine_forget(&tract->region, idx, 1);
 }
 
 static void extent_discard(const struct extent *e, uint64_t from, uint64_t to)
@@ -125,12 +127,13 @@ static void event_remap(struct program *p, uint64_t from, uint64_t to, uint64_t 
 int events_read(struct program *p,
 		void (*take)(void *arg, uint64_t address, bool write, uint32_t tid), void *arg)
 {
-	struct uffd_msg messages[16];
+	struct uffd_msg messages[EVENTS_MAX];
 	ssize_t bytes = read(p->uffd, messages, sizeof messages);
 
 	if (bytes < 0)
 		return errno == EINTR ? -EAGAIN : -errno;
-	for (size_t i = 0; i < (size_t)bytes / sizeof *messages; i++) {
+	size_t nr = (size_t)bytes / sizeof *messages;
+	for (size_t i = 0; i < nr; i++) {
 		const struct uffd_msg *m = &messages[i];
 		switch (m->event) {
 		case UFFD_EVENT_PAGEFAULT:
@@ -157,5 +160,5 @@ int events_read(struct program *p,
 			break;
 		}
 	}
-	return 0;
+	return nr == EVENTS_MAX;
 }

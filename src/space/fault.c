@@ -486,10 +486,11 @@ static void fault_serve(struct handler *h, const struct deferred *fault)
 	uint64_t start_ns = clock_now_ns();
 
 	pthread_rwlock_rdlock(&p->lock);
-	int64_t slack = fault_slack(h, vpn);
-	if (atomic_load_explicit(&p->server->room, memory_order_relaxed) <= -slack) {
+	if (atomic_load_explicit(&p->server->room, memory_order_relaxed) <= 0) {
+		int64_t slack = fault_slack(h, vpn);
 		pthread_rwlock_unlock(&p->lock);
-		room_wait(p, slack);
+		if (atomic_load_explicit(&p->server->room, memory_order_relaxed) <= -slack)
+			room_wait(p, slack);
 		pthread_rwlock_rdlock(&p->lock);
 	}
 	enum served served = fault_dispatch(h, vpn, fault->write);
@@ -510,7 +511,7 @@ static void fault_serve(struct handler *h, const struct deferred *fault)
  * handler watches how long it waits for its CPU: idle class while that is short, normal when it gets
  * long, and back to see after a while, more seldom each time it was wrong.
  */
-#define CLASS_LOOK_FAULTS 16u
+#define LOOK_FAULTS 32u
 #define CLASS_WAIT_NS 25000u
 #define CLASS_RETRY_NS 250000000u
 #define CLASS_RETRY_MAX_NS 4000000000u
@@ -545,9 +546,6 @@ static void class_choose(struct handler *h)
 {
 	uint64_t waited_ns, times;
 
-	if (++h->nr_since_look < CLASS_LOOK_FAULTS)
-		return;
-	h->nr_since_look = 0;
 	if (!class_waited(h, &waited_ns, &times) || times == h->seen_times)
 		return;
 	uint64_t mean_ns = (waited_ns - h->seen_waited_ns) / (times - h->seen_times);
@@ -617,7 +615,7 @@ static void *handler_main(void *arg)
 			break;
 		if (wait[0].revents & POLLIN) {
 			pthread_rwlock_wrlock(&p->lock);
-			while (!events_read(p, fault_take, h) && h->nr_deferred < 64)
+			while (events_read(p, fault_take, h) > 0 && h->nr_deferred < 64)
 				;
 			pthread_rwlock_unlock(&p->lock);
 		}
@@ -630,9 +628,14 @@ static void *handler_main(void *arg)
 		h->nr_deferred -= nr;
 		for (size_t i = 0; i < nr; i++)
 			fault_serve(h, &now[i]);
-		class_choose(h);
-		atomic_store_explicit(&h->cpu_ns, clock_thread_cpu_ns(), memory_order_relaxed);
+		/* Both are system calls: not after every fault. */
+		if (++h->nr_since_look >= LOOK_FAULTS) {
+			h->nr_since_look = 0;
+			class_choose(h);
+			atomic_store_explicit(&h->cpu_ns, clock_thread_cpu_ns(), memory_order_relaxed);
+		}
 	}
+	atomic_store_explicit(&h->cpu_ns, clock_thread_cpu_ns(), memory_order_relaxed);
 	if (h->schedstat >= 0)
 		close(h->schedstat);
 	return NULL;

@@ -26,7 +26,7 @@
 #include "program.h"
 #include "uffd.h"
 
-#define PLAN_MOVES 64u
+#define PLAN_MOVES 256u
 /* Without a page demoted for so long there is no room to wait for. */
 #define STUCK_NS 100000000u
 #define STUCK_ROUNDS 8u
@@ -35,6 +35,7 @@
 struct mover {
 	struct server *server;
 	struct move plan[PLAN_MOVES];
+	struct move_result results[PLAN_MOVES];
 	uint8_t *buffer; /* STORE_CHUNK pages */
 	bool refused;    /* the last round met a full pool */
 	unsigned nr_vain_rounds;
@@ -420,7 +421,7 @@ static bool plan_run(struct mover *v, size_t nr, struct engine_need *need)
 
 	bool moved = false;
 
-	memset(results, 0, sizeof results);
+	memset(results, 0, nr * sizeof *results);
 	for (size_t i = 0, group; i < nr; i += group) {
 		struct move *moves = &v->plan[i];
 		group = group_length(moves, nr - i);

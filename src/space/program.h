@@ -91,7 +91,7 @@ struct handler {
 	_Atomic bool idle_class;
 	_Atomic int tid;
 	int schedstat;
-	unsigned nr_since_look;
+	unsigned nr_since_look;    /* faults since its thread time and waits were read */
 	uint64_t seen_waited_ns, seen_times;
 	uint64_t class_since_ns, class_retry_ns;
 };
@@ -269,8 +269,8 @@ int helper_call(struct program *program);
 
 /* ---- event.c, fault.c: the handlers ---- */
 
-/* Read what is waiting; program.lock exclusive. Faults go to `take`. Returns 0, or -EAGAIN when
- * nothing waits. */
+/* Read what is waiting; program.lock exclusive. Faults go to `take`. Returns 1 when more may be waiting,
+ * 0 when not, or -errno. */
 int events_read(struct program *program,
 		void (*take)(void *arg, uint64_t address, bool write, uint32_t tid), void *arg);
 int handlers_start(struct program *program);

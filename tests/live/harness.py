@@ -340,7 +340,10 @@ def tap_main(cases, place, only=None):
         return 0
 
     def stop(number, _frame):
-        sys.exit(128 + number)
+        # No exception: it could come while a lock is held that the clean-up needs.
+        kill_all(descendants(os.getpid()))
+        place.close()
+        os._exit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

@@ -35,7 +35,7 @@ OUTPUT = {"fork-program-exits-first-rule04": b"child ok\n"}
 def program_case(program, name):
     def run(place):
         result = place.run([os.path.join(place.programs, f"live_{program}"), name], BUDGET_MIB,
-                           timeout_s=90)
+                           timeout_s=60)
         judge_end(result)
         if place.native:
             return None
@@ -374,7 +374,9 @@ def full_tiers_hard(place):
     check(result.status in (-signal.SIGKILL, 128 + signal.SIGKILL),
           f"exit status {result.status}, not killed")
     check(b"lz4" in result.errors, f"no line names the full tier: {tail(result.errors)}")
-    check(result.peak_bytes < 2 * BUDGET_MIB * MIB, "went far over the budget first")
+    # It fills 8 budgets, unless it is stopped; the first may pass before anything is adopted.
+    check(result.peak_bytes < 4 * BUDGET_MIB * MIB,
+          f"went far over the budget first: {result.peak_bytes / MIB:.0f} MiB")
 
 
 def every_rule_has_a_test(place):

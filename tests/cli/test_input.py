@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 
-from tool import Skip, expect, expect_refusal, main, need_runtime, tool
+from tool import PROGRAM, Result, Skip, expect, expect_refusal, main, need_runtime, tool
 
 NOBODY = 65534
 HUGE = '99999999999999999999999999'
@@ -243,6 +243,19 @@ def no_permission():
                    'root|unprivileged_userfaultfd|/dev/userfaultfd|CAP_SYS_PTRACE')
 
 
+def half_an_installation():
+    """The program without the library that it puts into others is our own failure, not theirs."""
+    need_runtime()
+    folder = Folder()
+    try:
+        alone = folder.copy('pagetide', 0o755, PROGRAM)
+        done = subprocess.run([alone, 'run', '/bin/echo', 'ran'], capture_output=True)
+        expect_refusal(Result(done.returncode, done.stdout.decode(), done.stderr.decode()), 125,
+                       'libpagetide-inject.so.*install')
+    finally:
+        folder.remove()
+
+
 def stats_of_a_stranger():
     expect_refusal(tool('stats', str(os.getpid())), 125, '%d' % os.getpid())
 
@@ -274,6 +287,7 @@ if __name__ == '__main__':
     cases += [('empty program name', empty_program),
               ('line breaks in words', bytes_that_break_lines),
               ('no permission', no_permission),
+              ('the library is missing', half_an_installation),
               ('stats of a process that is no server', stats_of_a_stranger),
               ('stats of a process that is gone', stats_of_a_missing_process),
               ('help to a full disk', full_output('help')),

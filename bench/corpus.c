@@ -15,7 +15,7 @@ static uint64_t rng_next(uint64_t *rng)
 	return *rng;
 }
 
-/* Whole pages from a stream, then the same again until all are filled. Returns false for too few. */
+/* Whole pages from a stream, then the same again until all are filled. False for too few. */
 static bool fill_from(FILE *stream, unsigned char *pages, size_t nr_pages)
 {
 	size_t have = stream ? fread(pages, CORPUS_PAGE_BYTES, nr_pages, stream) : 0;

@@ -6,9 +6,9 @@
  *
  * The same program runs under `pagetide run` and beside a zram swap. Its pages, filled from the
  * corpus, get out of memory either by MADV_PAGEOUT (madvise) or because other memory is written and
- * then given back, which also leaves room under the budget for what is touched (press). Only pages that
- * /proc/self/pagemap says are missing are touched. `random`: each touch is timed; `sequential`: each
- * is timed and the whole too. Afterwards every touched page is compared with what was written.
+ * then given back, which also leaves room under the budget for what is touched (press). Only pages
+ * that /proc/self/pagemap says are missing are touched, in the order of a fixed shuffle or of their
+ * addresses; each touch is timed. Afterwards every touched page is compared with what was written.
  *
  * It is driven over standard input: at each stage it prints one JSON line and waits for a line.
  *
@@ -117,8 +117,8 @@ static void pages_fill(const struct probe *p, uint8_t *pages, size_t nr)
 		memcpy(pages + i * PAGE_BYTES, corpus_page(p, i), PAGE_BYTES);
 }
 
-/* Collect the missing pages into order[]; returns how many there are. *ret_swapped: of the first kind
- * that the kernel itself swapped out. */
+/* Collect the missing pages into order[]; returns how many there are. *ret_swapped: how many of them
+ * the kernel itself swapped out. */
 static size_t missing_collect(struct probe *p, size_t *ret_swapped)
 {
 	static uint64_t entries[512];

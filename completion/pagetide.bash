@@ -15,7 +15,7 @@ _pagetide()
 		# The first word that is no option is the program: from there on it is its own business.
 		for ((i = 2; i < COMP_CWORD; i++)); do
 			case ${COMP_WORDS[i]} in
-			--tier | --memory | --overhead | --stats | --record)
+			--tier | --memory | --overhead | --stats)
 				((i++))
 				;;
 			--)
@@ -33,11 +33,11 @@ _pagetide()
 		case $before in
 		--tier) COMPREPLY=($(compgen -W 'dram: lz4 lz4: lz4,verify' -- "$word")) ;;
 		--memory | --overhead) ;;
-		--stats | --record) COMPREPLY=($(compgen -f -- "$word")) ;;
+		--stats) COMPREPLY=($(compgen -f -- "$word")) ;;
 		*)
 			if [[ $word == -* ]]; then
 				COMPREPLY=($(compgen -W '--tier --memory --overhead --hard --stats
-					--record --live --summary --quiet --dry-run --help' -- "$word"))
+					--live --summary --quiet --dry-run --help' -- "$word"))
 			else
 				COMPREPLY=($(compgen -c -- "$word"))
 			fi

@@ -18,7 +18,6 @@ complete -c pagetide -n '__pagetide_verb run' -l memory -x -d 'bound for all tog
 complete -c pagetide -n '__pagetide_verb run' -l overhead -x -d 'time for voluntary work'
 complete -c pagetide -n '__pagetide_verb run' -l hard -d 'kill rather than pass the bound'
 complete -c pagetide -n '__pagetide_verb run' -l stats -r -F -d 'write statistics there'
-complete -c pagetide -n '__pagetide_verb run' -l record -r -F -d 'write what the engine saw there'
 complete -c pagetide -n '__pagetide_verb run' -l live -d 'show one refreshed line'
 complete -c pagetide -n '__pagetide_verb run' -l summary -d 'print the summary in any case'
 complete -c pagetide -n '__pagetide_verb run' -l quiet -d 'no warnings'

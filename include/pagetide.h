@@ -70,7 +70,6 @@ struct tide_run_options {
 	bool dry_run;          /* say what would be set up, start nothing */
 	bool summary;          /* the summary on standard error at the end */
 	const char *stats_path; /* JSON at exit; NULL: none */
-	const char *record_path; /* write the engine's inputs there, for replay; NULL: none */
 	char *const *argv;      /* the program and its arguments, NULL-terminated */
 };
 

@@ -30,7 +30,6 @@ enum {
 	OPT_OVERHEAD,
 	OPT_HARD,
 	OPT_STATS,
-	OPT_RECORD,
 	OPT_LIVE,
 	OPT_SUMMARY,
 	OPT_QUIET,
@@ -44,7 +43,6 @@ static const struct option options[OPT_COUNT] = {
 	[OPT_OVERHEAD] = { "overhead", "PCT", "processor time for voluntary work, of one core (1%)" },
 	[OPT_HARD] = { "hard", NULL, "kill the program rather than pass the bound" },
 	[OPT_STATS] = { "stats", "FILE", "write statistics there at the end, as JSON" },
-	[OPT_RECORD] = { "record", "FILE", "write what the engine saw there, for replay" },
 	[OPT_LIVE] = { "live", NULL, "show one refreshed line on standard error" },
 	[OPT_SUMMARY] = { "summary", NULL, "print the summary even when standard error is no terminal" },
 	[OPT_QUIET] = { "quiet", NULL, "no warnings, and no summary unless --summary asks for it" },
@@ -207,9 +205,6 @@ static int option_take(struct tide_run_options *run, int option, const char *val
 	case OPT_STATS:
 		run->stats_path = value;
 		return 0;
-	case OPT_RECORD:
-		run->record_path = value;
-		return 0;
 	case OPT_LIVE:
 		run->live = true;
 		return 0;
@@ -260,7 +255,6 @@ static int file_check(const char *option, const char *path)
 static int options_check(const struct tide_run_options *run)
 {
 	bool dram = run->nr_tiers > 0 && run->tiers[0].kind == TIDE_TIER_DRAM;
-	int status;
 
 	if (run->memory_bytes && dram) {
 		cli_say("--memory and --tier dram:SIZE both bound the memory: leave out one of them");
@@ -274,8 +268,7 @@ static int options_check(const struct tide_run_options *run)
 		cli_say("the program's name is empty: write pagetide run [OPTIONS] [--] PROGRAM [ARG...]");
 		return EXIT_NOT_FOUND;
 	}
-	status = file_check("--stats", run->stats_path);
-	return status ? status : file_check("--record", run->record_path);
+	return file_check("--stats", run->stats_path);
 }
 
 /* Die as the program did, so that our parent sees the same; the core dump was the program's. */

@@ -25,7 +25,7 @@
 
 #define AHEAD_GUESSES 128u
 #define AHEAD_STREAMS 8u
-#define AHEAD_WINDOW_MAX 512u
+#define AHEAD_WINDOW_MAX 64u    /* 256 KiB: what one fault brings in stays in the cache */
 #define AHEAD_PROVEN 4u      /* a window this large has been right twice */
 #define AHEAD_LIFE 8u        /* streams that want a place before an idle one gives up its own */
 

@@ -75,7 +75,7 @@ static int inject_find(char path[PATH_MAX], char ret_message[TIDE_MESSAGE_MAX])
 		return -EINVAL;
 	}
 	MESSAGE("libpagetide-inject.so is neither beside the program nor installed; run `make install`");
-	return -ENOENT;
+	return -ELIBACC;
 }
 
 static int features_look(char ret_message[TIDE_MESSAGE_MAX])

@@ -131,7 +131,8 @@ static json_t *unmanaged_json(struct server *s)
 	json_t *o = json_object();
 
 	for (unsigned i = 0; i < UNMANAGED_COUNT; i++) {
-		uint64_t pages = atomic_load(&s->unmanaged_ended[i]);
+		uint64_t pages = i == UNMANAGED_NO_HELPER ? atomic_load(&s->unhelped_pages)
+							  : atomic_load(&s->unmanaged_ended[i]);
 		pthread_mutex_lock(&s->plan_lock);
 		for (struct program *p = s->programs; p; p = p->next)
 			pages += p->unmanaged[i];
@@ -186,7 +187,7 @@ char *stats_json(struct server *s, int status, bool ended)
 	set(root, "over_budget_faults", atomic_load(&s->over_budget));
 	set(root, "refilled_pages", atomic_load(&s->refilled));
 	set(root, "vanished_pages", atomic_load(&s->vanished));
-	set(ahead, "issued", atomic_load(&s->ahead_issued));
+	set(ahead, "issued", e.readahead_issued);
 	set(ahead, "used", e.readahead_used);
 	json_object_set_new(root, "read_ahead", ahead);
 	json_object_set_new(root, "overhead", overhead_json(s, wall_ns));

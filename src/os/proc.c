@@ -82,7 +82,7 @@ static bool mapping_parse(const char *line, struct proc_mapping *ret)
 static void mapping_flags(const char *line, struct proc_mapping *mapping)
 {
 	for (const char *p = line + strlen("VmFlags:"); *p; p++) {
-		if (*p == ' ')
+		if (*p == ' ' || *p == '\n')
 			continue;
 		if (!strncmp(p, "lo", 2))
 			mapping->locked = true;

@@ -85,11 +85,23 @@ int uffd_wake(int fd, uint64_t address, uint64_t bytes)
 	return ioctl(fd, UFFDIO_WAKE, &range) ? -errno : 0;
 }
 
-bool uffd_alive(int fd)
+/*
+ * Ask for a page of zeros where there is never a mapping of ours: at the very top there is the stack,
+ * if anything. (An address that can never be mapped would be refused before the process is looked for.)
+ */
+static int top_try(int fd)
 {
 	uint64_t done;
 
-	/* Never a mapping of ours: at the very top there is the stack, if anything. An address that
-	 * could never be mapped would be refused before the process is looked for. */
-	return uffd_zero(fd, 0x7fffffffe000, 4096, &done) != -ESRCH;
+	return uffd_zero(fd, 0x7fffffffe000, 4096, &done);
+}
+
+bool uffd_changing(int fd)
+{
+	return top_try(fd) == -EAGAIN;
+}
+
+bool uffd_alive(int fd)
+{
+	return top_try(fd) != -ESRCH;
 }

@@ -32,6 +32,10 @@ int uffd_zero(int fd, uint64_t dst, uint64_t bytes, uint64_t *ret_done);
 /* Let who waits in the range fault again. */
 int uffd_wake(int fd, uint64_t address, uint64_t bytes);
 
+/* Whether the process is just changing its mappings: an event waits to be read, is about to be sent, or its
+ * thread has not woken yet. */
+bool uffd_changing(int fd);
+
 /* Whether the process (its address space) still exists. */
 bool uffd_alive(int fd);
 

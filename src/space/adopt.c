@@ -187,6 +187,12 @@ static int survey_adopt(struct survey *s)
 			s->unmanaged[UNMANAGED_FOREIGN] += (c->end - c->start) >> PAGE_SHIFT;
 	}
 	int error = proc_mappings(p->proc_dir, false, mapping_confirm, s);
+	/* A change that is under way may be in the maps already and its event still to come; one that
+	 * begins from here on finds our extents and moves them. */
+	if (!error && uffd_changing(p->uffd)) {
+		atomic_store(&p->unknown, true);
+		return -EAGAIN;
+	}
 	for (size_t i = 0; i < s->nr; i++) {
 		struct candidate *c = &s->list[i];
 		if (c->registered && c->confirmed && !error)
@@ -227,6 +233,10 @@ static int child_verify(struct program *p)
 	while (events_read(p, fault_again, p) > 0)
 		;
 	int error = proc_mappings(p->proc_dir, true, mapping_registered, &s);
+	if (!error && uffd_changing(p->uffd)) {
+		atomic_store(&p->unknown, true);
+		error = -EAGAIN;
+	}
 	uint64_t vpn = 0;
 	for (size_t i = 0; !error && i <= s.nr; i++) {
 		uint64_t to = i < s.nr ? s.list[i].start >> PAGE_SHIFT : UINT64_MAX >> PAGE_SHIFT;

@@ -187,7 +187,6 @@ static enum served serve_absent(struct handler *h, struct tract *t, uint64_t idx
 	if (!filled)
 		return served_as(error);
 	room_take(p->server, filled);
-	atomic_fetch_add_explicit(&p->server->ahead_issued, filled - 1, memory_order_relaxed);
 	engine_touch(&t->region, idx, TOUCH_FILL, HEAT_NO_NODE, clock_now_ns());
 	return SERVED;
 }
@@ -302,10 +301,8 @@ static enum served stored_finish(struct handler *h, struct tract *t, uint64_t id
 		return SERVE_AGAIN;
 	}
 	int error = loaded_install(h, t, idx, vpn, words, loaded);
-	if (!error) {
+	if (!error)
 		engine_touch(&t->region, idx, TOUCH_LOAD, HEAT_NO_NODE, clock_now_ns());
-		atomic_fetch_add_explicit(&p->server->ahead_issued, loaded - 1, memory_order_relaxed);
-	}
 	return served_as(error);
 }
 
@@ -499,7 +496,6 @@ static void fault_serve(struct handler *h, const struct deferred *fault)
 		defer(h, fault->address, fault->write, fault->tid);
 		return;
 	}
-	atomic_fetch_add_explicit(&p->server->nr_faults, 1, memory_order_relaxed);
 	histogram_add(&p->server->fault_times, clock_now_ns() - start_ns);
 }
 

@@ -5,7 +5,8 @@
  * It is mapped by the helper and registered with a second userfaultfd without events. Behind it is the
  * stage that pages pass on their way (os/helper.h), registered with the program's own. A program that
  * looks at all its memory touches holes there: a thread that takes no lock, the warden, fills them with
- * zeros, and the helper clears such a page away when it needs the place. Places are handed out from a bitmap, next fit, so that a run of pages stays a run.
+ * zeros, and the helper clears such a page away when it needs the place. Places are handed out from a
+ * bitmap, next fit, so that a run of pages stays a run.
  *
  * What must always hold: a place is used by one page at most; pages in it are dropped by the mover
  * alone (hold_drop), after hold_release() said that nobody reads them any more.

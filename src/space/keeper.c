@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "keeper.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -53,6 +54,18 @@ void server_warn(const char *text)
 	fprintf(stderr, "pagetide: %s\n", text);
 }
 
+/* Whether the process is ours: descends from us. */
+static bool peer_ours(pid_t pid)
+{
+	for (int depth = 0; depth < 256 && pid > 1; depth++) {
+		if (pid == getpid())
+			return true;
+		if (proc_parent(pid, &pid))
+			return false;
+	}
+	return false;
+}
+
 /* ---- the budget ---- */
 
 static uint64_t own_anon_bytes(void)
@@ -98,7 +111,7 @@ static void budget_set(struct keeper *k)
 /* Resident anonymous pages of all programs, from their counters: cheap enough for every round. */
 static uint64_t resident_measure(struct server *s)
 {
-	uint64_t sum = 0;
+	uint64_t sum = atomic_load(&s->unhelped_pages);
 
 	for (struct program *p = s->programs; p; p = p->next) {
 		uint64_t size, anon;
@@ -144,13 +157,10 @@ static void program_care(struct keeper *k, struct program *p)
 		return;
 	if (!p->hold.address && hold_open(p, hold_pages(s)))
 		return;
+	/* Registered and nobody to serve it, the program would hang at its next touch. */
+	if (!p->nr_handlers && handlers_start(p))
+		return;
 	int error = program_adopt(p);
-	if (!error && !p->adopted) {
-		error = handlers_start(p);
-		/* Registered and nobody to serve it: the program would hang at its next touch. */
-		if (error)
-			program_fail(p, "no threads to serve its faults");
-	}
 	p->adopted |= !error;
 }
 
@@ -226,17 +236,6 @@ static int round_ms(const struct keeper *k)
 
 /* ---- the socket ---- */
 
-static bool peer_ours(pid_t pid)
-{
-	for (int depth = 0; depth < 256 && pid > 1; depth++) {
-		if (pid == getpid())
-			return true;
-		if (proc_parent(pid, &pid))
-			return false;
-	}
-	return false;
-}
-
 static void peer_accept(struct keeper *k)
 {
 	struct helper_welcome welcome = { .magic = HELPER_MAGIC };
@@ -290,7 +289,10 @@ static void peer_hear(struct keeper *k, unsigned i)
 		return;
 	}
 	if (bytes != sizeof hello || hello.magic != HELPER_MAGIC || fds[1] < 0) {
-		s->no_uffd |= bytes == sizeof hello && hello.error;
+		if (bytes == sizeof hello && hello.error && !s->quiet && !s->warned_uffd) {
+			s->warned_uffd = true;
+			server_warn("a process of the tree may not open a userfaultfd: it runs unmanaged");
+		}
 		close(fd);
 		return;
 	}
@@ -410,7 +412,7 @@ static void live_show(struct keeper *k, bool last)
 {
 	struct server *s = k->server;
 	struct tier_usage u;
-	uint64_t faults = atomic_load(&s->nr_faults);
+	uint64_t faults = histogram_count(&s->fault_times);
 
 	s->pool->ops->usage(s->pool, &u);
 	fprintf(stderr, "\r\033[Kresident %llu M of %llu M | stored %llu M in %llu M | %llu faults/s, p99 %.1f us%s",
@@ -438,6 +440,48 @@ static void govern(struct keeper *k, uint64_t passed_ns)
 		k->slowness /= 2;
 }
 
+static bool pid_known(const struct server *s, pid_t pid)
+{
+	for (const struct program *p = s->programs; p; p = p->next)
+		if (p->pid == pid || p->helper_pid == pid)
+			return true;
+	return false;
+}
+
+/* Call `visit` for every process that descends from us. Looks at all of /proc. */
+static void tree_visit(struct server *s, void (*visit)(struct server *s, pid_t pid, void *arg), void *arg)
+{
+	DIR *proc = opendir("/proc");
+
+	for (struct dirent *d; proc && (d = readdir(proc));) {
+		pid_t pid = (pid_t)strtol(d->d_name, NULL, 10);
+		if (pid > 1 && pid != getpid() && peer_ours(pid))
+			visit(s, pid, arg);
+	}
+	if (proc)
+		closedir(proc);
+}
+
+static void process_kill(struct server *s, pid_t pid, void *arg)
+{
+	(void)s;
+	(void)arg;
+	kill(pid, SIGKILL);
+}
+
+/* Processes without a helper (static, setuid, under a filter) count as well; they cannot be moved. */
+static void process_count(struct server *s, pid_t pid, void *arg)
+{
+	uint64_t size, anon, *sum = arg;
+	int dir;
+
+	if (pid_known(s, pid) || proc_open(pid, &dir))
+		return;
+	if (!proc_statm(dir, &size, &anon))
+		*sum += anon;
+	close(dir);
+}
+
 static void second_round(struct keeper *k)
 {
 	struct server *s = k->server;
@@ -449,6 +493,11 @@ static void second_round(struct keeper *k)
 	govern(k, now_ns - k->second_ns);
 	k->second_ns = now_ns;
 	budget_set(k);
+	if (s->tight) {
+		uint64_t unhelped = 0;
+		tree_visit(s, process_count, &unhelped);
+		atomic_store(&s->unhelped_pages, unhelped);
+	}
 	s->pool->ops->usage(s->pool, &u); /* also gives emptied blocks back to the system */
 	if (k->options->live)
 		live_show(k, false);
@@ -489,8 +538,8 @@ static void keeper_loop(struct keeper *k)
 				peer_hear(k, i);
 		programs_round(k);
 		second_round(k);
-		if (atomic_load(&s->lost_child) && !k->ended)
-			kill(s->program_pid, SIGKILL);
+		if (atomic_load(&s->lost_child))
+			tree_visit(s, process_kill, NULL);
 		atomic_store(&s->keeper_ns, clock_thread_cpu_ns());
 	}
 	free(wait);

@@ -386,7 +386,7 @@ static uint64_t program_measure(struct program *p, uint64_t now_ns)
 
 static void server_measure(struct server *s, uint64_t now_ns, struct engine_need *need)
 {
-	uint64_t resident = 0;
+	uint64_t resident = atomic_load(&s->unhelped_pages);
 
 	*need = (struct engine_need){ .limit = atomic_load(&s->limit) };
 	for (struct program *p = s->programs; p; p = p->next) {

@@ -182,7 +182,8 @@ struct server {
 	_Atomic bool stopping;
 	bool hard, quiet;
 	bool tight;                /* memory has been short: programs are adopted; keeper */
-	bool no_uffd;              /* some program could not open a userfaultfd; keeper */
+	bool warned_uffd;          /* keeper */
+	_Atomic uint64_t unhelped_pages; /* resident, of processes without a helper */
 
 	pthread_mutex_t dead_lock;
 	struct tract *dead_tracts; /* dead_lock; freed by the mover between plans */
@@ -192,9 +193,7 @@ struct server {
 
 	/* Counters. */
 	struct histogram fault_times;
-	_Atomic uint64_t nr_faults;
 	_Atomic uint64_t promoted, demoted;   /* pages */
-	_Atomic uint64_t ahead_issued;
 	_Atomic uint64_t shadow_drops;        /* demotions that needed no write */
 	_Atomic uint64_t refilled;            /* discarded pages that were touched too early */
 	_Atomic uint64_t vanished;            /* pages that were not where the table said: must be 0 */

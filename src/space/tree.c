@@ -202,8 +202,11 @@ void program_fork(struct program *parent, int uffd)
 	}
 	for (size_t i = 0; !error && i < parent->nr_extents; i++)
 		error = extent_fork(child, &parent->extents[i]);
-	if (!error)
+	/* A parent that has not yet got its own name has just been forked itself. */
+	if (!error && parent->proc_dir >= 0)
 		error = proc_mappings(parent->proc_dir, true, mapping_wipe, child);
+	if (error == -ESRCH) /* it was killed meanwhile */
+		error = 0;
 	if (!error)
 		error = handlers_start(child);
 	if (error) {

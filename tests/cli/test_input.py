@@ -84,7 +84,6 @@ USAGE_RUN = [
     (['--stats', '/nowhere/at/all'], '--stats /nowhere/at/all: cannot be written: .*name another'),
     (['--stats', '/tmp/'], 'not a file name'),
     (['--stats', ''], 'not a file name'),
-    (['--record', '/nowhere/at/all'], '--record /nowhere/at/all: cannot be written'),
 ]
 # Budgets that no program can start in.
 TOO_SMALL = [['--tier', 'dram:1'], ['--tier', 'dram:4K'], ['--tier', 'dram:64K'], ['--memory', '4K'],

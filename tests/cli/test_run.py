@@ -178,15 +178,6 @@ def statistics_while_running():
            child.returncode)
 
 
-def record_for_replay():
-    """--record leaves something to replay."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, 'record')
-        result = sh('true', '--record', path)
-        expect(result.status == 0, 'status', result)
-        expect(os.path.exists(path) and os.path.getsize(path) > 0, 'nothing was recorded', result)
-
-
 def nothing_left_behind():
     """When the tool has ended no process of its tree is left, and no file in its folder."""
     with tempfile.TemporaryDirectory() as folder:
@@ -199,4 +190,4 @@ if __name__ == '__main__':
         exit_statuses, death_by_signal, no_core_of_our_own, streams, arguments,
         options_after_the_program_are_its_own, environment, search_path, summary_when_asked,
         summary_on_a_terminal, dry_run_starts_nothing, statistics_at_the_end,
-        statistics_while_running, record_for_replay, nothing_left_behind)])
+        statistics_while_running, nothing_left_behind)])

@@ -259,7 +259,7 @@ def redis_client_done(client):
     check(client.returncode == 0, f"the client: {tail(errors)}")
 
 
-NR_KEYS = 110000
+NR_KEYS = 80000
 NR_EXTRA = 4000
 
 
@@ -305,7 +305,7 @@ def check_dump(place):
 def redis_bgsave_under_load(place):
     needs("redis-server")
     path, argv = redis_command(place, "first.sock")
-    # 110,000 keys of 2.2 KiB on average, with what Redis adds.
+    # Keys of 2.2 KiB on average, with what Redis adds.
     budget_mib = NR_KEYS * 2435 // MIB // 3
 
     def during(process):

@@ -117,8 +117,8 @@ static void pages_fill(const struct probe *p, uint8_t *pages, size_t nr)
 		memcpy(pages + i * PAGE_BYTES, corpus_page(p, i), PAGE_BYTES);
 }
 
-/* Collect the missing pages into order[]; returns how many there are. *ret_swapped: how many of them
- * the kernel itself swapped out. */
+/* Collect the missing pages into order[]; returns how many there are, and in *ret_swapped how many of
+ * them the kernel itself swapped out. */
 static size_t missing_collect(struct probe *p, size_t *ret_swapped)
 {
 	static uint64_t entries[512];

@@ -5,9 +5,9 @@
  *   zipf_reads CORPUS_FILE MIB SECONDS...
  *
  * Fills MIB of memory from the corpus, one record to each KiB, then reads for each of SECONDS in
- * turn and prints one JSON line for each. A read adds up all words of a record. Record numbers have exponent
- * 0.99; ranks are scattered over the memory by a fixed shuffle. Sums are checked against the corpus
- * in one read of 64.
+ * turn and prints one JSON line for each. A read adds up all words of a record. Record numbers have
+ * exponent 0.99; ranks are scattered over the memory by a fixed shuffle. Sums are checked against
+ * the corpus in one read of 64.
  */
 #include <errno.h>
 #include <fcntl.h>

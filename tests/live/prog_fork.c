@@ -577,7 +577,8 @@ static void helper_unseen_rule02(void)
 
 static void limits_lowered(void)
 {
-	static const __rlimit_resource_t which[] = { RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_CORE, RLIMIT_STACK };
+	static const __rlimit_resource_t which[] = { RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_CORE,
+						     RLIMIT_STACK };
 	struct arena arena = arena_new(live_pages(), 41);
 	struct rlimit small = { MIB / 4, MIB / 4 };
 	pid_t pid;

@@ -22,9 +22,10 @@ from harness import (Failed, MIB, Place, Skipped, alive, check, descendants, jud
 BUDGET_MIB = 32
 PROGRAMS = ("map", "fork", "io", "thread")
 
-# The sum over a family of processes counts the pages they share more than once.
-NO_BUDGET = {"fork", "mprotect-small-pieces", "mlock-stays", "process-vm-readv-rule24", "close-everything-rule05",
-             "rights-dropped"}
+# The sum over a family of processes counts the pages they share more than once; what is locked or
+# read-only cannot be moved out.
+NO_BUDGET = {"fork", "mprotect-small-pieces", "mlock-stays", "process-vm-readv-rule24",
+             "close-everything-rule05", "rights-dropped"}
 # Cases whose program is made for another test below.
 NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",
              "wrong-byte-is-seen"}
@@ -380,7 +381,7 @@ def full_tiers_hard(place):
 
 
 def every_rule_has_a_test(place):
-    """The rules of a userfaultfd runtime are numbered; the number stands in the name of its test."""
+    """The rules of a userfaultfd runtime are numbered: a test has its rule's number in its name."""
     named = {int(number) for name in all_cases(place) for number in re.findall(r"rule(\d+)", name)}
     missing = sorted(set(range(1, 28)) - named)
     check(not missing, f"no test for the rules {missing}")

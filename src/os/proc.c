@@ -154,9 +154,14 @@ int proc_pss_anon(int dir, uint64_t *ret_bytes)
 	return 0;
 }
 
-static int stat_read(pid_t pid, char *ret_state, pid_t *ret_parent)
+struct stat_fields {
+	char state;
+	int parent, cpu;
+};
+
+static int stat_read(pid_t pid, struct stat_fields *ret)
 {
-	char text[512];
+	char text[1024];
 	int dir = -1;
 
 	int error = proc_open(pid, &dir);
@@ -166,29 +171,52 @@ static int stat_read(pid_t pid, char *ret_state, pid_t *ret_parent)
 	close(dir);
 	if (error)
 		return error;
-	/* The name may hold spaces and brackets: the fields start after the last ')'. */
+	/* The name may hold spaces and brackets: the fields start after the last ')'. The state is the
+	 * third of all, the parent the fourth, the processor the 39th. */
 	const char *at = strrchr(text, ')');
-	char state;
-	int parent;
-	if (!at || sscanf(at + 1, " %c %d", &state, &parent) != 2)
+	struct stat_fields fields;
+	if (!at || sscanf(at + 1, " %c %d", &fields.state, &fields.parent) != 2)
 		return -EINVAL;
-	*ret_state = state;
-	*ret_parent = parent;
+	at += 2;
+	for (int field = 3; field < 39 && at; field++) {
+		at = strchr(at, ' ');
+		at += at != NULL;
+	}
+	if (!at)
+		return -EINVAL;
+	fields.cpu = atoi(at);
+	*ret = fields;
 	return 0;
 }
 
 int proc_parent(pid_t pid, pid_t *ret_parent)
 {
-	char state;
+	struct stat_fields fields;
 
-	return stat_read(pid, &state, ret_parent);
+	int error = stat_read(pid, &fields);
+	if (!error)
+		*ret_parent = fields.parent;
+	return error;
 }
 
 int proc_state(pid_t pid, char *ret_state)
 {
-	pid_t parent;
+	struct stat_fields fields;
 
-	return stat_read(pid, ret_state, &parent);
+	int error = stat_read(pid, &fields);
+	if (!error)
+		*ret_state = fields.state;
+	return error;
+}
+
+int proc_cpu(pid_t tid, int *ret_cpu)
+{
+	struct stat_fields fields;
+
+	int error = stat_read(tid, &fields);
+	if (!error)
+		*ret_cpu = fields.cpu;
+	return error;
 }
 
 int proc_present(int dir, uint64_t start, uint64_t end,

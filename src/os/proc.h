@@ -46,6 +46,8 @@ int proc_pss_anon(int dir, uint64_t *ret_bytes);
 /* Parent process; state letter as in ps (T: stopped). */
 int proc_parent(pid_t pid, pid_t *ret_parent);
 int proc_state(pid_t pid, char *ret_state);
+/* The CPU that a thread ran on last. */
+int proc_cpu(pid_t tid, int *ret_cpu);
 
 /*
  * Call `visit` for each run of present pages (in memory now, whether huge or not) in

@@ -32,6 +32,8 @@ void page_discard(struct tract *tract, uint64_t idx)
 	/* Only claims race with us (a handler or the mover taking the page): try again. */
 	while (page_state(word) != PAGE_ABSENT && !region_change(at, word, 0))
 		word = atomic_load_explicit(at, memory_order_acquire);
+	if (page_shadow(word))
+		atomic_fetch_sub_explicit(&p->server->nr_shadows, 1, memory_order_relaxed);
 	if (page_has_slot(word))
 		p->server->pool->ops->unref(p->server->pool, page_slot(word));
 	/* Who takes a word out of a state that owns a place releases it; STORING: the mover may still

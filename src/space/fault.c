@@ -26,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -41,6 +42,7 @@
 
 /* Nobody waits for room longer, whatever the mover is doing. */
 #define ROOM_WAIT_NS 500000000u
+#define SHADOW_SHARE 16u /* of the budget in pages, at most */
 #define POOL_BLOCK_BYTES (2u << 20)
 
 enum served {
@@ -213,8 +215,10 @@ static enum served serve_resident(struct handler *h, struct tract *t, uint64_t i
 		to = page_word(PAGE_RESIDENT, 0, 0, 0, false);
 	bool mine = region_change(&t->region.state[idx], claimed, to);
 	tide_assert(mine);
-	if (filled && page_shadow(word))
+	if (filled && page_shadow(word)) {
 		p->server->pool->ops->unref(p->server->pool, page_slot(word));
+		atomic_fetch_sub_explicit(&p->server->nr_shadows, 1, memory_order_relaxed);
+	}
 	if (filled)
 		atomic_fetch_add(&p->server->refilled, 1);
 	uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
@@ -222,6 +226,15 @@ static enum served serve_resident(struct handler *h, struct tract *t, uint64_t i
 }
 
 /* ---- STORED ---- */
+
+/* A shadow saves 3 us when its page is taken out again unchanged, and costs a third of a page until then:
+ * worth it for a few only. */
+static bool shadow_wanted(const struct server *s)
+{
+	return !s->pool_bounded &&
+	       atomic_load_explicit(&s->nr_shadows, memory_order_relaxed) <
+		       atomic_load_explicit(&s->limit, memory_order_relaxed) / SHADOW_SHARE;
+}
 
 /* Publish pages [idx, idx + nr) as resident. `shadow`: keep their slots, so that taking them out
  * again unchanged is a drop. */
@@ -239,6 +252,8 @@ static void loaded_publish(struct program *p, struct tract *t, uint64_t idx, con
 		if (!shadow)
 			s->pool->ops->unref(s->pool, page_slot(words[i]));
 	}
+	if (shadow)
+		atomic_fetch_add_explicit(&s->nr_shadows, nr, memory_order_relaxed);
 	room_take(s, nr);
 	atomic_fetch_add_explicit(&s->promoted, nr, memory_order_relaxed);
 }
@@ -263,7 +278,7 @@ static int loaded_install(struct handler *h, struct tract *t, uint64_t idx, uint
 		int error = uffd_copy(p->uffd, vpn_address(vpn + at), h->buffer + at * PAGE_BYTES,
 				      run * PAGE_BYTES, &done);
 		uint32_t installed = (uint32_t)(done / PAGE_BYTES);
-		loaded_publish(p, t, idx + at, words + at, installed, !p->server->pool_bounded);
+		loaded_publish(p, t, idx + at, words + at, installed, shadow_wanted(p->server));
 		at += installed;
 		if (!error)
 			continue;
@@ -491,6 +506,7 @@ static void fault_serve(struct handler *h, const struct deferred *fault)
 		pthread_rwlock_rdlock(&p->lock);
 	}
 	enum served served = fault_dispatch(h, vpn, fault->write);
+	atomic_store_explicit(&h->tids[fault->tid % HANDLER_TIDS], fault->tid, memory_order_relaxed);
 	pthread_rwlock_unlock(&p->lock);
 	if (served == SERVE_AGAIN) {
 		defer(h, fault->address, fault->write, fault->tid);
@@ -558,6 +574,42 @@ static void class_choose(struct handler *h)
 	}
 }
 
+static void handler_ring(struct handler *h)
+{
+	uint64_t one = 1;
+	ssize_t n = write(h->bell, &one, sizeof one);
+
+	tide_assert(n == sizeof one); /* a counter of 2^64 does not overflow here */
+}
+
+static void handler_park(struct handler *h, bool park)
+{
+	if (atomic_exchange(&h->parked, park) != park)
+		handler_ring(h);
+}
+
+void handlers_choose(struct program *p)
+{
+	cpu_set_t used;
+
+	CPU_ZERO(&used);
+	for (unsigned i = 0; i < p->nr_handlers; i++)
+		for (unsigned k = 0; k < HANDLER_TIDS; k++) {
+			uint32_t tid = atomic_exchange(&p->handlers[i].tids[k], 0);
+			int cpu;
+			if (tid && !proc_cpu((pid_t)tid, &cpu) && cpu < CPU_SETSIZE)
+				CPU_SET((unsigned)cpu, &used);
+		}
+	if (!CPU_COUNT(&used))
+		return; /* no faults: leave it as it is */
+	for (unsigned i = 0; i < p->nr_handlers; i++) {
+		struct handler *h = &p->handlers[i];
+		/* One that serves CPUs without a handler must stay: the last. */
+		bool last = i + 1 == p->nr_handlers && p->nr_handlers < p->server->nr_cpus;
+		handler_park(h, !last && !CPU_ISSET((unsigned)h->cpu, &used));
+	}
+}
+
 void handlers_hurry(struct program *p)
 {
 	struct sched_param param = { 0 };
@@ -565,6 +617,7 @@ void handlers_hurry(struct program *p)
 	for (unsigned i = 0; i < p->nr_handlers; i++) {
 		struct handler *h = &p->handlers[i];
 		pid_t tid = atomic_load(&h->tid);
+		handler_park(h, false);
 		if (tid && atomic_exchange(&h->idle_class, false))
 			sched_setscheduler(tid, SCHED_OTHER, &param);
 	}
@@ -596,8 +649,9 @@ static void *handler_main(void *arg)
 	struct program *p = h->program;
 	struct pollfd wait[2] = {
 		{ .fd = p->uffd, .events = POLLIN },
-		{ .fd = p->stop_fd, .events = POLLIN },
+		{ .fd = h->bell, .events = POLLIN },
 	};
+	uint64_t rings;
 
 	atomic_store(&h->tid, gettid());
 	handler_place(h);
@@ -607,8 +661,11 @@ static void *handler_main(void *arg)
 			sched_yield();
 		if (poll(wait, 2, h->nr_deferred ? 0 : -1) < 0 && errno != EINTR)
 			break;
-		if (wait[1].revents)
+		if (wait[1].revents && read(h->bell, &rings, sizeof rings) < 0)
 			break;
+		if (atomic_load(&p->stopping))
+			break;
+		wait[0].fd = atomic_load(&h->parked) ? -1 : p->uffd;
 		if (wait[0].revents & POLLIN) {
 			pthread_rwlock_wrlock(&p->lock);
 			while (events_read(p, fault_take, h) > 0 && h->nr_deferred < 64)
@@ -649,9 +706,13 @@ int handlers_start(struct program *p)
 		h->cookie = atomic_fetch_add(&s->next_cookie, 1) & PAGE_MARK_MAX;
 		h->buffer = mmap(NULL, FAULT_RUN_PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE,
 				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-		int error = h->buffer == MAP_FAILED ? ENOMEM
-						    : pthread_create(&h->thread, NULL, handler_main, h);
+		h->bell = eventfd(0, EFD_CLOEXEC);
+		int error = h->buffer == MAP_FAILED || h->bell < 0
+				    ? ENOMEM
+				    : pthread_create(&h->thread, NULL, handler_main, h);
 		if (error) {
+			if (h->bell >= 0)
+				close(h->bell);
 			if (h->buffer != MAP_FAILED)
 				munmap(h->buffer, FAULT_RUN_PAGES * PAGE_BYTES);
 			if (!p->nr_handlers)
@@ -665,13 +726,12 @@ int handlers_start(struct program *p)
 
 void handlers_stop(struct program *p)
 {
-	uint64_t one = 1;
-
-	if (write(p->stop_fd, &one, sizeof one) < 0)
-		return;
+	atomic_store(&p->stopping, true);
 	for (unsigned i = 0; i < p->nr_handlers; i++) {
 		struct handler *h = &p->handlers[i];
+		handler_ring(h);
 		pthread_join(h->thread, NULL);
+		close(h->bell);
 		atomic_fetch_add(&p->server->forced_ns, atomic_load(&h->cpu_ns));
 		munmap(h->buffer, FAULT_RUN_PAGES * PAGE_BYTES);
 		free(h->deferred);

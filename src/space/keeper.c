@@ -24,6 +24,7 @@
 #define PENDING_MAX 64u
 #define SECOND_NS 1000000000u
 #define SLOWNESS_MAX 64u
+#define CHOOSE_NS 20000000u
 /* No program fills memory faster than this; it sets how often we must look. */
 #define FILL_BYTES_PER_MS (8u << 20)
 
@@ -41,6 +42,7 @@ struct keeper {
 	uint64_t second_ns;       /* of the last once-a-second round */
 	uint64_t live_faults;
 	unsigned slowness;        /* of rounds: 1 .. SLOWNESS_MAX */
+	uint64_t chosen_ns;       /* when it was last chosen who waits for faults */
 	uint64_t governed_ns;     /* thread time at the last look */
 };
 
@@ -200,11 +202,17 @@ static void programs_round(struct keeper *k)
 	uint64_t managed = 0;
 	if (resident + margin > limit || s->tight) {
 		threads_start(k);
+		uint64_t now_ns = clock_now_ns();
+		bool choose = now_ns - k->chosen_ns > CHOOSE_NS;
+		if (choose)
+			k->chosen_ns = now_ns;
 		s->tight = k->mover_runs;
 		for (struct program *p = s->programs; p && s->tight; p = p->next) {
 			program_care(k, p);
 			program_unshare(p);
 			program_hurry(p);
+			if (choose)
+				handlers_choose(p);
 			managed += extents_pages(p);
 		}
 	}

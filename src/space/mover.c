@@ -299,6 +299,8 @@ static enum move_reason store_publish(const struct storing *c, int error, uint32
 			return MOVE_DROP_TOUCHED;
 		}
 		hold_release(p, page_mark(c->word));
+		if (page_shadow(c->word))
+			atomic_fetch_sub_explicit(&p->server->nr_shadows, 1, memory_order_relaxed);
 		if (page_shadow(c->word) && !same)
 			pool->ops->unref(pool, page_slot(c->word));
 		return MOVE_OK;

@@ -43,6 +43,7 @@
 #define FAULT_RUN_PAGES 64u    /* most that one fault brings in: 256 KiB stay in the cache */
 #define HANDLERS_MAX 64u
 #define REMAPPED_MAX 64u
+#define HANDLER_TIDS 4u
 
 struct server;
 struct program;
@@ -88,6 +89,11 @@ struct handler {
 	size_t nr_deferred, room_deferred;
 	_Atomic uint64_t cpu_ns;   /* thread time, refreshed by itself */
 	/* Choice of scheduling class: see class_choose(). */
+	/* Every reader is woken for every fault, so only those wait whose CPU runs the program: the keeper
+	 * parks the others. A ring of the bell makes a handler look at this, and at program.stopping. */
+	_Atomic bool parked;
+	int bell;
+	_Atomic uint32_t tids[HANDLER_TIDS]; /* threads that faulted last; 0: none */
 	_Atomic bool idle_class;
 	_Atomic int tid;
 	int schedstat;
@@ -140,7 +146,7 @@ struct program {
 
 	struct handler handlers[HANDLERS_MAX];
 	unsigned nr_handlers;
-	int stop_fd;               /* readable: handlers end */
+	_Atomic bool stopping;     /* handlers end */
 	_Atomic bool gone;         /* the process has ended */
 	bool adopted;              /* its mappings are registered: keeper */
 	bool surveyed;             /* its maps have been read once: keeper */
@@ -194,6 +200,7 @@ struct server {
 	/* Counters. */
 	struct histogram fault_times;
 	_Atomic uint64_t promoted, demoted;   /* pages */
+	_Atomic uint64_t nr_shadows;          /* resident, held or storing pages that keep a slot */
 	_Atomic uint64_t shadow_drops;        /* demotions that needed no write */
 	_Atomic uint64_t refilled;            /* discarded pages that were touched too early */
 	_Atomic uint64_t vanished;            /* pages that were not where the table said: must be 0 */
@@ -273,6 +280,8 @@ int helper_call(struct program *program);
 int events_read(struct program *program,
 		void (*take)(void *arg, uint64_t address, bool write, uint32_t tid), void *arg);
 int handlers_start(struct program *program);
+/* Choose who waits for faults, from where the program's threads run. Keeper. */
+void handlers_choose(struct program *program);
 /* Messages have waited for long: whoever should read them does not get to run. Make all of the normal
  * class. Keeper. */
 void handlers_hurry(struct program *program);

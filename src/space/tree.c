@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -39,11 +38,6 @@ struct program *program_new(struct server *s)
 	if (!p)
 		return NULL;
 	p->server = s;
-	p->stop_fd = eventfd(0, EFD_CLOEXEC);
-	if (p->stop_fd < 0) {
-		free(p);
-		return NULL;
-	}
 	p->pidfd = p->proc_dir = p->uffd = p->hold_uffd = p->helper_socket = p->helper_cpu = -1;
 	p->family = atomic_fetch_add(&s->next_family, 1);
 	/* Who reads events must not wait behind a stream of installs. */
@@ -67,6 +61,8 @@ static void slots_release(struct program *p, struct tract *t)
 
 	for (uint64_t i = 0; i < t->region.nr_pages; i++) {
 		uint64_t word = atomic_load_explicit(&t->region.state[i], memory_order_acquire);
+		if (page_shadow(word))
+			atomic_fetch_sub_explicit(&p->server->nr_shadows, 1, memory_order_relaxed);
 		if (page_has_slot(word))
 			pool->ops->unref(pool, page_slot(word));
 	}
@@ -87,7 +83,6 @@ void program_free(struct program *p)
 		slots_release(p, t);
 		tract_free(t);
 	}
-	fd_close(p->stop_fd);
 	fd_close(p->pidfd);
 	fd_close(p->proc_dir);
 	fd_close(p->uffd);

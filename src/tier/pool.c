@@ -675,9 +675,9 @@ static int pool_reserve(struct pool *pool)
 		munmap(at, skip);
 	if (skip < BLOCK_BYTES)
 		munmap(pool->base + pool_range_bytes(pool), BLOCK_BYTES - skip);
-	/* Fewer misses of the address cache on loads, and a block is zeroed by one fault. Where huge
-	 * pages are off this fails, and small ones do. */
-	madvise(pool->base, pool->nr_blocks * BLOCK_BYTES, MADV_HUGEPAGE);
+	/* Small pages: the ones that demotion has just freed are warm, while a free huge page often is
+	 * not even backed by the host. Measured: 4.9 us a demoted page against 6.1 to 7.6. */
+	madvise(pool->base, pool->nr_blocks * BLOCK_BYTES, MADV_NOHUGEPAGE);
 	return 0;
 }
 

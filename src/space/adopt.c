@@ -162,21 +162,55 @@ static int stretch_take(struct program *p, uint64_t vpn, uint64_t nr)
 	return error;
 }
 
-static void fault_again(void *arg, uint64_t address, bool write, uint32_t tid)
+/*
+ * Faults read while draining. They are made to fault again when the lock has been given back: at once
+ * they would only come back as messages, for ever.
+ */
+struct drained {
+	struct program *program;
+	uint64_t *addresses;
+	size_t nr, room;
+};
+
+static void fault_note(void *arg, uint64_t address, bool write, uint32_t tid)
 {
-	struct program *p = arg;
+	struct drained *d = arg;
 
 	(void)write;
 	(void)tid;
-	uffd_wake(p->uffd, address, PAGE_BYTES);
+	if (d->nr == d->room) {
+		size_t room = d->room ? d->room * 2 : 64;
+		uint64_t *grown = realloc(d->addresses, room * sizeof *grown);
+		if (!grown) {
+			uffd_wake(d->program->uffd, address, PAGE_BYTES);
+			return;
+		}
+		d->addresses = grown;
+		d->room = room;
+	}
+	d->addresses[d->nr++] = address;
+}
+
+/* Take the lock exclusively with no event waiting; and give it back. */
+static void program_quiet(struct drained *d)
+{
+	pthread_rwlock_wrlock(&d->program->lock);
+	while (events_read(d->program, fault_note, d) > 0)
+		;
+}
+
+static void program_resume(struct drained *d)
+{
+	pthread_rwlock_unlock(&d->program->lock);
+	for (size_t i = 0; i < d->nr; i++)
+		uffd_wake(d->program->uffd, d->addresses[i], PAGE_BYTES);
+	free(d->addresses);
 }
 
 static int survey_adopt(struct survey *s)
 {
 	struct program *p = s->program;
 
-	while (events_read(p, fault_again, p) > 0)
-		;
 	for (size_t i = 0; i < s->nr; i++) {
 		struct candidate *c = &s->list[i];
 		if (remap_pending(p, c->start, c->end)) /* since the survey */
@@ -229,9 +263,9 @@ static int child_verify(struct program *p)
 {
 	struct survey s = { .program = p };
 
-	pthread_rwlock_wrlock(&p->lock);
-	while (events_read(p, fault_again, p) > 0)
-		;
+	struct drained drained = { .program = p };
+
+	program_quiet(&drained);
 	int error = proc_mappings(p->proc_dir, true, mapping_registered, &s);
 	if (!error && uffd_changing(p->uffd)) {
 		atomic_store(&p->unknown, true);
@@ -244,7 +278,7 @@ static int child_verify(struct program *p)
 			extent_cut(p, vpn, to - vpn, piece_drop, p);
 		vpn = i < s.nr ? s.list[i].end >> PAGE_SHIFT : to;
 	}
-	pthread_rwlock_unlock(&p->lock);
+	program_resume(&drained);
 	free(s.list);
 	return error;
 }
@@ -259,9 +293,10 @@ int program_adopt(struct program *p)
 	if (!error)
 		error = proc_mappings(p->proc_dir, first, mapping_survey, &s);
 	if (!error && s.nr) {
-		pthread_rwlock_wrlock(&p->lock);
+		struct drained drained = { .program = p };
+		program_quiet(&drained);
 		error = survey_adopt(&s);
-		pthread_rwlock_unlock(&p->lock);
+		program_resume(&drained);
 	}
 	p->surveyed |= !error;
 	if (!error)

@@ -146,7 +146,10 @@ static void faults_set(json_t *root, struct server *s)
 {
 	json_t *faults = json_object();
 
-	set(faults, "count", histogram_count(&s->fault_times));
+	uint64_t count = histogram_count(&s->fault_times);
+
+	set(faults, "count", count);
+	set(faults, "mean_ns", count ? atomic_load(&s->fault_times.sum_ns) / count : 0);
 	set(faults, "p50_ns", histogram_quantile(&s->fault_times, 500));
 	set(faults, "p99_ns", histogram_quantile(&s->fault_times, 990));
 	set(faults, "max_ns", atomic_load(&s->fault_times.max_ns));

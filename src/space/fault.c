@@ -42,6 +42,7 @@
 
 /* Nobody waits for room longer, whatever the mover is doing. */
 #define ROOM_WAIT_NS 500000000u
+#define WAKE_SHARE 48u
 #define SHADOW_SHARE 16u /* of the budget in pages, at most */
 #define POOL_BLOCK_BYTES (2u << 20)
 
@@ -75,8 +76,9 @@ static void room_take(struct server *s, uint64_t pages)
 	int64_t left = atomic_fetch_sub_explicit(&s->room, (int64_t)pages, memory_order_relaxed) -
 		       (int64_t)pages;
 
-	/* A sixteenth of the budget ahead of the edge the mover begins. */
-	if (left < (int64_t)(atomic_load_explicit(&s->limit, memory_order_relaxed) / 16) &&
+	/* The engine keeps 1/32 of the budget free; let some of that be used up, so that the mover, on
+	 * another CPU and dear to wake, has a batch to do. */
+	if (left < (int64_t)(atomic_load_explicit(&s->limit, memory_order_relaxed) / WAKE_SHARE) &&
 	    atomic_load_explicit(&s->mover_idle, memory_order_acquire))
 		mover_wake(s);
 }
@@ -588,7 +590,7 @@ static void handler_park(struct handler *h, bool park)
 		handler_ring(h);
 }
 
-void handlers_choose(struct program *p)
+void handlers_choose(struct program *p, cpu_set_t *add_used)
 {
 	cpu_set_t used;
 
@@ -602,6 +604,7 @@ void handlers_choose(struct program *p)
 		}
 	if (!CPU_COUNT(&used))
 		return; /* no faults: leave it as it is */
+	CPU_OR(add_used, add_used, &used);
 	for (unsigned i = 0; i < p->nr_handlers; i++) {
 		struct handler *h = &p->handlers[i];
 		/* One that serves CPUs without a handler must stay: the last. */

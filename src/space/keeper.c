@@ -204,6 +204,8 @@ static void programs_round(struct keeper *k)
 		threads_start(k);
 		uint64_t now_ns = clock_now_ns();
 		bool choose = now_ns - k->chosen_ns > CHOOSE_NS;
+		cpu_set_t used;
+		CPU_ZERO(&used);
 		if (choose)
 			k->chosen_ns = now_ns;
 		s->tight = k->mover_runs;
@@ -212,9 +214,11 @@ static void programs_round(struct keeper *k)
 			program_unshare(p);
 			program_hurry(p);
 			if (choose)
-				handlers_choose(p);
+				handlers_choose(p, &used);
 			managed += extents_pages(p);
 		}
+		if (CPU_COUNT(&used))
+			mover_place(s, &used);
 	}
 	if (managed > s->peak_managed_pages)
 		s->peak_managed_pages = managed;

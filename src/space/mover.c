@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "assert.h"
 #include "clock.h"
@@ -45,6 +46,26 @@ struct mover {
 void mover_wake(struct server *s)
 {
 	futex_signal(&s->work);
+}
+
+/*
+ * Taking pages out beside the faulting thread doubles what the two get done; on its CPU each would
+ * wait for the other. The scheduler does not know that they go together.
+ */
+void mover_place(struct server *s, const cpu_set_t *used)
+{
+	cpu_set_t cpus;
+	pid_t tid = atomic_load(&s->mover_tid);
+
+	CPU_ZERO(&cpus);
+	for (unsigned cpu = 0; cpu < s->nr_cpus && cpu < CPU_SETSIZE; cpu++)
+		if (!CPU_ISSET(cpu, used))
+			CPU_SET(cpu, &cpus);
+	if (!CPU_COUNT(&cpus))
+		for (unsigned cpu = 0; cpu < s->nr_cpus && cpu < CPU_SETSIZE; cpu++)
+			CPU_SET(cpu, &cpus);
+	if (tid)
+		sched_setaffinity(tid, sizeof cpus, &cpus);
 }
 
 static struct tract *move_tract(const struct move *m)
@@ -509,6 +530,7 @@ static void *mover_main(void *arg)
 	struct mover *v = arg;
 	struct server *s = v->server;
 
+	atomic_store(&s->mover_tid, gettid());
 	while (!atomic_load(&s->stopping)) {
 		uint32_t seen = atomic_load(&s->work);
 		bool again = mover_round(v);

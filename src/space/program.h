@@ -28,6 +28,7 @@
 #define TIDE_PROGRAM_H
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -70,7 +71,7 @@ struct extent {
 #define HISTOGRAM_BUCKETS 320u
 struct histogram {
 	_Atomic uint64_t count[HISTOGRAM_BUCKETS];
-	_Atomic uint64_t max_ns;
+	_Atomic uint64_t max_ns, sum_ns;
 };
 
 struct deferred {
@@ -185,6 +186,7 @@ struct server {
 	_Atomic uint32_t space;    /* futex: changes whenever room was made */
 	_Atomic uint32_t work;     /* futex: changes to wake the mover */
 	_Atomic bool mover_idle;
+	_Atomic int mover_tid;
 	_Atomic bool stopping;
 	bool hard, quiet;
 	bool tight;                /* memory has been short: programs are adopted; keeper */
@@ -280,8 +282,9 @@ int helper_call(struct program *program);
 int events_read(struct program *program,
 		void (*take)(void *arg, uint64_t address, bool write, uint32_t tid), void *arg);
 int handlers_start(struct program *program);
-/* Choose who waits for faults, from where the program's threads run. Keeper. */
-void handlers_choose(struct program *program);
+/* Choose who waits for faults, from where the program's faulting threads run; adds their CPUs to
+ * *add_used. Keeper. */
+void handlers_choose(struct program *program, cpu_set_t *add_used);
 /* Messages have waited for long: whoever should read them does not get to run. Make all of the normal
  * class. Keeper. */
 void handlers_hurry(struct program *program);
@@ -293,6 +296,8 @@ int page_install(struct program *program, struct tract *tract, uint64_t idx, uin
 		 uint64_t word, const void *page);
 
 /* ---- mover.c ---- */
+/* Keep the mover off the CPUs in `used`, unless that is all of them. */
+void mover_place(struct server *server, const cpu_set_t *used);
 int mover_start(struct server *server, pthread_t *ret_thread);
 void mover_wake(struct server *server);
 

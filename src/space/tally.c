@@ -25,6 +25,7 @@ static uint64_t bucket_end(unsigned bucket)
 void histogram_add(struct histogram *h, uint64_t ns)
 {
 	atomic_fetch_add_explicit(&h->count[bucket_of(ns)], 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&h->sum_ns, ns, memory_order_relaxed);
 	uint64_t max = atomic_load_explicit(&h->max_ns, memory_order_relaxed);
 	while (ns > max && !atomic_compare_exchange_weak_explicit(
 				   &h->max_ns, &max, ns, memory_order_relaxed, memory_order_relaxed))

@@ -321,27 +321,58 @@ static void peer_hear(struct keeper *k, unsigned i)
 
 /* ---- signals ---- */
 
+/*
+ * A helper has died. Its number is free for another process as soon as it is waited for; nobody may
+ * read held pages by it from then on. The program has the same memory.
+ */
+static void helper_mourn(struct server *s, pid_t pid)
+{
+	pthread_mutex_lock(&s->plan_lock);
+	for (struct program *p = s->programs; p; p = p->next) {
+		if (p->helper_pid != pid)
+			continue;
+		pthread_rwlock_wrlock(&p->lock);
+		p->helper_pid = p->pid;
+		pthread_rwlock_unlock(&p->lock);
+	}
+	pthread_mutex_unlock(&s->plan_lock);
+}
+
+static void program_waited(struct keeper *k, int status)
+{
+	if (WIFSTOPPED(status)) {
+		int sig = WSTOPSIG(status);
+		/* Job control stops us both; whoever continues the job continues both. */
+		if (sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU) {
+			guard_stopping(k->server->guard_socket, k->server->program_pid);
+			raise(SIGSTOP);
+		}
+		return;
+	}
+	k->wait_status = status;
+	k->ended = true;
+}
+
 static void children_reap(struct keeper *k)
 {
-	int status;
-	pid_t pid;
-
-	while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED | __WALL)) > 0) {
-		if (pid != k->server->program_pid)
-			continue;
-		if (WIFSTOPPED(status)) {
-			int sig = WSTOPSIG(status);
-			/* Job control stops us both; whoever continues the job continues both. */
-			if (sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU) {
-				guard_stopping(k->server->guard_socket, pid);
-				raise(SIGSTOP);
-			}
-			continue;
+	for (;;) {
+		siginfo_t info = { .si_pid = 0 };
+		int status, flags = WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL;
+		if (waitid(P_ALL, 0, &info, flags)) {
+			k->orphaned = errno == ECHILD;
+			return;
 		}
-		k->wait_status = status;
-		k->ended = true;
+		pid_t pid = info.si_pid;
+		if (!pid)
+			break;
+		if (info.si_code != CLD_STOPPED && info.si_code != CLD_TRAPPED)
+			helper_mourn(k->server, pid);
+		if (waitpid(pid, &status, WNOHANG | WUNTRACED | __WALL) != pid)
+			break;
+		if (pid == k->server->program_pid)
+			program_waited(k, status);
 	}
-	k->orphaned = pid < 0 && errno == ECHILD;
+	k->orphaned = false;
 }
 
 static void signal_pass(struct keeper *k, const struct signalfd_siginfo *info)

@@ -23,7 +23,7 @@
 
 #define PENDING_MAX 64u
 #define SECOND_NS 1000000000u
-#define SLOWNESS_MAX 64u
+#define SLOWNESS_MAX 4u  /* a fast allocator fills 60 MiB in 20 ms */
 #define CHOOSE_NS 20000000u
 /* No program fills memory faster than this; it sets how often we must look. */
 #define FILL_BYTES_PER_MS (8u << 20)

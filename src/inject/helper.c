@@ -226,12 +226,33 @@ static bool block_huge(struct helper *h, uint64_t address)
 }
 
 /*
+ * Whether a page is at `address`. The kernel may move a page and then report EAGAIN and no bytes; called
+ * again it finds the place taken. Only the place it came from tells such a page, which must be
+ * kept, from one that the program put there by touching our area.
+ */
+static bool page_there(struct helper *h, uint64_t address)
+{
+	struct page_region found;
+	struct pm_scan_arg scan = {
+		.size = sizeof scan,
+		.start = address,
+		.end = address + PAGE,
+		.vec = (uint64_t)(uintptr_t)&found,
+		.vec_len = 1,
+		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		.return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+	};
+
+	return SYS(ioctl, h->pagemap, PAGEMAP_SCAN, &scan) == 1;
+}
+
+/*
  * Move pages of one run, going on behind every page that will not move; outcome[] tells of each.
  * A partial move reports the bytes done; calling again at the next page tells its true error.
  * EAGAIN without progress is a page locked for a moment, or the program changing its mappings:
  * tried a few times, then busy.
  */
-static void pages_move(int uffd, uint64_t dst, uint64_t src, uint64_t bytes, uint8_t *outcome)
+static void pages_move(struct helper *h, uint64_t dst, uint64_t src, uint64_t bytes, uint8_t *outcome)
 {
 	unsigned tries = 0;
 
@@ -242,7 +263,7 @@ static void pages_move(int uffd, uint64_t dst, uint64_t src, uint64_t bytes, uin
 			.len = bytes - at,
 			.mode = UFFDIO_MOVE_MODE_DONTWAKE,
 		};
-		long error = SYS(ioctl, uffd, UFFDIO_MOVE, &move);
+		long error = SYS(ioctl, h->uffd, UFFDIO_MOVE, &move);
 		uint64_t done = !error ? move.len : move.move > 0 ? (uint64_t)move.move : 0;
 		memset(outcome + at / PAGE, HELPER_MOVED, done / PAGE);
 		at += done;
@@ -251,6 +272,8 @@ static void pages_move(int uffd, uint64_t dst, uint64_t src, uint64_t bytes, uin
 		} else if (error != -EAGAIN || ++tries == 8) {
 			tries = 0;
 			outcome[at / PAGE] = (uint8_t)outcome_of(error);
+			if (error == -EEXIST && !page_there(h, src + at))
+				outcome[at / PAGE] = HELPER_MOVED;
 			at += PAGE;
 		}
 	}
@@ -274,6 +297,8 @@ static uint64_t stretch_move(struct helper *h, uint64_t dst, uint64_t stage, uin
 			return pages;
 		if (move.move > 0)
 			at += (uint64_t)move.move / PAGE;
+		else if (error == -EEXIST && !page_there(h, stage + at * PAGE))
+			at++;
 		else if (error == -EEXIST) /* the program touched a free place */
 			SYS(madvise, dst + at * PAGE, PAGE, MADV_DONTNEED);
 		else
@@ -340,7 +365,7 @@ static void runs_move(struct helper *h)
 		bool huge = run->bytes == HUGE && block_huge(h, run->src);
 		if (huge)
 			SYS(madvise, run->dst, HUGE, MADV_DONTNEED);
-		pages_move(h->uffd, h->stage + huge * HUGE + page * PAGE, run->src, run->bytes,
+		pages_move(h, h->stage + huge * HUGE + page * PAGE, run->src, run->bytes,
 			   h->reply.outcome + page);
 		if (huge)
 			stage_empty(h, h->stage + HUGE, 0, 1);

@@ -4,8 +4,8 @@
  *
  * The helper is a process that shares the program's address space without being a thread of it. It
  * decides nothing and keeps no tables: it runs single commands, one at a time, and answers each
- * with one reply of the same sequence number. If it dies nothing is lost but the ability to move
- * pages out.
+ * with one reply of the same sequence number. If it dies between commands nothing is lost but the
+ * ability to move pages out; in the middle of a move the program is ended.
  *
  *   helper               server
  *     connect  ──────────►

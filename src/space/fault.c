@@ -87,14 +87,18 @@ static void room_take(struct server *s, uint64_t pages)
 static void room_exceed(struct program *p)
 {
 	struct server *s = p->server;
+	bool first = !atomic_fetch_add(&s->over_budget, 1);
 	struct tier_usage u;
 
+	/* Asking the pool is dear, and only the first warning and --hard want to know. */
+	if (!s->hard && !first)
+		return;
 	s->pool->ops->usage(s->pool, &u);
 	/* A pool takes memory in blocks. */
 	bool full = u.capacity_bytes && u.used_bytes + POOL_BLOCK_BYTES > u.capacity_bytes;
 	if (full && s->hard)
 		program_fail(p, "tier lz4 is full, and so is dram (--hard)");
-	else if (!atomic_fetch_add(&s->over_budget, 1) && !s->quiet)
+	else if (first && !s->quiet)
 		server_warn(full ? "tier lz4 is full: running on above the budget"
 				 : "no page can be moved out: running on above the budget");
 }

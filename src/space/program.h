@@ -124,7 +124,6 @@ struct program {
 	int uffd, hold_uffd;       /* -1: none */
 	int helper_cpu;            /* where it is kept; plan_lock */
 	int helper_socket;         /* -1: none; plan_lock */
-	uint64_t probe;
 
 	pthread_rwlock_t lock;
 	struct extent *extents;    /* by vpn; lock */

@@ -44,6 +44,7 @@ struct source {
 	double *weight;            /* by rank */
 	unsigned scan_percent;
 	bool uniform;
+	uint32_t per_page;         /* records that lie on one page, each with its own weight */
 };
 
 static uint64_t rng_next(uint64_t *rng)
@@ -56,7 +57,7 @@ static uint64_t rng_next(uint64_t *rng)
 
 static void source_shuffle(struct source *s, bool blocks)
 {
-	uint32_t unit = blocks ? 64 : 1, nr = (uint32_t)(s->nr_pages / unit);
+	uint32_t unit = blocks ? 64 : 1, nr = (uint32_t)(s->nr_pages * s->per_page / unit);
 	uint32_t *order = zeroed(nr * sizeof *order);
 
 	for (uint32_t i = 0; i < nr; i++)
@@ -73,7 +74,7 @@ static void source_shuffle(struct source *s, bool blocks)
 
 static void source_zipf(struct source *s, double theta)
 {
-	uint32_t n = (uint32_t)s->nr_pages, nr_small = 0, nr_large = 0;
+	uint32_t n = (uint32_t)s->nr_pages * s->per_page, nr_small = 0, nr_large = 0;
 	uint32_t *small = zeroed(n * sizeof *small), *large = zeroed(n * sizeof *large);
 	double sum = 0;
 
@@ -113,21 +114,24 @@ static uint32_t source_next(struct source *s)
 	uint64_t r = rng_next(&s->rng);
 	if (s->scan_percent && r % 100 < s->scan_percent)
 		return (uint32_t)(s->scan_at++ % s->nr_pages);
-	uint32_t i = (uint32_t)((r >> 8) % s->nr_pages);
+	uint32_t i = (uint32_t)((r >> 8) % (s->nr_pages * s->per_page));
 	double u = (double)(rng_next(&s->rng) >> 11) * 0x1p-53;
 	if (!s->uniform && u >= s->chance[i])
 		i = s->other[i];
-	return s->page_of[i];
+	return s->page_of[i] / s->per_page;
 }
 
 static void source_open(struct source *s, const char *name, uint64_t nr_pages, uint64_t nr_memory,
 			uint64_t nr_accesses)
 {
-	*s = (struct source){ .rng = 42, .nr_pages = nr_pages, .nr_memory = nr_memory };
-	s->page_of = zeroed(nr_pages * sizeof *s->page_of);
-	s->chance = zeroed(nr_pages * sizeof *s->chance);
-	s->other = zeroed(nr_pages * sizeof *s->other);
-	s->weight = zeroed(nr_pages * sizeof *s->weight);
+	*s = (struct source){ .rng = 42, .nr_pages = nr_pages, .nr_memory = nr_memory, .per_page = 1 };
+	if (!strcmp(name, "records"))
+		s->per_page = 4;
+	uint64_t nr_records = nr_pages * s->per_page;
+	s->page_of = zeroed(nr_records * sizeof *s->page_of);
+	s->chance = zeroed(nr_records * sizeof *s->chance);
+	s->other = zeroed(nr_records * sizeof *s->other);
+	s->weight = zeroed(nr_records * sizeof *s->weight);
 	source_zipf(s, 0.99);
 	source_shuffle(s, !strcmp(name, "blocks"));
 	if (!strcmp(name, "shift"))
@@ -215,11 +219,33 @@ static uint64_t run_clock(struct source *s, uint64_t warm, uint64_t measure)
 	return misses;
 }
 
+static int weight_order(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x < y) - (x > y);
+}
+
+static double records_static(const struct source *s, uint64_t measure)
+{
+	double *page = zeroed(s->nr_pages * sizeof *page), miss = 0;
+
+	for (uint64_t i = 0; i < s->nr_pages * s->per_page; i++)
+		page[s->page_of[i] / s->per_page] += s->weight[i];
+	qsort(page, s->nr_pages, sizeof *page, weight_order);
+	for (uint64_t i = s->nr_memory; i < s->nr_pages; i++)
+		miss += page[i];
+	free(page);
+	return miss * (double)measure;
+}
+
 /* The most used pages stay, as if known beforehand; for the loop any fixed choice. */
 static double run_static(const struct source *s, uint64_t measure)
 {
 	double miss = 0;
 
+	if (s->per_page > 1)
+		return records_static(s, measure);
 	if (s->loop_pages)
 		return (double)measure * (double)(s->loop_pages - s->nr_memory) / (double)s->loop_pages;
 	if (s->uniform)
@@ -387,7 +413,7 @@ static void run_engine(struct source *s, uint64_t warm, uint64_t measure, struct
 
 int main(int argc, char **argv)
 {
-	static const char *const names[] = { "zipf", "blocks", "shift", "scan", "loop", "uniform" };
+	static const char *const names[] = { "zipf", "records", "blocks", "shift", "scan", "loop", "uniform" };
 	uint64_t nr_pages = argc > 1 ? strtoull(argv[1], NULL, 0) : 1u << 17;
 	uint64_t measure = argc > 2 ? strtoull(argv[2], NULL, 0) : 20000000;
 	uint64_t warm = measure / 2, nr_memory = nr_pages * 2 / 5;

@@ -7,7 +7,7 @@ _pagetide()
 
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		COMPREPLY=($(compgen -W 'run check stats help version --help --version' -- "$word"))
+		COMPREPLY=($(compgen -W 'run attach check topo pages migrate stats help version --help --version' -- "$word"))
 		return
 	fi
 	case $verb in
@@ -15,7 +15,7 @@ _pagetide()
 		# The first word that is no option is the program: from there on it is its own business.
 		for ((i = 2; i < COMP_CWORD; i++)); do
 			case ${COMP_WORDS[i]} in
-			--tier | --memory | --overhead | --stats)
+			--tier | --memory | --overhead | --stats | --record)
 				((i++))
 				;;
 			--)
@@ -33,10 +33,10 @@ _pagetide()
 		case $before in
 		--tier) COMPREPLY=($(compgen -W 'dram: lz4 lz4: lz4,verify' -- "$word")) ;;
 		--memory | --overhead) ;;
-		--stats) COMPREPLY=($(compgen -f -- "$word")) ;;
+		--stats | --record) COMPREPLY=($(compgen -f -- "$word")) ;;
 		*)
 			if [[ $word == -* ]]; then
-				COMPREPLY=($(compgen -W '--tier --memory --overhead --hard --stats
+				COMPREPLY=($(compgen -W '--tier --memory --overhead --hard --stats --record
 					--live --summary --quiet --dry-run --help' -- "$word"))
 			else
 				COMPREPLY=($(compgen -c -- "$word"))
@@ -44,7 +44,27 @@ _pagetide()
 			;;
 		esac
 		;;
+	attach)
+		case $before in
+		-p | --pid) COMPREPLY=($(compgen -W "$(ps -e -o pid= 2>/dev/null)" -- "$word")) ;;
+		--fast | --slow) COMPREPLY=($(compgen -W "$(_pagetide_nodes)" -- "$word")) ;;
+		--for) ;;
+		*) COMPREPLY=($(compgen -W '--pid --fast --slow --for --json --dry-run --quiet --help' -- "$word")) ;;
+		esac
+		;;
 	check) COMPREPLY=($(compgen -W '--json --help' -- "$word")) ;;
+	topo) COMPREPLY=($(compgen -W '--json --measure --help' -- "$word")) ;;
+	pages | migrate)
+		local options='--pid --json --help'
+		[ "$verb" = migrate ] && options='--pid --from --to --dry-run --json --help'
+		case $before in
+		-p | --pid) COMPREPLY=($(compgen -W "$(ps -eo pid= 2>/dev/null)" -- "$word")) ;;
+		--from | --to)
+			COMPREPLY=($(compgen -W "all $(_pagetide_nodes)" -- "$word"))
+			;;
+		*) COMPREPLY=($(compgen -W "$options" -- "$word")) ;;
+		esac
+		;;
 	stats)
 		if [[ $word == -* ]]; then
 			COMPREPLY=($(compgen -W '--json --help' -- "$word"))
@@ -52,8 +72,17 @@ _pagetide()
 			COMPREPLY=($(compgen -W "$(pgrep -x pagetide 2>/dev/null)" -- "$word"))
 		fi
 		;;
-	help) COMPREPLY=($(compgen -W 'run check stats help version' -- "$word")) ;;
+	help) COMPREPLY=($(compgen -W 'run attach check topo pages migrate stats help version' -- "$word")) ;;
 	esac
+}
+
+# The nodes of this machine.
+_pagetide_nodes()
+{
+	local node
+	for node in /sys/devices/system/node/node[0-9]*; do
+		echo "${node##*node}"
+	done
 }
 
 # Complete a program and its words, the first of them at index $1.

@@ -46,6 +46,47 @@ TIDE_API int tide_check(struct tide_feature features[TIDE_FEATURE_MAX], size_t *
  */
 TIDE_API int tide_memory_fetch(uint64_t *ret_bytes);
 
+/* ---- nodes, and the memory of processes on them ---------------------------------------------- */
+
+/*
+ * The machine's NUMA nodes as JSON text (schema pagetide.topo/1), which the caller frees: memory,
+ * CPUs, tiers, distances, and which are fast or slow and why. `measure`: also the time of a load,
+ * about a second for each pair of a node with CPUs and one with memory; the calling thread is bound
+ * to a CPU of each meanwhile. Thread-safe.
+ * Returns -EIO when /sys or /proc cannot be read, with a one-line reason in `ret_message`.
+ */
+TIDE_API int tide_topo_fetch(bool measure, char **ret_json, char ret_message[TIDE_MESSAGE_MAX]);
+
+/*
+ * On which nodes the memory of process `pid` is, by kind, as JSON text (schema pagetide.pages/1),
+ * which the caller frees. The process runs on; takes about 0.1 us for each of its pages. Thread-safe.
+ * Returns -ESRCH (it has ended), -EPERM or -EACCES (it is another user's), -EOPNOTSUPP (a kernel
+ * without NUMA), with a one-line reason in `ret_message`.
+ */
+TIDE_API int tide_pages_fetch(int pid, char **ret_json, char ret_message[TIDE_MESSAGE_MAX]);
+
+struct tide_migrate_options {
+	size_t size;            /* sizeof(struct tide_migrate_options), for later growth */
+	int pid;
+	const char *from, *to;  /* nodes as numactl writes them: "0-1,3", "!2", "all" */
+	bool dry_run;           /* say what would move, move nothing */
+	/* Called now and then from the calling thread; NULL: not. The sum may grow meanwhile. */
+	void (*progress)(void *arg, uint64_t done_bytes, uint64_t sum_bytes);
+	void *progress_arg;
+};
+
+/*
+ * Move what process `pid` has on some nodes to others, nearest first, where there is room; what is
+ * locked, bound by a policy or not allowed there by its cpuset stays. The process runs on. Returns
+ * when every page was tried, busy ones several times, and the outcome as JSON text (schema
+ * pagetide.migrate/1), which the caller frees. A process that ends meanwhile is no error. Thread-safe.
+ * Returns, nothing having been moved, with a one-line reason that names the mend in `ret_message`:
+ *   -EINVAL                  nodes that do not exist or have no memory, or nothing to move between
+ *   -ESRCH, -EPERM, -EACCES, -EOPNOTSUPP  as tide_pages_fetch()
+ */
+TIDE_API int tide_migrate(const struct tide_migrate_options *options, char **ret_json,
+			  char ret_message[TIDE_MESSAGE_MAX]);
+
 /* ---- pagetide run ---------------------------------------------------------------------------- */
 
 enum tide_tier_kind { TIDE_TIER_DRAM, TIDE_TIER_LZ4, TIDE_TIER_KIND_COUNT };
@@ -70,6 +111,7 @@ struct tide_run_options {
 	bool dry_run;          /* say what would be set up, start nothing */
 	bool summary;          /* the summary on standard error at the end */
 	const char *stats_path; /* JSON at exit; NULL: none */
+	const char *record_path; /* all that enters the engine, to be replayed; NULL: none */
 	char *const *argv;      /* the program and its arguments, NULL-terminated */
 };
 
@@ -93,6 +135,36 @@ TIDE_API int tide_run(const struct tide_run_options *options, int *ret_wait_stat
  * Returns -ESRCH when there is no such server, -EACCES when it is another user's.
  */
 TIDE_API int tide_stats_fetch(int pid, char **ret_json, char ret_message[TIDE_MESSAGE_MAX]);
+
+/* ---- pagetide attach -------------------------------------------------------------------------- */
+
+struct tide_attach_options {
+	size_t size;            /* sizeof(struct tide_attach_options), for later growth */
+	const int *pids;        /* processes to look after; their children are followed */
+	size_t nr_pids;
+	const char *fast, *slow; /* nodes as numactl writes them; NULL: as the machine says */
+	uint64_t duration_ns;   /* 0: until the last of them ends, or a signal */
+	bool dry_run;           /* sense and decide, move nothing: counters say what would move */
+	bool quiet;             /* no warnings */
+};
+
+/*
+ * Look after running processes: pages in use on slow nodes go to fast ones, cold ones make room.
+ * Returns when the time is over, all processes have ended, or SIGINT, SIGTERM or SIGHUP came (which
+ * it handles meanwhile); whatever it changed in the kernel's settings is put back by then.
+ * Pages stay where they are then. Prints warnings on standard error unless `quiet`.
+ * Returns 0 and the report as JSON text (schema pagetide.attach/1), which the caller frees; -errno
+ * with a one-line reason, which names the mend, in `ret_message`, nothing having been changed:
+ *   -EINVAL           nodes that do not exist, have no memory, or are named as both
+ *   -ESRCH            no such process
+ *   -EPERM, -EACCES   needs to be root
+ *   -ENODEV           there is no slow node
+ *   -EOPNOTSUPP       the kernel cannot tell which pages are in use
+ *   -EBUSY            another pagetide does this already
+ * Not thread-safe; once at a time.
+ */
+TIDE_API int tide_attach(const struct tide_attach_options *options, char **ret_json,
+			 char ret_message[TIDE_MESSAGE_MAX]);
 
 #ifdef __cplusplus
 }

@@ -14,7 +14,7 @@
 enum { OPT_JSON, OPT_COUNT };
 
 static const struct option options[OPT_COUNT] = {
-	[OPT_JSON] = { "json", NULL, "print a JSON document (schema pagetide.check/1)" },
+	[OPT_JSON] = { "json", NULL, "print a JSON document (schema pagetide.check/1)", 0 },
 };
 
 static void table_print(const struct tide_feature *features, size_t nr, bool able)

@@ -2,9 +2,9 @@
 /*
  * The program pagetide: one file for each verb, and what they share.
  *
- * Exit status: the program's own under `run`; else 0, 1 (`check`: the main job cannot run), 2 (the
- * command line is wrong), 125 (pagetide failed), 126 (the program cannot be executed), 127 (it was
- * not found).
+ * Exit status: the program's own under `run`; else 0, 1 (`check`: the main job cannot run; `migrate`:
+ * some pages did not move), 2 (the command line is wrong), 125 (pagetide failed), 126 (the program
+ * cannot be executed), 127 (it was not found).
  */
 #ifndef TIDE_CLI_H
 #define TIDE_CLI_H
@@ -19,11 +19,15 @@ enum {
 	EXIT_NOT_FOUND = 127,
 };
 
-extern const struct verb verb_run, verb_check, verb_stats;
+extern const struct verb verb_run, verb_attach, verb_check, verb_migrate, verb_pages, verb_stats,
+	verb_topo;
 
 /* One line on standard error, whatever bytes the text holds. */
 __attribute__((format(printf, 1, 2)))
 void cli_say(const char *format, ...);
+
+/* The number of a process. EXIT_USAGE: it is none; then what to write (`usage`) is said. */
+int cli_pid_read(const char *word, const char *usage, int *ret_pid);
 
 /* Whether all output reached standard output; if not, that is said. Gives `status` or EXIT_OWN. */
 int cli_finish(int status);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
@@ -29,8 +32,10 @@ static const struct verb verb_version = {
 	.run = version_run,
 };
 
-static const struct verb *const verbs[] = { &verb_run, &verb_check, &verb_stats, &verb_help,
-					    &verb_version };
+static const struct verb *const verbs[] = {
+	&verb_run,     &verb_attach, &verb_check, &verb_topo,    &verb_pages,
+	&verb_migrate, &verb_stats,  &verb_help,  &verb_version,
+};
 
 void cli_say(const char *format, ...)
 {
@@ -44,6 +49,22 @@ void cli_say(const char *format, ...)
 		if ((unsigned char)*at < ' ' || *at == 0x7f)
 			*at = '?';
 	fprintf(stderr, "pagetide: %s\n", line);
+}
+
+int cli_pid_read(const char *word, const char *usage, int *ret_pid)
+{
+	char *end;
+	long pid;
+
+	errno = 0;
+	pid = strtol(word, &end, 10);
+	if (errno || end == word || *end || word[0] < '0' || word[0] > '9' || pid < 1 ||
+	    pid > INT32_MAX) {
+		cli_say("%s is no process number: write pagetide %s", word, usage);
+		return EXIT_USAGE;
+	}
+	*ret_pid = (int)pid;
+	return 0;
 }
 
 int cli_finish(int status)

@@ -39,6 +39,14 @@ static int option_find(const struct verb *verb, const char *name, size_t len)
 	return OPTION_BAD;
 }
 
+static int option_find_letter(const struct verb *verb, char letter)
+{
+	for (size_t i = 0; i < verb->nr_options; i++)
+		if (letter && verb->options[i].letter == letter)
+			return (int)i;
+	return OPTION_BAD;
+}
+
 int option_next(struct option_reader *reader)
 {
 	const struct verb *verb = reader->verb;
@@ -53,7 +61,10 @@ int option_next(struct option_reader *reader)
 	if (strcmp(word, "--") == 0)
 		return OPTION_END;
 	len = strcspn(word, "=");
-	index = len > 2 && word[1] == '-' ? option_find(verb, word + 2, len - 2) : OPTION_BAD;
+	if (word[1] == '-')
+		index = len > 2 ? option_find(verb, word + 2, len - 2) : OPTION_BAD;
+	else
+		index = word[2] ? OPTION_BAD : option_find_letter(verb, word[1]);
 	if (index == OPTION_BAD)
 		return option_unknown(verb, word, len);
 	option = &verb->options[index];
@@ -83,7 +94,9 @@ void option_help(const struct verb *verb)
 		const struct option *option = &verb->options[i];
 		char head[40];
 
-		snprintf(head, sizeof(head), "--%s%s%s", option->name, option->argument ? " " : "",
+		snprintf(head, sizeof(head), "%.2s%s--%s%s%s",
+			 option->letter ? (const char[]){ '-', option->letter, '\0' } : "",
+			 option->letter ? ", " : "", option->name, option->argument ? " " : "",
 			 option->argument ? option->argument : "");
 		printf("  %-18s %s\n", head, option->help);
 	}

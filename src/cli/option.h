@@ -2,8 +2,9 @@
 /*
  * Reading the words after a verb, by a table of its options.
  *
- * "--name value", "--name=value" and "--name" for switches; "--" or the first word that is no option
- * ends them. Names are never shortened. What is wrong is said once, on one line, with the mend.
+ * "--name value", "--name=value" and "--name" for switches; "-n value" and "-n" for those that have a
+ * letter; "--" or the first word that is no option ends them. Names are never shortened. What is
+ * wrong is said once, on one line, with the mend.
  */
 #ifndef TIDE_OPTION_H
 #define TIDE_OPTION_H
@@ -14,6 +15,7 @@ struct option {
 	const char *name;     /* without the dashes */
 	const char *argument; /* as help shows it; NULL: a switch */
 	const char *help;
+	char letter;          /* short form; 0: none */
 };
 
 struct verb {

@@ -30,6 +30,7 @@ enum {
 	OPT_OVERHEAD,
 	OPT_HARD,
 	OPT_STATS,
+	OPT_RECORD,
 	OPT_LIVE,
 	OPT_SUMMARY,
 	OPT_QUIET,
@@ -38,15 +39,16 @@ enum {
 };
 
 static const struct option options[OPT_COUNT] = {
-	[OPT_TIER] = { "tier", "SPEC", "a place for pages; repeat it, fastest first" },
-	[OPT_MEMORY] = { "memory", "SIZE", "bound for the program, its compressed pages and our tables" },
-	[OPT_OVERHEAD] = { "overhead", "PCT", "processor time for voluntary work, of one core (1%)" },
-	[OPT_HARD] = { "hard", NULL, "kill the program rather than pass the bound" },
-	[OPT_STATS] = { "stats", "FILE", "write statistics there at the end, as JSON" },
-	[OPT_LIVE] = { "live", NULL, "show one refreshed line on standard error" },
-	[OPT_SUMMARY] = { "summary", NULL, "print the summary even when standard error is no terminal" },
-	[OPT_QUIET] = { "quiet", NULL, "no warnings, and no summary unless --summary asks for it" },
-	[OPT_DRY_RUN] = { "dry-run", NULL, "say what would be set up, start nothing" },
+	[OPT_TIER] = { "tier", "SPEC", "a place for pages; repeat it, fastest first", 0 },
+	[OPT_MEMORY] = { "memory", "SIZE", "bound for the program, its compressed pages and our tables", 0 },
+	[OPT_OVERHEAD] = { "overhead", "PCT", "processor time for voluntary work, of one core (1%)", 0 },
+	[OPT_HARD] = { "hard", NULL, "kill the program rather than pass the bound", 0 },
+	[OPT_STATS] = { "stats", "FILE", "write statistics there at the end, as JSON", 0 },
+	[OPT_RECORD] = { "record", "FILE", "write there what the decisions were made from", 0 },
+	[OPT_LIVE] = { "live", NULL, "show one refreshed line on standard error", 0 },
+	[OPT_SUMMARY] = { "summary", NULL, "print the summary even when standard error is no terminal", 0 },
+	[OPT_QUIET] = { "quiet", NULL, "no warnings, and no summary unless --summary asks for it", 0 },
+	[OPT_DRY_RUN] = { "dry-run", NULL, "say what would be set up, start nothing", 0 },
 };
 
 static const char *const tier_names[TIDE_TIER_KIND_COUNT] = {
@@ -205,6 +207,9 @@ static int option_take(struct tide_run_options *run, int option, const char *val
 	case OPT_STATS:
 		run->stats_path = value;
 		return 0;
+	case OPT_RECORD:
+		run->record_path = value;
+		return 0;
 	case OPT_LIVE:
 		run->live = true;
 		return 0;
@@ -268,7 +273,8 @@ static int options_check(const struct tide_run_options *run)
 		cli_say("the program's name is empty: write pagetide run [OPTIONS] [--] PROGRAM [ARG...]");
 		return EXIT_NOT_FOUND;
 	}
-	return file_check("--stats", run->stats_path);
+	int status = file_check("--stats", run->stats_path);
+	return status ? status : file_check("--record", run->record_path);
 }
 
 /* Die as the program did, so that our parent sees the same; the core dump was the program's. */

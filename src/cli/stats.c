@@ -11,19 +11,15 @@
 #include <string.h>
 
 #include "cli.h"
+#include "document.h"
 #include "pagetide.h"
 #include "text.h"
 
 enum { OPT_JSON, OPT_COUNT };
 
 static const struct option options[OPT_COUNT] = {
-	[OPT_JSON] = { "json", NULL, "print the JSON document (schema pagetide.stats/1)" },
+	[OPT_JSON] = { "json", NULL, "print the JSON document (schema pagetide.stats/1)", 0 },
 };
-
-static uint64_t number(const json_t *object, const char *key)
-{
-	return (uint64_t)json_integer_value(json_object_get(object, key));
-}
 
 static void tiers_print(const json_t *tiers)
 {
@@ -32,30 +28,14 @@ static void tiers_print(const json_t *tiers)
 	size_t i;
 
 	json_array_foreach(tiers, i, tier) {
-		uint64_t bound = number(tier, "capacity_bytes");
+		uint64_t bound = document_number(tier, "capacity_bytes");
 
 		printf("tier %-10s %s used of %s, %s at most, %" PRIu64 " pages\n",
 		       json_string_value(json_object_get(tier, "name")),
-		       text_size_format(used, number(tier, "used_bytes")),
+		       text_size_format(used, document_number(tier, "used_bytes")),
 		       bound ? text_size_format(capacity, bound) : "no bound",
-		       text_size_format(peak, number(tier, "peak_bytes")), number(tier, "pages"));
+		       text_size_format(peak, document_number(tier, "peak_bytes")), document_number(tier, "pages"));
 	}
-}
-
-/* "name 12, name 3" for what is not zero. */
-static void counts_print(const char *title, const json_t *counts)
-{
-	const char *name, *gap = " ";
-	json_t *count;
-
-	printf("%-15s", title);
-	json_object_foreach((json_t *)(uintptr_t)counts, name, count) {
-		if (!json_integer_value(count))
-			continue;
-		printf("%s%s %" JSON_INTEGER_FORMAT, gap, name, json_integer_value(count));
-		gap = ", ";
-	}
-	printf("%s\n", *gap == ' ' ? " none" : "");
 }
 
 static void table_print(const json_t *stats)
@@ -67,45 +47,29 @@ static void table_print(const json_t *stats)
 	char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES], c[TEXT_NUMBER_BYTES];
 
 	printf("program         %s, for %s\n", json_string_value(json_object_get(stats, "program")),
-	       text_time_format(a, number(stats, "wall_ns")));
+	       text_time_format(a, document_number(stats, "wall_ns")));
 	tiers_print(json_object_get(stats, "tiers"));
 	printf("managed         %s, %s at most; %" PRIu64 " pages stored\n",
-	       text_size_format(a, number(stats, "managed_bytes")),
-	       text_size_format(b, number(stats, "peak_managed_bytes")),
-	       number(stats, "stored_pages"));
-	printf("faults          %" PRIu64 ", p50 %s, p99 %s, longest %s\n", number(faults, "count"),
-	       text_time_format(a, number(faults, "p50_ns")),
-	       text_time_format(b, number(faults, "p99_ns")),
-	       text_time_format(c, number(faults, "max_ns")));
+	       text_size_format(a, document_number(stats, "managed_bytes")),
+	       text_size_format(b, document_number(stats, "peak_managed_bytes")),
+	       document_number(stats, "stored_pages"));
+	printf("faults          %" PRIu64 ", p50 %s, p99 %s, longest %s\n", document_number(faults, "count"),
+	       text_time_format(a, document_number(faults, "p50_ns")),
+	       text_time_format(b, document_number(faults, "p99_ns")),
+	       text_time_format(c, document_number(faults, "max_ns")));
 	printf("moves           %" PRIu64 " pages asked for, %" PRIu64 " moved, %" PRIu64 " on their way\n",
-	       number(moves, "requested"), number(moves, "moved"), number(moves, "pending"));
-	counts_print("  failed", json_object_get(moves, "failed"));
-	counts_print("  dropped", json_object_get(moves, "dropped"));
+	       document_number(moves, "requested"), document_number(moves, "moved"), document_number(moves, "pending"));
+	document_counts_print("  failed", json_object_get(moves, "failed"));
+	document_counts_print("  dropped", json_object_get(moves, "dropped"));
 	printf("promoted        %" PRIu64 " pages; demoted %" PRIu64 "\n",
-	       number(stats, "promoted_pages"), number(stats, "demoted_pages"));
-	printf("read ahead      %" PRIu64 " pages, %" PRIu64 " of them used\n", number(ahead, "issued"),
-	       number(ahead, "used"));
+	       document_number(stats, "promoted_pages"), document_number(stats, "demoted_pages"));
+	printf("read ahead      %" PRIu64 " pages, %" PRIu64 " of them used\n", document_number(ahead, "issued"),
+	       document_number(ahead, "used"));
 	printf("processor time  %s voluntary (%.2f%% of one core), %s forced\n",
-	       text_time_format(a, number(overhead, "voluntary_cpu_ns")),
+	       text_time_format(a, document_number(overhead, "voluntary_cpu_ns")),
 	       json_number_value(json_object_get(overhead, "share")) * 100,
-	       text_time_format(b, number(overhead, "forced_cpu_ns")));
-	counts_print("unmanaged", json_object_get(stats, "unmanaged"));
-}
-
-static int pid_read(const char *word, int *ret_pid)
-{
-	char *end;
-	long pid;
-
-	errno = 0;
-	pid = strtol(word, &end, 10);
-	if (errno || end == word || *end || word[0] < '0' || word[0] > '9' || pid < 1 ||
-	    pid > INT32_MAX) {
-		cli_say("%s is no process number: write pagetide stats PID, PID of pagetide run", word);
-		return EXIT_USAGE;
-	}
-	*ret_pid = (int)pid;
-	return 0;
+	       text_time_format(b, document_number(overhead, "forced_cpu_ns")));
+	document_counts_print("unmanaged", json_object_get(stats, "unmanaged"));
 }
 
 /* Words before and after the PID may both hold options. */
@@ -134,7 +98,7 @@ static int words_read(char **words, int *ret_pid, bool *ret_json)
 		cli_say("whose statistics? write pagetide stats PID, PID of pagetide run");
 		return EXIT_USAGE;
 	}
-	return pid_read(pid, ret_pid);
+	return cli_pid_read(pid, "stats PID, PID of pagetide run", ret_pid);
 }
 
 static int run(char **words)

@@ -168,14 +168,28 @@ struct engine *engine_init(void *zeroed_memory, const struct engine_config *conf
 	return engine;
 }
 
+void engine_tape_set(struct engine *engine, struct engine_tape *tape)
+{
+	engine->tape = tape;
+}
+
+enum page_state engine_tape_state(struct engine_tape *tape, enum page_state state)
+{
+	if (tape->replay)
+		return tape->at++ < tape->nr ? (enum page_state)tape->states[tape->at - 1] : PAGE_ABSENT;
+	tide_assert(tape->nr < ENGINE_TAPE_ROOM);
+	tape->states[tape->nr++] = (uint8_t)state;
+	return state;
+}
+
 /* Put off the pages of a run that are back where they were, though nobody touched them. */
 static void run_backoff(struct engine *engine, const struct migrate_entry *move, uint32_t level)
 {
 	for (uint64_t idx = move->first; idx < move->first + move->nr_pages; idx++) {
-		uint64_t word = atomic_load_explicit(&move->region->state[idx], memory_order_acquire);
+		enum page_state state = state_load(engine->tape, move->region, idx);
 		uint32_t record = atomic_load_explicit(&move->region->heat[idx], memory_order_relaxed);
-		bool stayed = page_state(word) == PAGE_RESIDENT || page_state(word) == PAGE_HELD;
-		if (stayed && !(move->op == MOVE_HOLD && page_state(word) == PAGE_HELD) &&
+		bool stayed = state == PAGE_RESIDENT || state == PAGE_HELD;
+		if (stayed && !(move->op == MOVE_HOLD && state == PAGE_HELD) &&
 		    !(record & HEAT_MASK(READY)))
 			estimate_store(move->region, idx,
 				       place_estimate_backoff(&engine->place, level));

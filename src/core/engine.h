@@ -138,6 +138,22 @@ size_t engine_step(struct engine *engine, uint64_t now_ns, const struct engine_n
 void engine_complete(struct engine *engine, uint64_t id, const struct move_result *result,
 		     uint64_t now_ns);
 
+/*
+ * The engine sees by calls alone, but for one thing: the states of pages, which change beside it. A tape
+ * keeps those that it read; or gives them to it again, in place of the regions' words: then the same
+ * calls in the same order have the same answers.
+ */
+struct engine_tape {
+	uint8_t *states;  /* room for ENGINE_TAPE_ROOM, of enum page_state */
+	size_t nr;        /* read and kept; the caller sets it to 0. Replay: how many there are to read */
+	size_t at;        /* replay: how many were read; more than nr: they were not enough */
+	bool replay;
+};
+#define ENGINE_TAPE_ROOM (6u * 128u * HEAT_BLOCK_PAGES) /* more than one call reads */
+
+/* Lay a tape in, or take it out: NULL. Under the engine lock, or before the first step. */
+void engine_tape_set(struct engine *engine, struct engine_tape *tape);
+
 struct engine_stats {
 	uint64_t requested, pending;           /* pages */
 	uint64_t moved[MOVE_OP_COUNT];

@@ -42,7 +42,21 @@ struct engine {
 	uint64_t gone_touches[TOUCH_COUNT]; /* of regions removed */
 	uint64_t gone_issued, gone_used;
 	uint64_t seen_returns; /* at the last step */
+	struct engine_tape *tape;
 };
+
+enum page_state engine_tape_state(struct engine_tape *tape, enum page_state state);
+
+/* How the engine reads the state of a page. `tape`: the engine's. */
+static inline enum page_state state_load(struct engine_tape *tape, const struct region *region,
+					 uint64_t idx)
+{
+	/* Acquire: pairs with region_change(). */
+	enum page_state state =
+		page_state(atomic_load_explicit(&region->state[idx], memory_order_acquire));
+
+	return __builtin_expect(tape != NULL, 0) ? engine_tape_state(tape, state) : state;
+}
 
 static inline uint16_t estimate_load(const struct region *region, uint64_t idx)
 {

@@ -3,21 +3,25 @@
 #include "place.h"
 
 /* Measured with bench/policy_sim.c, see bench/results/policy_sim.txt. */
-#define WEIGHT 3u                   /* a new sample counts a third */
+#define WEIGHT 2u                   /* a new sample counts a half */
 #define SEEN_PAGES 2048u            /* adapt the threshold that often */
 #define COLD_SHARE 30u              /* a pass should find 1/30 of resident pages cold */
 #define THRESHOLD_MIN (-64 * 256)
 #define THRESHOLD_MAX ((int32_t)PLACE_LEVEL_TOP * 256)
-#define FADE_Q8 22u                 /* a third of an octave each turnover */
+#define FADE_Q8 16u                 /* a quarter of an octave each turnover */
 #define SLACK_Q8 ((int32_t)PLACE_OCTAVE / 2 * 256)
 #define RESIDENCE_BEATS 1u          /* a page that came back stays at least that long */
 #define BORN_LEVEL 56u              /* about as good as the pages at the threshold */
 #define BEAT_PAGES_MIN 16u
 #define STARVE_BEAT_NS 2000000u     /* pages put off are tried again after half a second */
 #define HELD_WINDOW 4096u
-#define GAP_SHARE 16u               /* at most 1/16 of memory is held */
+#define GAP_SHARE 64u               /* at most 1/64 of memory is held */
 #define GAP_MIN_Q8 16u
-#define MARGIN_MAX_PAGES 16384u     /* 64 MiB */
+/* Kept free, so that faults find room while the mover is woken: a share, but some MiB where there is that
+ * much at all. */
+#define MARGIN_SHARE 128u
+#define MARGIN_MIN_PAGES 1024u
+#define MARGIN_MAX_PAGES 16384u
 #define TOKENS_PER_S 65536u
 #define TOKENS_MAX 16384u
 
@@ -115,7 +119,7 @@ uint16_t place_estimate_touched(const struct place *place, uint16_t estimate)
 	uint32_t sample = PLACE_OCTAVE * (2 * place_age(place, place_stamp(estimate)) + 1);
 	uint32_t level = place_level(estimate);
 
-	/* The mean of exponential intervals tells their rate best; a new one weighs a third. */
+	/* The mean of exponential intervals tells their rate best; a new one weighs a half. */
 	if (level && level <= PLACE_LEVEL_TOP) {
 		uint32_t mean = interval_of(level);
 		sample = mean - mean / WEIGHT + sample / WEIGHT;
@@ -194,8 +198,12 @@ void place_held(struct place *place, uint32_t nr_pages)
 
 void place_marks(uint64_t limit, uint64_t *ret_low, uint64_t *ret_high)
 {
-	uint64_t margin = limit / 32 < MARGIN_MAX_PAGES ? limit / 32 : MARGIN_MAX_PAGES;
+	uint64_t margin = limit / MARGIN_SHARE;
 
+	if (margin < MARGIN_MIN_PAGES)
+		margin = limit / 32 < MARGIN_MIN_PAGES ? limit / 32 : MARGIN_MIN_PAGES;
+	if (margin > MARGIN_MAX_PAGES)
+		margin = MARGIN_MAX_PAGES;
 	*ret_low = limit - margin;
 	*ret_high = limit - margin / 2;
 }

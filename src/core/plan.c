@@ -17,9 +17,12 @@
 #include "inner.h"
 
 #define FOLD_MAX 4096u              /* ready pages a step folds */
-#define LOOK_PAGES (128u * HEAT_BLOCK_PAGES) /* pages a hand looks at in a step */
+#define LOOK_PAGES (128u * HEAT_BLOCK_PAGES) /* pages a hand looks at in a step: up to one block more */
 #define BRIDGE_PAGES 16u            /* pages of no interest that a run may span */
 #define REST_NS UINT64_C(10000000)  /* 10 ms */
+
+/* The front hand reads a page's state at most twice, the back hand three times. */
+_Static_assert(5 * (LOOK_PAGES + HEAT_BLOCK_PAGES) <= ENGINE_TAPE_ROOM, "a step fits on a tape");
 
 struct plan {
 	struct engine *engine;
@@ -109,21 +112,16 @@ static void plan_add(struct plan *plan, struct region *region, uint64_t first, u
 	plan->engine->fruitless_pages = 0;
 }
 
-static enum page_state state_load(const struct region *region, uint64_t idx)
-{
-	/* Acquire: pairs with region_change(). */
-	return page_state(atomic_load_explicit(&region->state[idx], memory_order_acquire));
-}
-
 /* ---- the front hand ---- */
 
 enum look { LOOK_OTHER, LOOK_KEEP, LOOK_NEAR, LOOK_COLD };
 
 /* Look at one page as the front hand passes: what is known of it is brought up to date first. */
-static enum look page_look(struct engine *engine, struct region *region, uint64_t idx)
+static enum look page_look(struct engine *engine, struct engine_tape *tape, struct region *region,
+			   uint64_t idx)
 {
 	uint32_t record = atomic_load_explicit(&region->heat[idx], memory_order_relaxed);
-	enum page_state state = state_load(region, idx);
+	enum page_state state = state_load(tape, region, idx);
 
 	if (state == PAGE_ABSENT) {
 		/* A freed page loses its heat, unless it was filled since the record was read. */
@@ -185,8 +183,10 @@ static bool look_run(const uint8_t *looks, uint32_t nr, uint32_t *from, uint32_t
 
 static void run_unmap(struct engine *engine, struct region *region, uint64_t first, uint64_t end)
 {
+	struct engine_tape *tape = engine->tape;
+
 	for (uint64_t idx = first; idx < end; idx++)
-		if (state_load(region, idx) == PAGE_RESIDENT)
+		if (state_load(tape, region, idx) == PAGE_RESIDENT)
 			estimate_store(region, idx,
 				       place_estimate_unmapped(&engine->place,
 							       estimate_load(region, idx)));
@@ -197,6 +197,7 @@ static void run_unmap(struct engine *engine, struct region *region, uint64_t fir
 static uint64_t front_block(struct plan *plan, uint64_t want)
 {
 	struct engine *engine = plan->engine;
+	struct engine_tape *tape = engine->tape;
 	struct hand *hand = &engine->front;
 	struct region *region = hand->region;
 	uint64_t base = hand->idx, end = hand_block_end(hand), stop = end, got = 0;
@@ -204,7 +205,7 @@ static uint64_t front_block(struct plan *plan, uint64_t want)
 	uint8_t looks[HEAT_BLOCK_PAGES];
 
 	for (uint32_t i = 0; i < nr; i++) {
-		looks[i] = (uint8_t)page_look(engine, region, base + i);
+		looks[i] = (uint8_t)page_look(engine, tape, region, base + i);
 		seen += looks[i] != LOOK_OTHER;
 		cold += looks[i] == LOOK_COLD;
 	}
@@ -247,12 +248,13 @@ static bool front_run(struct plan *plan, uint64_t want)
 /* Store what is held in the rest of the block under the back hand. */
 static uint64_t back_block(struct plan *plan, uint64_t want)
 {
+	struct engine_tape *tape = plan->engine->tape;
 	struct hand *hand = &plan->engine->back;
 	struct region *region = hand->region;
 	uint64_t at = hand->idx, end = hand_block_end(hand), got = 0;
 
 	while (at < end) {
-		if (state_load(region, at) != PAGE_HELD) {
+		if (state_load(tape, region, at) != PAGE_HELD) {
 			at++;
 			continue;
 		}
@@ -260,7 +262,7 @@ static uint64_t back_block(struct plan *plan, uint64_t want)
 			break;
 		uint64_t first = at, last = at;
 		for (; at < end && at - last <= BRIDGE_PAGES && got < want; at++) {
-			if (state_load(region, at) != PAGE_HELD)
+			if (state_load(tape, region, at) != PAGE_HELD)
 				continue;
 			last = at;
 			got++;

@@ -12,6 +12,10 @@
  * cost c waits at least c / share. A weight scales the share: 1 is a tenth of it, 10 is all, 0 means
  * that the space is left alone and never due.
  *
+ *     look          max(period, cost / share)          look
+ *     ──┴──────────────────────────────────────────────┴──
+ *         scan_may(): cost / share is over    scan_due()
+ *
  * All times are the caller's. A space that is gone is simply not asked about any more.
  */
 #ifndef TIDE_SCAN_H
@@ -30,7 +34,8 @@ struct scan_config {
 
 struct scan {
 	struct scan_config config;
-	uint64_t period_ns, next_ns;
+	uint64_t period_ns;
+	uint64_t done_ns, wait_ns, cost_ns; /* the last look's end, its period, what it cost */
 	uint32_t weight;
 	bool found_before;
 };
@@ -38,9 +43,14 @@ struct scan {
 void scan_init(struct scan *scan, const struct scan_config *config, uint32_t weight,
 	       uint64_t now_ns);
 bool scan_due(const struct scan *scan, uint64_t now_ns);
+/* Whether its share allows a look that there is a reason for, though none is due. */
+bool scan_may(const struct scan *scan, uint64_t now_ns);
 /* How long to sleep before it is due; UINT64_MAX when it never is. */
 uint64_t scan_wait_ns(const struct scan *scan, uint64_t now_ns);
 /* A look ended at now_ns, took cost_ns of CPU time and found nr_useful things to do. */
 void scan_done(struct scan *scan, uint64_t now_ns, uint64_t cost_ns, uint64_t nr_useful);
+/* The share and the longest period change, also for the wait under way. share_ppm is at least 1; a
+ * max_ns below the configured min_ns is the period then. */
+void scan_bound(struct scan *scan, uint32_t share_ppm, uint64_t max_ns);
 
 #endif

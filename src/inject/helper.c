@@ -43,6 +43,7 @@
 #define STACK_BYTES (32u << 10)
 #define TLS_BYTES (8u << 10)
 
+#ifndef HELPER_OWN_SYS6 /* a test brings a kernel of its own */
 static long sys6(long nr, long a, long b, long c, long d, long e, long f)
 {
 	long result;
@@ -56,6 +57,7 @@ static long sys6(long nr, long a, long b, long c, long d, long e, long f)
 			 : "rcx", "r11", "memory");
 	return result;
 }
+#endif
 #define SYS(nr, ...) SYS_(nr, __VA_ARGS__, 0, 0, 0, 0, 0, 0)
 #define SYS_(nr, a, b, c, d, e, f, ...) \
 	sys6(SYS_##nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
@@ -183,12 +185,16 @@ static int64_t area_map(struct helper *h, uint64_t bytes)
 	if (base < 0 && base > -4096)
 		return base;
 	uint64_t start = ((uint64_t)base + HUGE) & ~(HUGE - 1);
+	/* After mlockall(MCL_FUTURE) it would be locked and filled, unlike what is to move there. */
+	SYS(munlock, base, all + 2 * HUGE);
 	long error = SYS(mprotect, start, all, PROT_READ | PROT_WRITE);
 	if (!error)
 		error = SYS(madvise, base, all + 2 * HUGE, MADV_DONTFORK);
 	SYS(madvise, base, all + 2 * HUGE, MADV_DONTDUMP);
 	h->stage = start + bytes;
 	h->pagemap = (int)SYS(openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (!error && h->pagemap < 0)
+		error = h->pagemap; /* needed to tell where pages are */
 	return error ? error : (int64_t)start;
 }
 
@@ -225,12 +231,10 @@ static bool block_huge(struct helper *h, uint64_t address)
 	       found.end == address + HUGE;
 }
 
-/*
- * Whether a page is at `address`. The kernel may move a page and then report EAGAIN and no bytes; called
- * again it finds the place taken. Only the place it came from tells such a page, which must be
- * kept, from one that the program put there by touching our area.
- */
-static bool page_there(struct helper *h, uint64_t address)
+/* What is at an address. */
+enum there { THERE_NOTHING, THERE_ZEROS, THERE_PAGE };
+
+static enum there there_look(struct helper *h, uint64_t address)
 {
 	struct page_region found;
 	struct pm_scan_arg scan = {
@@ -240,10 +244,41 @@ static bool page_there(struct helper *h, uint64_t address)
 		.vec = (uint64_t)(uintptr_t)&found,
 		.vec_len = 1,
 		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-		.return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		.return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO,
 	};
 
-	return SYS(ioctl, h->pagemap, PAGEMAP_SCAN, &scan) == 1;
+	if (SYS(ioctl, h->pagemap, PAGEMAP_SCAN, &scan) != 1)
+		return THERE_NOTHING;
+	return found.categories & PAGE_IS_PFNZERO ? THERE_ZEROS : THERE_PAGE;
+}
+
+/*
+ * Whether a page of the program went into the stage, although the call that moves it gave an error.
+ * The kernel may move pages, many at once, without reporting them; what it says then and to the next
+ * call is EEXIST, EAGAIN when an event is on its way, EINVAL when the mapping has become read-only:
+ * anything. Only where pages are tells. The program may have touched the stage, but by reading, which
+ * leaves the page of zeros: that is never worth keeping. And behind a page that went, the program may
+ * have mapped another.
+ */
+static bool page_staged(struct helper *h, uint64_t stage, uint64_t src)
+{
+	struct uffdio_move move = { .dst = stage, .src = src, .len = PAGE,
+				    .mode = UFFDIO_MOVE_MODE_DONTWAKE };
+
+	if (there_look(h, stage) != THERE_PAGE)
+		return false;
+	if (there_look(h, src) == THERE_NOTHING)
+		return true;
+	/* Both: without an event on its way `src` is what it was, and the program wrote into the stage. */
+	return SYS(ioctl, h->uffd, UFFDIO_MOVE, &move) == -EAGAIN;
+}
+
+/* The same on the way to the hold area. Nobody maps anything anew here, but reads at either end. */
+static bool page_arrived(struct helper *h, uint64_t dst, uint64_t stage)
+{
+	enum there to = there_look(h, dst), from = there_look(h, stage);
+
+	return to != THERE_NOTHING && (from == THERE_NOTHING || (from == THERE_ZEROS && to == THERE_PAGE));
 }
 
 /*
@@ -272,7 +307,7 @@ static void pages_move(struct helper *h, uint64_t dst, uint64_t src, uint64_t by
 		} else if (error != -EAGAIN || ++tries == 8) {
 			tries = 0;
 			outcome[at / PAGE] = (uint8_t)outcome_of(error);
-			if (error == -EEXIST && !page_there(h, src + at))
+			if (page_staged(h, dst + at, src + at))
 				outcome[at / PAGE] = HELPER_MOVED;
 			at += PAGE;
 		}
@@ -297,10 +332,12 @@ static uint64_t stretch_move(struct helper *h, uint64_t dst, uint64_t stage, uin
 			return pages;
 		if (move.move > 0)
 			at += (uint64_t)move.move / PAGE;
-		else if (error == -EEXIST && !page_there(h, stage + at * PAGE))
+		else if (error == -EEXIST && page_arrived(h, move.dst, move.src))
 			at++;
 		else if (error == -EEXIST) /* the program touched a free place */
 			SYS(madvise, dst + at * PAGE, PAGE, MADV_DONTNEED);
+		else if (error == -ENOENT)
+			return at;
 		else
 			SYS(sched_yield, 0);
 	}
@@ -354,13 +391,16 @@ static void runs_move(struct helper *h)
 	const struct helper_command *c = &h->command;
 	uint64_t page = 0;
 
+	for (uint32_t i = 0; i < c->nr_runs; i++)
+		page += c->runs[i].bytes / PAGE;
+	if (page > HELPER_PAGES_MAX) {
+		h->reply.result = -E2BIG;
+		return;
+	}
+	page = 0;
 	for (uint32_t i = 0; i < c->nr_runs; i++) {
 		const struct helper_run *run = &c->runs[i];
 		uint64_t pages = run->bytes / PAGE;
-		if (page + pages > HELPER_PAGES_MAX) {
-			h->reply.result = -E2BIG;
-			return;
-		}
 		/* A whole block alone: a huge page needs a stage without page table, and a place. */
 		bool huge = run->bytes == HUGE && block_huge(h, run->src);
 		if (huge)

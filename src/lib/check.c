@@ -215,11 +215,6 @@ static bool try_pidfd(struct tide_feature *feature)
 	return outcome_set(feature, "pidfd_open", probe_pidfd());
 }
 
-static bool try_kcmp(struct tide_feature *feature)
-{
-	return outcome_set(feature, "kcmp", probe_kcmp());
-}
-
 static bool try_idle_class(struct tide_feature *feature)
 {
 	bool entered;
@@ -327,7 +322,6 @@ static const struct probe {
 	{ "pagemap-scan", true, try_pagemap_scan },
 	{ "read-child", true, try_read_child },
 	{ "pidfd", true, try_pidfd },
-	{ "kcmp", false, try_kcmp },
 	{ "idle-class", false, try_idle_class },
 	{ "memory-limit", false, try_memory_limit },
 	{ "huge-pages", false, try_huge_pages },

@@ -12,6 +12,7 @@
 
 #include "clock.h"
 #include "image.h"
+#include "intake.h"
 #include "keeper.h"
 #include "pagetide.h"
 #include "pool.h"
@@ -39,6 +40,10 @@ static int program_look(const char *name, char ret_message[TIDE_MESSAGE_MAX])
 	case IMAGE_DYNAMIC:
 	case IMAGE_UNKNOWN: /* exec will say */
 		return 0;
+	case IMAGE_ORPHAN:
+		MESSAGE("%.90s: %.90s, which runs it, is missing; install it, or correct the first line",
+			name, path);
+		return -ENOENT;
 	case IMAGE_STATIC:
 		MESSAGE("%s: statically linked, so nothing can be put into it; run a dynamic build", name);
 		break;
@@ -124,7 +129,8 @@ static int budget_look(const struct tide_run_options *o, struct budget *b,
 	return 0;
 }
 
-static int server_open(struct server *s, const struct budget *b, char ret_message[TIDE_MESSAGE_MAX])
+static int server_open(struct server *s, const struct budget *b, const char *record_path,
+		       char ret_message[TIDE_MESSAGE_MAX])
 {
 	struct engine_config config = { .seed = clock_now_ns(), .max_moves = 512 };
 	size_t bytes = engine_bytes(&config);
@@ -138,6 +144,12 @@ static int server_open(struct server *s, const struct budget *b, char ret_messag
 		return error;
 	}
 	s->engine = engine_init(memory, &config);
+	error = record_path ? intake_open(s, &config, record_path) : 0;
+	if (error) {
+		s->pool->ops->close(s->pool);
+		MESSAGE("%.150s: cannot be written: %s", record_path, strerror(-error));
+		return error;
+	}
 	s->pool_bounded = b->pool_bytes || b->memory_bytes;
 	s->nr_cpus = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
 	s->guard_socket = -1;
@@ -198,7 +210,7 @@ int tide_run(const struct tide_run_options *o, int *ret_wait_status, char ret_me
 		return 0;
 	}
 	if (!error)
-		error = server_open(s, &b, ret_message);
+		error = server_open(s, &b, o->record_path, ret_message);
 	if (error)
 		return error;
 	s->hard = o->hard;
@@ -214,6 +226,7 @@ int tide_run(const struct tide_run_options *o, int *ret_wait_status, char ret_me
 		.report = stats_json,
 	};
 	error = keeper_run(s, &options, ret_wait_status);
+	int record_error = intake_close(s);
 	if (error) {
 		MESSAGE("%s: cannot be started: %s", o->argv[0], strerror(-error));
 		return error;
@@ -222,6 +235,9 @@ int tide_run(const struct tide_run_options *o, int *ret_wait_status, char ret_me
 		stats_summary(s);
 	if (o->stats_path && stats_write(s, o->stats_path, *ret_wait_status, ret_message) && !o->quiet)
 		fprintf(stderr, "pagetide: %s\n", ret_message);
+	if (record_error && !o->quiet)
+		fprintf(stderr, "pagetide: %s: the recording is not whole: %s\n", o->record_path,
+			strerror(-record_error));
 	s->pool->ops->close(s->pool);
 	return 0;
 }

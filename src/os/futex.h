@@ -11,6 +11,14 @@
 #include <time.h>
 #include <unistd.h>
 
+/* For loops that wait for another CPU. */
+static inline void cpu_pause(void)
+{
+#ifdef __x86_64__
+	__builtin_ia32_pause();
+#endif
+}
+
 /* Returns when the word is no longer `seen`, after at most timeout_ms, or for no reason. */
 static inline void futex_wait(_Atomic uint32_t *word, uint32_t seen, unsigned timeout_ms)
 {

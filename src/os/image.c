@@ -38,7 +38,8 @@ static int path_find(const char *name, char path[PATH_MAX])
 	return error;
 }
 
-static enum image_kind elf_kind(int fd, const Elf64_Ehdr *head)
+/* Of an orphan the loader's path goes to `path`. */
+static enum image_kind elf_kind(int fd, const Elf64_Ehdr *head, char path[PATH_MAX])
 {
 	if (head->e_ident[EI_CLASS] != ELFCLASS64 || head->e_machine != EM_X86_64)
 		return IMAGE_FOREIGN;
@@ -47,8 +48,14 @@ static enum image_kind elf_kind(int fd, const Elf64_Ehdr *head)
 		off_t at = (off_t)(head->e_phoff + (uint64_t)i * head->e_phentsize);
 		if (pread(fd, &part, sizeof part, at) != sizeof part)
 			return IMAGE_UNKNOWN;
-		if (part.p_type == PT_INTERP)
+		if (part.p_type != PT_INTERP)
+			continue;
+		char loader[PATH_MAX] = "";
+		size_t length = part.p_filesz < PATH_MAX - 1 ? part.p_filesz : PATH_MAX - 1;
+		if (pread(fd, loader, length, (off_t)part.p_offset) <= 0 || !access(loader, F_OK))
 			return IMAGE_DYNAMIC;
+		snprintf(path, PATH_MAX, "%s", loader);
+		return IMAGE_ORPHAN;
 	}
 	return IMAGE_STATIC;
 }
@@ -66,8 +73,8 @@ static int file_kind(char path[PATH_MAX], enum image_kind *ret_kind, bool *ret_s
 	*ret_kind = IMAGE_UNKNOWN;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0) { /* may run all the same: executable, not readable */
-		*ret_kind = IMAGE_DYNAMIC;
-		return errno == ENOENT ? -ENOENT : 0;
+		*ret_kind = errno == ENOENT || errno == ENOTDIR ? IMAGE_ORPHAN : IMAGE_DYNAMIC;
+		return 0;
 	}
 	memset(&head, 0, sizeof head);
 	ssize_t n = read(fd, head.text, sizeof head.text - 1);
@@ -76,7 +83,7 @@ static int file_kind(char path[PATH_MAX], enum image_kind *ret_kind, bool *ret_s
 		return -EACCES;
 	}
 	if (n >= (ssize_t)sizeof head.elf && !memcmp(head.elf.e_ident, ELFMAG, SELFMAG)) {
-		*ret_kind = elf_kind(fd, &head.elf);
+		*ret_kind = elf_kind(fd, &head.elf, path);
 		if ((st.st_mode & S_ISUID && st.st_uid != geteuid()) ||
 		    (st.st_mode & S_ISGID && st.st_mode & S_IXGRP && st.st_gid != getegid()))
 			*ret_kind = IMAGE_SETUID;
@@ -104,5 +111,7 @@ int image_find(const char *name, enum image_kind *ret_kind, char ret_path[PATH_M
 	snprintf(ret_path, PATH_MAX, "%s", path);
 	for (int depth = 0; script && depth < INTERPRETERS_MAX && !error; depth++)
 		error = file_kind(path, ret_kind, &script);
+	if (!error && *ret_kind == IMAGE_ORPHAN)
+		snprintf(ret_path, PATH_MAX, "%s", path);
 	return error;
 }

@@ -12,11 +12,13 @@ enum image_kind {
 	IMAGE_STATIC,
 	IMAGE_FOREIGN,  /* another machine's or word size */
 	IMAGE_SETUID,   /* gains rights on exec: the loader ignores LD_PRELOAD */
+	IMAGE_ORPHAN,   /* what would run it, a script's interpreter or the loader, is missing */
 	IMAGE_UNKNOWN   /* not a program the kernel runs by itself */
 };
 
 /*
- * Find `name` as execvp() would and look what it is; of a script, its interpreter.
+ * Find `name` as execvp() would and look what it is; of a script, its interpreter. `ret_path` is where it
+ * is; of an orphan, what is missing.
  * 0; -ENOENT: none of that name; -EACCES: found, not executable.
  */
 int image_find(const char *name, enum image_kind *ret_kind, char ret_path[PATH_MAX]);

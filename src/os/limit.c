@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "file.h"
+
 /* Version 1 says "no limit" with the largest number of pages it can count. */
 #define LIMIT_V1_NONE_BYTES (UINT64_C(1) << 62)
 
@@ -28,20 +30,9 @@ struct hierarchy {
 	char group[PATH_MAX];  /* below the mount, "" for its top */
 };
 
-static FILE *open_below(const char *root, const char *path)
-{
-	char full[PATH_MAX];
-
-	if ((size_t)snprintf(full, sizeof(full), "%s%s", root, path) >= sizeof(full)) {
-		errno = ENAMETOOLONG;
-		return NULL;
-	}
-	return fopen(full, "re");
-}
-
 int limit_machine(const char *root, uint64_t *ret_total_bytes, uint64_t *ret_available_bytes)
 {
-	FILE *file = open_below(root, "/proc/meminfo");
+	FILE *file = file_below(root, "/proc/meminfo");
 	unsigned long long total_kib = 0, available_kib = 0;
 	char line[256];
 
@@ -73,7 +64,7 @@ static bool list_has(const char *list, const char *word)
 /* The path of our group, from the "ID:CONTROLLERS:PATH" line of its hierarchy. */
 static int group_name(const char *root, bool unified, char ret_name[PATH_MAX])
 {
-	FILE *file = open_below(root, "/proc/self/cgroup");
+	FILE *file = file_below(root, "/proc/self/cgroup");
 	char *line = NULL;
 	size_t room = 0;
 	int err = -ENOENT;
@@ -169,7 +160,7 @@ static int hierarchy_find(const char *root, bool unified, struct hierarchy *ret_
 
 	if (err)
 		return err;
-	file = open_below(root, "/proc/self/mountinfo");
+	file = file_below(root, "/proc/self/mountinfo");
 	if (!file)
 		return -errno;
 	err = -ENOENT;
@@ -192,7 +183,7 @@ static int hierarchy_find(const char *root, bool unified, struct hierarchy *ret_
 /* UINT64_MAX when the file says that there is no limit. */
 static int limit_read(const char *root, const char *path, uint64_t *ret_bytes)
 {
-	FILE *file = open_below(root, path);
+	FILE *file = file_below(root, "%s", path);
 	char text[64];
 	unsigned long long bytes;
 	char *end;

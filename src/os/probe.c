@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/kcmp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -329,26 +328,6 @@ int probe_pidfd(void)
 			err = WRONG;
 		close(ended.fd);
 	}
-	waiter_end(&waiter);
-	return err;
-}
-
-int probe_kcmp(void)
-{
-	volatile uint64_t cell = 0;
-	pid_t self = getpid();
-	struct waiter waiter;
-	long same, other;
-	int err = waiter_begin(&cell, 0, &waiter);
-
-	if (err)
-		return err;
-	same = syscall(SYS_kcmp, self, self, KCMP_VM, 0, 0);
-	other = same < 0 ? -1 : syscall(SYS_kcmp, self, waiter.pid, KCMP_VM, 0, 0);
-	if (other < 0)
-		err = -errno;
-	else if (same != 0 || other == 0)
-		err = WRONG;
 	waiter_end(&waiter);
 	return err;
 }

@@ -52,8 +52,6 @@ int probe_pagemap_scan(void);
 int probe_read_child(void);
 /* pidfd_open() of a child; the descriptor becomes readable when it ends. */
 int probe_pidfd(void);
-/* kcmp() tells a process with our address space from one with its own. */
-int probe_kcmp(void);
 /* SCHED_IDLE: enter, and leave again. *ret_entered tells which of the two failed. */
 int probe_idle_class(bool *ret_entered);
 

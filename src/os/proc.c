@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "proc.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -55,11 +54,13 @@ static int read_small(int dir, const char *name, char *text, size_t bytes)
 /* One line of maps: "start-end perms offset dev inode   path". */
 static bool mapping_parse(const char *line, struct proc_mapping *ret)
 {
-	unsigned long start, end, inode;
+	unsigned long start, end, offset, inode;
+	unsigned int major, minor;
 	char perms[8];
 	int path_at = 0;
 
-	if (sscanf(line, "%lx-%lx %7s %*s %*s %lu %n", &start, &end, perms, &inode, &path_at) < 4 ||
+	if (sscanf(line, "%lx-%lx %7s %lx %x:%x %lu %n", &start, &end, perms, &offset, &major, &minor,
+		   &inode, &path_at) < 7 ||
 	    !path_at)
 		return false;
 	const char *path = line + path_at;
@@ -71,8 +72,14 @@ static bool mapping_parse(const char *line, struct proc_mapping *ret)
 		.execute = perms[2] == 'x',
 		.shared = perms[3] == 's',
 		.stack = !strncmp(path, "[stack]", 7),
+		.heap = !strncmp(path, "[heap]", 6),
+		.offset = inode ? offset : 0,
+		.device = (uint64_t)major << 32 | minor,
+		.inode = inode,
+		.path = path,
+		.page_bytes = PAGE,
 	};
-	bool heap = !strncmp(path, "[heap]", 6);
+	bool heap = ret->heap;
 	bool named = !strncmp(path, "[anon:", 6);
 	ret->anonymous = inode == 0 && (*path == '\0' || *path == '\n' || heap || named || ret->stack);
 	ret->special = *path == '[' && !heap && !named && !ret->stack;
@@ -105,20 +112,30 @@ int proc_mappings(int dir, bool flags, int (*visit)(void *arg, const struct proc
 	FILE *file = file_in(dir, flags ? "smaps" : "maps");
 	if (!file)
 		return errno == ENOENT ? -ESRCH : -errno;
-	char *line = NULL;
+	char *line = NULL, *path = NULL;
 	size_t room = 0;
 	int result = 0;
 	struct proc_mapping mapping = { 0 };
 	while (!result && getline(&line, &room, file) > 0) {
 		if (flags && !strncmp(line, "VmFlags:", 8)) {
 			mapping_flags(line, &mapping);
+			mapping.path = path ? path : "";
 			result = visit(arg, &mapping);
-		} else if (mapping_parse(line, &mapping) && !flags) {
-			result = visit(arg, &mapping);
+		} else if (flags && !strncmp(line, "KernelPageSize:", 15)) {
+			mapping.page_bytes = (uint32_t)strtoul(line + 15, NULL, 10) * 1024;
+		} else if (mapping_parse(line, &mapping)) {
+			line[strcspn(line, "\n")] = '\0';
+			if (!flags) {
+				result = visit(arg, &mapping);
+			} else {
+				free(path);
+				path = strdup(mapping.path);
+			}
 		}
 	}
 	if (!result && ferror(file))
 		result = -ESRCH;
+	free(path);
 	free(line);
 	fclose(file);
 	return result;
@@ -157,36 +174,55 @@ int proc_pss_anon(int dir, uint64_t *ret_bytes)
 struct stat_fields {
 	char state;
 	int parent, cpu;
+	uint64_t image;
 };
 
-static int stat_read(pid_t pid, struct stat_fields *ret)
+/* The name may hold spaces and brackets: the fields start after the last ')', with the third. The
+ * parent is the fourth; start of the process, its code, its stack and its heap, and the processor
+ * have these numbers. */
+static int stat_parse(const char *text, struct stat_fields *ret)
 {
-	char text[1024];
-	int dir = -1;
-
-	int error = proc_open(pid, &dir);
-	if (error)
-		return error;
-	error = read_small(dir, "stat", text, sizeof text);
-	close(dir);
-	if (error)
-		return error;
-	/* The name may hold spaces and brackets: the fields start after the last ')'. The state is the
-	 * third of all, the parent the fourth, the processor the 39th. */
+	enum { START = 22, CODE = 26, STACK = 28, CPU = 39, HEAP = 47 };
 	const char *at = strrchr(text, ')');
-	struct stat_fields fields;
+	struct stat_fields fields = { .image = UINT64_C(0xcbf29ce484222325) };
+
 	if (!at || sscanf(at + 1, " %c %d", &fields.state, &fields.parent) != 2)
 		return -EINVAL;
 	at += 2;
-	for (int field = 3; field < 39 && at; field++) {
+	for (int field = 3; field <= HEAP; field++) {
+		uint64_t value = strtoull(at, NULL, 10);
+
+		if (field == START || field == CODE || field == STACK || field == HEAP)
+			fields.image = (fields.image ^ value) * UINT64_C(0x100000001b3);
+		if (field == CPU)
+			fields.cpu = (int)value;
 		at = strchr(at, ' ');
-		at += at != NULL;
+		if (!at)
+			return -EINVAL;
+		at++;
 	}
-	if (!at)
-		return -EINVAL;
-	fields.cpu = atoi(at);
 	*ret = fields;
 	return 0;
+}
+
+static int stat_read_in(int dir, const char *name, struct stat_fields *ret)
+{
+	char text[1024];
+	int error = read_small(dir, name, text, sizeof text);
+
+	return error ? error : stat_parse(text, ret);
+}
+
+static int stat_read(pid_t pid, struct stat_fields *ret)
+{
+	int dir = -1;
+	int error = proc_open(pid, &dir);
+
+	if (error)
+		return error;
+	error = stat_read_in(dir, "stat", ret);
+	close(dir);
+	return error;
 }
 
 int proc_parent(pid_t pid, pid_t *ret_parent)
@@ -217,6 +253,135 @@ int proc_cpu(pid_t tid, int *ret_cpu)
 	if (!error)
 		*ret_cpu = fields.cpu;
 	return error;
+}
+
+int proc_parents(const char *root, int (*visit)(void *arg, pid_t pid, pid_t parent), void *arg)
+{
+	char path[PATH_MAX];
+	struct dirent *entry;
+	int error = 0;
+
+	if ((size_t)snprintf(path, sizeof path, "%s/proc", root) >= sizeof path)
+		return -ENAMETOOLONG;
+	DIR *folder = opendir(path);
+	if (!folder)
+		return -errno;
+	while (!error && (entry = readdir(folder))) {
+		struct stat_fields fields;
+		char name[sizeof entry->d_name + 8];
+
+		snprintf(name, sizeof name, "%s/stat", entry->d_name);
+		/* Who ends meanwhile is nobody's child any more. */
+		if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9' &&
+		    !stat_read_in(dirfd(folder), name, &fields))
+			error = visit(arg, atoi(entry->d_name), fields.parent);
+	}
+	closedir(folder);
+	return error;
+}
+
+int proc_threads(int dir, void (*visit)(void *arg, pid_t tid, char state, int cpu), void *arg)
+{
+	int fd = openat(dir, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *tasks = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!tasks) {
+		int error = errno == ENOENT ? -ESRCH : -errno;
+		if (fd >= 0)
+			close(fd);
+		return error;
+	}
+	while ((entry = readdir(tasks))) {
+		struct stat_fields fields;
+		char name[sizeof entry->d_name + 8];
+
+		snprintf(name, sizeof name, "%s/stat", entry->d_name);
+		if (entry->d_name[0] != '.' && !stat_read_in(dirfd(tasks), name, &fields))
+			visit(arg, atoi(entry->d_name), fields.state, fields.cpu);
+	}
+	closedir(tasks);
+	return 0;
+}
+
+int proc_image(int dir, uint64_t *ret_image)
+{
+	struct stat_fields fields;
+	int error = stat_read_in(dir, "stat", &fields);
+
+	if (!error)
+		*ret_image = fields.image;
+	return error;
+}
+
+int proc_status_text(int dir, const char *name, char *text, size_t bytes)
+{
+	char status[8192];
+	size_t length = strlen(name);
+	int error = read_small(dir, "status", status, sizeof status);
+
+	for (const char *line = status; !error && line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (strncmp(line, name, length) || line[length] != ':')
+			continue;
+		line += length + 1;
+		line += strspn(line, " \t");
+		length = strcspn(line, "\n");
+		if (length >= bytes)
+			return -EFBIG;
+		memcpy(text, line, length);
+		text[length] = '\0';
+		return 0;
+	}
+	return error ? error : -ENOENT;
+}
+
+int proc_status_kib(int dir, const char *name, uint64_t *ret_kib)
+{
+	char text[64];
+	int error = proc_status_text(dir, name, text, sizeof text);
+
+	if (error && error != -ENOENT)
+		return error;
+	*ret_kib = error ? 0 : strtoull(text, NULL, 10);
+	return 0;
+}
+
+bool proc_environ_has(pid_t pid, const char *entry)
+{
+	char path[64], *line = NULL;
+	size_t room = 0;
+	bool found = false;
+
+	snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
+	FILE *file = fopen(path, "re");
+	while (file && !found && getdelim(&line, &room, '\0', file) > 0)
+		found = !strcmp(line, entry);
+	free(line);
+	if (file)
+		fclose(file);
+	return found;
+}
+
+int proc_sched(pid_t tid, struct proc_sched *ret_sched)
+{
+	char path[64], text[96];
+	unsigned long ran, waited, times;
+
+	snprintf(path, sizeof path, "/proc/%d/schedstat", (int)tid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	ssize_t n = read(fd, text, sizeof text - 1);
+	close(fd);
+	if (n <= 0)
+		return -ESRCH;
+	text[n] = '\0';
+	/* Zeros: the kernel has the file, but does not fill it. */
+	if (sscanf(text, "%lu %lu %lu", &ran, &waited, &times) != 3 || !times)
+		return -ENOTSUP;
+	*ret_sched = (struct proc_sched){ ran, waited, times };
+	return 0;
 }
 
 int proc_present(int dir, uint64_t start, uint64_t end,
@@ -267,11 +432,4 @@ int proc_read(pid_t pid, uint64_t address, void *buffer, size_t bytes)
 	struct iovec remote = { .iov_base = (void *)(uintptr_t)address, .iov_len = bytes };
 
 	return proc_readv(pid, &remote, 1, buffer, bytes);
-}
-
-int proc_same_memory(pid_t a, pid_t b)
-{
-	long r = syscall(SYS_kcmp, a, b, KCMP_VM, 0, 0);
-
-	return r < 0 ? -errno : r == 0;
 }

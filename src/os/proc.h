@@ -22,12 +22,16 @@ struct proc_mapping {
 	bool anonymous;      /* no file behind it */
 	bool stack;          /* the main stack */
 	bool special;        /* [vdso] and its like */
+	bool heap;
+	uint64_t offset, device, inode; /* of the file, 0 without one */
+	const char *path;    /* as the kernel names it, "" without one; until `visit` returns */
 	/* From smaps only: */
 	bool locked;         /* mlock */
 	bool uffd;           /* registered with some userfaultfd */
 	bool huge;           /* MADV_HUGEPAGE */
 	bool wiped;          /* MADV_WIPEONFORK: empty in a child */
 	bool pinned_kind;    /* VM_IO, VM_PFNMAP, hugetlb: nothing we may move */
+	uint32_t page_bytes; /* what the kernel maps it with at least; more than 4096: hugetlb */
 };
 
 /*
@@ -46,8 +50,33 @@ int proc_pss_anon(int dir, uint64_t *ret_bytes);
 /* Parent process; state letter as in ps (T: stopped). */
 int proc_parent(pid_t pid, pid_t *ret_parent);
 int proc_state(pid_t pid, char *ret_state);
+/* Call `visit` for each process below a root folder (see file.h) until it returns non-zero, which is
+ * returned. */
+int proc_parents(const char *root, int (*visit)(void *arg, pid_t pid, pid_t parent), void *arg);
 /* The CPU that a thread ran on last. */
 int proc_cpu(pid_t tid, int *ret_cpu);
+/* Call `visit` for each thread: its state letter, and the CPU that it ran on last. */
+int proc_threads(int dir, void (*visit)(void *arg, pid_t tid, char state, int cpu), void *arg);
+
+/* What tells the program in a process from the one before an exec: a number made of its start time
+ * and of where its code and stack begin. */
+int proc_image(int dir, uint64_t *ret_image);
+
+/* The value of a line of status, "VmLck", in kB, or 0 when there is no such line. */
+int proc_status_kib(int dir, const char *name, uint64_t *ret_kib);
+/* The text behind the name of a line of status: "Mems_allowed_list". -ENOENT: no such line. */
+int proc_status_text(int dir, const char *name, char *text, size_t bytes);
+
+/* Whether the environment that the process's program began with has the entry "NAME=value". */
+bool proc_environ_has(pid_t pid, const char *entry);
+
+/* What the scheduler counted for a thread. */
+struct proc_sched {
+	uint64_t ran_ns, waited_ns; /* running; ready to run, but not running */
+	uint64_t nr_times;          /* how often it was put on a CPU */
+};
+/* -ENOTSUP: the kernel does not count. */
+int proc_sched(pid_t tid, struct proc_sched *ret_sched);
 
 /*
  * Call `visit` for each run of present pages (in memory now, whether huge or not) in
@@ -61,8 +90,5 @@ int proc_read(pid_t pid, uint64_t address, void *buffer, size_t bytes);
 
 struct iovec;
 int proc_readv(pid_t pid, const struct iovec *remote, size_t nr, void *buffer, size_t bytes);
-
-/* Whether two processes share their address space. -EPERM, -ENOSYS. 1, 0. */
-int proc_same_memory(pid_t a, pid_t b);
 
 #endif

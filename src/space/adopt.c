@@ -28,6 +28,7 @@ struct survey {
 	struct candidate *list;
 	size_t nr, room;
 	uint64_t unmanaged[UNMANAGED_COUNT]; /* pages */
+	uint64_t taken;                      /* pages */
 	bool no_memory;
 };
 
@@ -156,6 +157,8 @@ static int stretch_take(struct program *p, uint64_t vpn, uint64_t nr)
 	struct tract *t;
 	int error = tract_add(p, vpn, nr, &t);
 
+	/* This change is our own: no reason to survey again. */
+	p->seen_map_seq += !error;
 	if (!error)
 		error = proc_present(p->proc_dir, vpn << PAGE_SHIFT, (vpn + nr) << PAGE_SHIFT,
 				     page_present, t);
@@ -230,7 +233,7 @@ static int survey_adopt(struct survey *s)
 	for (size_t i = 0; i < s->nr; i++) {
 		struct candidate *c = &s->list[i];
 		if (c->registered && c->confirmed && !error)
-			uncovered(p, c->start, c->end, stretch_take);
+			s->taken += uncovered(p, c->start, c->end, stretch_take);
 		else if (c->registered && uncovered(p, c->start, c->end, NULL) ==
 						  (c->end - c->start) >> PAGE_SHIFT)
 			uffd_unregister(p->uffd, c->start, c->end - c->start);
@@ -283,7 +286,7 @@ static int child_verify(struct program *p)
 	return error;
 }
 
-int program_adopt(struct program *p)
+int program_adopt(struct program *p, uint64_t *ret_pages)
 {
 	struct survey s = { .program = p };
 	/* Flags (mlock) cost a walk of the page tables: only the first time. */
@@ -303,5 +306,7 @@ int program_adopt(struct program *p)
 		for (unsigned i = 0; i < UNMANAGED_COUNT; i++)
 			p->unmanaged[i] = s.unmanaged[i];
 	free(s.list);
+	if (!error)
+		*ret_pages = s.taken;
 	return error;
 }

@@ -11,13 +11,14 @@
  *           discarded either way
  *   UNMAP   after the fact
  *   REMAP   after the fact; an UNMAP of the old place follows, which must not hit what has been
- *           mapped there since
+ *           mapped there since. It may overtake another thread's UNMAP of the new place
  *   FORK    brings the child's userfaultfd; its tables start as ours are now
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "intake.h"
 #include "program.h"
 #include "uffd.h"
 
@@ -40,7 +41,7 @@ void page_discard(struct tract *tract, uint64_t idx)
 	 * read there, yet it drops places only when it has done. */
 	if (page_has_hold(word))
 		hold_release(p, page_mark(word));
-	engine_forget(&tract->region, idx, 1);
+	intake_forget(tract, idx, 1);
 }
 
 static void extent_discard(const struct extent *e, uint64_t from, uint64_t to)
@@ -79,6 +80,47 @@ static void piece_unmap(void *arg, const struct extent *piece)
 		tract_bury(piece->tract);
 }
 
+/*
+ * Replaced ranges: a mapping was moved to a place before the event of that place's unmapping was read, for
+ * the unmapping thread had not come as far as to tell. When it does, its event must leave out what
+ * is there now.
+ */
+static void replaced_add(struct program *p, uint64_t vpn, uint64_t end)
+{
+	if (vpn == end)
+		return;
+	if (p->nr_replaced == REMAPPED_MAX) {
+		program_fail(p, "too many mappings moved at once");
+		return;
+	}
+	p->replaced[p->nr_replaced].vpn = vpn;
+	p->replaced[p->nr_replaced++].nr_pages = end - vpn;
+}
+
+static void piece_replace(void *arg, const struct extent *piece)
+{
+	piece_unmap(arg, piece);
+	replaced_add(arg, piece->vpn, piece->vpn + piece->nr_pages);
+}
+
+static void range_unmap(struct program *p, uint64_t vpn, uint64_t end)
+{
+	for (unsigned i = 0; i < p->nr_replaced; i++) {
+		uint64_t first = p->replaced[i].vpn, last = first + p->replaced[i].nr_pages;
+		uint64_t from = first > vpn ? first : vpn, to = last < end ? last : end;
+		if (from >= to)
+			continue;
+		p->replaced[i] = p->replaced[--p->nr_replaced];
+		replaced_add(p, first, from);
+		replaced_add(p, to, last);
+		range_unmap(p, vpn, from);
+		range_unmap(p, to, end);
+		return;
+	}
+	if (vpn < end)
+		extent_cut(p, vpn, end - vpn, piece_unmap, p);
+}
+
 static void event_unmap(struct program *p, uint64_t vpn, uint64_t nr_pages)
 {
 	for (unsigned i = 0; i < p->nr_remapped; i++) {
@@ -87,7 +129,7 @@ static void event_unmap(struct program *p, uint64_t vpn, uint64_t nr_pages)
 		p->remapped[i] = p->remapped[--p->nr_remapped];
 		return;
 	}
-	extent_cut(p, vpn, nr_pages, piece_unmap, p);
+	range_unmap(p, vpn, vpn + nr_pages);
 }
 
 struct relocation {
@@ -109,6 +151,7 @@ static void event_remap(struct program *p, uint64_t from, uint64_t to, uint64_t 
 	struct relocation r = { .from = from, .to = to };
 	int error = 0;
 
+	extent_cut(p, to, nr_pages, piece_replace, p);
 	r.pieces = calloc(p->nr_extents + 1, sizeof *r.pieces);
 	if (r.pieces) {
 		extent_cut(p, from, nr_pages, piece_relocate, &r);

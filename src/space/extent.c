@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 
 #include "assert.h"
+#include "intake.h"
 #include "program.h"
 
 /* Index of the first extent that ends after vpn. */
@@ -41,22 +42,33 @@ const struct extent *extent_find(const struct program *p, uint64_t vpn)
 	return i < p->nr_extents && p->extents[i].vpn <= vpn ? &p->extents[i] : NULL;
 }
 
-bool extent_place(const struct program *p, const struct tract *tract, uint64_t idx,
-		  uint64_t *ret_vpn, uint64_t *ret_run)
+static bool extent_holds(const struct extent *e, const struct tract *tract, uint64_t idx)
+{
+	return e->tract == tract && idx >= e->idx && idx < e->idx + e->nr_pages;
+}
+
+/* The extent where page `idx` of a tract is, or NULL. */
+static const struct extent *extent_of_page(const struct program *p, const struct tract *tract,
+					   uint64_t idx)
 {
 	/* Most tracts never move: look where it began first. */
 	const struct extent *e = extent_find(p, tract->region.first_vpn + idx);
 
-	if (!e || e->tract != tract || idx < e->idx || idx >= e->idx + e->nr_pages) {
-		size_t i = 0;
-		for (; i < p->nr_extents; i++) {
-			e = &p->extents[i];
-			if (e->tract == tract && idx >= e->idx && idx < e->idx + e->nr_pages)
-				break;
-		}
-		if (i == p->nr_extents)
-			return false;
-	}
+	if (e && extent_holds(e, tract, idx))
+		return e;
+	for (size_t i = 0; i < p->nr_extents; i++)
+		if (extent_holds(&p->extents[i], tract, idx))
+			return &p->extents[i];
+	return NULL;
+}
+
+bool extent_place(const struct program *p, const struct tract *tract, uint64_t idx,
+		  uint64_t *ret_vpn, uint64_t *ret_run)
+{
+	const struct extent *e = extent_of_page(p, tract, idx);
+
+	if (!e)
+		return false;
 	*ret_vpn = e->vpn + (idx - e->idx);
 	*ret_run = e->nr_pages - (idx - e->idx);
 	return true;
@@ -161,7 +173,7 @@ int tract_add(struct program *p, uint64_t vpn, uint64_t nr_pages, struct tract *
 	tract->next = p->tracts;
 	p->tracts = tract;
 	pthread_mutex_lock(&p->server->engine_lock);
-	engine_region_add(p->server->engine, &tract->region);
+	intake_add(tract);
 	pthread_mutex_unlock(&p->server->engine_lock);
 	*ret_tract = tract;
 	return 0;
@@ -180,7 +192,7 @@ void tract_bury(struct tract *tract)
 		break;
 	}
 	pthread_mutex_lock(&s->engine_lock);
-	engine_region_remove(s->engine, &tract->region);
+	intake_remove(tract);
 	pthread_mutex_unlock(&s->engine_lock);
 	/* The mover may have it in the plan it carries out now. */
 	pthread_mutex_lock(&s->dead_lock);

@@ -20,7 +20,6 @@
  * to one CPU, and of the idle class while that CPU has nothing else to do.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -35,14 +34,13 @@
 #include "assert.h"
 #include "clock.h"
 #include "futex.h"
-#include "heat.h"
+#include "intake.h"
 #include "proc.h"
 #include "program.h"
 #include "uffd.h"
 
 /* Nobody waits for room longer, whatever the mover is doing. */
 #define ROOM_WAIT_NS 500000000u
-#define WAKE_SHARE 48u
 #define SHADOW_SHARE 16u /* of the budget in pages, at most */
 #define POOL_BLOCK_BYTES (2u << 20)
 
@@ -76,9 +74,7 @@ static void room_take(struct server *s, uint64_t pages)
 	int64_t left = atomic_fetch_sub_explicit(&s->room, (int64_t)pages, memory_order_relaxed) -
 		       (int64_t)pages;
 
-	/* The engine keeps 1/32 of the budget free; let some of that be used up, so that the mover, on
-	 * another CPU and dear to wake, has a batch to do. */
-	if (left < (int64_t)(atomic_load_explicit(&s->limit, memory_order_relaxed) / WAKE_SHARE) &&
+	if (left < atomic_load_explicit(&s->wake_room, memory_order_relaxed) &&
 	    atomic_load_explicit(&s->mover_idle, memory_order_acquire))
 		mover_wake(s);
 }
@@ -120,7 +116,8 @@ static void room_wait(struct program *p, int64_t slack)
 		}
 		if (atomic_load_explicit(&s->mover_idle, memory_order_acquire))
 			mover_wake(s);
-		futex_wait(&s->space, seen, 10);
+		if (!order_work(p))
+			futex_wait(&s->space, seen, 10);
 	}
 	atomic_fetch_sub(&s->nr_waiting, 1);
 }
@@ -174,7 +171,7 @@ static enum served serve_absent(struct handler *h, struct tract *t, uint64_t idx
 {
 	struct program *p = h->program;
 	uint64_t words[FAULT_RUN_PAGES];
-	uint32_t want = engine_readahead(&t->region, idx, TOUCH_FILL);
+	uint32_t want = intake_ahead(t, idx, TOUCH_FILL);
 	int error;
 
 	if (want < max)
@@ -195,7 +192,7 @@ static enum served serve_absent(struct handler *h, struct tract *t, uint64_t idx
 	if (!filled)
 		return served_as(error);
 	room_take(p->server, filled);
-	engine_touch(&t->region, idx, TOUCH_FILL, HEAT_NO_NODE, clock_now_ns());
+	intake_touch(t, idx, TOUCH_FILL);
 	return SERVED;
 }
 
@@ -323,7 +320,7 @@ static enum served stored_finish(struct handler *h, struct tract *t, uint64_t id
 	}
 	int error = loaded_install(h, t, idx, vpn, words, loaded);
 	if (!error)
-		engine_touch(&t->region, idx, TOUCH_LOAD, HEAT_NO_NODE, clock_now_ns());
+		intake_touch(t, idx, TOUCH_LOAD);
 	return served_as(error);
 }
 
@@ -335,7 +332,7 @@ static enum served serve_stored(struct handler *h, struct tract *t, uint64_t idx
 	struct tier *pool = p->server->pool;
 	uint64_t words[FAULT_RUN_PAGES];
 	uint64_t seq = atomic_load_explicit(&p->map_seq, memory_order_relaxed);
-	uint32_t want = engine_readahead(&t->region, idx, TOUCH_LOAD), loaded;
+	uint32_t want = intake_ahead(t, idx, TOUCH_LOAD), loaded;
 
 	if (want < max)
 		max = want;
@@ -406,7 +403,7 @@ static enum served serve_held(struct handler *h, struct tract *t, uint64_t idx, 
 	error = page_install(p, t, idx, vpn, returning, h->buffer);
 	if (!error) {
 		room_take(p->server, 1);
-		engine_touch(&t->region, idx, TOUCH_RETURN, HEAT_NO_NODE, clock_now_ns());
+		intake_touch(t, idx, TOUCH_RETURN);
 	}
 	return served_as(error);
 }
@@ -519,6 +516,7 @@ static void fault_serve(struct handler *h, const struct deferred *fault)
 		return;
 	}
 	histogram_add(&p->server->fault_times, clock_now_ns() - start_ns);
+	atomic_fetch_add_explicit(&h->nr_served, 1, memory_order_relaxed);
 }
 
 /* ---- threads ---- */
@@ -527,10 +525,13 @@ static void fault_serve(struct handler *h, const struct deferred *fault)
  * Idle class or normal. The idle class keeps the faulting thread on its CPU (a CPU with only idle-class
  * work counts as idle, and is where it is woken); but where other work never ends it starves. So each
  * handler watches how long it waits for its CPU: idle class while that is short, normal when it gets
- * long, and back to see after a while, more seldom each time it was wrong.
+ * long, and back to see after a while, more seldom each time it was wrong. Waiting while the thread
+ * that it has just served runs, or the helper at its command, is as it should be, and does not count.
  */
 #define LOOK_FAULTS 32u
+#define LOOK_NS 10000000u /* it takes as long as two faults: not one of a hundred may meet it */
 #define CLASS_WAIT_NS 25000u
+#define CLASS_LONG_WAITS 2u /* in a row: once may be the mover, before it was sent away */
 #define CLASS_RETRY_NS 250000000u
 #define CLASS_RETRY_MAX_NS 4000000000u
 
@@ -543,34 +544,29 @@ static void class_set(struct handler *h, bool idle)
 	h->class_since_ns = clock_now_ns();
 }
 
-/* Time spent ready to run but not running, and how often it ran. */
-static bool class_waited(const struct handler *h, uint64_t *ret_ns, uint64_t *ret_times)
+/* After the fault of thread `tid`. */
+static void class_choose(struct handler *h, uint32_t tid)
 {
-	char text[96];
-	unsigned long ran, waited, times;
-	ssize_t n = h->schedstat >= 0 ? pread(h->schedstat, text, sizeof text - 1, 0) : -1;
+	struct proc_sched own, served, helper = { 0 }, before = h->seen;
+	uint32_t seen_tid = h->seen_tid;
 
-	if (n <= 0)
-		return false;
-	text[n] = '\0';
-	if (sscanf(text, "%lu %lu %lu", &ran, &waited, &times) != 3)
-		return false;
-	*ret_ns = waited;
-	*ret_times = times;
-	return true;
-}
-
-static void class_choose(struct handler *h)
-{
-	uint64_t waited_ns, times;
-
-	if (!class_waited(h, &waited_ns, &times) || times == h->seen_times)
+	h->seen_tid = 0;
+	if (proc_sched(gettid(), &own) || proc_sched((pid_t)tid, &served))
 		return;
-	uint64_t mean_ns = (waited_ns - h->seen_waited_ns) / (times - h->seen_times);
-	h->seen_waited_ns = waited_ns;
-	h->seen_times = times;
+	if (h->program->helper_pid)
+		(void)proc_sched(h->program->helper_pid, &helper);
+	uint64_t ran_ns = served.ran_ns + helper.ran_ns, ran_before_ns = h->seen_ran_ns;
+	h->seen = own;
+	h->seen_ran_ns = ran_ns;
+	h->seen_tid = tid;
+	if (tid != seen_tid || own.nr_times == before.nr_times)
+		return;
+	uint64_t waited_ns = own.waited_ns - before.waited_ns;
+	ran_ns = ran_ns > ran_before_ns ? ran_ns - ran_before_ns : 0;
+	uint64_t mean_ns = (waited_ns > ran_ns ? waited_ns - ran_ns : 0) / (own.nr_times - before.nr_times);
 	uint64_t here_ns = clock_now_ns() - h->class_since_ns;
-	if (h->idle_class && mean_ns > CLASS_WAIT_NS) {
+	h->nr_long_waits = mean_ns > CLASS_WAIT_NS ? h->nr_long_waits + 1 : 0;
+	if (h->idle_class && h->nr_long_waits >= CLASS_LONG_WAITS) {
 		h->class_retry_ns = here_ns > CLASS_RETRY_MAX_NS ? CLASS_RETRY_NS
 				    : h->class_retry_ns < CLASS_RETRY_MAX_NS ? h->class_retry_ns * 2
 									    : h->class_retry_ns;
@@ -632,7 +628,7 @@ void handlers_hurry(struct program *p)
 
 static void handler_place(struct handler *h)
 {
-	char path[64];
+	struct proc_sched own;
 	cpu_set_t cpus;
 
 	CPU_ZERO(&cpus);
@@ -640,14 +636,25 @@ static void handler_place(struct handler *h)
 	sched_setaffinity(0, sizeof cpus, &cpus);
 	/* When it is of the normal class it is to run soon; without the right to, it is as others. */
 	setpriority(PRIO_PROCESS, (id_t)gettid(), -15);
-	snprintf(path, sizeof path, "/proc/self/task/%d/schedstat", (int)gettid());
-	h->schedstat = open(path, O_RDONLY | O_CLOEXEC);
 	h->class_retry_ns = CLASS_RETRY_NS;
 	class_set(h, true);
 	/* Who cannot leave the idle class must not enter it; without a measure neither. */
 	class_set(h, false);
-	if (!h->idle_class && h->schedstat >= 0)
+	if (!h->idle_class && !proc_sched(gettid(), &own))
 		class_set(h, true);
+}
+
+/* Others have the lock for some microseconds, and being woken from another CPU takes longer. */
+#define LOCK_SPINS 1000u
+
+static void lock_exclusive(struct program *p)
+{
+	for (unsigned i = 0; i < LOCK_SPINS; i++) {
+		if (!pthread_rwlock_trywrlock(&p->lock))
+			return;
+		cpu_pause();
+	}
+	pthread_rwlock_wrlock(&p->lock);
 }
 
 static void *handler_main(void *arg)
@@ -674,7 +681,7 @@ static void *handler_main(void *arg)
 			break;
 		wait[0].fd = atomic_load(&h->parked) ? -1 : p->uffd;
 		if (wait[0].revents & POLLIN) {
-			pthread_rwlock_wrlock(&p->lock);
+			lock_exclusive(p);
 			while (events_read(p, fault_take, h) > 0 && h->nr_deferred < 64)
 				;
 			pthread_rwlock_unlock(&p->lock);
@@ -688,16 +695,17 @@ static void *handler_main(void *arg)
 		h->nr_deferred -= nr;
 		for (size_t i = 0; i < nr; i++)
 			fault_serve(h, &now[i]);
+		order_work(p);
 		/* Both are system calls: not after every fault. */
-		if (++h->nr_since_look >= LOOK_FAULTS) {
+		h->nr_since_look += nr > 0;
+		if (nr && h->nr_since_look >= LOOK_FAULTS && clock_now_ns() - h->looked_ns >= LOOK_NS) {
 			h->nr_since_look = 0;
-			class_choose(h);
+			h->looked_ns = clock_now_ns();
+			class_choose(h, now[nr - 1].tid);
 			atomic_store_explicit(&h->cpu_ns, clock_thread_cpu_ns(), memory_order_relaxed);
 		}
 	}
 	atomic_store_explicit(&h->cpu_ns, clock_thread_cpu_ns(), memory_order_relaxed);
-	if (h->schedstat >= 0)
-		close(h->schedstat);
 	return NULL;
 }
 

@@ -14,6 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "helper.h"
+#include "keeper.h"
 #include "proc.h"
 #include "sock.h"
 #include "uffd.h"
@@ -70,15 +72,20 @@ static bool descends(pid_t pid, const struct wards *wards)
 	return false;
 }
 
-/* Children of a raw clone have no pid with us: found as descendants, before their parents go. */
-static void descendants_kill(const struct wards *wards)
+/* Children of a raw clone have no pid with us: found as descendants before their parents go, and later
+ * by the environment that they have from the program. */
+static void descendants_kill(const struct wards *wards, pid_t server)
 {
+	char name[64], entry[128];
+
+	keeper_name(server, name);
+	snprintf(entry, sizeof entry, HELPER_ENV_SERVER "=%s", name);
 	DIR *proc = opendir("/proc");
 	if (!proc)
 		return;
 	for (struct dirent *d; (d = readdir(proc));) {
 		pid_t pid = (pid_t)strtol(d->d_name, NULL, 10);
-		if (pid > 1 && pid != getpid() && descends(pid, wards))
+		if (pid > 1 && pid != getpid() && (descends(pid, wards) || proc_environ_has(pid, entry)))
 			kill(pid, SIGKILL);
 	}
 	closedir(proc);
@@ -93,9 +100,10 @@ static bool wards_left(struct wards *wards)
 	return false;
 }
 
-static void wards_kill(struct wards *wards)
+static void wards_kill(struct wards *wards, pid_t server)
 {
 	static const char line[] = "pagetide: the server ended; ending the program, whose pages it kept\n";
+	useconds_t pause_us = 10000;
 
 	if (!wards_left(wards))
 		return;
@@ -103,11 +111,13 @@ static void wards_kill(struct wards *wards)
 	(void)told; /* with nobody to tell, the rest must still be done */
 	/* A child that cannot be found waits at its next stored page for as long as we are here. */
 	do {
-		descendants_kill(wards);
+		descendants_kill(wards, server);
 		for (size_t i = 0; i < wards->nr; i++)
 			if (wards->list[i].pidfd >= 0)
 				syscall(SYS_pidfd_send_signal, wards->list[i].pidfd, SIGKILL, NULL, 0);
-		usleep(10000);
+		usleep(pause_us);
+		if (pause_us < 1000000)
+			pause_us += pause_us / 4;
 	} while (wards_left(wards));
 }
 
@@ -160,7 +170,7 @@ static _Noreturn void guard_main(int socket, pid_t server)
 		}
 		wards.list[wards.nr++] = (struct ward){ m.pid, fds[0], fds[1] };
 	}
-	wards_kill(&wards);
+	wards_kill(&wards, server);
 	_exit(0);
 }
 

@@ -8,8 +8,9 @@
  * zeros, and the helper clears such a page away when it needs the place. Places are handed out from a
  * bitmap, next fit, so that a run of pages stays a run.
  *
- * What must always hold: a place is used by one page at most; pages in it are dropped by the mover
- * alone (hold_drop), after hold_release() said that nobody reads them any more.
+ * What must always hold: a place is used by one page at most, and its page is dropped only after
+ * hold_release() said that no word leads to it any more. The mover may still be reading it then; it
+ * finds its word changed and throws away what it read.
  */
 #include <errno.h>
 #include <sched.h>
@@ -29,7 +30,7 @@
  * The helper is to run where its caller is: waking a thread on the same CPU costs 2 us, on another
  * one 60 to 90, and a caller that moves pages holds up the program's events meanwhile.
  */
-static void helper_follow(struct program *p)
+void helper_follow(struct program *p)
 {
 	cpu_set_t cpus;
 	int cpu = sched_getcpu();
@@ -50,7 +51,6 @@ int helper_call(struct program *p)
 
 	if (p->helper_socket < 0)
 		return -EPIPE;
-	helper_follow(p);
 	p->command.seq = ++p->helper_seq;
 	int error = sock_send(p->helper_socket, &p->command, bytes, &p->uffd,
 			      p->command.op == HELPER_MAP);
@@ -75,6 +75,7 @@ int hold_open(struct program *p, uint32_t nr_pages)
 	int error = hold.used && hold.freed ? 0 : -ENOMEM;
 	if (error)
 		goto out;
+	pthread_mutex_lock(&p->helper_lock);
 	p->command.op = HELPER_MAP;
 	p->command.nr_runs = 1;
 	p->command.runs[0] = (struct helper_run){ .bytes = (uint64_t)nr_pages * PAGE_BYTES };
@@ -82,6 +83,7 @@ int hold_open(struct program *p, uint32_t nr_pages)
 	if (!error && p->reply.result < 0)
 		error = (int)p->reply.result;
 	hold.address = (uint64_t)p->reply.result;
+	pthread_mutex_unlock(&p->helper_lock);
 	if (!error)
 		error = uffd_register(p->hold_uffd, hold.address, (uint64_t)nr_pages * PAGE_BYTES);
 	if (!error)
@@ -230,48 +232,40 @@ static int place_order(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Drop up to one command's worth of runs from freed[0 .. nr); returns how many places. */
-static uint32_t drop_some(struct program *p, const uint32_t *freed, uint32_t nr)
+/* Drop places, which are in order; whether that went well. */
+static bool places_drop(struct program *p, const uint32_t *places, uint32_t nr)
 {
-	uint32_t done = 0;
-
 	p->command.op = HELPER_DROP;
 	p->command.nr_runs = 0;
-	while (done < nr && p->command.nr_runs < HELPER_RUNS_MAX) {
-		uint32_t run = 1;
-		while (done + run < nr && freed[done + run] == freed[done] + run)
+	for (uint32_t at = 0, run; at < nr; at += run) {
+		for (run = 1; at + run < nr && places[at + run] == places[at] + run;)
 			run++;
 		p->command.runs[p->command.nr_runs++] = (struct helper_run){
-			.dst = hold_address(p, freed[done]),
+			.dst = hold_address(p, places[at]),
 			.bytes = (uint64_t)run * PAGE_BYTES,
 		};
-		done += run;
 	}
-	return helper_call(p) || p->reply.result ? 0 : done;
+	return !helper_call(p) && !p->reply.result;
 }
 
-void hold_drop(struct program *p)
+uint32_t hold_drop(struct program *p, uint32_t max)
 {
+	struct hold *h = &p->hold;
+	uint32_t places[HELPER_RUNS_MAX], nr = max < HELPER_RUNS_MAX ? max : HELPER_RUNS_MAX;
+
 	pthread_mutex_lock(&p->hold_lock);
-	uint32_t nr = p->hold.nr_freed;
-	uint32_t *freed = nr ? malloc(nr * sizeof *freed) : NULL;
-	if (freed) {
-		memcpy(freed, p->hold.freed, nr * sizeof *freed);
-		p->hold.nr_freed = 0;
-	}
+	nr = nr < h->nr_freed ? nr : h->nr_freed;
+	h->nr_freed -= nr;
+	memcpy(places, h->freed + h->nr_freed, nr * sizeof *places);
 	pthread_mutex_unlock(&p->hold_lock);
-	if (!freed)
-		return;
-	qsort(freed, nr, sizeof *freed, place_order);
-	for (uint32_t at = 0; at < nr;) {
-			uint32_t done = drop_some(p, freed + at, nr - at);
-			if (!done) /* no helper: the places stay used, nothing is lost */
-			break;
-		pthread_mutex_lock(&p->hold_lock);
-		for (uint32_t i = at; i < at + done; i++)
-			places_mark(&p->hold, freed[i], 1, false);
-		pthread_mutex_unlock(&p->hold_lock);
-		at += done;
-	}
-	free(freed);
+	if (!nr)
+		return 0;
+	qsort(places, nr, sizeof *places, place_order);
+	if (!places_drop(p, places, nr)) /* no helper: the places stay used, nothing is lost */
+		return 0;
+	pthread_mutex_lock(&p->hold_lock);
+	for (uint32_t i = 0; i < nr; i++)
+		places_mark(h, places[i], 1, false);
+	pthread_mutex_unlock(&p->hold_lock);
+	return nr;
 }

@@ -18,15 +18,13 @@
 #include "futex.h"
 #include "guard.h"
 #include "limit.h"
+#include "pace.h"
+#include "place.h"
 #include "proc.h"
 #include "sock.h"
 
 #define PENDING_MAX 64u
 #define SECOND_NS 1000000000u
-#define SLOWNESS_MAX 4u  /* a fast allocator fills 60 MiB in 20 ms */
-#define CHOOSE_NS 20000000u
-/* No program fills memory faster than this; it sets how often we must look. */
-#define FILL_BYTES_PER_MS (8u << 20)
 
 struct keeper {
 	struct server *server;
@@ -38,12 +36,13 @@ struct keeper {
 	bool mover_runs;
 	bool ended;               /* the program; its status is known */
 	bool orphaned;            /* nobody left to wait for */
+	bool some_ended;          /* programs of the tree, since the last round */
 	int wait_status;
 	uint64_t second_ns;       /* of the last once-a-second round */
 	uint64_t live_faults;
-	unsigned slowness;        /* of rounds: 1 .. SLOWNESS_MAX */
-	uint64_t chosen_ns;       /* when it was last chosen who waits for faults */
-	uint64_t governed_ns;     /* thread time at the last look */
+	struct pace pace;
+	uint64_t counted_ns;      /* thread time that is accounted for */
+	uint64_t looks_ns;        /* thread time for looks, in this round */
 };
 
 void keeper_name(pid_t pid, char name[64])
@@ -92,7 +91,7 @@ static void budget_set(struct keeper *k)
 {
 	struct server *s = k->server;
 	uint64_t memory = k->options->memory_bytes, limit = k->options->dram_bytes;
-	uint64_t total, available, group = UINT64_MAX;
+	uint64_t total, available, low, high, group = UINT64_MAX;
 	char file[PATH_MAX];
 
 	if (!limit && !memory && !limit_cgroup("", &group, file) && group != UINT64_MAX)
@@ -108,20 +107,17 @@ static void budget_set(struct keeper *k)
 		limit = resident + available > total / 20 ? resident + available - total / 20 : 0;
 	}
 	atomic_store(&s->limit, limit / PAGE_BYTES);
+	place_marks(limit / PAGE_BYTES, &low, &high);
+	atomic_store(&s->wake_room, (int64_t)((limit / PAGE_BYTES - low) * 2 / 3));
 }
 
-/* Resident anonymous pages of all programs, from their counters: cheap enough for every round. */
-static uint64_t resident_measure(struct server *s)
+/* The resident pages from which on memory is tight: programs are adopted, and pages moved out. */
+static uint64_t budget_edge(const struct server *s)
 {
-	uint64_t sum = atomic_load(&s->unhelped_pages);
+	uint64_t limit = atomic_load(&s->limit);
+	uint64_t margin = limit / 8 < 8192 ? (limit / 2 < 8192 ? limit / 2 : 8192) : limit / 8;
 
-	for (struct program *p = s->programs; p; p = p->next) {
-		uint64_t size, anon;
-		if (p->proc_dir >= 0 && p->nr_family < 2 && !proc_statm(p->proc_dir, &size, &anon))
-			p->anon_pages = anon;
-		sum += p->anon_pages;
-	}
-	return sum;
+	return limit - margin;
 }
 
 /* ---- adoption ---- */
@@ -133,37 +129,40 @@ static uint32_t hold_pages(const struct server *s)
 	return (uint32_t)(pages < 2048 ? 2048 : pages > 65536 ? 65536 : pages);
 }
 
-/* Whether there may be mappings to adopt: the size changed, or an event or a fault told of a change.
- * One mapping replaced by another of the same size is found after a while. */
-static bool program_changed(struct program *p, uint64_t size_pages)
+/* Thread time since the last call. What is forced by the budget is counted as such here, the rest is
+ * voluntary. */
+static uint64_t time_count(struct keeper *k, bool forced)
 {
-	uint64_t now_ns = clock_now_ns(), seq = atomic_load(&p->map_seq);
+	uint64_t cpu_ns = clock_thread_cpu_ns(), took_ns = cpu_ns - k->counted_ns;
 
-	if (!atomic_exchange(&p->unknown, false) && size_pages == p->seen_size_pages &&
-	    seq == p->seen_map_seq && now_ns - p->surveyed_ns < SECOND_NS / 4)
-		return false;
-	p->seen_size_pages = size_pages;
-	p->seen_map_seq = seq;
-	p->surveyed_ns = now_ns;
-	return true;
+	k->counted_ns = cpu_ns;
+	atomic_fetch_add(forced ? &k->server->forced_ns : &k->server->keeper_ns, took_ns);
+	return took_ns;
 }
 
-static void program_care(struct keeper *k, struct program *p)
+/* Adopt what there is to adopt; returns how many pages that were. */
+static uint64_t program_survey(struct keeper *k, struct program *p)
 {
-	struct server *s = k->server;
-	uint64_t size, anon;
+	uint64_t pages = 0, now_ns = clock_now_ns();
+	bool changed = !p->adopted || p->size_pages != p->seen_size_pages ||
+		       atomic_load(&p->unknown) || atomic_load(&p->map_seq) != p->seen_map_seq;
 
-	if (p->helper_socket < 0 || proc_statm(p->proc_dir, &size, &anon))
-		return;
-	if (p->adopted && p->hold.address && !program_changed(p, size))
-		return;
-	if (!p->hold.address && hold_open(p, hold_pages(s)))
-		return;
+	if (p->helper_socket < 0 ||
+	    !(changed ? scan_may(&p->survey, now_ns) : scan_due(&p->survey, now_ns)))
+		return 0;
+	k->looks_ns += time_count(k, false);
+	if (!p->hold.address && hold_open(p, hold_pages(k->server)))
+		return 0;
 	/* Registered and nobody to serve it, the program would hang at its next touch. */
 	if (!p->nr_handlers && handlers_start(p))
-		return;
-	int error = program_adopt(p);
-	p->adopted |= !error;
+		return 0;
+	atomic_store(&p->unknown, false);
+	p->seen_size_pages = p->size_pages;
+	p->seen_map_seq = atomic_load(&p->map_seq);
+	p->adopted |= !program_adopt(p, &pages);
+	p->managed_pages = extents_pages(p);
+	scan_done(&p->survey, clock_now_ns(), time_count(k, changed), pages);
+	return pages;
 }
 
 /* Until memory is tight for the first time there is no thread but the keeper. */
@@ -176,74 +175,108 @@ static void threads_start(struct keeper *k)
 		warden_join(k->server);
 }
 
-/* A handler that waits for its CPU cannot know it; it may even hold the lock. */
-static void program_hurry(struct program *p)
+/* A handler that waits for its CPU cannot know it; it may even hold the lock. Returns whether messages
+ * wait. */
+static bool program_hurry(struct program *p)
 {
 	struct pollfd messages = { .fd = p->uffd, .events = POLLIN };
 
 	if (!p->nr_handlers || poll(&messages, 1, 0) < 1)
-		p->nr_waiting_rounds = 0;
-	else if (++p->nr_waiting_rounds > 1)
+		p->nr_waiting_looks = 0;
+	else if (++p->nr_waiting_looks > 1)
 		handlers_hurry(p);
+	return p->nr_waiting_looks;
+}
+
+/* Read the sizes of the programs that are due. Returns the resident anonymous pages of all, as of the
+ * last look at each; the mover measures those of families. */
+static uint64_t programs_measure(struct server *s, uint64_t now_ns)
+{
+	uint64_t sum = atomic_load(&s->unhelped_pages);
+
+	for (struct program *p = s->programs; p; p = p->next) {
+		uint64_t anon;
+		p->looked = scan_due(&p->look, now_ns);
+		if (p->looked && p->proc_dir >= 0 && !proc_statm(p->proc_dir, &p->size_pages, &anon) &&
+		    p->nr_family < 2)
+			p->anon_pages = anon;
+		sum += p->anon_pages;
+	}
+	return sum;
+}
+
+/* Choose who waits for faults, and keep the mover off their CPUs. */
+static void programs_choose(struct keeper *k, uint64_t now_ns)
+{
+	struct server *s = k->server;
+	cpu_set_t used;
+
+	if (!scan_due(&k->pace.choose, now_ns))
+		return;
+	k->looks_ns += time_count(k, false);
+	CPU_ZERO(&used);
+	for (struct program *p = s->programs; p; p = p->next)
+		handlers_choose(p, &used);
+	if (CPU_COUNT(&used))
+		mover_place(s, &used);
+	scan_done(&k->pace.choose, now_ns, time_count(k, false), (uint64_t)CPU_COUNT(&used));
+}
+
+/* What came with the looks, waking up for them and all, is part of their cost: an equal part of each. */
+static void looks_done(struct keeper *k, uint64_t now_ns)
+{
+	uint64_t nr = 0;
+
+	for (const struct program *p = k->server->programs; p; p = p->next)
+		nr += p->looked;
+	k->looks_ns += time_count(k, false);
+	if (!nr)
+		return;
+	for (struct program *p = k->server->programs; p; p = p->next)
+		if (p->looked)
+			scan_done(&p->look, now_ns, k->looks_ns / nr, p->nr_found);
+	k->looks_ns = 0;
 }
 
 static void programs_round(struct keeper *k)
 {
 	struct server *s = k->server;
+	uint64_t now_ns = clock_now_ns(), managed = 0;
 
 	pthread_mutex_lock(&s->plan_lock);
 	newborn_join(s);
-	programs_reap(s);
-	uint64_t resident = resident_measure(s), limit = atomic_load(&s->limit);
-	uint64_t margin = limit / 8 < 8192 ? (limit / 2 < 8192 ? limit / 2 : 8192) : limit / 8;
-	atomic_store(&s->resident, resident);
+	programs_reap(s, now_ns, k->some_ended);
+	uint64_t resident = programs_measure(s, now_ns);
+	/* When memory is tight the mover measures, and more often. */
+	if (!s->tight)
+		atomic_store(&s->resident, resident);
+	else if (atomic_load(&s->resident) > resident)
+		resident = atomic_load(&s->resident);
 	if (resident > s->peak_resident)
 		s->peak_resident = resident;
-	uint64_t managed = 0;
-	if (resident + margin > limit || s->tight) {
+	bool begins = !s->tight && resident > budget_edge(s);
+	if (begins) {
 		threads_start(k);
-		uint64_t now_ns = clock_now_ns();
-		bool choose = now_ns - k->chosen_ns > CHOOSE_NS;
-		cpu_set_t used;
-		CPU_ZERO(&used);
-		if (choose)
-			k->chosen_ns = now_ns;
-		s->tight = k->mover_runs;
-		for (struct program *p = s->programs; p && s->tight; p = p->next) {
-			program_care(k, p);
-			program_unshare(p);
-			program_hurry(p);
-			if (choose)
-				handlers_choose(p, &used);
-			managed += extents_pages(p);
-		}
-		if (CPU_COUNT(&used))
-			mover_place(s, &used);
+		time_count(k, true);
 	}
+	s->tight |= begins && k->mover_runs;
+	for (struct program *p = s->programs; p; p = p->next) {
+		p->nr_found = 0;
+		if (s->tight && (p->looked || begins))
+			p->nr_found = program_survey(k, p) + program_hurry(p);
+		if (s->tight)
+			program_unshare(p);
+		managed += p->managed_pages;
+	}
+	if (s->tight)
+		programs_choose(k, now_ns);
 	if (managed > s->peak_managed_pages)
 		s->peak_managed_pages = managed;
+	looks_done(k, now_ns);
+	pace_set(&k->pace, s, resident, budget_edge(s));
 	pthread_mutex_unlock(&s->plan_lock);
-	if (s->tight && resident > limit)
+	if (s->tight && resident > atomic_load(&s->limit))
 		mover_wake(s);
-}
-
-/* How long nothing can go wrong for. */
-static int round_ms(const struct keeper *k)
-{
-	const struct server *s = k->server;
-	uint64_t limit = atomic_load(&s->limit), resident = atomic_load(&s->resident);
-
-	if (!s->programs)
-		return 20;
-	if (s->tight)
-		return (int)(5 * k->slowness);
-	/* A new process is often about to exec. */
-	for (const struct program *p = s->programs; p; p = p->next)
-		if (clock_now_ns() - p->born_ns < SECOND_NS)
-			return 10;
-	uint64_t edge = limit - limit / 8;
-	uint64_t ms = resident < edge ? (edge - resident) * PAGE_BYTES / FILL_BYTES_PER_MS : 0;
-	return (int)(ms < 1 ? 1 : ms > 1000 ? 1000 : ms);
 }
 
 /* ---- the socket ---- */
@@ -467,22 +500,6 @@ static void live_show(struct keeper *k, bool last)
 	k->live_faults = faults;
 }
 
-/*
- * Voluntary work is this thread's: looking at sizes and maps. What it took of the last second is held
- * against its share, and rounds become rarer or more frequent.
- */
-static void govern(struct keeper *k, uint64_t passed_ns)
-{
-	uint64_t cpu_ns = clock_thread_cpu_ns(), used_ns = cpu_ns - k->governed_ns;
-	uint64_t share_ns = passed_ns / 10000 * k->options->overhead_bp;
-
-	k->governed_ns = cpu_ns;
-	if (used_ns > share_ns && k->slowness < SLOWNESS_MAX)
-		k->slowness *= 2;
-	else if (used_ns < share_ns / 4 && k->slowness > 1)
-		k->slowness /= 2;
-}
-
 static bool pid_known(const struct server *s, pid_t pid)
 {
 	for (const struct program *p = s->programs; p; p = p->next)
@@ -525,6 +542,18 @@ static void process_count(struct server *s, pid_t pid, void *arg)
 	close(dir);
 }
 
+static void tree_count(struct keeper *k, uint64_t now_ns)
+{
+	uint64_t unhelped = 0;
+
+	if (!scan_due(&k->pace.tree, now_ns))
+		return;
+	k->looks_ns += time_count(k, false);
+	tree_visit(k->server, process_count, &unhelped);
+	atomic_store(&k->server->unhelped_pages, unhelped);
+	scan_done(&k->pace.tree, now_ns, time_count(k, false), unhelped);
+}
+
 static void second_round(struct keeper *k)
 {
 	struct server *s = k->server;
@@ -533,14 +562,10 @@ static void second_round(struct keeper *k)
 
 	if (now_ns - k->second_ns < SECOND_NS)
 		return;
-	govern(k, now_ns - k->second_ns);
 	k->second_ns = now_ns;
 	budget_set(k);
-	if (s->tight) {
-		uint64_t unhelped = 0;
-		tree_visit(s, process_count, &unhelped);
-		atomic_store(&s->unhelped_pages, unhelped);
-	}
+	if (s->tight)
+		tree_count(k, now_ns);
 	s->pool->ops->usage(s->pool, &u); /* also gives emptied blocks back to the system */
 	if (k->options->live)
 		live_show(k, false);
@@ -564,7 +589,13 @@ static int keeper_wait(struct keeper *k, struct pollfd **wait)
 	nr = 2 + PENDING_MAX;
 	for (const struct program *p = k->server->programs; p; p = p->next)
 		w[nr++] = (struct pollfd){ .fd = p->pidfd, .events = POLLIN };
-	return poll(w, nr, round_ms(k)) < 0 && errno != EINTR ? -errno : 0;
+	uint64_t wait_ms = (pace_wait_ns(k->server, clock_now_ns()) + 999999) / 1000000;
+	if (poll(w, nr, (int)wait_ms) < 0 && errno != EINTR)
+		return -errno;
+	k->some_ended = false;
+	for (nfds_t i = 2 + PENDING_MAX; i < nr; i++)
+		k->some_ended |= w[i].revents;
+	return 0;
 }
 
 static void keeper_loop(struct keeper *k)
@@ -573,17 +604,19 @@ static void keeper_loop(struct keeper *k)
 	struct pollfd *wait = NULL;
 
 	while (!(k->ended && k->orphaned) && !keeper_wait(k, &wait)) {
+		k->looks_ns += time_count(k, false);
 		signals_take(k);
 		if (wait[1].revents)
 			peer_accept(k);
 		for (unsigned i = 0; i < PENDING_MAX; i++)
 			if (k->pending[i] >= 0 && wait[2 + i].fd == k->pending[i] && wait[2 + i].revents)
 				peer_hear(k, i);
+		time_count(k, false);
 		programs_round(k);
 		second_round(k);
 		if (atomic_load(&s->lost_child))
 			tree_visit(s, process_kill, NULL);
-		atomic_store(&s->keeper_ns, clock_thread_cpu_ns());
+		k->looks_ns += time_count(k, false);
 	}
 	free(wait);
 }
@@ -649,13 +682,13 @@ int keeper_run(struct server *s, const struct keeper_options *options, int *ret_
 {
 	struct keeper k = {
 		.server = s, .options = options, .listener = -1, .signals = -1, .device = -1,
-		.slowness = 1,
 	};
 
 	int error = keeper_open(&k);
 	if (!error) {
 		budget_set(&k);
 		k.second_ns = clock_now_ns();
+		pace_open(&k.pace, options->overhead_bp * 100, k.second_ns);
 		error = program_start(&k);
 	}
 	if (!error) {

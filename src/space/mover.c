@@ -2,15 +2,15 @@
 /*
  * The mover: one thread that measures memory, asks the engine for a plan and carries it out.
  *
- *   hold   claim RESIDENT pages (HOLDING) ─► helper moves whole runs into the hold area ─► HELD
+ *   hold   pages leave the program for the hold area: posted as an order (order.c), which the program's
+ *          handlers carry out meanwhile; what they leave undone is done here
  *   store  claim HELD pages (STORING) ─► read them from the hold area ─► pool ─► STORED
  *          a page with a shadow is compared with it first: unchanged, it needs no write
  *   drop   what is no longer needed in the hold area, in one command
  *
- * A hold runs under program.lock shared from claim to result: no event is read meanwhile, so no page
- * is moved that the program has begun to discard. A store reads and compresses without the lock; a
- * touch takes the page back by changing its word, and the store then finds that out. It publishes
- * under the lock, so that a fork sees a page either in the hold area or in the pool.
+ * A store reads and compresses without program.lock; a touch takes the page back by changing its word,
+ * and the store then finds that out. It publishes under the lock, so that a fork sees a page either in
+ * the hold area or in the pool.
  */
 #include <errno.h>
 #include <sched.h>
@@ -23,6 +23,7 @@
 #include "assert.h"
 #include "clock.h"
 #include "futex.h"
+#include "intake.h"
 #include "proc.h"
 #include "program.h"
 #include "uffd.h"
@@ -66,178 +67,6 @@ void mover_place(struct server *s, const cpu_set_t *used)
 			CPU_SET(cpu, &cpus);
 	if (tid)
 		sched_setaffinity(tid, sizeof cpus, &cpus);
-}
-
-static struct tract *move_tract(const struct move *m)
-{
-	return m->region->owner;
-}
-
-/* ---- hold ---- */
-
-/*
- * One command moves pages of several moves: a command costs two wake-ups. While it runs no event is
- * read and no fault begins, so it is bounded: single pages cost 2.5 us each, runs 0.1 us a page.
- */
-#define HOLD_RUNS 32u
-
-struct hold_run {
-	struct tract *tract;
-	struct move_result *result;
-	uint64_t idx;
-	uint32_t place, nr_pages;
-};
-
-struct hold_batch {
-	struct program *program;
-	struct hold_run runs[HOLD_RUNS];
-	uint32_t nr_runs, nr_pages;
-};
-
-/* Claim a stretch from *at on, at most `max` pages, that lies together in the program. */
-static uint32_t hold_claim(struct tract *t, uint64_t *at, uint64_t end, uint32_t max,
-			   uint64_t *ret_vpn, struct move_result *result)
-{
-	uint64_t run = 0;
-	uint32_t nr = 0;
-
-	for (; *at < end; (*at)++) {
-		uint64_t word = atomic_load_explicit(&t->region.state[*at], memory_order_acquire);
-		if (page_state(word) == PAGE_RESIDENT &&
-		    extent_place(t->program, t, *at, ret_vpn, &run))
-			break;
-		result->nr_pages[MOVE_DROP_CHANGED]++;
-	}
-	if (run < max)
-		max = (uint32_t)run;
-	while (nr < max && *at + nr < end) {
-		_Atomic uint64_t *state = &t->region.state[*at + nr];
-		uint64_t word = atomic_load_explicit(state, memory_order_acquire);
-		if (page_state(word) != PAGE_RESIDENT ||
-		    !region_change(state, word, page_word_as(word, PAGE_HOLDING)))
-			break;
-		nr++;
-	}
-	return nr;
-}
-
-static void hold_publish(struct tract *t, uint64_t idx, uint32_t place, enum helper_outcome outcome,
-			 struct move_result *result)
-{
-	struct program *p = t->program;
-	_Atomic uint64_t *state = &t->region.state[idx];
-	uint64_t word = atomic_load_explicit(state, memory_order_acquire);
-	uint64_t to = page_word_as(word, PAGE_RESIDENT);
-	enum move_reason reason = MOVE_FAIL_IO;
-
-	tide_assert(page_state(word) == PAGE_HOLDING); /* nobody else changes it under the lock */
-	switch (outcome) {
-	case HELPER_MOVED:
-		to = page_word(PAGE_HELD, page_tier(word), place, page_slot(word), page_shadow(word));
-		reason = MOVE_OK;
-		break;
-	case HELPER_HOLE: /* discarded before it was touched last: the next touch will tell */
-		reason = MOVE_DROP_GONE;
-		break;
-	case HELPER_BUSY:
-		reason = MOVE_FAIL_BUSY;
-		break;
-	case HELPER_DENIED:
-		reason = MOVE_FAIL_DENIED;
-		break;
-	case HELPER_LOST:
-		program_fail(p, "a page was lost on its way out");
-		break;
-	case HELPER_FAILED:
-	case HELPER_OUTCOME_COUNT:
-		break;
-	}
-	bool mine = region_change(state, word, to);
-	tide_assert(mine);
-	result->nr_pages[reason]++;
-	if (reason != MOVE_OK)
-		hold_untake(p, place, 1);
-}
-
-static void hold_flush(struct hold_batch *b)
-{
-	struct program *p = b->program;
-
-	if (!b->nr_runs)
-		return;
-	p->command.op = HELPER_MOVE;
-	p->command.nr_runs = b->nr_runs;
-	int error = helper_call(p);
-	if (!error && p->reply.result)
-		error = (int)p->reply.result;
-	uint32_t page = 0;
-	for (uint32_t i = 0; i < b->nr_runs; i++) {
-		const struct hold_run *run = &b->runs[i];
-		for (uint32_t k = 0; k < run->nr_pages; k++, page++)
-			hold_publish(run->tract, run->idx + k, run->place + k,
-				     error ? HELPER_FAILED : p->reply.outcome[page], run->result);
-	}
-	b->nr_runs = b->nr_pages = 0;
-	/* The helper died in the middle: nobody knows where these pages are. */
-	if (error == -EPIPE && !atomic_load(&p->gone) && uffd_alive(p->uffd))
-		program_fail(p, "its helper ended while it moved pages");
-}
-
-/* Add the move's next stretch to the batch, which has room; false when the move is through or no place
- * is left in the hold area. */
-static bool hold_add(struct hold_batch *b, const struct move *m, uint64_t *at,
-		     struct move_result *result)
-{
-	struct tract *t = move_tract(m);
-	struct program *p = b->program;
-	uint64_t vpn, end = m->first + m->nr_pages;
-	uint32_t place, want = HELPER_PAGES_MAX - b->nr_pages;
-
-	if (*at == end || !p->hold.address || p->helper_socket < 0)
-		return false;
-	if (end - *at < want)
-		want = (uint32_t)(end - *at);
-	uint32_t room = hold_take(p, want, &place);
-	if (!room)
-		return false;
-	uint32_t nr = hold_claim(t, at, end, room, &vpn, result);
-	if (nr < room)
-		hold_untake(p, place + nr, room - nr);
-	if (!nr)
-		return true;
-	p->command.runs[b->nr_runs] = (struct helper_run){
-		.dst = hold_address(p, place),
-		.src = vpn << PAGE_SHIFT,
-		.bytes = (uint64_t)nr * PAGE_BYTES,
-	};
-	b->runs[b->nr_runs++] = (struct hold_run){ t, result, *at, place, nr };
-	b->nr_pages += nr;
-	*at += nr;
-	return true;
-}
-
-/* Carry out hold moves of one program. */
-static void hold_group(const struct move *moves, size_t nr, struct move_result *results)
-{
-	struct hold_batch b = { .program = move_tract(moves)->program };
-
-	pthread_rwlock_rdlock(&b.program->lock);
-	for (size_t i = 0; i < nr; i++) {
-		const struct move *m = &moves[i];
-		uint64_t at = m->first;
-		while (hold_add(&b, m, &at, &results[i])) {
-			if (b.nr_runs < HOLD_RUNS && b.nr_pages < HELPER_PAGES_MAX)
-				continue;
-			hold_flush(&b);
-			/* Let events and faults through. */
-			pthread_rwlock_unlock(&b.program->lock);
-			pthread_rwlock_rdlock(&b.program->lock);
-		}
-		/* What is left found no place to go. */
-		results[i].nr_pages[MOVE_FAIL_FULL] += (uint32_t)(m->first + m->nr_pages - at);
-	}
-	hold_flush(&b);
-	pthread_rwlock_unlock(&b.program->lock);
 }
 
 /* ---- store ---- */
@@ -436,26 +265,37 @@ static size_t group_length(const struct move *moves, size_t nr)
 	return n;
 }
 
+/* What a plan has for programs that have ended. */
+static void group_gone(const struct move *moves, size_t nr, struct move_result *results)
+{
+	for (size_t i = 0; i < nr; i++)
+		results[i].nr_pages[MOVE_DROP_GONE] = moves[i].nr_pages;
+}
+
 /* Returns whether any page moved. */
 static bool plan_run(struct mover *v, size_t nr, struct engine_need *need)
 {
 	struct server *s = v->server;
-	struct move_result results[PLAN_MOVES];
-
+	struct move_result *results = v->results;
 	bool moved = false;
 
 	memset(results, 0, nr * sizeof *results);
 	for (size_t i = 0, group; i < nr; i += group) {
 		struct move *moves = &v->plan[i];
+		struct program *p = move_tract(moves)->program;
 		group = group_length(moves, nr - i);
-		if (atomic_load(&move_tract(moves)->program->gone))
-			for (size_t k = 0; k < group; k++)
-				results[i + k].nr_pages[MOVE_DROP_GONE] = moves[k].nr_pages;
-		else if (moves->op == MOVE_HOLD)
-			hold_group(moves, group, &results[i]);
-		else
+		if (atomic_load(&p->gone))
+			group_gone(moves, group, &results[i]);
+		else if (moves->op == MOVE_STORE)
 			store_group(v, moves, group, &results[i]);
+		else
+			order_post(p, moves, group, &results[i]);
 	}
+	/* By the moves: a child just forked is not yet on the list of programs. */
+	for (size_t i = 0; i < nr; i++)
+		order_finish(move_tract(&v->plan[i])->program);
+	for (struct program *p = s->programs; p; p = p->next)
+		order_settle(p);
 	pthread_mutex_lock(&s->engine_lock);
 	for (size_t i = 0; i < nr; i++) {
 		if (v->plan[i].op == MOVE_STORE) {
@@ -464,7 +304,7 @@ static bool plan_run(struct mover *v, size_t nr, struct engine_need *need)
 			need->store_full |= results[i].nr_pages[MOVE_FAIL_FULL] > 0;
 		}
 		moved |= results[i].nr_pages[MOVE_OK] > 0;
-		engine_complete(s->engine, v->plan[i].id, &results[i], clock_now_ns());
+		intake_complete(s, v->plan[i].id, &results[i]);
 	}
 	pthread_mutex_unlock(&s->engine_lock);
 	return moved;
@@ -472,9 +312,6 @@ static bool plan_run(struct mover *v, size_t nr, struct engine_need *need)
 
 static void server_tidy(struct server *s)
 {
-	for (struct program *p = s->programs; p; p = p->next)
-		if (p->hold.address)
-			hold_drop(p);
 	pthread_mutex_lock(&s->dead_lock);
 	for (struct tract **at = &s->dead_tracts; *at;) {
 		struct tract *t = *at;
@@ -502,7 +339,7 @@ static bool mover_round(struct mover *v)
 	server_measure(s, clock_now_ns(), &need);
 	need.store_full = v->refused;
 	pthread_mutex_lock(&s->engine_lock);
-	size_t nr = engine_step(s->engine, clock_now_ns(), &need, v->plan, PLAN_MOVES, &again);
+	size_t nr = intake_step(s, &need, v->plan, PLAN_MOVES, &again);
 	pthread_mutex_unlock(&s->engine_lock);
 	need.store_full = false;
 	uint64_t demoted = atomic_load(&s->demoted);
@@ -521,8 +358,9 @@ static bool mover_round(struct mover *v)
 	}
 	atomic_store(&s->stuck, now_ns - v->progress_ns > STUCK_NS && v->nr_vain_rounds > STUCK_ROUNDS);
 	futex_signal(&s->space);
-	/* A round in vain is not repeated at once: nothing has changed. */
-	return (again || nr) && moved;
+	/* A round in vain is not repeated at once: nothing has changed. What little is left to do within
+	 * the budget waits until it makes a batch. */
+	return (again || need.resident > need.limit) && moved;
 }
 
 static void *mover_main(void *arg)

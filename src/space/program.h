@@ -7,22 +7,23 @@
  *
  *   handlers (per program, one a CPU)   read the userfaultfd; events change the table, faults bring
  *                                       pages back
- *   mover (one)                         asks the engine for a plan and carries it out
+ *   mover (one)                         asks the engine for a plan and carries it out, with the
+ *                                       handlers' help (order.c)
  *   keeper (the main thread)            programs coming and going, adoption, signals, statistics
  *
  * Locks, in the order in which they may be taken:
  *   server.plan_lock     the list of programs and their helpers: the mover for a whole plan, the
  *                        keeper to add, adopt or free a program
+ *   program.helper_lock  commands to the helper, and the order that is being carried out
  *   program.lock         exclusive: {read messages from the userfaultfd, change table and extents for
  *                        their events}, adoption. shared: {check a page's word, install or move the
  *                        page, change the word}. Events reach the program's threads when they are
  *                        read, so whoever reads must already keep everybody else from installing.
- *   server.engine_lock   the engine, but for engine_touch() and engine_readahead()
+ *   server.engine_lock   the engine, but for engine_touch() and engine_readahead(); a recording
  *   program.hold_lock    places of the hold area
  *
  * What must always hold: a page's content is where its word says; words change by region_change()
- * only; nobody but the mover drops pages of the hold area, so that a page that is being read there
- * stays.
+ * only; a page of the hold area is dropped only when no word leads to it.
  */
 #ifndef TIDE_PROGRAM_H
 #define TIDE_PROGRAM_H
@@ -36,6 +37,8 @@
 
 #include "engine.h"
 #include "helper.h"
+#include "proc.h"
+#include "scan.h"
 #include "tier.h"
 
 #define PAGE_BYTES 4096u
@@ -56,6 +59,7 @@ struct tract {
 	void *memory;
 	size_t memory_bytes;
 	uint64_t nr_mapped;        /* pages some extent covers; program.lock exclusive */
+	uint32_t serial;           /* in a recording */
 	_Atomic uint32_t nr_users; /* handlers that hold on to it without the lock; raised under it */
 	struct tract *next;        /* in program.tracts or server.dead_tracts */
 };
@@ -86,6 +90,7 @@ struct handler {
 	int cpu;
 	uint32_t cookie;           /* in the words of pages it is bringing in */
 	uint8_t *buffer;           /* FAULT_RUN_PAGES pages */
+	_Atomic uint64_t nr_served;
 	struct deferred *deferred; /* faults to look at again after reading on */
 	size_t nr_deferred, room_deferred;
 	_Atomic uint64_t cpu_ns;   /* thread time, refreshed by itself */
@@ -97,10 +102,22 @@ struct handler {
 	_Atomic uint32_t tids[HANDLER_TIDS]; /* threads that faulted last; 0: none */
 	_Atomic bool idle_class;
 	_Atomic int tid;
-	int schedstat;
-	unsigned nr_since_look;    /* faults since its thread time and waits were read */
-	uint64_t seen_waited_ns, seen_times;
+	unsigned nr_since_look;    /* rounds with faults since its thread time and waits were read */
+	uint64_t looked_ns;
+	uint32_t seen_tid;         /* thread served when they were; 0: not known */
+	struct proc_sched seen;
+	uint64_t seen_ran_ns;      /* that thread and the helper */
+	unsigned nr_long_waits;    /* looks in a row */
 	uint64_t class_since_ns, class_retry_ns;
+};
+
+/* Pages that a plan wants held, and pages of the hold area to drop before; how far it is carried out. */
+struct order {
+	uint32_t nr_drop;
+	const struct move *moves;
+	struct move_result *results;
+	size_t nr, next;           /* moves; the one that is under way */
+	uint64_t at;               /* page within that one; 0: its first */
 };
 
 /* Hold area: pages taken out of the program wait here, in its own address space. */
@@ -118,12 +135,14 @@ struct program {
 	struct server *server;
 	struct program *next;      /* server.programs; plan_lock to change */
 	pid_t pid;                 /* 0: unknown (a child made by a raw clone) */
-	pid_t helper_pid;          /* 0: none */
+	_Atomic pid_t helper_pid;  /* 0: none */
 	int pidfd;                 /* -1: none */
 	int proc_dir;              /* /proc of the helper (same memory), or of the program; -1 */
 	int uffd, hold_uffd;       /* -1: none */
-	int helper_cpu;            /* where it is kept; plan_lock */
-	int helper_socket;         /* -1: none; plan_lock */
+	uint64_t probe, token[2];  /* a page of its helper's, and the bytes put there: who reads them
+				    * has this memory */
+	int helper_cpu;            /* where it is kept; helper_lock */
+	int helper_socket;         /* -1: none; helper_lock to change */
 
 	pthread_rwlock_t lock;
 	struct extent *extents;    /* by vpn; lock */
@@ -136,10 +155,19 @@ struct program {
 	struct { uint64_t vpn, nr_pages; } remapped[REMAPPED_MAX];
 	unsigned nr_remapped;
 	bool remapped_lost;        /* more than that: adopt nothing more */
+	/* Parts of new places of moved mappings that another thread unmapped before; its UNMAP is still
+	 * to come. */
+	struct { uint64_t vpn, nr_pages; } replaced[REMAPPED_MAX];
+	unsigned nr_replaced;
 
-	uint64_t helper_seq;           /* plan_lock, as are the two below: one command at a time */
+	pthread_mutex_t helper_lock;   /* one command at a time */
+	uint64_t helper_seq;
 	struct helper_command command;
 	struct helper_reply reply;
+	struct order order;
+	_Atomic bool ordered;          /* the order is not yet carried out; helper_lock to change */
+	_Atomic uint32_t order_seq;    /* futex: changes with each batch of it that a handler did */
+	uint64_t nr_served_before;     /* faults, at the last order: mover */
 
 	pthread_mutex_t hold_lock;
 	struct hold hold;
@@ -156,16 +184,20 @@ struct program {
 	unsigned nr_family;        /* living members: plan_lock */
 	_Atomic bool forked;       /* pages may still be marked shared */
 	uint64_t unmanaged[8];     /* pages by enum unmanaged, as of the last adoption: keeper */
-	uint64_t seen_size_pages, seen_map_seq; /* at the last survey: keeper */
-	uint64_t surveyed_ns;
-	unsigned nr_waiting_rounds; /* in which messages waited: keeper */
+	struct scan look, survey;  /* pace.c: keeper, as are the next six */
+	bool looked;               /* in this round, and */
+	uint64_t nr_found;         /* how much there was to do */
+	uint64_t size_pages;       /* of its address space, at the last look */
+	uint64_t managed_pages;
+	uint64_t seen_size_pages, seen_map_seq; /* at the last survey */
+	unsigned nr_waiting_looks; /* at which messages waited */
 	uint64_t anon_pages;       /* resident, at the last look */
 	uint64_t looked_ns;
-	uint64_t born_ns;          /* when its helper said hello */
 };
 
 struct server {
 	struct engine *engine;
+	struct intake *intake;     /* NULL: nothing is recorded */
 	pthread_mutex_t engine_lock;
 	pthread_mutex_t plan_lock;
 	struct tier *pool;
@@ -180,6 +212,9 @@ struct server {
 	_Atomic uint64_t limit;
 	_Atomic int64_t room;      /* limit - resident, less what handlers installed since */
 	_Atomic uint64_t resident;
+	/* The engine keeps a margin free; two thirds of it left, the mover is woken: it is on another CPU,
+	 * dear to wake, and should find a batch to do. */
+	_Atomic int64_t wake_room;
 	_Atomic uint32_t nr_waiting; /* faults that wait for room */
 	_Atomic bool stuck;        /* no room can be made now: run on above the budget */
 	_Atomic uint32_t space;    /* futex: changes whenever room was made */
@@ -265,14 +300,36 @@ void hold_untake(struct program *program, uint32_t place, uint32_t nr_pages);
 void hold_release(struct program *program, uint32_t place);
 /* Read a held page. -EFAULT, -ESRCH. */
 int held_read(struct program *program, uint32_t place, void *page);
-/* Drop what was released. Mover only. */
-void hold_drop(struct program *program);
+/* Drop up to `max` places that were released; how many: fewer than asked when there are no more, or no
+ * helper. helper_lock held. */
+uint32_t hold_drop(struct program *program, uint32_t max);
 static inline uint64_t hold_address(const struct program *program, uint32_t place)
 {
 	return program->hold.address + ((uint64_t)place << PAGE_SHIFT);
 }
-/* Run program->command (plan_lock held), reply in program->reply. -EPIPE: the helper is gone. */
+/* Run program->command (helper_lock held), reply in program->reply. -EPIPE: the helper is gone. */
 int helper_call(struct program *program);
+/* Bring the helper to the caller's CPU. helper_lock held. */
+void helper_follow(struct program *program);
+
+/* ---- order.c ---- */
+
+static inline struct tract *move_tract(const struct move *m)
+{
+	return m->region->owner;
+}
+/* Ask for moves of one program, all MOVE_HOLD, to be carried out, and before that for the dropping of
+ * what was released in its hold area. Moves and results stay until order_finish(). Mover. */
+void order_post(struct program *program, const struct move *moves, size_t nr,
+		struct move_result *results);
+/* Carry out a small part of the order, if there is one and nobody else is at it; whether that was so.
+ * No lock held. Handlers. */
+bool order_work(struct program *program);
+/* Wait for the order while the handlers go on with it, and do what they leave. Mover. */
+void order_finish(struct program *program);
+/* The end of a round, all orders finished: a program that had none in it has what was released in its
+ * hold area dropped; the others' goes with their next one. Mover. */
+void order_settle(struct program *program);
 
 /* ---- event.c, fault.c: the handlers ---- */
 
@@ -301,8 +358,8 @@ int mover_start(struct server *server, pthread_t *ret_thread);
 void mover_wake(struct server *server);
 
 /* ---- adopt.c ---- */
-/* Register every mapping that can be managed and is not yet. Keeper. */
-int program_adopt(struct program *program);
+/* Register every mapping that can be managed and is not yet; *ret_pages: of those. Keeper. */
+int program_adopt(struct program *program, uint64_t *ret_pages);
 
 /* ---- tree.c: programs ---- */
 struct program *program_new(struct server *server);
@@ -314,11 +371,16 @@ int program_hello(struct server *server, int socket, const struct helper_hello *
 		  int hold_uffd);
 /* The keeper's rounds, plan_lock held. */
 void newborn_join(struct server *server);
-void programs_reap(struct server *server);
+/* Those that are due for a look, or all when `some_ended`. */
+void programs_reap(struct server *server, uint64_t now_ns, bool some_ended);
 void program_unshare(struct program *program);
 
 /* The bytes of a page are lost (a tier could not give them back): end the program with a line. */
 void program_fail(struct program *program, const char *why);
+
+/* ---- pace.c ---- */
+/* A program is new: when to look at it. */
+void pace_begin(struct program *program, uint64_t now_ns);
 
 /* ---- keeper.c ---- */
 void server_warn(const char *text);

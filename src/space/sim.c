@@ -87,6 +87,27 @@ uint32_t sim_place_content(const struct sim_place *place)
 	return place->gone ? 0 : place->content;
 }
 
+bool sim_locked(const struct sim *sim, uint32_t space)
+{
+	const struct sim_mover *mover = &sim->world->mover;
+	const struct sim_move *move = &mover->moves[mover->at];
+
+	return mover->state >= M_STAGE && mover->state <= M_HOLD && !move->gone &&
+	       move->space == space;
+}
+
+const struct sim_stage *sim_staged(const struct sim *sim, uint32_t space, uint32_t page)
+{
+	const struct sim_mover *mover = &sim->world->mover;
+	const struct sim_move *move = &mover->moves[mover->at];
+	const struct sim_stage *stage;
+
+	if (!sim_locked(sim, space) || page < move->first || page >= (uint32_t)move->first + move->nr)
+		return NULL;
+	stage = &sim->stage[page - move->first];
+	return stage->used && !stage->zeros ? stage : NULL;
+}
+
 void sim_fill(uint32_t content, void *ret_page)
 {
 	uint64_t *word = ret_page;
@@ -104,7 +125,7 @@ void sim_region_open(struct sim *sim, uint32_t space)
 	struct region *region = &sim->regions[space];
 	uint32_t nr = sim->config.nr_pages;
 
-	if (!sim->config.engine) {
+	if (!sim->region_memory) { /* no engine */
 		memset(region, 0, sizeof(*region));
 		region->state = sim->words + (size_t)space * nr;
 		region->nr_pages = nr;
@@ -140,6 +161,7 @@ static size_t world_lay_out(struct sim *sim, char *block)
 	sim->pages = cut(block, &at, pages * sizeof(*sim->pages));
 	sim->places = cut(block, &at, spaces * config->nr_places * sizeof(*sim->places));
 	sim->slots = cut(block, &at, config->nr_slots * sizeof(*sim->slots));
+	sim->stage = cut(block, &at, config->nr_pages * sizeof(*sim->stage));
 	sim->words = cut(block, &at, config->engine ? 0 : pages * sizeof(*sim->words));
 	return at;
 }

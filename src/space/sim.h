@@ -73,7 +73,12 @@ struct sim_action {
 };
 
 /* What can be made to fail beside the tier: the k-th from now on. */
-enum sim_failure { SIM_FAIL_BUSY, SIM_FAIL_DENIED, SIM_FAIL_AGAIN, SIM_FAILURE_COUNT };
+enum sim_failure {
+	SIM_FAIL_BUSY, SIM_FAIL_DENIED, SIM_FAIL_AGAIN,
+	SIM_FAIL_UNREPORTED, /* a page goes into the stage, and the answer does not say so */
+	SIM_FAIL_TOUCHED,    /* the program has read the stage: its page of zeros is in the way */
+	SIM_FAILURE_COUNT
+};
 
 struct sim_config {
 	uint32_t nr_spaces, nr_pages, nr_places, nr_slots, nr_handlers;

@@ -38,6 +38,11 @@ static const char *check_home(struct sim *sim, uint32_t space, uint32_t at, uint
 			return "a stored page is mapped as well";
 		if (!content_right(page, sim->slots[page_slot(word)].content))
 			return "a slot has the wrong content";
+	} else if (sim_staged(sim, space, at)) {
+		if (page->mapped)
+			return "a page in the stage is mapped as well";
+		if (!content_right(page, sim_staged(sim, space, at)->content))
+			return "the stage has the wrong content";
 	} else if (!page->mapped && !content_right(page, 0)) {
 		return "a page is nowhere, and should not be zeros";
 	}
@@ -192,6 +197,18 @@ static const char *check_engine(struct sim *sim)
 	return NULL;
 }
 
+/* Only a page that is being moved out is in the stage. */
+static const char *check_stage(const struct sim *sim)
+{
+	const struct sim_mover *mover = &sim->world->mover;
+
+	for (uint32_t i = 0; i < sim->config.nr_pages; i++)
+		if (sim->stage[i].used && (mover->state < M_STAGE || mover->state > M_HOLD ||
+					   !(mover->mine >> i & 1)))
+			return "something was left in the stage";
+	return NULL;
+}
+
 const char *sim_check(struct sim *sim)
 {
 	const char *wrong = NULL;
@@ -207,6 +224,8 @@ const char *sim_check(struct sim *sim)
 		if (!wrong)
 			wrong = check_threads(sim, i);
 	}
+	if (!wrong)
+		wrong = check_stage(sim);
 	if (!wrong)
 		wrong = check_slots(sim);
 	if (!wrong && sim->config.engine)

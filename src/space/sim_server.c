@@ -5,8 +5,9 @@
  *   handler  reads a fault; claims a run of pages in one state; for stored pages asks the tier;
  *            then, in one step (the shared section), checks that each page is still its own,
  *            installs, publishes, wakes
- *   mover    per move: claims; then HOLD in one step, or STORE page by page in two steps each (the
- *            tier keeps it; published if the page is still its own); then tells the engine
+ *   mover    per move: claims; then HOLD by way of the stage, under the lock, or STORE page by page in
+ *            two steps each (the tier keeps it; published if the page is still its own); then tells
+ *            the engine
  *   events   read and applied in one step (the exclusive section)
  *
  * Whoever finds its page changed throws its work away. Whoever is told EAGAIN gives its claim
@@ -356,7 +357,7 @@ static bool event_read(struct sim *sim, uint32_t at)
 	struct sim_space *space = &sim->spaces[at];
 	struct sim_thread *thread;
 
-	if (space->state != SPACE_ALIVE || space->nr_events == 0)
+	if (space->state != SPACE_ALIVE || space->nr_events == 0 || sim_locked(sim, at))
 		return false;
 	for (unsigned i = 0; i < SIM_THREADS; i++)
 		if (space->threads[i].state == T_FAULT)
@@ -496,19 +497,30 @@ static void move_begin(struct sim *sim)
 				       page_word_as(word, to));
 		mover->mine |= UINT64_C(1) << i;
 	}
-	mover->state = move->op == MOVE_HOLD ? M_HOLD : M_STORE;
+	mover->state = move->op == MOVE_HOLD ? M_CLAIMED : M_STORE;
 	if (!mover->mine)
 		move_end(sim);
 }
 
-static enum move_reason take_out(struct sim *sim, uint32_t space, uint32_t at, uint64_t word)
+static uint32_t places_free(struct sim *sim, uint32_t space)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < sim->config.nr_places; i++)
+		nr += sim_place(sim, space, i)->use == PLACE_FREE;
+	return nr;
+}
+
+/* A page leaves the program for the stage, or there is a reason why not. */
+static enum move_reason page_leave(struct sim *sim, uint32_t space, uint32_t at,
+				   struct sim_stage *stage)
 {
 	struct sim_page *page = sim_page(sim, space, at);
-	uint32_t place = 0;
+	uint32_t nr_staged = 0;
 
-	while (place < sim->config.nr_places && sim_place(sim, space, place)->use != PLACE_FREE)
-		place++;
-	if (place == sim->config.nr_places)
+	for (uint32_t i = 0; i < sim->config.nr_pages; i++)
+		nr_staged += sim->stage[i].used;
+	if (places_free(sim, space) <= nr_staged)
 		return MOVE_FAIL_FULL;
 	if (sim_fails(sim, SIM_FAIL_DENIED) || page->denied)
 		return MOVE_FAIL_DENIED;
@@ -517,37 +529,113 @@ static enum move_reason take_out(struct sim *sim, uint32_t space, uint32_t at, u
 		return MOVE_FAIL_BUSY;
 	if (!page->mapped)
 		return MOVE_DROP_CHANGED;
-	*sim_place(sim, space, place) = (struct sim_place){
-		.content = page->content, .use = PLACE_OWNED, .lazy = page->lazy };
+	*stage = (struct sim_stage){ .content = page->content, .used = true, .lazy = page->lazy };
 	page->mapped = false;
 	page->content = 0;
 	page->lazy = false;
-	sim_must_change(sim, space, at, word,
-			       page_word(PAGE_HELD, page_tier(word), place, page_slot(word),
-					 page_shadow(word)));
 	return MOVE_OK;
 }
 
-static void move_hold(struct sim *sim)
+/* A page of the move stays in the program after all. */
+static void page_stay(struct sim *sim, uint32_t i, enum move_reason reason)
+{
+	struct sim_mover *mover = &sim->world->mover;
+	struct sim_move *move = &mover->moves[mover->at];
+	uint32_t at = move->first + i;
+	uint64_t word = *sim_word(sim, move->space, at);
+
+	sim_must_change(sim, move->space, at, word, page_word_as(word, PAGE_RESIDENT));
+	mover->mine &= ~(UINT64_C(1) << i);
+	memset(&sim->stage[i], 0, sizeof(sim->stage[i]));
+	ends(mover, reason, 1);
+}
+
+/* The lock is taken; what an event has taken since the claim is no longer ours. */
+static void move_lock(struct sim *sim)
 {
 	struct sim_mover *mover = &sim->world->mover;
 	struct sim_move *move = &mover->moves[mover->at];
 
 	for (uint32_t i = 0; i < move->nr; i++) {
-		uint32_t at = move->first + i;
-		enum move_reason reason = MOVE_DROP_GONE;
+		if (!(mover->mine >> i & 1) ||
+		    page_state(*sim_word(sim, move->space, move->first + i)) == PAGE_HOLDING)
+			continue;
+		mover->mine &= ~(UINT64_C(1) << i);
+		ends(mover, MOVE_DROP_GONE, 1);
+	}
+	mover->state = M_STAGE;
+	if (!mover->mine)
+		move_end(sim);
+}
+
+/* The next page, into the stage. */
+static void move_stage(struct sim *sim)
+{
+	struct sim_mover *mover = &sim->world->mover;
+	struct sim_move *move = &mover->moves[mover->at];
+	enum move_reason reason;
+
+	while (mover->page < move->nr && !(mover->mine >> mover->page & 1))
+		mover->page++;
+	if (mover->page == move->nr) {
+		mover->state = M_HOLD;
+		if (!mover->mine)
+			move_end(sim);
+		return;
+	}
+	struct sim_stage *stage = &sim->stage[mover->page];
+	if (sim_fails(sim, SIM_FAIL_TOUCHED)) {
+		*stage = (struct sim_stage){ .used = true, .zeros = true };
+		mover->state = M_LOOK;
+		return;
+	}
+	reason = page_leave(sim, move->space, (uint32_t)move->first + mover->page, stage);
+	if (reason != MOVE_OK)
+		page_stay(sim, mover->page, reason);
+	else if (sim_fails(sim, SIM_FAIL_UNREPORTED)) {
+		mover->state = M_LOOK;
+		return;
+	}
+	mover->page++;
+}
+
+/* The place in the stage was taken: by the page itself, or by what the program left there? */
+static void move_look(struct sim *sim)
+{
+	struct sim_mover *mover = &sim->world->mover;
+	struct sim_move *move = &mover->moves[mover->at];
+	uint32_t i = mover->page++;
+	const struct sim_page *page = sim_page(sim, move->space, move->first + i);
+
+	mover->state = M_STAGE;
+	if (sim->stage[i].zeros)
+		page_stay(sim, i, MOVE_FAIL_IO);
+	else /* a page where it was is another one, of a mapping whose event waits for us */
+		tide_assert(!page->mapped || sim->spaces[move->space].changing > 0);
+}
+
+/* From the stage into the hold area, where nothing stands in the way; known from here on. */
+static void move_hold(struct sim *sim)
+{
+	struct sim_mover *mover = &sim->world->mover;
+	struct sim_move *move = &mover->moves[mover->at];
+	uint32_t place = 0;
+
+	for (uint32_t i = 0; i < move->nr; i++) {
+		uint64_t word = *sim_word(sim, move->space, move->first + i);
 
 		if (!(mover->mine >> i & 1))
 			continue;
-		uint64_t word = *sim_word(sim, move->space, at);
-
-		if (page_state(word) == PAGE_HOLDING) {
-			reason = take_out(sim, move->space, at, word);
-			if (reason != MOVE_OK)
-				sim_change(sim, move->space, at, word,
-					   page_word_as(word, PAGE_RESIDENT));
-		}
-		ends(mover, reason, 1);
+		while (sim_place(sim, move->space, place)->use != PLACE_FREE)
+			place++;
+		*sim_place(sim, move->space, place) = (struct sim_place){
+			.content = sim->stage[i].content, .use = PLACE_OWNED,
+			.lazy = sim->stage[i].lazy };
+		memset(&sim->stage[i], 0, sizeof(sim->stage[i]));
+		sim_must_change(sim, move->space, move->first + i, word,
+				page_word(PAGE_HELD, page_tier(word), place, page_slot(word),
+					  page_shadow(word)));
+		ends(mover, MOVE_OK, 1);
 	}
 	move_end(sim);
 }
@@ -686,6 +774,7 @@ static void move_gone(struct sim *sim)
 		sim_unref(sim, mover->slot);
 	mover->same = false;
 	mover->slot = mover->place = mover->store_reason = 0;
+	memset(sim->stage, 0, sim->config.nr_pages * sizeof(*sim->stage));
 	ends(mover, MOVE_DROP_GONE, move->nr - ended);
 	move_end(sim);
 }
@@ -703,6 +792,15 @@ static bool mover_go_on(struct sim *sim)
 	switch ((enum sim_mover_state)mover->state) {
 	case M_BEGIN:
 		move_begin(sim);
+		break;
+	case M_CLAIMED:
+		move_lock(sim);
+		break;
+	case M_STAGE:
+		move_stage(sim);
+		break;
+	case M_LOOK:
+		move_look(sim);
 		break;
 	case M_HOLD:
 		move_hold(sim);
@@ -755,7 +853,8 @@ static bool adopt(struct sim *sim, uint32_t at)
 {
 	bool any = false;
 
-	if (sim->spaces[at].state != SPACE_ALIVE || sim->spaces[at].changing > 0)
+	if (sim->spaces[at].state != SPACE_ALIVE || sim->spaces[at].changing > 0 ||
+	    sim_locked(sim, at))
 		return false;
 	for (uint32_t i = 0; i < sim->config.nr_pages; i++) {
 		struct sim_page *page = sim_page(sim, at, i);

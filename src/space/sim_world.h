@@ -66,7 +66,11 @@ struct sim_handler {
 	uint32_t contents[SIM_RUN_MAX];
 };
 
-enum sim_mover_state { M_IDLE, M_BEGIN, M_HOLD, M_STORE, M_PUBLISH };
+/*
+ * Taking out: CLAIMED, then with the space's lock held shared page by page into the stage (STAGE; LOOK:
+ * where is it now?), and all of them from there into the hold area (HOLD), which ends it.
+ */
+enum sim_mover_state { M_IDLE, M_BEGIN, M_CLAIMED, M_STAGE, M_LOOK, M_HOLD, M_STORE, M_PUBLISH };
 
 struct sim_move {
 	uint64_t id;
@@ -78,12 +82,19 @@ struct sim_move {
 struct sim_mover {
 	uint8_t state, nr_moves, at;
 	uint8_t store_reason;
-	uint16_t page;               /* M_STORE, M_PUBLISH: the page's number in the move */
+	uint16_t page;               /* M_STAGE to M_PUBLISH: the page's number in the move */
 	bool same;                   /* the shadow slot holds the same content */
 	uint32_t slot, place;
 	uint64_t mine;               /* bit per page of the move */
 	struct sim_move moves[SIM_PLAN_MAX];
 	struct move_result result;
+};
+
+/* A page on its way out; its number is that in the move. */
+struct sim_stage {
+	uint32_t content;
+	bool used, lazy;
+	bool zeros; /* not the page, but what the program left by reading here */
 };
 
 struct sim_slot {
@@ -105,6 +116,7 @@ struct sim {
 	struct sim_page *pages;      /* [nr_spaces][nr_pages] */
 	struct sim_place *places;    /* [nr_spaces][nr_places] */
 	struct sim_slot *slots;      /* [nr_slots] what the tier should hold */
+	struct sim_stage *stage;     /* [nr_pages] of the space that a page is moved out of */
 	_Atomic uint64_t *words;     /* [nr_spaces][nr_pages], without an engine */
 
 	struct sim_config config;
@@ -141,6 +153,10 @@ void sim_wake(struct sim *sim, uint32_t space, uint32_t page, uint32_t nr);
 /* Whether the operation that was told to fail is this one. */
 bool sim_fails(struct sim *sim, enum sim_failure kind);
 uint32_t sim_place_content(const struct sim_place *place);
+/* Whether the mover holds the space's lock, shared: nobody has it exclusive, so no event is read. */
+bool sim_locked(const struct sim *sim, uint32_t space);
+/* The page on its way, if it has left and not arrived; else NULL. */
+const struct sim_stage *sim_staged(const struct sim *sim, uint32_t space, uint32_t page);
 
 bool sim_do_program(struct sim *sim, const struct sim_action *action);
 bool sim_do_server(struct sim *sim, const struct sim_action *action);

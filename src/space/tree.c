@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 
 #include "clock.h"
 #include "guard.h"
+#include "intake.h"
 #include "proc.h"
 #include "program.h"
 #include "sock.h"
@@ -29,6 +31,7 @@
 	(UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE |          \
 	 UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_MOVE)
 #define HOLD_FEATURES UFFD_FEATURE_MOVE
+#define PROBE_TRIES 1000u
 
 struct program *program_new(struct server *s)
 {
@@ -38,6 +41,7 @@ struct program *program_new(struct server *s)
 	if (!p)
 		return NULL;
 	p->server = s;
+	pace_begin(p, clock_now_ns());
 	p->pidfd = p->proc_dir = p->uffd = p->hold_uffd = p->helper_socket = p->helper_cpu = -1;
 	p->family = atomic_fetch_add(&s->next_family, 1);
 	/* Who reads events must not wait behind a stream of installs. */
@@ -45,6 +49,7 @@ struct program *program_new(struct server *s)
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&p->lock, &attr);
 	pthread_rwlockattr_destroy(&attr);
+	pthread_mutex_init(&p->helper_lock, NULL);
 	pthread_mutex_init(&p->hold_lock, NULL);
 	return p;
 }
@@ -78,7 +83,7 @@ void program_free(struct program *p)
 	for (struct tract *t = p->tracts, *next; t; t = next) {
 		next = t->next;
 		pthread_mutex_lock(&s->engine_lock);
-		engine_region_remove(s->engine, &t->region);
+		intake_remove(t);
 		pthread_mutex_unlock(&s->engine_lock);
 		slots_release(p, t);
 		tract_free(t);
@@ -89,6 +94,7 @@ void program_free(struct program *p)
 	fd_close(p->hold_uffd);
 	fd_close(p->helper_socket);
 	pthread_rwlock_destroy(&p->lock);
+	pthread_mutex_destroy(&p->helper_lock);
 	pthread_mutex_destroy(&p->hold_lock);
 	free(p->hold.used);
 	free(p->hold.freed);
@@ -219,24 +225,39 @@ void program_fork(struct program *parent, int uffd)
 
 /* ---- hello ---- */
 
-/* Whether the descriptor is that of the address space in which `helper` mapped `probe`. */
-static bool uffd_belongs(int uffd, pid_t helper, uint64_t probe)
+/*
+ * Mark the probe page through the program's userfaultfd, and see whether the helper reads the mark: then
+ * the descriptor is that of the helper's address space, and the mark tells that memory from others.
+ */
+static bool probe_mark(struct program *p, const struct helper_hello *hello)
 {
 	uint64_t token[PAGE_BYTES / 8], seen[2], done;
+	int error;
 
-	if (getrandom(token, sizeof token, 0) != sizeof token || uffd_register(uffd, probe, PAGE_BYTES))
+	if (getrandom(token, sizeof token, 0) != sizeof token ||
+	    uffd_register(p->uffd, hello->probe, PAGE_BYTES))
 		return false;
-	bool yes = !uffd_copy(uffd, probe, token, sizeof token, &done) &&
-		   !proc_read(helper, probe, seen, sizeof seen) && !memcmp(seen, token, sizeof seen);
-	uffd_unregister(uffd, probe, PAGE_BYTES);
+	/* A child may be changing its mappings just now; its handlers read on. */
+	for (unsigned tries = 0; tries < PROBE_TRIES; tries++) {
+		error = uffd_copy(p->uffd, hello->probe, token, sizeof token, &done);
+		if (error != -EAGAIN)
+			break;
+		sched_yield();
+	}
+	bool yes = !error && !proc_read(hello->helper_pid, hello->probe, seen, sizeof seen) &&
+		   !memcmp(seen, token, sizeof seen);
+	uffd_unregister(p->uffd, hello->probe, PAGE_BYTES);
+	if (yes) {
+		p->probe = hello->probe;
+		memcpy(p->token, token, sizeof p->token);
+	}
 	return yes;
 }
 
 static struct program *forked_find(struct server *s, const struct helper_hello *hello)
 {
 	for (struct program *p = s->programs; p; p = p->next)
-		if (!p->pid && !atomic_load(&p->gone) &&
-		    uffd_belongs(p->uffd, hello->helper_pid, hello->probe))
+		if (!p->pid && !atomic_load(&p->gone) && probe_mark(p, hello))
 			return p;
 	return NULL;
 }
@@ -260,14 +281,16 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 		p->uffd = uffd;
 		p->next = s->programs;
 		s->programs = p;
+		if (!probe_mark(p, hello))
+			error = -ESRCH;
 	}
-	p->born_ns = clock_now_ns();
 	p->pid = hello->program_pid;
 	p->helper_pid = hello->helper_pid;
 	p->helper_socket = socket;
 	p->hold_uffd = hold_uffd;
 	p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
-	error = uffd_api(hold_uffd, HOLD_FEATURES);
+	if (!error)
+		error = uffd_api(hold_uffd, HOLD_FEATURES);
 	if (!error)
 		error = proc_open(p->helper_pid, &p->proc_dir);
 	if (!error && p->pidfd < 0)
@@ -297,12 +320,22 @@ void newborn_join(struct server *s)
 
 /* ---- the end of a program ---- */
 
+/* Whether a process has other memory than the program had. An error that may come of other things (its
+ * first thread has ended, its rights have changed) says nothing. */
+static bool memory_differs(const struct program *p, pid_t pid)
+{
+	uint64_t seen[2];
+	int error = proc_read(pid, p->probe, seen, sizeof seen);
+
+	return error ? error == -EFAULT : memcmp(seen, p->token, sizeof seen) != 0;
+}
+
 /*
  * A program has ended when its process has, or has left for another image by exec, of which nobody
- * tells us: its helper alone holds the old address space then. A child without a name, or a program
- * whose helper was killed, has ended when nobody has its address space.
+ * tells us: its helper alone has the old address space then, and reads the probe page there. A child
+ * without a name, or a program whose helper was killed, has ended when nobody has its address space.
  */
-static bool program_ended(struct program *p)
+static bool program_ended(const struct program *p)
 {
 	struct pollfd end[2] = {
 		{ .fd = p->pidfd, .events = POLLIN },
@@ -315,14 +348,14 @@ static bool program_ended(struct program *p)
 		return true;
 	if (p->helper_socket < 0 || end[1].revents)
 		return !uffd_alive(p->uffd);
-	return proc_same_memory(p->pid, p->helper_pid) == 0;
+	return memory_differs(p, p->pid) && !memory_differs(p, p->helper_pid);
 }
 
-void programs_reap(struct server *s)
+void programs_reap(struct server *s, uint64_t now_ns, bool some_ended)
 {
 	for (struct program **at = &s->programs; *at;) {
 		struct program *p = *at;
-		if (!program_ended(p)) {
+		if (!(some_ended || scan_due(&p->look, now_ns)) || !program_ended(p)) {
 			at = &p->next;
 			continue;
 		}
@@ -351,6 +384,7 @@ static int stretch_unshare(struct program *p, uint64_t vpn, uint64_t nr)
 			run++;
 		pthread_rwlock_unlock(&p->lock);
 		if (run) {
+			pthread_mutex_lock(&p->helper_lock);
 			p->command.op = HELPER_POPULATE;
 			p->command.nr_runs = 1;
 			p->command.runs[0] = (struct helper_run){
@@ -358,6 +392,7 @@ static int stretch_unshare(struct program *p, uint64_t vpn, uint64_t nr)
 				.bytes = run * PAGE_BYTES,
 			};
 			int error = helper_call(p);
+			pthread_mutex_unlock(&p->helper_lock);
 			if (error)
 				return error;
 		}

@@ -14,12 +14,12 @@ from tool import Skip, expect, expect_refusal, main, need_runtime, tool
 NOBODY = 65534
 NEEDED = {'kernel', 'userfaultfd', 'fork-events', 'map-events', 'uffdio-missing', 'uffdio-move',
           'pagemap-scan', 'read-child', 'pidfd'}
-OPTIONAL = {'thread-id', 'sigbus', 'kcmp', 'idle-class', 'memory-limit', 'huge-pages', 'overcommit',
+OPTIONAL = {'thread-id', 'sigbus', 'idle-class', 'memory-limit', 'huge-pages', 'overcommit',
             'process-limits'}
 EPERM, EINVAL, ENOSYS = 1, 22, 38
 
 # System call numbers of x86-64; the ioctl numbers are the same everywhere.
-CALLS = {'ioctl': 16, 'userfaultfd': 323, 'process_vm_readv': 310, 'pidfd_open': 434, 'kcmp': 312,
+CALLS = {'ioctl': 16, 'userfaultfd': 323, 'process_vm_readv': 310, 'pidfd_open': 434,
          'sched_setscheduler': 144, 'openat': 257}
 UFFDIO_MOVE = 0xC028AA05
 UFFDIO_API = 0xC018AA3F
@@ -172,7 +172,6 @@ if __name__ == '__main__':
         ('without process_vm_readv', without('read-child', 'process_vm_readv',
                                              ('process_vm_readv', EPERM))),
         ('without pidfd_open', without('pidfd', 'pidfd_open', ('pidfd_open', ENOSYS))),
-        ('without kcmp', without('kcmp', 'kcmp', ('kcmp', ENOSYS))),
         ('without SCHED_IDLE', without('idle-class', 'SCHED_IDLE', ('sched_setscheduler', EPERM))),
         ('the device alone is enough', the_device_alone),
         ('the system call alone is enough', the_call_alone),

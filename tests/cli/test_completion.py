@@ -22,7 +22,8 @@ def offers(*words):
 
 
 def verbs():
-    expect(offers('') == ['run', 'check', 'stats', 'help', 'version', '--help', '--version'],
+    expect(offers('') == ['run', 'attach', 'check', 'topo', 'pages', 'migrate', 'stats', 'help', 'version',
+                         '--help', '--version'],
            offers(''))
     expect(offers('ch') == ['check'], offers('ch'))
     expect(offers('help', 'st') == ['stats'], 'help')
@@ -32,10 +33,14 @@ def options():
     expect(offers('run', '--s') == ['--stats', '--summary'], offers('run', '--s'))
     expect(offers('run', '--hard', '--t') == ['--tier'], 'after a switch')
     expect(offers('stats', '--') == ['--json', '--help'], 'stats')
+    expect(offers('migrate', '-p', '1', '--f') == ['--from'], 'migrate')
+    expect(offers('pages', '--') == ['--pid', '--json', '--help'], 'pages')
 
 
 def values():
     expect(offers('run', '--tier', 'd') == ['dram:'], offers('run', '--tier', 'd'))
+    expect(str(os.getpid()) in offers('pages', '-p', ''), 'a process')
+    expect('all' in offers('migrate', '--from', ''), 'nodes')
     expect(offers('run', '--memory', '') == [], 'a size cannot be guessed')
     expect('/etc/' in [name + '/' for name in offers('run', '--stats', '/et')], 'a file')
 

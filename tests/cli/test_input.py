@@ -24,6 +24,21 @@ USAGE = [
     (['check', 'x'], 'pagetide check \\[--json\\]'),
     (['check', '--jsn'], 'did you mean --json\\?'),
     (['check', '--json=yes'], 'takes no value'),
+    (['topo', '0'], 'pagetide topo \\[--json\\] \\[--measure\\]'),
+    (['topo', '--mesure'], 'did you mean --measure\\?'),
+    (['pages'], 'whose pages\\? write pagetide pages -p PID'),
+    (['pages', '1'], 'takes no 1: write pagetide pages -p PID'),
+    (['pages', '-p'], '--pid needs a value'),
+    (['pages', '-p', 'me'], 'me is no process number: write pagetide pages -p PID'),
+    (['pages', '-p', '-1'], 'no process number'),
+    (['pages', '-p1'], 'unknown option -p1'),
+    (['pages', '-q', '1'], 'unknown option -q: pagetide help pages'),
+    (['pages', '--pid=' + HUGE], 'no process number'),
+    (['migrate'], '--pid is missing: write pagetide migrate -p PID --from NODES --to NODES'),
+    (['migrate', '-p', '1'], '--from is missing'),
+    (['migrate', '-p', '1', '--from', '0'], '--to is missing'),
+    (['migrate', '-p', '1', '--from', '0', '--to', '0', '1'], 'takes no 1'),
+    (['migrate', '--form', '0'], 'did you mean --from\\?'),
     (['stats'], 'pagetide stats PID'),
     (['stats', 'me'], 'me is no process number'),
     (['stats', '0'], '0 is no process number'),
@@ -32,6 +47,24 @@ USAGE = [
     (['stats', HUGE], 'no process number'),
     (['stats', '1', '2'], 'leave out 2'),
     (['stats', '--jason', '1'], 'did you mean --json\\?'),
+    (['attach'], 'which processes\\? write pagetide attach -p PID'),
+    (['attach', '-p'], '--pid needs a value'),
+    (['attach', '-p', 'me'], 'me: not a list of process numbers: write 1234'),
+    (['attach', '-p', '0'], 'not a list of process numbers'),
+    (['attach', '-p', '1,'], 'not a list of process numbers'),
+    (['attach', '-p', '1,,2'], 'not a list of process numbers'),
+    (['attach', '-p', '-1'], 'not a list of process numbers'),
+    (['attach', '-p', HUGE], 'not a list of process numbers'),
+    (['attach', '-p', ','.join(['1'] * 300)], 'more than 256 processes'),
+    (['attach', '-p', '1', '2'], 'attach takes no 2'),
+    (['attach', '--pid=1', '--for', 'soon'], '--for soon: not a time: write 30s'),
+    (['attach', '--pid=1', '--for', '0s'], 'not a time'),
+    (['attach', '--pid=1', '--for', '10'], 'not a time'),
+    (['attach', '--pid=1', '--json=yes'], 'takes no value'),
+    (['attach', '--pid=1', '--fats', '0'], 'did you mean --fast\\?'),
+    (['attach', '--pid=1', '--fast', 'x'], 'not a list of nodes: write 0'),
+    (['attach', '--pid=1', '--slow', '999'], 'node 999 has no memory here'),
+    (['attach', '--pid=1', '--fast', '0', '--slow', '0'], 'node 0 is named both fast and slow'),
     (['run'], 'no program to run: write pagetide run'),
     (['run', '--'], 'no program to run'),
     (['run', '--hard'], 'no program to run'),
@@ -186,6 +219,19 @@ def make_truncated(folder):
     return path
 
 
+def make_orphan(folder):
+    """A program whose loader's name is changed to one that is not there."""
+    path = folder.copy('orphan', 0o755)
+    with open(path, 'rb') as file:
+        data = file.read()
+    loader = b'/lib64/ld-linux-x86-64.so.2'
+    if data.count(loader) != 1:
+        raise Skip('programs have another loader here')
+    with open(path, 'wb') as file:
+        file.write(data.replace(loader, b'/lib64/ld-nowhere-x86-64'.ljust(len(loader), b'\0')))
+    return path
+
+
 PROGRAMS = [
     ('missing program, by path', lambda folder: folder.name('missing'), 127, 'missing'),
     ('missing program, by name', lambda folder: 'no-such-program-here', 127, 'no-such-program-here'),
@@ -196,7 +242,10 @@ PROGRAMS = [
     ('static program', make_static, 126, 'static'),
     ('setuid program', make_setuid, 126, 'set-?uid'),
     ('script without its interpreter', lambda folder: make_script(folder, '#!/nowhere/sh\n'),
-     127, 'script'),
+     127, 'script: /nowhere/sh, which runs it, is missing; install it'),
+    ('script whose interpreter is below a file', lambda folder: make_script(folder, '#!/bin/sh/x -e\n'),
+     127, 'script: /bin/sh/x, which runs it, is missing'),
+    ('program without its loader', make_orphan, 127, 'orphan: /lib64/ld-nowhere-x86-64, which runs it'),
 ]
 # What is no program format a shell gets, as execvp(3) and env do it; the status is theirs.
 SHELL_PROGRAMS = [

@@ -33,7 +33,7 @@ MAY_INCLUDE = {
 CORE_HEADERS = {'errno.h', 'limits.h', 'stdatomic.h', 'stdbool.h', 'stddef.h', 'stdint.h', 'string.h'}
 CORE_SYMBOLS = re.compile(
     r'mem\w+|str\w+|assert_failed|_GLOBAL_OFFSET_TABLE_|__stack_chk_fail|__(tsan|asan|ubsan)_\w+'
-    r'|__(u?div|u?mod)ti[34]|__gcov_\w+')
+    r'|__(u?div|u?mod)ti[34]|__popcountdi2|__gcov_\w+')
 BASE_SYMBOLS = re.compile(CORE_SYMBOLS.pattern + r'|snprintf|fprintf|stderr|abort|__\w+_chk')
 
 SOURCE_NAMES = ('.c', '.h')
@@ -163,10 +163,16 @@ LONG_OPTION = re.compile(r'(?<![\w-])--([a-z][a-z-]*)')
 SHARED_OPTIONS = {'help', 'version'}
 
 
+def verbs(program):
+    """Those that do something: not help and version."""
+    text = subprocess.run([program, 'help'], check=True, capture_output=True, text=True).stdout
+    return [verb for verb in re.findall(r'^  pagetide (\w+)', text, re.M) if verb not in SHARED_OPTIONS]
+
+
 def verb_options(program, verb):
     text = subprocess.run([program, 'help', verb], check=True, capture_output=True, text=True).stdout
     start = text.find('\noptions:\n')
-    found = re.findall(r'^  --([a-z-]+)', text[start:], re.M) if start >= 0 else []
+    found = re.findall(r'^  (?:-[a-z], )?--([a-z-]+)', text[start:], re.M) if start >= 0 else []
     return set(found)
 
 
@@ -250,7 +256,7 @@ def scan_files(report, root):
 
 
 def scan_door(report, root, program):
-    helps = {verb: verb_options(program, verb) for verb in ('run', 'check', 'stats')}
+    helps = {verb: verb_options(program, verb) for verb in verbs(program)}
     man = read(os.path.join(root, 'man', 'pagetide.1'))
     place = os.path.join(root, 'completion')
     completions = {name: read(os.path.join(place, name)) for name in sorted(os.listdir(place))

@@ -8,6 +8,8 @@
 #include "live.h"
 
 #include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -180,13 +182,14 @@ void arena_cold(const struct arena *arena, size_t from, size_t to)
 {
 	struct timespec pause = { .tv_nsec = 5000000 };
 	size_t nr_written = 0, nr_absent = 0;
+	unsigned int nr_rounds = getenv("LIVE_SLOW") ? 2000 : 50; /* a sanitizer's server takes its time */
 
 	live_press();
 	if (!live_budget_bytes)
 		return;
 	for (size_t i = from; i < to; i++)
 		nr_written += arena->generation[i] != 0;
-	for (unsigned int round = 0; round < 50; round++) {
+	for (unsigned int round = 0; round < nr_rounds; round++) {
 		nr_absent = arena_absent_pages(arena, from, to);
 		if (nr_absent * 2 >= nr_written)
 			return;
@@ -209,6 +212,48 @@ void live_wait(pid_t pid)
 		_exit(LIVE_SKIP);
 	if (status != 0)
 		live_fail("child %d ended with wait status 0x%x", (int)pid, (unsigned int)status);
+}
+
+unsigned char *space_reserve(size_t bytes)
+{
+	void *base = mmap(NULL, bytes, PROT_NONE, ANON | MAP_NORESERVE, -1, 0);
+
+	CHECK(base != MAP_FAILED);
+	return base;
+}
+
+void space_commit(void *base, size_t bytes)
+{
+	CHECK(mmap(base, bytes, RW, ANON | MAP_FIXED, -1, 0) == base);
+}
+
+static sigjmp_buf segv_jump;
+static volatile sig_atomic_t segv_code;
+
+static void segv_note(int signal_number, siginfo_t *info, void *context)
+{
+	(void)signal_number;
+	(void)context;
+	segv_code = info->si_code;
+	siglongjmp(segv_jump, 1);
+}
+
+int access_fault(volatile unsigned char *at, bool write)
+{
+	if (sigsetjmp(segv_jump, 1))
+		return segv_code;
+	if (write)
+		*at = *at;
+	else
+		(void)*at;
+	return 0;
+}
+
+void segv_catch(void)
+{
+	struct sigaction action = { .sa_sigaction = segv_note, .sa_flags = SA_SIGINFO };
+
+	CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
 }
 
 int live_main(int argc, char **argv, const struct live_case *cases)

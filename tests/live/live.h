@@ -23,6 +23,8 @@
 #define LIVE_SKIP 77
 #define MIB ((size_t)1 << 20)
 #define PAGES_PER_MIB (MIB / PAGE_BYTES)
+#define RW (PROT_READ | PROT_WRITE)
+#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 
 /* generation[i] is what page i must hold now; 0 is zeros. */
 struct arena {
@@ -72,6 +74,16 @@ void arena_check(const struct arena *arena, size_t from, size_t to);
 void arena_cold(const struct arena *arena, size_t from, size_t to);
 /* Pages of [from, to) that are not present in the page table, never written ones left out. */
 size_t arena_absent_pages(const struct arena *arena, size_t from, size_t to);
+
+/* Address space that nothing else has; nobody may touch it. */
+unsigned char *space_reserve(size_t bytes);
+/* Readable and writable zeros at a place of our own choice. */
+void space_commit(void *base, size_t bytes);
+
+/* After segv_catch(): the si_code of the SIGSEGV that touching a byte is answered with, 0 when it is not.
+ * One thread. */
+void segv_catch(void);
+int access_fault(volatile unsigned char *at, bool write);
 
 /* Compare one page; ends the process when a byte differs. */
 void page_check(const void *page, uint64_t seed, uint64_t index, uint32_t generation);

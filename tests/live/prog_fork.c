@@ -500,6 +500,18 @@ static void exec_then_pressure(void)
 	live_fail("exec: errno %d", errno);
 }
 
+/* The program an exec becomes needs little: all that was stored is the old one's. The driver looks. */
+static void exec_then_rest(void)
+{
+	char *const argv[] = { (char *)(uintptr_t)live_self, (char *)(uintptr_t)"rest", NULL };
+	struct arena arena = arena_new(live_pages(), 33);
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages);
+	execv(live_self, argv);
+	live_fail("exec: errno %d", errno);
+}
+
 static void system_and_popen(void)
 {
 	struct arena arena = arena_new(live_pages(), 32);
@@ -657,6 +669,12 @@ static void become_nothing(void)
 {
 }
 
+static void become_rest(void)
+{
+	CHECK(write(1, "rest\n", 5) == 5);
+	pause();
+}
+
 static const struct live_case cases[] = {
 	{ "fork-then-both-write", fork_then_both_write },
 	{ "fork-then-pressure-rule18", fork_then_pressure_rule18 },
@@ -673,6 +691,7 @@ static const struct live_case cases[] = {
 	{ "exec-with-stored-arguments", exec_with_stored_arguments },
 	{ "exec-with-stored-environment", exec_with_stored_environment },
 	{ "exec-then-pressure", exec_then_pressure },
+	{ "exec-then-rest", exec_then_rest },
 	{ "posix-spawn-with-stored-arguments", posix_spawn_with_stored_arguments },
 	{ "system-and-popen", system_and_popen },
 	{ "helper-unseen-rule02", helper_unseen_rule02 },
@@ -685,6 +704,7 @@ static const struct live_case becomes[] = {
 	{ "arguments", become_arguments },
 	{ "variables", become_variables },
 	{ "nothing", become_nothing },
+	{ "rest", become_rest },
 	{ NULL, NULL },
 };
 

@@ -104,6 +104,32 @@ static void many_faulting_threads_rule20(void)
 	arena_check(&arena, 0, arena.nr_pages);
 }
 
+/* The first thread has ended before the others go on: what /proc tells of the process is then empty. */
+static void *outlive_first(void *argument)
+{
+	struct arena *arena = argument;
+
+	usleep(300000);
+	for (uint32_t round = 2; round < 5; round++) {
+		arena_check(arena, 0, arena->nr_pages);
+		arena_fill(arena, 0, arena->nr_pages, round);
+	}
+	arena_check(arena, 0, arena->nr_pages);
+	exit(0);
+}
+
+static void first_thread_ends_first(void)
+{
+	static struct arena arena;
+	pthread_t thread;
+
+	arena = arena_new(live_pages(), 5);
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages / 2);
+	CHECK(pthread_create(&thread, NULL, outlive_first, &arena) == 0);
+	pthread_exit(NULL);
+}
+
 #define NR_RANDOM 8
 
 /* Pages are shared out page by page, so every block belongs to all threads. */
@@ -650,9 +676,34 @@ static void allocates_fast(void)
 		arena_check(&arenas[i], 0, nr);
 }
 
+/* Nothing happens for a while, so nobody looks often; then as fast as it can again. */
+static void allocates_after_rest(void)
+{
+	struct arena arenas[4];
+
+	for (unsigned int i = 0; i < 4; i++) {
+		usleep(1500000);
+		arenas[i] = arena_new(live_pages(), 60 + i);
+		arena_fill(&arenas[i], 0, arenas[i].nr_pages, 1);
+	}
+	for (unsigned int i = 0; i < 4; i++)
+		arena_check(&arenas[i], 0, arenas[i].nr_pages);
+}
+
+/* Under pressure once, then nothing to do for anybody. */
+static void rest_after_pressure(void)
+{
+	struct arena arena = arena_new(live_pages(), 64);
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages);
+	pause();
+}
+
 static const struct live_case cases[] = {
 	{ "threads-come-and-go", threads_come_and_go },
 	{ "many-faulting-threads-rule20", many_faulting_threads_rule20 },
+	{ "first-thread-ends-first", first_thread_ends_first },
 	{ "eight-threads-random", eight_threads_random },
 	{ "thread-stacks", thread_stacks },
 	{ "locks-in-stored-pages", locks_in_stored_pages },
@@ -668,6 +719,8 @@ static const struct live_case cases[] = {
 	{ "killed-while-faulting", killed_while_faulting },
 	{ "wrong-byte-is-seen", wrong_byte_is_seen },
 	{ "allocates-fast", allocates_fast },
+	{ "allocates-after-rest", allocates_after_rest },
+	{ "rest-after-pressure", rest_after_pressure },
 	{ "fits-rule23", fits_rule23 },
 	{ "hold", hold },
 	{ "hold-until-signal", hold_until_signal },

@@ -9,7 +9,9 @@ import argparse
 import json
 import os
 import pty
+import random
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -20,7 +22,7 @@ from harness import (Failed, MIB, Place, Skipped, alive, check, descendants, jud
                      judge_end, judge_stats, kill_all, process_stat, tail, tap_main)
 
 BUDGET_MIB = 32
-PROGRAMS = ("map", "fork", "io", "thread")
+PROGRAMS = ("map", "advice", "page", "fork", "io", "thread")
 
 # The sum over a family of processes counts the pages they share more than once; what is locked or
 # read-only cannot be moved out.
@@ -28,7 +30,7 @@ NO_BUDGET = {"fork", "mprotect-small-pieces", "mlock-stays", "process-vm-readv-r
              "close-everything-rule05", "rights-dropped"}
 # Cases whose program is made for another test below.
 NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",
-             "wrong-byte-is-seen"}
+             "wrong-byte-is-seen", "exec-then-rest", "rest-after-pressure"}
 # Cases in which other processes than the one asked for must say that all is well.
 OUTPUT = {"fork-program-exits-first-rule04": b"child ok\n"}
 
@@ -299,6 +301,42 @@ def stats_while_running(place):
     judge_stats(json.loads(seen[0].stdout))
 
 
+def stats_now(place, process):
+    answer = subprocess.run([place.pagetide, "stats", "--json", str(process.pid)],
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20,
+                            check=False)
+    return json.loads(answer.stdout) if answer.returncode == 0 else None
+
+
+def exec_frees_the_old_image(place):
+    only_with_tool(place)
+    found = {}
+
+    def helpers(process):
+        names = []
+        for pid in descendants(process.pid):
+            with open(f"/proc/{pid}/comm", encoding="latin-1") as file:
+                names.append(file.read().strip())
+        return names.count("pagetide-helper")
+
+    def during(process):
+        deadline = time.monotonic() + 30
+        # Stored pages come before the exec, and must be gone soon after it.
+        while time.monotonic() < deadline:
+            stats = stats_now(place, process) or {"demoted_pages": 0}
+            found.update(stored=stats.get("stored_pages"), helpers=helpers(process))
+            if stats["demoted_pages"] and found == {"stored": 0, "helpers": 1}:
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+
+    result = place.run([os.path.join(place.programs, "live_fork"), "exec-then-rest"], BUDGET_MIB,
+                       during=during)
+    check(result.output == b"rest\n" and result.stats["demoted_pages"] > 0,
+          f"did not get so far: {tail(result.errors)}")
+    check(found == {"stored": 0, "helpers": 1}, f"what the old image had is still there: {found}")
+
+
 def fits_rule23(place):
     if place.native:
         judge_end(place.run([thread_program(place), "fits-rule23"], 0))
@@ -336,6 +374,110 @@ def work_is_counted_rule27(place):
     overhead = result.stats["overhead"]
     check(overhead["forced_cpu_ns"] > 0, f"forced work is not counted: {overhead}")
     check(0 <= overhead["share"] <= 1, f"no share of a core: {overhead}")
+
+
+def looking_keeps_to_its_share(place):
+    """Thirty programs that rest cost no more than one: what looking may take is shared out."""
+    only_with_tool(place)
+    seen = []
+
+    def during(process):
+        for seconds in (3, 4):
+            time.sleep(seconds)
+            seen.append(stats_now(place, process))
+        kill_all(descendants(process.pid))
+
+    script = f"for i in $(seq 30); do sleep 60 & done; {thread_program(place)} rest-after-pressure"
+    place.run(["sh", "-c", script], BUDGET_MIB, during=during, options=["--overhead", "1%"])
+    check(len(seen) == 2 and all(seen) and seen[0]["demoted_pages"] > 0, "was not under pressure")
+    spent, wall = (seen[1][part][key] - seen[0][part][key] if part else seen[1][key] - seen[0][key]
+                   for part, key in (("overhead", "voluntary_cpu_ns"), (None, "wall_ns")))
+    check(spent <= wall * 0.012, f"voluntary work took {100 * spent / wall:.2f} % of a core")
+    return f"voluntary work: {100 * spent / wall:.2f} % of a core"
+
+
+def replay(place, path, *options):
+    """(exit status, what it said) of a recording put through the core alone."""
+    program = os.path.join(os.path.dirname(place.programs), "sim", "replay")
+    done = subprocess.run([program, *options, path], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=120, check=False)
+    return done.returncode, done.stdout.decode(errors="replace").strip()
+
+
+PYTHON_CHURN = """
+table = {}
+for turn in range(3):
+    for i in range(turn * 120000, turn * 120000 + 120000):
+        table[i] = [i, str(i) * 20]
+    for i in range(0, turn * 120000, 3):
+        table.pop(i, None)
+print(len(table), sum(value[0] for value in table.values()))
+"""
+
+
+def recorded_replays(argv, least):
+    """`argv`: a command, or the name of a live program and a case of it."""
+    def run(place):
+        only_with_tool(place)
+        path = os.path.join(place.folder, "record")
+        own = os.path.join(place.programs, argv[0])
+        result = place.run([own if os.path.exists(own) else argv[0], *argv[1:]], BUDGET_MIB,
+                           options=["--record", path])
+        judge_end(result)
+        judge_stats(result.stats)
+        status, said = replay(place, path)
+        check(status == 0, f"the core decides otherwise: {said}")
+        found = re.match(r"same: (\d+) steps with (\d+) moves.* (\d+) touches", said)
+        # A step is made for a batch of moves.
+        check(found and all(int(number) >= floor for number, floor in
+                            zip(found.groups(), (least // 10, least, least))),
+              f"that proves little: {said}")
+        status, heard = replay(place, path, "--without-touches")
+        check(status == 1, f"nothing noticed with the touches left out: {heard}")
+        damaged_is_refused(place, path)
+        return f"{os.path.getsize(path)} bytes; {said}"
+    return run
+
+
+def damaged_is_refused(place, path):
+    with open(path, "rb") as file:
+        data = bytearray(file.read())
+    dice = random.Random(1)
+    for at in [0, 20, len(data) - 1, *(dice.randrange(len(data)) for _ in range(12))]:
+        bit = 1 << dice.randrange(8)
+        data[at] ^= bit
+        with open(path, "wb") as file:
+            file.write(data)
+        data[at] ^= bit
+        status, said = replay(place, path)
+        check(status == 2, f"byte {at} changed by {bit}: exit {status}: {said}")
+    for length in (0, 5, 18, 25, len(data) // 2, len(data) - 1):
+        with open(path, "wb") as file:
+            file.write(data[:length])
+        status, said = replay(place, path)
+        check(status == 2, f"cut to {length} bytes: exit {status}: {said}")
+    with open(path, "wb") as file:
+        file.write(data + b"x")
+    check(replay(place, path)[0] == 2, "a byte behind the end was not noticed")
+
+
+def record_cut_off(place):
+    """No room for all of it: nothing is lost but the recording, and that is said."""
+    only_with_tool(place)
+    result = place.run(["true"], BUDGET_MIB, options=["--record", "/dev/full"])
+    check(result.status == 125 and b"/dev/full: cannot be written: No space" in result.errors,
+          f"{result.status}: {tail(result.errors)}")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600 << 10, before[1]))
+    try:
+        result = place.run([thread_program(place), "eight-threads-random"], BUDGET_MIB,
+                           options=["--record", "cut"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    judge_end(result)
+    check(b"cut: the recording is not whole: File too large" in result.errors, tail(result.errors))
+    status, said = replay(place, os.path.join(place.folder, "cut"))
+    check(status == 2, f"exit {status}: {said}")
 
 
 def verify_option(place):
@@ -402,11 +544,18 @@ TOOL_CASES = {
     "tool-killed-program-ends-rule04": killed_tool("hold"),
     "tool-killed-family-ends-rule04": killed_tool("hold-family", 1.0),
     "stats-while-running": stats_while_running,
+    "exec-frees-the-old-image": exec_frees_the_old_image,
     "fits-rule23": fits_rule23,
     "every-rule-has-a-test": every_rule_has_a_test,
     "killed-while-faulting": killed_while_faulting,
     "wrong-byte-is-seen": wrong_byte_is_seen,
     "work-is-counted-rule27": work_is_counted_rule27,
+    "looking-keeps-to-its-share": looking_keeps_to_its_share,
+    "recorded-threads-replay": recorded_replays(["live_thread", "eight-threads-random"], 500),
+    "recorded-family-replays": recorded_replays(["live_fork", "fork-then-both-write"], 500),
+    "recorded-discards-replay": recorded_replays(["live_advice", "dontneed"], 100),
+    "recorded-python-replays": recorded_replays([sys.executable, "-c", PYTHON_CHURN], 100),
+    "record-cut-off": record_cut_off,
     "verify-option": verify_option,
     "memory-option": memory_option,
     "full-tiers-exceeded": full_tiers_exceeded,
@@ -431,9 +580,11 @@ def main():
     parser.add_argument("--pagetide", required=True, help="the program to test")
     parser.add_argument("--programs", required=True, help="folder of the live_* programs")
     parser.add_argument("--native", action="store_true", help="without pagetide")
+    parser.add_argument("--sanitized", action="store_true",
+                        help="pagetide is built with the thread sanitizer: any report fails")
     parser.add_argument("--only", help="a pattern that the names must match")
     options = parser.parse_args()
-    place = Place(options.pagetide, options.programs, options.native)
+    place = Place(options.pagetide, options.programs, options.native, options.sanitized)
     return tap_main(all_cases(place), place, options.only)
 
 

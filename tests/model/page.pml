@@ -81,6 +81,8 @@ byte place_content[NR_PLACES];
 bool place_lazy[NR_PLACES];
 byte place_use[NR_PLACES]; /* 0 free, 1 owned by the word, 2 to be dropped by the mover */
 byte new_slot = NR_SLOTS;  /* the mover's own reference: stored, not yet published */
+byte stage = HOLE;         /* what is on its way out */
+bool stage_lazy;
 
 /* ---- oracle ---- */
 byte allow = 1;      /* bit set of contents that a read may see */
@@ -618,46 +620,105 @@ end:
 
 /* ---- the mover ---- */
 
-#ifdef BAD_MOVE_CHANGING
-#define CAN_MOVE(p) (p < NR_PLACES && mapped && !cow)
+/*
+ * Out of the program: with the lock held shared, into the stage, a look where the page is if the answer
+ * does not say that it went, and from the stage into the hold area. The kernel may move a page and
+ * answer EEXIST; it answers that as well when the program has read the stage, which leaves zeros there.
+ */
+#define STAYS 0
+#define WENT 1
+#define EEXIST 2
+
+#ifdef BAD_NO_STAGE
+/* Straight into the hold area, whose userfaultfd has no events. */
+#define MOVE_MAY true
 #else
-#define CAN_MOVE(p) (p < NR_PLACES && mapped && !cow && changing == 0)
+#define MOVE_MAY changing == 0
+#endif
+#ifdef BAD_MOVE_NO_CHECK
+#define STILL_MINE true
+#else
+#define STILL_MINE state == HOLDING /* else an event took it */
 #endif
 
-inline take_out(p)
+inline leave(p, how)
 {
 	atomic {
-		!exclusive ->
 		if
 		:: place_use[0] == 0 -> p = 0
 		:: place_use[0] != 0 && place_use[1] == 0 -> p = 1
 		:: else -> p = NR_PLACES
 		fi;
-#ifdef BAD_MOVE_NO_CHECK
+		how = STAYS;
 		if
-		:: CAN_MOVE(p) -> discard();
-#else
-		if
-		:: state != HOLDING /* an event took it */
-		:: state == HOLDING && !CAN_MOVE(p) -> state = RESIDENT
-		:: state == HOLDING && CAN_MOVE(p) ->
-#endif
-			place_use[p] = 1;
-			place_content[p] = content;
-			place_lazy[p] = lazy;
-			mapped = false; content = 0; lazy = false;
-			state = HELD; mark = p
-#ifdef BAD_MOVE_NO_CHECK
-		:: else ->
+		:: STILL_MINE && p < NR_PLACES && MOVE_MAY ->
 			if
-			:: state == HOLDING -> state = RESIDENT
-			:: else
+			:: mapped && !cow ->
+				stage = content; stage_lazy = lazy;
+				mapped = false; content = 0; lazy = false;
+				if
+				:: how = WENT
+				:: how = EEXIST
+				fi
+			:: !mapped || cow
+			:: stage = 0; stage_lazy = false; how = EEXIST /* read by the program before */
+			fi
+		:: else
+		fi
+	}
+}
+
+/* Where is it? A page at its old place is the same one, unless an event waits for us. */
+inline look(how)
+{
+	atomic {
+		if
+		:: how == EEXIST ->
+#ifdef BAD_EEXIST_DROP
+			stage = HOLE; how = STAYS
+#else
+			if
+			:: stage == 0 -> stage = HOLE; how = STAYS /* zeros are worth nothing */
+			:: stage != 0 ->
+				assert(!mapped || changing > 0);
+				how = WENT
 			fi
 #endif
+		:: else
+		fi
+	}
+}
+
+inline arrive(p, how)
+{
+	atomic {
+		if
+		:: how == WENT ->
+#ifdef BAD_MOVE_NO_CHECK
+			discard();
+#endif
+			assert(stage != HOLE);
+			place_use[p] = 1;
+			place_content[p] = stage;
+			place_lazy[p] = stage_lazy;
+			stage = HOLE; stage_lazy = false;
+			state = HELD; mark = p
+		:: how != WENT && state == HOLDING -> state = RESIDENT
+		:: else
 		fi;
+		sharers--;
 		p = 0;
+		how = STAYS;
 		audit()
 	}
+}
+
+inline take_out(p, how)
+{
+	lock_shared();
+	leave(p, how);
+	look(how);
+	arrive(p, how)
 }
 
 #ifdef BAD_PUBLISH_UNLOCKED
@@ -717,12 +778,12 @@ inline drop_places()
 
 proctype mover()
 {
-	byte v = 0, p = 0, holds = 0;
+	byte v = 0, p = 0, holds = 0, how = STAYS;
 
 end:
 	do
 	:: atomic { state == RESIDENT && holds < HOLDS -> state = HOLDING; holds++ };
-		take_out(p)
+		take_out(p, how)
 #ifdef BAD_RESCAN
 	/* "It is mapped, so it is resident": adopted although a zap may be on its way. */
 	:: atomic { state == ABSENT && mapped && holds < HOLDS -> state = RESIDENT }

@@ -71,7 +71,7 @@ static const uint16_t usual[SIM_ACT_COUNT] = {
 	[SIM_READ] = 200, [SIM_WRITE] = 200, [SIM_DISCARD] = 12, [SIM_FREE] = 70, [SIM_UNMAP] = 4,
 	[SIM_MAP] = 60, [SIM_FORK] = 6, [SIM_THREAD] = 300, [SIM_START] = 120, [SIM_EXIT] = 1,
 	[SIM_PIN] = 2, [SIM_DENY] = 2, [SIM_RECLAIM] = 40, [SIM_RECLAIM_PLACE] = 3000,
-	[SIM_EVENT] = 120, [SIM_FAULT] = 150, [SIM_HANDLER] = 70, [SIM_MOVER] = 180,
+	[SIM_EVENT] = 120, [SIM_FAULT] = 150, [SIM_HANDLER] = 70, [SIM_MOVER] = 300,
 	[SIM_MOVE] = 200, [SIM_DROP] = 60, [SIM_SHADOW] = 40, [SIM_ADOPT] = 10, [SIM_REAP] = 30,
 };
 
@@ -104,22 +104,20 @@ static void phase_begin(void)
 static void fail_something(void)
 {
 	static const int store_errors[] = { -ENOSPC, -E2BIG, -EIO };
-	uint32_t k = 1 + below(6);
+	uint32_t k = 1 + below(6), kind = below(SIM_FAILURE_COUNT + 3);
 
-	switch (below(6)) {
-	case 0:
-		sim_fail(run.sim, SIM_FAIL_BUSY, k);
+	switch (kind) {
+	case SIM_FAIL_BUSY:
+	case SIM_FAIL_DENIED:
+	case SIM_FAIL_AGAIN:
+	case SIM_FAIL_UNREPORTED:
+	case SIM_FAIL_TOUCHED:
+		sim_fail(run.sim, (enum sim_failure)kind, k);
 		break;
-	case 1:
-		sim_fail(run.sim, SIM_FAIL_DENIED, k);
-		break;
-	case 2:
-		sim_fail(run.sim, SIM_FAIL_AGAIN, k);
-		break;
-	case 3:
+	case SIM_FAILURE_COUNT:
 		fault_plan(run.tier, FAULT_STORE, k, store_errors[below(3)], false);
 		break;
-	case 4:
+	case SIM_FAILURE_COUNT + 1:
 		fault_plan(run.tier, FAULT_LOAD, k, -EIO, false);
 		break;
 	default:
@@ -138,7 +136,8 @@ static void chase(struct sim_action *action)
 	if (below(3))
 		return;
 	action->space = run.last.space;
-	action->page = run.last.page;
+	/* It may have been a place, or a page of a larger world. */
+	action->page = run.last.page % run.nr_pages;
 	if (below(4) == 0)
 		action->act = rivals[below(sizeof(rivals) / sizeof(rivals[0]))];
 	action->who = below(SIM_THREADS);
@@ -251,18 +250,21 @@ static bool aim(struct sim_action *action)
 		SIM_DISCARD, SIM_DISCARD, SIM_EVENT, SIM_EVENT,
 		SIM_EVENT, SIM_READ, SIM_EXIT, SIM_EXIT,
 	};
-	uint32_t space = below(NR_SPACES), page = 0;
-	enum page_state state = PAGE_ABSENT;
+	static const enum page_state wanted[] = {
+		PAGE_LOADING, PAGE_RETURNING, PAGE_HOLDING, PAGE_STORING, PAGE_STORING,
+	};
+	enum page_state want = wanted[below(sizeof(wanted) / sizeof(wanted[0]))];
+	uint32_t nr = NR_SPACES * run.nr_pages, at = below(nr), left = nr;
 
-	for (unsigned i = 0; i < 16 && state < PAGE_LOADING; i++) {
-		page = below(run.nr_pages);
-		state = page_state(sim_look(run.sim, space, page));
+	while (left && page_state(sim_look(run.sim, at / run.nr_pages, at % run.nr_pages)) != want) {
+		at = (at + 1) % nr;
+		left--;
 	}
-	if (state < PAGE_LOADING)
+	if (!left)
 		return false;
 	*action = (struct sim_action){ .act = rivals[below(sizeof(rivals) / sizeof(rivals[0]))],
-				       .space = space, .who = below(SIM_THREADS), .page = page,
-				       .nr = 1 };
+				       .space = at / run.nr_pages, .who = below(SIM_THREADS),
+				       .page = at % run.nr_pages, .nr = 1 };
 	return true;
 }
 
@@ -279,7 +281,7 @@ static void step(void)
 	do {
 		if (++tries > 100000)
 			fail("nothing can go on");
-		if (tries > 1 || below(4) || !aim(&action))
+		if (tries > 1 || below(3) || !aim(&action))
 			action_draw(&action);
 	} while (!sim_do(run.sim, &action));
 	if (run.trace)
@@ -352,6 +354,8 @@ static void coverage(void)
 	covered("failed", "move", "busy", total->failed[SIM_FAIL_BUSY]);
 	covered("failed", "move", "denied", total->failed[SIM_FAIL_DENIED]);
 	covered("failed", "install", "again", total->failed[SIM_FAIL_AGAIN]);
+	covered("failed", "move", "unreported", total->failed[SIM_FAIL_UNREPORTED]);
+	covered("failed", "stage", "touched", total->failed[SIM_FAIL_TOUCHED]);
 	covered("failed", "load", "io", total->load_error);
 	covered("failed", "compare", "io", total->compare_error);
 	covered("vanished", "under a", "move", total->vanished_plan);

@@ -118,10 +118,10 @@ static void verdicts(void **state)
 	assert_int_equal(place_judge(&place, place_estimate(80, stamp)), PLACE_KEEP);
 	/* Unseen for long, it is to be tested again; never known at all, first. */
 	beats_pass(&place, 250);
-	assert_int_equal(place_judge(&place, place_estimate(70, stamp)), PLACE_COLD);
+	assert_int_equal(place_judge(&place, place_estimate(64, stamp)), PLACE_COLD);
 	assert_int_equal(place_judge(&place, 0), PLACE_COLD);
 	assert_true(place_score(&place, place_estimate(160, stamp)) >
-		    place_score(&place, place_estimate(70, stamp)));
+		    place_score(&place, place_estimate(64, stamp)));
 }
 
 static void defect_4a_24_least_residence(void **state)
@@ -163,11 +163,11 @@ static void defect_4a_24_watermarks_and_hysteresis(void **state)
 {
 	static const struct { uint64_t resident, filling, excess; bool pressed, urgent; } row[] = {
 		{ 0, 0, 0, false, false },	    { 60000, 0, 0, false, false },
-		{ 61500, 0, 0, true, false },	    { 62000, 0, 0, true, false },
-		{ 62100, 0, 0, true, false }, /* above low, but not by enough to begin */
-		{ 62200, 0, 200, true, false },	    { 62010, 0, 10, true, false },
-		{ 62000, 0, 0, true, false },	    { 62010, 0, 0, true, false },
-		{ 63001, 0, 1001, true, true },	    { 64000, 500, 2500, true, true },
+		{ 62500, 0, 0, true, false },	    { 62976, 0, 0, true, false },
+		{ 63030, 0, 0, true, false }, /* above low, but not by enough to begin */
+		{ 63100, 0, 124, true, false },	    { 62986, 0, 10, true, false },
+		{ 62976, 0, 0, true, false },	    { 62986, 0, 0, true, false },
+		{ 63489, 0, 513, true, true },	    { 64000, 500, 1524, true, true },
 		{ 60000, 1, 0, false, true },
 	};
 	struct place place;
@@ -175,8 +175,13 @@ static void defect_4a_24_watermarks_and_hysteresis(void **state)
 
 	(void)state;
 	place_marks(64000, &low, &high);
-	assert_int_equal(low, 62000);
-	assert_int_equal(high, 63000);
+	assert_int_equal(low, 62976);
+	assert_int_equal(high, 63488);
+	place_marks(3200, &low, &high); /* a small budget cannot spare as much */
+	assert_int_equal(low, 3100);
+	assert_int_equal(high, 3150);
+	place_marks(1280000, &low, &high);
+	assert_int_equal(low, 1270000);
 	place_marks(UINT64_C(1) << 30, &low, &high);
 	assert_int_equal(low, (1 << 30) - 16384);
 	place_init(&place);
@@ -212,7 +217,7 @@ static void defect_4a_24_token_bucket(void **state)
 static void defect_4a_24_thrash_stops_holding(void **state)
 {
 	struct place place;
-	uint64_t gap = 4000;
+	uint64_t gap = 1000;
 
 	(void)state;
 	place_init(&place);
@@ -228,10 +233,10 @@ static void defect_4a_24_thrash_stops_holding(void **state)
 		place_returned(&place, 4000);
 		place_held(&place, 4096);
 	}
-	assert_int_equal(place_gap(&place, 64000, 1 << 20), 250); /* never nothing: it must find out */
+	assert_int_equal(place_gap(&place, 64000, 1 << 20), 62); /* never nothing: it must find out */
 	for (unsigned i = 0; i < 20; i++)
 		place_held(&place, 4096);
-	assert_int_equal(place_gap(&place, 64000, 1 << 20), 4000);
+	assert_int_equal(place_gap(&place, 64000, 1 << 20), 1000);
 }
 
 /* ---- read-ahead ---- */

@@ -91,6 +91,46 @@ static void defect_4a_10_work_is_bounded_by_a_share(void **state)
 	}
 }
 
+/* A look that somebody has a reason for comes before its period, never before its share. */
+static void a_reason_does_not_pass_the_share(void **state)
+{
+	struct scan scan;
+
+	(void)state;
+	scan_init(&scan, &config, SCAN_WEIGHT_MAX, 0);
+	assert_true(scan_may(&scan, 0));
+	scan_done(&scan, 1000 * MS, 3 * MS, 0);
+	assert_false(scan_may(&scan, 1300 * MS - 1));
+	assert_true(scan_may(&scan, 1300 * MS));
+	assert_false(scan_due(&scan, 1300 * MS));
+	scan_init(&scan, &config, 0, 0);
+	assert_false(scan_may(&scan, UINT64_MAX));
+}
+
+/* Bounds that change hold for the wait under way too, in both directions. */
+static void bounds_change_the_wait_under_way(void **state)
+{
+	static const struct { uint32_t share_ppm; uint64_t max_ms, wait_ms; } row[] = {
+		{ 10000, 5000, 2000 }, { 100000, 5000, 1150 }, { 100000, 300, 300 },
+		{ 250000, 50, 80 }, { 1000000, 50, 50 }, { 1000, 50, 20000 },
+	};
+	struct scan scan;
+
+	(void)state;
+	scan_init(&scan, &config, SCAN_WEIGHT_MAX, 0);
+	scan_done(&scan, 0, 20 * MS, 0);
+	for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+		scan_bound(&scan, row[i].share_ppm, row[i].max_ms * MS);
+		assert_int_equal(scan_wait_ns(&scan, 0) / MS, row[i].wait_ms);
+	}
+	/* Below the least period: the bound is the period. */
+	scan_done(&scan, 0, 0, 0);
+	assert_int_equal(scan_wait_ns(&scan, 0), 50 * MS);
+	scan_bound(&scan, 1000, 5000 * MS);
+	scan_done(&scan, 0, 0, 0);
+	assert_int_equal(scan_wait_ns(&scan, 0), 115 * MS); /* begun anew at 100 */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -98,6 +138,8 @@ int main(void)
 		cmocka_unit_test(starts_late),
 		cmocka_unit_test(defect_4b_18_weight_0_is_never_due),
 		cmocka_unit_test(defect_4a_10_work_is_bounded_by_a_share),
+		cmocka_unit_test(a_reason_does_not_pass_the_share),
+		cmocka_unit_test(bounds_change_the_wait_under_way),
 	};
 
 	return cmocka_run_group_tests_name("scan", tests, NULL, NULL);

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pagetide attach: look after running processes.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "document.h"
+#include "pagetide.h"
+#include "text.h"
+
+#define PIDS_MAX 256
+
+enum { OPT_PID, OPT_FAST, OPT_SLOW, OPT_FOR, OPT_JSON, OPT_DRY_RUN, OPT_QUIET, OPT_COUNT };
+
+static const struct option options[OPT_COUNT] = {
+	[OPT_PID] = { "pid", "PID[,...]", "the processes, and all they start", 'p' },
+	[OPT_FAST] = { "fast", "NODES", "where pages in use belong: 0-1,3, !2 or all", 0 },
+	[OPT_SLOW] = { "slow", "NODES", "where the others may be", 0 },
+	[OPT_FOR] = { "for", "TIME", "stop after 30s, 5m, 1h; else when they end, or at Ctrl-C", 0 },
+	[OPT_JSON] = { "json", NULL, "print the report as JSON (schema pagetide.attach/1)", 0 },
+	[OPT_DRY_RUN] = { "dry-run", NULL, "move nothing, say what would move", 0 },
+	[OPT_QUIET] = { "quiet", NULL, "no warnings", 0 },
+};
+
+struct words {
+	struct tide_attach_options attach;
+	int pids[PIDS_MAX];
+	bool json;
+};
+
+static void space_print(const json_t *space)
+{
+	const json_t *moves = json_object_get(space, "moves"), *stall = json_object_get(space, "stall_ns");
+	const json_t *node;
+	const char *id;
+	char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES], c[TEXT_NUMBER_BYTES];
+
+	printf("process %" PRIu64 " (%s)%s\n", document_number(space, "pid"),
+	       document_text(space, "name"),
+	       json_is_true(json_object_get(space, "ended")) ? ", ended" : "");
+	printf("  promoted %s, demoted %s\n", text_size_format(a, document_number(space, "promoted_bytes")),
+	       text_size_format(b, document_number(space, "demoted_bytes")));
+	printf("  moves: %" PRIu64 " pages asked for, %" PRIu64 " moved\n", document_number(moves, "requested"),
+	       document_number(moves, "moved"));
+	document_counts_print("  failed", json_object_get(moves, "failed"));
+	document_counts_print("  dropped", json_object_get(moves, "dropped"));
+	if (document_number(stall, "calls"))
+		printf("  a batch took %s (p50), %s (p99), %s at most\n",
+		       text_time_format(a, document_number(stall, "p50")),
+		       text_time_format(b, document_number(stall, "p99")),
+		       text_time_format(c, document_number(stall, "max")));
+	json_object_foreach(json_object_get(space, "nodes"), id, node)
+		printf("  node %s: hot %s, warm %s, cold %s\n", id,
+		       text_size_format(a, document_number(node, "hot_bytes")),
+		       text_size_format(b, document_number(node, "warm_bytes")),
+		       text_size_format(c, document_number(node, "cold_bytes")));
+}
+
+static void report_print(const json_t *report)
+{
+	const json_t *sensor = json_object_get(report, "sensor"), *space;
+	char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES];
+	size_t i;
+
+	if (json_is_true(json_object_get(report, "dry_run")))
+		printf("nothing was moved: this is what would have been\n");
+	json_array_foreach(json_object_get(report, "spaces"), i, space)
+		space_print(space);
+	printf("sensor %s: %" PRIu64 " touches, %" PRIu64 " lost; %s of processor time in %s\n",
+	       document_text(sensor, "name"), document_number(sensor, "touches"),
+	       document_number(sensor, "lost"), text_time_format(a, document_number(report, "cpu_ns")),
+	       text_time_format(b, document_number(report, "wall_ns")));
+}
+
+/* "12,34" */
+static int pids_read(const char *text, struct words *words)
+{
+	for (const char *at = text;; at++) {
+		char *end;
+		long pid;
+
+		errno = 0;
+		pid = strtol(at, &end, 10);
+		if (errno || end == at || *at < '0' || *at > '9' || pid < 1 || pid > INT32_MAX ||
+		    (*end && *end != ',')) {
+			cli_say("--pid %s: not a list of process numbers: write 1234 or 1234,1250", text);
+			return EXIT_USAGE;
+		}
+		if (words->attach.nr_pids == PIDS_MAX) {
+			cli_say("--pid: more than %d processes: children need not be named", PIDS_MAX);
+			return EXIT_USAGE;
+		}
+		words->pids[words->attach.nr_pids++] = (int)pid;
+		at = end;
+		if (!*at)
+			return 0;
+	}
+}
+
+static int time_read(const char *text, uint64_t *ret_ns)
+{
+	uint64_t ns;
+
+	if (text_time_parse(text, &ns) || !ns) {
+		cli_say("--for %s: not a time: write 30s, 5m, 1h", text);
+		return EXIT_USAGE;
+	}
+	*ret_ns = ns;
+	return 0;
+}
+
+static int words_read(char **list, struct words *words)
+{
+	struct option_reader reader = { .verb = &verb_attach, .words = list };
+	int option, status = 0;
+
+	while (!status && (option = option_next(&reader)) != OPTION_END) {
+		switch (option) {
+		case OPT_PID:
+			status = pids_read(reader.value, words);
+			break;
+		case OPT_FAST:
+			words->attach.fast = reader.value;
+			break;
+		case OPT_SLOW:
+			words->attach.slow = reader.value;
+			break;
+		case OPT_FOR:
+			status = time_read(reader.value, &words->attach.duration_ns);
+			break;
+		case OPT_JSON:
+			words->json = true;
+			break;
+		case OPT_DRY_RUN:
+			words->attach.dry_run = true;
+			break;
+		case OPT_QUIET:
+			words->attach.quiet = true;
+			break;
+		default:
+			return EXIT_USAGE;
+		}
+	}
+	if (!status && reader.words[0]) {
+		cli_say("attach takes no %s: write pagetide attach -p PID", reader.words[0]);
+		status = EXIT_USAGE;
+	}
+	if (!status && !words->attach.nr_pids) {
+		cli_say("which processes? write pagetide attach -p PID");
+		status = EXIT_USAGE;
+	}
+	return status;
+}
+
+static int run(char **list)
+{
+	struct words words = { .attach = { .size = sizeof(struct tide_attach_options) } };
+	char message[TIDE_MESSAGE_MAX] = "";
+	char *text = NULL;
+	int err, status = words_read(list, &words);
+
+	if (status)
+		return status;
+	words.attach.pids = words.pids;
+	err = tide_attach(&words.attach, &text, message);
+	if (err) {
+		cli_say("%s", message[0] ? message : strerror(-err));
+		return err == -EINVAL ? EXIT_USAGE : EXIT_OWN;
+	}
+	return document_show(text, words.json, report_print);
+}
+
+const struct verb verb_attach = {
+	.name = "attach",
+	.usage = "-p PID[,...] [OPTIONS]",
+	.help = "move pages in use of running processes to fast nodes",
+	.detail =
+		"Look after running processes: pages in use on slow nodes are moved to fast ones, and\n"
+		"pages not in use make room for them. Children are followed. Which nodes are fast the\n"
+		"machine says, or --fast and --slow do. Ends after --for, when the processes have ended, or\n"
+		"at Ctrl-C, with a report; pages stay where they are then. Needs root.",
+	.options = options,
+	.nr_options = OPT_COUNT,
+	.run = run,
+};

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of tiering share. */
+#ifndef TIDE_TIERING_INNER_H
+#define TIDE_TIERING_INNER_H
+
+#include "tiering.h"
+
+#define PAGE_MOVING 1u   /* in a plan that is not completed */
+#define PAGE_HUGE 2u     /* the first of a huge page; the other 511 have no record of their own */
+#define PAGE_DEMOTED 4u  /* it is where it is because we demoted it */
+#define PAGE_WAITED 8u   /* counted as refused, for want of room or by the rate */
+#define PAGE_LOOKED 16u  /* its place was asked for */
+
+#define CANDIDATE_CLASS 2u
+#define QUICK_TICKS (HEAT_WINDOW_TICKS / 2)
+#define STRIKES_MAX 5u
+#define BACKOFF_MAX 6u
+
+#define TICK_NS (UINT64_C(1) << HEAT_TICK_SHIFT)
+#define SECOND_NS UINT64_C(1000000000)
+#define RESIDENCE_NS (5 * SECOND_NS)
+#define COLD_NS (30 * SECOND_NS)
+#define COLD_MAX_NS (600 * SECOND_NS)
+#define PINGPONG_TICKS ((uint32_t)(120 * SECOND_NS / TICK_NS))
+#define WARM_TICKS (60 * SECOND_NS / TICK_NS)
+
+/* Ticks of 16.8 ms; 32 bits last for two years, and differences wrap. */
+static inline uint32_t tick_at(uint64_t now_ns)
+{
+	return (uint32_t)(now_ns >> HEAT_TICK_SHIFT);
+}
+
+static inline uint32_t page_node(const struct tiering_page *page)
+{
+	return TIERING_NODE_UNKNOWN - page->node;
+}
+
+/* The page that has the record: the first one of a huge page. */
+static inline uint32_t page_head(const struct tiering_window *window, uint32_t idx)
+{
+	uint32_t first = idx / HEAT_BLOCK_PAGES * HEAT_BLOCK_PAGES;
+
+	return window->pages[first].flags & PAGE_HUGE ? first : idx;
+}
+
+static inline uint64_t residence_ticks(const struct tiering *tiering, const struct tiering_page *page)
+{
+	return (tiering->config.residence_ns / TICK_NS) << page->strikes;
+}
+
+void page_set_node(const struct tiering *tiering, struct tiering_window *window, uint32_t idx,
+		   uint32_t nr_pages, uint32_t node);
+void page_mark_ready(struct tiering_window *window, uint32_t idx, uint32_t class);
+
+/* Its record was taken, but the page stays a candidate. */
+static inline void page_keep_ready(struct tiering_window *window, uint32_t idx, uint32_t record)
+{
+	atomic_fetch_or_explicit(&window->heat[idx], HEAT_MASK(READY), memory_order_relaxed);
+	page_mark_ready(window, idx, heat_class(record));
+}
+
+#endif

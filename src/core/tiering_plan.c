@@ -1,0 +1,637 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One step: candidates are judged, hottest class first; room is made for those that lack it.
+ *
+ * Demotions stand first in a plan, and what waits for their room is promoted by the next one. The
+ * hand that looks for what to demote goes round all windows of all spaces, past blocks that have
+ * nothing on fast nodes, and takes pages not seen in use for `cold`. A pass that finds less than is
+ * asked for halves that time, down to the least residence; while nothing is asked for it grows back.
+ */
+#include "tiering_inner.h"
+
+#include <string.h>
+
+#include "assert.h"
+
+#define JUDGE_MAX 8192u              /* ready pages a step judges */
+#define LOOK_BLOCKS 512u             /* blocks with something fast that the hand judges in a step */
+#define PASS_WINDOWS 4096u           /* windows it goes by in a step */
+#define GATHER_PAGES 512u
+#define GATHER_NS (SECOND_NS / 5)
+#define RUN_PAGES 16u
+#define WANT_MAX 4096u               /* pages that one step makes room for, each space */
+#define BURST_SHARE 4u               /* the bucket holds a quarter of a second */
+#define TOUCH_ACCESSES 256u          /* what one touch that was seen stands for */
+#define HUGE_ACCESSES 2048u
+#define PAGE_COST_NS 2000u
+#define HUGE_COST_NS 250000u
+#define HORIZON_WINDOWS 3u           /* a page is expected to go on for so many windows */
+#define JUDGE_NS (5 * SECOND_NS)
+#define JUDGE_LEAST_PAGES 512u
+#define PAUSE_MIN_NS (10 * SECOND_NS)
+#define PAUSE_MAX_NS (160 * SECOND_NS)
+#define BACKOFF_TICKS ((uint32_t)(SECOND_NS / TICK_NS))
+#define LOOK_AGAIN_TICKS ((uint32_t)(2 * SECOND_NS / TICK_NS))
+
+struct step {
+	struct tiering *tiering;
+	const struct tiering_need *need;
+	uint64_t now_ns;
+	struct tiering_move *plan;
+	size_t nr, max;
+	size_t promote_at;                       /* where promotions begin: room for demotions before */
+	uint64_t room[TIERING_NODES_MAX];        /* pages that may still come to a node */
+	uint64_t lacking[TIERING_NODES_MAX];     /* pages that waited for room there */
+	uint64_t tokens;
+	uint32_t judged;
+	bool again;
+};
+
+static uint64_t minus(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+static const struct tiering_node *node_at(const struct step *step, uint32_t node)
+{
+	return &step->tiering->config.nodes[node];
+}
+
+/* ---- room and rate ---- */
+
+static void room_look(struct step *step)
+{
+	for (uint32_t n = 0; n < step->tiering->config.nr_nodes; n++)
+		step->room[n] = minus(step->need->free_pages[n], step->need->reserve_pages[n]);
+}
+
+static void tokens_look(struct step *step)
+{
+	struct tiering *t = step->tiering;
+	uint64_t rate = t->config.rate_pages_per_s, passed_ns;
+
+	if (!rate) {
+		step->tokens = UINT64_MAX;
+		return;
+	}
+	uint64_t most = rate / BURST_SHARE > TIERING_HUGE_PAGES ? rate / BURST_SHARE
+								: TIERING_HUGE_PAGES;
+	passed_ns = minus(step->now_ns, t->token_time_ns);
+	if (passed_ns > SECOND_NS)
+		passed_ns = SECOND_NS;
+	t->token_time_ns = step->now_ns;
+	/* Q20: rates up to 2^34 pages/s fit. */
+	t->tokens_q20 += (uint64_t)((unsigned __int128)passed_ns * (rate << 20) / SECOND_NS);
+	if (t->tokens_q20 > most << 20)
+		t->tokens_q20 = most << 20;
+	step->tokens = t->tokens_q20 >> 20;
+}
+
+/* ---- thrash ---- */
+
+static void thrash_judge(struct tiering *t, uint64_t now_ns)
+{
+	if (now_ns - t->judge_ns < JUDGE_NS)
+		return;
+	bool thrash = t->judge_promoted >= JUDGE_LEAST_PAGES &&
+		      t->judge_pingpong * 2 >= t->judge_promoted;
+	if (thrash) {
+		t->pause_ns = t->pause_ns ? t->pause_ns * 2 : PAUSE_MIN_NS;
+		if (t->pause_ns > PAUSE_MAX_NS)
+			t->pause_ns = PAUSE_MAX_NS;
+		t->pause_until_ns = now_ns + t->pause_ns;
+	} else if (t->judge_promoted >= JUDGE_LEAST_PAGES) {
+		t->pause_ns = 0;
+	}
+	t->judge_ns = now_ns;
+	t->judge_promoted = t->judge_pingpong = 0;
+}
+
+/* ---- candidates ---- */
+
+/* Whether what the page saves while it stays pays for its move, and, where room is short, for that
+ * of the page that has to go. */
+static bool page_pays(const struct step *step, const struct tiering_page *page, uint32_t record,
+		      uint32_t from, uint32_t to)
+{
+	bool huge = page->flags & PAGE_HUGE;
+	uint64_t cost_ns = huge ? step->need->huge_cost_ns : step->need->page_cost_ns;
+	uint64_t slow_ns = node_at(step, from)->latency_ns, fast_ns = node_at(step, to)->latency_ns;
+	uint32_t touches = record >> HEAT_FREQUENCY_SHIFT & HEAT_MAX(FREQUENCY);
+
+	if (!cost_ns)
+		cost_ns = huge ? HUGE_COST_NS : PAGE_COST_NS;
+	if (!step->room[to])
+		cost_ns *= 2;
+	if (touches < CANDIDATE_CLASS + page->strikes && touches < HEAT_MAX(FREQUENCY))
+		return false;
+	uint64_t gain_ns = slow_ns > fast_ns ? slow_ns - fast_ns : 1;
+	return touches * HORIZON_WINDOWS * gain_ns * (huge ? HUGE_ACCESSES : TOUCH_ACCESSES) > cost_ns;
+}
+
+/* The nearest fast node to `near` with room for nr pages; else the nearest, *ret_room false. */
+static uint32_t target_near(const struct step *step, uint32_t near, uint32_t nr_pages, bool *ret_room)
+{
+	uint32_t best = TIERING_NODE_UNKNOWN, nearest = TIERING_NODE_UNKNOWN;
+	const uint16_t *distance = node_at(step, near)->distance;
+
+	for (uint32_t n = 0; n < step->tiering->config.nr_nodes; n++) {
+		if (!node_at(step, n)->fast)
+			continue;
+		if (nearest == TIERING_NODE_UNKNOWN || distance[n] < distance[nearest])
+			nearest = n;
+		if (step->room[n] >= nr_pages &&
+		    (best == TIERING_NODE_UNKNOWN || distance[n] < distance[best]))
+			best = n;
+	}
+	*ret_room = best != TIERING_NODE_UNKNOWN;
+	return *ret_room ? best : nearest;
+}
+
+static uint32_t target_choose(const struct step *step, const struct tiering_space *space,
+			      uint32_t accessor, uint32_t from, uint32_t nr_pages, bool *ret_room)
+{
+	uint32_t nr_nodes = step->tiering->config.nr_nodes;
+
+	if (accessor < nr_nodes)
+		return target_near(step, accessor, nr_pages, ret_room);
+	uint32_t found = TIERING_NODE_UNKNOWN;
+	bool room = false;
+	/* Of the nodes where its threads run, the first whose nearest fast node has room. */
+	for (uint32_t n = 0; n < nr_nodes && !room; n++)
+		if (space->homes >> n & 1)
+			found = target_near(step, n, nr_pages, &room);
+	if (found == TIERING_NODE_UNKNOWN)
+		found = target_near(step, from, nr_pages, &room);
+	*ret_room = room;
+	return found;
+}
+
+static void move_open(struct step *step, struct tiering_window *window, uint32_t idx,
+		      enum tiering_op op, uint32_t to)
+{
+	struct tiering_page *page = &window->pages[idx];
+	uint32_t nr_pages = page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
+
+	step->plan[step->nr++] = (struct tiering_move){
+		.window = window,
+		.vpn = window->first_vpn + idx,
+		.nr_pages = nr_pages,
+		.op = op,
+		.from = (uint8_t)page_node(page),
+		.to = (uint8_t)to,
+	};
+	if (op == TIERING_LOOK) {
+		page->flags |= PAGE_LOOKED;
+		return;
+	}
+	page->flags |= PAGE_MOVING;
+	window->nr_moving++;
+	window->space->counts.requested += nr_pages;
+	window->space->counts.pending += nr_pages;
+	step->room[to] = minus(step->room[to], nr_pages);
+	if (op == TIERING_PROMOTE)
+		window->space->moving_in_pages += nr_pages;
+	else
+		window->space->moving_out_pages += nr_pages;
+}
+
+static void promotion_open(struct step *step, struct tiering_window *window, uint32_t idx, uint32_t to)
+{
+	uint32_t nr_pages = window->pages[idx].flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
+
+	move_open(step, window, idx, TIERING_PROMOTE, to);
+	if (step->tokens != UINT64_MAX) {
+		step->tokens -= nr_pages;
+		step->tiering->tokens_q20 -= (uint64_t)nr_pages << 20;
+	}
+}
+
+/* What a candidate lacks is counted once for each time it becomes one. */
+static void page_wait(struct tiering_window *window, uint32_t idx, enum reason reason)
+{
+	struct tiering_page *page = &window->pages[idx];
+
+	if (page->flags & PAGE_WAITED)
+		return;
+	page->flags |= PAGE_WAITED;
+	window->space->counts.refused[reason] += page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
+}
+
+enum verdict { VERDICT_PASS, VERDICT_DONE, VERDICT_STOP };
+
+/* On fast nodes when all that is under way has arrived. */
+static uint64_t fast_pages(const struct tiering *tiering, const struct tiering_space *space)
+{
+	uint64_t sum = space->moving_in_pages;
+
+	for (uint32_t n = 0; n < tiering->config.nr_nodes; n++)
+		if (tiering->config.nodes[n].fast)
+			sum += space->node_pages[n];
+	return minus(sum, space->moving_out_pages);
+}
+
+/* The page goes: those beside it that were touched in the same window go along. */
+static void neighbours_promote(struct step *step, struct tiering_window *window, uint32_t idx,
+			       uint32_t to)
+{
+	uint32_t first = idx / RUN_PAGES * RUN_PAGES;
+	struct heat_moment now = heat_moment_at(step->now_ns);
+
+	if (step->tiering->pause_ns)
+		return; /* it thrashed lately */
+	for (uint32_t i = first; i < first + RUN_PAGES && step->nr < step->max; i++) {
+		struct tiering_page *page = &window->pages[i];
+		uint32_t record = atomic_load_explicit(&window->heat[i], memory_order_relaxed);
+		uint32_t node = page_node(page);
+
+		if (node == TIERING_NODE_UNKNOWN || !node_at(step, node)->slow || page->backoff ||
+		    page->strikes || (page->flags & PAGE_MOVING) || !step->room[to] || !step->tokens ||
+		    heat_age_ticks(record, window->block_epoch[i / HEAT_BLOCK_PAGES], now) >
+			    HEAT_WINDOW_TICKS)
+			continue;
+		window->space->counts.candidates++;
+		promotion_open(step, window, i, to);
+	}
+}
+
+/* Promote the page, or let it wait for what it lacks. */
+static enum verdict candidate_promote(struct step *step, struct tiering_window *window, uint32_t idx,
+				      uint32_t record)
+{
+	struct tiering_space *space = window->space;
+	struct tiering_page *page = &window->pages[idx];
+	uint32_t nr_pages = page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1, from = page_node(page);
+	uint32_t accessor = record >> HEAT_NODE_SHIFT & HEAT_MAX(NODE);
+	bool room;
+
+	if (page->backoff && tick_at(step->now_ns) - page->stamp < BACKOFF_TICKS << page->backoff)
+		return VERDICT_PASS;
+	uint32_t to = target_choose(step, space, accessor, from, nr_pages, &room);
+	if (to == TIERING_NODE_UNKNOWN)
+		return VERDICT_PASS;
+	space->counts.candidates += nr_pages;
+	if (!page_pays(step, page, record, from, to)) {
+		space->counts.unpaid += nr_pages;
+		return VERDICT_PASS;
+	}
+	bool capped = fast_pages(step->tiering, space) + nr_pages >
+		      space->fast_max_pages;
+	if (step->now_ns < step->tiering->pause_until_ns && (!room || capped || page->strikes))
+		return VERDICT_PASS; /* while it thrashes only what displaces nothing */
+	if (room && !capped && step->tokens >= nr_pages) {
+		promotion_open(step, window, idx, to);
+		if (nr_pages == 1 && space->fast_max_pages == UINT64_MAX)
+			neighbours_promote(step, window, idx, to);
+		return VERDICT_DONE;
+	}
+	if (capped)
+		space->exchange_pages += nr_pages;
+	else if (!room)
+		step->lacking[to] += nr_pages;
+	page_wait(window, idx, room && !capped ? REASON_RATE : REASON_NO_ROOM);
+	page_keep_ready(window, idx, record);
+	return VERDICT_STOP;
+}
+
+static enum verdict candidate_judge(struct step *step, struct tiering_window *window, uint32_t idx)
+{
+	struct tiering_page *page = &window->pages[idx];
+	uint32_t record, node = page_node(page);
+	uint64_t age;
+
+	if (page_head(window, idx) != idx || !heat_take(&window->heat[idx], &record))
+		return VERDICT_PASS;
+	age = heat_age_ticks(record, window->block_epoch[idx / HEAT_BLOCK_PAGES],
+			     heat_moment_at(step->now_ns));
+	/* What cooled while it waited is no candidate any more. */
+	if (age > HEAT_WINDOW_TICKS || heat_class(record) < CANDIDATE_CLASS ||
+	    (page->flags & PAGE_MOVING))
+		return VERDICT_PASS;
+	bool unknown = node == TIERING_NODE_UNKNOWN;
+	if (unknown || !node_at(step, node)->slow) {
+		/* Touched where no slow page is known: somebody else moved it, or it is new. */
+		bool lately = (page->flags & PAGE_LOOKED) &&
+			      tick_at(step->now_ns) - page->stamp < LOOK_AGAIN_TICKS;
+		if (lately || (!unknown && !node_at(step, node)->fast))
+			return VERDICT_PASS;
+		if (unknown)
+			page->stamp = tick_at(step->now_ns);
+		move_open(step, window, idx, TIERING_LOOK, TIERING_NODE_UNKNOWN);
+		return VERDICT_DONE;
+	}
+	return candidate_promote(step, window, idx, record);
+}
+
+/* One had to wait; those marked behind it will want as much. */
+static void space_wants(struct step *step, struct tiering_space *space, const uint64_t *lacked)
+{
+	uint64_t waiting = 0;
+
+	for (uint32_t w = 0; w < space->nr_windows && waiting < WANT_MAX; w++)
+		waiting += space->windows[w]->nr_ready;
+	if (waiting > WANT_MAX)
+		waiting = WANT_MAX;
+	for (uint32_t n = 0; n < step->tiering->config.nr_nodes; n++)
+		if (step->lacking[n] > lacked[n])
+			step->lacking[n] = lacked[n] + waiting;
+	if (space->exchange_pages)
+		space->exchange_pages = waiting;
+}
+
+/* Candidates of one space and class, until `until` of the plan is filled or one has to wait. */
+static void space_read(struct step *step, struct tiering_space *space, uint32_t class, size_t until)
+{
+	for (uint32_t i = 0; i < space->nr_windows; i++) {
+		uint32_t w = (space->read_window + i) % space->nr_windows;
+		struct tiering_window *window = space->windows[w];
+		uint64_t idx;
+
+		while (window->nr_ready && step->nr < until && step->judged < JUDGE_MAX) {
+			if (!ready_take_class(&window->ready, class, &idx)) {
+				if (ready_empty(&window->ready))
+					window->nr_ready = 0;
+				break;
+			}
+			window->nr_ready--;
+			step->judged++;
+			if (candidate_judge(step, window, (uint32_t)idx) == VERDICT_STOP)
+				return;
+		}
+		if (step->nr == until || step->judged == JUDGE_MAX) {
+			space->read_window = w;
+			step->again = true;
+			return;
+		}
+	}
+}
+
+static void promotions_plan(struct step *step)
+{
+	struct tiering *t = step->tiering;
+	uint32_t weights = 0;
+	struct tiering_space *space = t->reader;
+
+	for (uint32_t i = 0; i < t->nr_spaces; i++, space = space->next)
+		weights += space->weight;
+	/* First each its share by weight, then whoever wants what is left. */
+	for (unsigned round = 0; round < 2; round++) {
+		space = t->reader;
+		for (uint32_t i = 0; i < t->nr_spaces; i++, space = space->next) {
+			size_t share = round ? step->max
+					     : (step->max - step->promote_at) * space->weight /
+						       (weights ? weights : 1) + 1;
+			uint64_t lacked[TIERING_NODES_MAX];
+
+			if (!space->weight || !space->nr_windows)
+				continue;
+			size_t until = round || step->nr + share > step->max ? step->max
+									     : step->nr + share;
+			memcpy(lacked, step->lacking, sizeof lacked);
+			for (uint32_t class = HEAT_CLASSES; class-- > CANDIDATE_CLASS;)
+				space_read(step, space, class, until);
+			space_wants(step, space, lacked);
+		}
+		if (t->nr_spaces == 1)
+			break;
+	}
+	t->reader = t->reader->next;
+}
+
+/* ---- demotion ---- */
+
+static uint32_t demotion_target(const struct step *step, uint32_t from, uint32_t nr_pages)
+{
+	const uint16_t *distance = node_at(step, from)->distance;
+	uint32_t best = TIERING_NODE_UNKNOWN;
+
+	for (uint32_t n = 0; n < step->tiering->config.nr_nodes; n++)
+		if (node_at(step, n)->slow && step->room[n] >= nr_pages &&
+		    (best == TIERING_NODE_UNKNOWN || distance[n] < distance[best]))
+			best = n;
+	return best;
+}
+
+static bool page_cold(const struct step *step, const struct tiering_window *window, uint32_t idx)
+{
+	const struct tiering *t = step->tiering;
+	const struct tiering_page *page = &window->pages[idx];
+	uint64_t age = tick_at(step->now_ns) - page->stamp;
+	/* The heavier the space, the longer its pages may stay. */
+	uint64_t cold = t->cold_ns / TICK_NS * (window->space->weight + 1) /
+			(TIERING_WEIGHT_DEFAULT + 1);
+
+	if (page->backoff && age < BACKOFF_TICKS << page->backoff)
+		return false;
+	return age >= cold && age >= residence_ticks(t, page);
+}
+
+/* Demote cold pages of one block; `excess`: pages to go from each node. */
+static void block_demote(struct step *step, struct tiering_window *window, uint32_t block,
+			 uint64_t *excess)
+{
+	struct tiering_space *space = window->space;
+	uint32_t first = block * HEAT_BLOCK_PAGES;
+	uint64_t fast = fast_pages(step->tiering, space);
+
+	for (uint32_t idx = first; idx < first + HEAT_BLOCK_PAGES; idx++) {
+		struct tiering_page *page = &window->pages[idx];
+		uint32_t node = page_node(page);
+		uint32_t nr = page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
+
+		if (step->nr == step->max)
+			return;
+		if (node == TIERING_NODE_UNKNOWN || !node_at(step, node)->fast ||
+		    (!excess[node] && !space->exchange_pages) || (page->flags & PAGE_MOVING) ||
+		    !page_cold(step, window, idx))
+			continue;
+		if (!space->exchange_pages && fast < space->fast_min_pages + nr)
+			return;
+		uint32_t to = demotion_target(step, node, nr);
+		if (to == TIERING_NODE_UNKNOWN)
+			return;
+		move_open(step, window, idx, TIERING_DEMOTE, to);
+		fast -= nr;
+		if (space->exchange_pages)
+			space->exchange_pages = minus(space->exchange_pages, nr);
+		else
+			excess[node] = minus(excess[node], nr);
+		step->tiering->pass_found += nr;
+	}
+}
+
+static bool excess_any(const struct tiering *t, const uint64_t *excess)
+{
+	const struct tiering_space *space = t->first;
+
+	for (uint32_t n = 0; n < t->config.nr_nodes; n++)
+		if (excess[n])
+			return true;
+	for (uint32_t i = 0; i < t->nr_spaces; i++, space = space->next)
+		if (space->exchange_pages)
+			return true;
+	return false;
+}
+
+/* The hand has been everywhere: did it find what was asked for? */
+static void pass_end(struct tiering *t)
+{
+	if (t->pass_wanted && t->pass_found * 16 < t->pass_blocks * HEAT_BLOCK_PAGES)
+		t->cold_ns /= 2;
+	if (t->cold_ns < t->config.residence_ns)
+		t->cold_ns = t->config.residence_ns;
+	t->pass_blocks = t->pass_found = 0;
+	t->pass_wanted = false;
+}
+
+static void hand_advance(struct tiering *t)
+{
+	t->victim_block = 0;
+	if (++t->victim_window < t->victim->nr_windows)
+		return;
+	t->victim_window = 0;
+	t->victim = t->victim->next;
+	if (t->victim == t->first)
+		pass_end(t);
+}
+
+static void demotions_plan(struct step *step, uint64_t *excess)
+{
+	struct tiering *t = step->tiering;
+	const struct tiering_space *begin = t->victim;
+	uint32_t blocks = 0, begin_window = t->victim_window;
+
+	for (uint32_t w = 0; w < PASS_WINDOWS && blocks < LOOK_BLOCKS; w++) {
+		/* Nothing twice in one step. */
+		if (w && t->victim == begin && t->victim_window == begin_window)
+			break;
+		struct tiering_space *space = t->victim;
+		if (t->victim_window >= space->nr_windows || !space->weight) {
+			t->victim_window = space->nr_windows;
+			hand_advance(t);
+			continue;
+		}
+		struct tiering_window *window = space->windows[t->victim_window];
+		for (; t->victim_block < TIERING_BLOCKS; t->victim_block++) {
+			if (!window->nr_fast[t->victim_block])
+				continue;
+			block_demote(step, window, t->victim_block, excess);
+			if (step->nr == step->max || !excess_any(t, excess))
+				return;
+			blocks++;
+			t->pass_blocks++;
+		}
+		hand_advance(t);
+	}
+}
+
+/* Pages that should leave each fast node: for what waits for room there, and to keep its reserve. */
+static bool excess_look(const struct step *step, uint64_t *excess)
+{
+	struct tiering *t = step->tiering;
+	struct tiering_space *space = t->first;
+
+	for (uint32_t n = 0; n < t->config.nr_nodes; n++) {
+		excess[n] = 0;
+		if (!node_at(step, n)->fast)
+			continue;
+		excess[n] = minus(step->lacking[n], step->room[n]);
+		t->pass_wanted |= excess[n] > 0;
+		excess[n] += minus(step->need->reserve_pages[n], step->need->free_pages[n]);
+	}
+	for (uint32_t i = 0; i < t->nr_spaces; i++, space = space->next) {
+		uint64_t over = minus(fast_pages(t, space), space->fast_max_pages);
+		space->exchange_pages += over;
+		t->pass_wanted |= space->exchange_pages > 0;
+	}
+	return excess_any(t, excess);
+}
+
+/* Whether enough wait for a batch, or long enough. One call for a few pages costs as much as one for
+ * hundreds. */
+static bool gathered(struct tiering *t, uint64_t now_ns)
+{
+	uint64_t waiting = 0;
+	struct tiering_space *space = t->first;
+
+	for (uint32_t i = 0; i < t->nr_spaces; i++, space = space->next)
+		for (uint32_t w = 0; w < space->nr_windows && waiting < GATHER_PAGES; w++)
+			waiting += space->windows[w]->nr_ready;
+	if (!waiting)
+		t->gather_ns = now_ns;
+	if (waiting < GATHER_PAGES && now_ns - t->gather_ns < GATHER_NS)
+		return false;
+	t->gather_ns = now_ns;
+	return true;
+}
+
+/* ---- the order of the plan ---- */
+
+static bool move_before(const struct tiering_move *a, const struct tiering_move *b)
+{
+	if (a->op != b->op)
+		return a->op == TIERING_DEMOTE || (a->op == TIERING_PROMOTE && b->op == TIERING_LOOK);
+	if (a->window->space != b->window->space)
+		return (uintptr_t)a->window->space < (uintptr_t)b->window->space;
+	return a->to != b->to ? a->to < b->to : a->vpn < b->vpn;
+}
+
+/* Heap sort: by op, space, target and address. */
+static void plan_sift(struct tiering_move *plan, size_t root, size_t nr)
+{
+	for (size_t child; (child = 2 * root + 1) < nr; root = child) {
+		if (child + 1 < nr && move_before(&plan[child], &plan[child + 1]))
+			child++;
+		if (!move_before(&plan[root], &plan[child]))
+			return;
+		struct tiering_move move = plan[root];
+		plan[root] = plan[child];
+		plan[child] = move;
+	}
+}
+
+static void plan_sort(struct tiering_move *plan, size_t nr)
+{
+	for (size_t i = nr / 2; i-- > 0;)
+		plan_sift(plan, i, nr);
+	for (size_t i = nr; i-- > 1;) {
+		struct tiering_move move = plan[0];
+		plan[0] = plan[i];
+		plan[i] = move;
+		plan_sift(plan, 0, i);
+	}
+}
+
+/* ---- the step ---- */
+
+size_t tiering_step(struct tiering *t, uint64_t now_ns, const struct tiering_need *need,
+		    struct tiering_move *plan, size_t max, bool *ret_again)
+{
+	struct step step = { .tiering = t, .need = need, .now_ns = now_ns, .plan = plan };
+	uint64_t excess[TIERING_NODES_MAX];
+
+	*ret_again = false;
+	if (!t->first || max < 2)
+		return 0;
+	struct tiering_space *space = t->first;
+	for (uint32_t i = 0; i < t->nr_spaces; i++, space = space->next)
+		space->exchange_pages = 0;
+	thrash_judge(t, now_ns);
+	room_look(&step);
+	tokens_look(&step);
+	/* Half of the plan is kept for those that have to go. */
+	step.max = max / 2;
+	if (gathered(t, now_ns))
+		promotions_plan(&step);
+	step.max = max;
+	if (excess_look(&step, excess)) {
+		size_t nr = step.nr;
+		demotions_plan(&step, excess);
+		step.again |= step.nr > nr;
+	} else if (t->cold_ns < COLD_NS) {
+		t->cold_ns += t->cold_ns / 256;
+	}
+	plan_sort(plan, step.nr);
+	*ret_again = step.again;
+	return step.nr;
+}

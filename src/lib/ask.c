@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#include "ask.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
+
+int ask_map(struct node_map *ret_map, char ret_message[TIDE_MESSAGE_MAX])
+{
+	int error = node_map_read("", ret_map);
+
+	if (error)
+		MESSAGE("the machine's nodes cannot be read: %s: are /proc and /sys mounted?",
+			strerror(-error));
+	return error;
+}
+
+int ask_nodes(const char *option, const char *text, const struct node_map *map,
+	      struct nodeset *ret_set, char ret_message[TIDE_MESSAGE_MAX])
+{
+	char there[NODESET_TEXT_BYTES], wrong[NODESET_TEXT_BYTES];
+	struct nodeset set;
+
+	if (nodeset_parse(text, &map->memory, &set) || nodeset_empty(&set)) {
+		MESSAGE("%s %.40s: not a list of nodes: write 0, 0-1,3, !2 or all", option, text);
+		return -EINVAL;
+	}
+	struct nodeset outside = nodeset_minus(&set, &map->memory);
+	if (!nodeset_empty(&outside)) {
+		MESSAGE("%s %.40s: node %.40s has no memory here: the nodes with memory are %.80s", option,
+			text, nodeset_format(wrong, &outside), nodeset_format(there, &map->memory));
+		return -EINVAL;
+	}
+	*ret_set = set;
+	return 0;
+}
+
+int ask_refuse(int pid, int error, char ret_message[TIDE_MESSAGE_MAX])
+{
+	switch (error) {
+	case -ESRCH:
+	case -ESTALE:
+		MESSAGE("process %d: there is none with memory: ps -e lists them", pid);
+		return -ESRCH;
+	case -EPERM:
+	case -EACCES:
+		MESSAGE("process %d: its memory may not be looked at: run as its user or as root", pid);
+		return error;
+	case -ENOSYS:
+		MESSAGE("this kernel has no NUMA: boot one built with CONFIG_NUMA");
+		return -EOPNOTSUPP;
+	default:
+		MESSAGE("process %d: %s", pid, strerror(-error));
+		return error;
+	}
+}

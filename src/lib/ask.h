@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What every call that names nodes and processes asks for, with its refusals in words.
+ */
+#ifndef TIDE_ASK_H
+#define TIDE_ASK_H
+
+#include "node.h"
+#include "pagetide.h"
+#include "process.h"
+
+/* -EIO. The caller frees the map. */
+int ask_map(struct node_map *ret_map, char ret_message[TIDE_MESSAGE_MAX]);
+
+/* `option` is what the list was given by, "--from". -EINVAL: no list, or a node without memory. */
+int ask_nodes(const char *option, const char *text, const struct node_map *map,
+	      struct nodeset *ret_set, char ret_message[TIDE_MESSAGE_MAX]);
+
+/* The words for an error of a process space. Returns the error. */
+int ask_refuse(int pid, int error, char ret_message[TIDE_MESSAGE_MAX]);
+
+#endif

@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tide_attach(): sensor -> engine -> process -> engine, in one thread.
+ *
+ *   read touches ─► engine ─► plan ─► query and move_pages ─► results ─► engine ─► sleep
+ *        ▲                                                                          │
+ *        └──────── now and then: mappings, threads, children, room, pace ◄──────────┘
+ *
+ * It sleeps less while there is something to move. The pace of the sensor follows what was found:
+ * touches that led to nothing may cost the processes no more than their share.
+ */
+#include "attach.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "ask.h"
+#include "clock.h"
+#include "hint.h"
+
+#define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
+#define PAGE_BYTES 4096u
+#define PAGE_SHIFT 12
+#define PLAN_MAX 1024u
+#define LOOK_NS UINT64_C(1000000000)
+#define LOOK_IDLE_NS UINT64_C(4000000000)
+#define ROOM_NS UINT64_C(100000000)
+#define SLEEP_BUSY_MS 5
+#define SLEEP_MS 30
+#define SLEEP_IDLE_MS 200
+#define CHILDREN_MAX 256u
+#define RATE_PAGES_PER_S (UINT64_C(1) << 18)  /* 1 GiB/s */
+#define RESERVE_SHARE 64u                     /* of a node stays free, beside its watermarks */
+#define LATENCY_FAST_NS 90u                   /* where the machine does not say */
+#define LATENCY_SLOW_NS 250u
+#define BUSY_TOUCHES 32u                      /* in a second */
+#define STIR_PAGES 256u                       /* touched within a second: something is going on */
+#define TOUCH_COST_NS 2000u                   /* to the process, of a touch that is seen */
+
+/* Of the sensor's passes over all memory of the processes. */
+static const struct scan_config pace_config = {
+	.period_ns = 1000000000,
+	.min_ns = 500000000,
+	.max_ns = UINT64_C(16000000000),
+	.share_ppm = 10000, /* 1 % */
+};
+
+/* ---- signals ---- */
+
+static volatile sig_atomic_t signalled;
+
+static void signal_note(int number)
+{
+	(void)number;
+	signalled = 1;
+}
+
+static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+#define NR_SIGNALS (sizeof signals / sizeof *signals)
+
+static void signals_take(struct sigaction old[NR_SIGNALS])
+{
+	struct sigaction action = { .sa_handler = signal_note };
+
+	signalled = 0;
+	for (size_t i = 0; i < NR_SIGNALS; i++)
+		sigaction(signals[i], &action, &old[i]);
+}
+
+static void signals_give_back(const struct sigaction old[NR_SIGNALS])
+{
+	for (size_t i = 0; i < NR_SIGNALS; i++)
+		sigaction(signals[i], &old[i], NULL);
+}
+
+/* ---- nodes ---- */
+
+static int nodes_choose(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
+{
+	const struct tide_attach_options *o = a->options;
+	char text[NODESET_TEXT_BYTES];
+	int error = 0;
+
+	a->fast = a->map.fast;
+	a->slow = a->map.slow;
+	if (o->fast)
+		error = ask_nodes("--fast", o->fast, &a->map, &a->fast, ret_message);
+	if (!error && o->slow)
+		error = ask_nodes("--slow", o->slow, &a->map, &a->slow, ret_message);
+	if (error)
+		return error;
+	if (o->fast && !o->slow)
+		a->slow = nodeset_minus(&a->map.memory, &a->fast);
+	if (o->slow && !o->fast)
+		a->fast = nodeset_minus(&a->map.memory, &a->slow);
+	struct nodeset both = nodeset_and(&a->fast, &a->slow);
+	if (!nodeset_empty(&both)) {
+		MESSAGE("node %.80s is named both fast and slow: name it once",
+			nodeset_format(text, &both));
+		return -EINVAL;
+	}
+	if (nodeset_empty(&a->slow) || nodeset_empty(&a->fast)) {
+		MESSAGE("no node is %s here (nodes with memory: %.80s): name them with --fast and --slow",
+			nodeset_empty(&a->slow) ? "slow" : "fast", nodeset_format(text, &a->map.memory));
+		return -ENODEV;
+	}
+	return 0;
+}
+
+static void engine_begin(struct attach *a)
+{
+	struct tiering_config config = {
+		.nr_nodes = (uint32_t)a->map.nr,
+		.rate_pages_per_s = RATE_PAGES_PER_S,
+	};
+
+	for (size_t i = 0; i < a->map.nr; i++) {
+		const struct node *node = &a->map.nodes[i];
+		struct tiering_node *ours = &config.nodes[i];
+
+		ours->fast = nodeset_has(&a->fast, node->id);
+		ours->slow = nodeset_has(&a->slow, node->id);
+		ours->latency_ns = node->access.read_latency_ns;
+		if (!ours->latency_ns)
+			ours->latency_ns = ours->slow ? LATENCY_SLOW_NS : LATENCY_FAST_NS;
+		for (size_t k = 0; k < a->map.nr; k++)
+			ours->distance[k] = (uint16_t)node_distance(&a->map, node->id,
+								    a->map.nodes[k].id);
+	}
+	tiering_init(&a->tiering, &config);
+}
+
+/* ---- processes ---- */
+
+static struct watch *watch_find(struct attach *a, pid_t pid)
+{
+	if (a->last && a->last->pid == pid)
+		return a->last;
+	for (struct watch *w = a->watches; w; w = w->next)
+		if (w->pid == pid)
+			return a->last = w;
+	return NULL;
+}
+
+static int process_add(struct attach *a, pid_t pid, bool child)
+{
+	struct watch *watch;
+	int error = watch_open(pid, &a->tiering, &a->map, clock_now_ns(), &watch);
+
+	if (error)
+		return error;
+	error = watch_look(watch);
+	if (!error)
+		error = a->sense->ops->add(a->sense, pid);
+	if (error) {
+		watch_close(watch);
+		return error;
+	}
+	watch->child = child;
+	watch->next = a->watches;
+	a->watches = watch;
+	return 0;
+}
+
+static int processes_add(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
+{
+	const struct tide_attach_options *o = a->options;
+
+	for (size_t i = 0; i < o->nr_pids; i++) {
+		int error = watch_find(a, o->pids[i]) ? 0 : process_add(a, o->pids[i], false);
+
+		if (error == -EMFILE) {
+			MESSAGE("process %d: more threads than files may be open: raise ulimit -n",
+				o->pids[i]);
+			return error;
+		}
+		if (error)
+			return ask_refuse(o->pids[i], error, ret_message);
+	}
+	return 0;
+}
+
+static void children_follow(struct attach *a, pid_t parent)
+{
+	pid_t pids[CHILDREN_MAX];
+	size_t nr;
+
+	if (process_children("", parent, pids, CHILDREN_MAX, &nr))
+		return;
+	for (size_t i = 0; i < nr && i < CHILDREN_MAX; i++)
+		if (!watch_find(a, pids[i]))
+			process_add(a, pids[i], true); /* it may have ended: then it is no loss */
+}
+
+/* Now and then: who is there, and what do they have mapped. Returns whether anybody is left. */
+static bool processes_look(struct attach *a)
+{
+	bool any = false;
+
+	for (struct watch *w = a->watches; w; w = w->next) {
+		if (w->ended)
+			continue;
+		w->error = watch_look(w);
+		if (w->ended)
+			a->sense->ops->remove(a->sense, w->pid);
+		any |= !w->ended;
+	}
+	for (size_t i = 0; i < a->options->nr_pids; i++)
+		children_follow(a, a->options->pids[i]);
+	return any;
+}
+
+/* ---- touches ---- */
+
+static void event_visit(void *arg, const struct sense_event *event)
+{
+	struct attach *a = arg;
+	struct watch *watch = watch_find(a, event->pid);
+
+	if (!watch || watch->ended)
+		return;
+	if (event->kind == SENSE_ARMED) {
+		tiering_armed(&watch->space, event->address >> PAGE_SHIFT,
+			      (event->end - event->address) >> PAGE_SHIFT, event->time_ns);
+		return;
+	}
+	uint32_t node = watch_node(&a->map, node_of_cpu(&a->map, (int)event->cpu));
+	tiering_touch(&a->tiering, &watch->space, event->address >> PAGE_SHIFT, node, event->time_ns);
+}
+
+/* ---- room ---- */
+
+static void kernel_warn(struct attach *a, const struct node *node, const struct node_room *room)
+{
+	if (!nodeset_has(&a->fast, node->id) ||
+	    !hint_kernel_moves(room->free_bytes, room->total_bytes))
+		return;
+	a->kernel_moves = true;
+	if (a->warned_kernel)
+		return;
+	a->warned_kernel = true;
+	a->warnings[a->nr_warnings++] = "a fast node has more than 1 GiB free: until then the kernel "
+					"promotes at the first touch by itself";
+}
+
+static void room_look(struct attach *a, uint64_t now_ns)
+{
+	if (now_ns - a->room_ns < (a->busy ? ROOM_NS : LOOK_IDLE_NS))
+		return;
+	a->room_ns = now_ns;
+	for (size_t i = 0; i < a->map.nr; i++) {
+		struct node_room room;
+		uint64_t *free_pages = &a->need.free_pages[i], *reserve = &a->need.reserve_pages[i];
+
+		*free_pages = *reserve = 0;
+		if (node_room_read("", a->map.nodes[i].id, &room))
+			continue; /* it went: nothing has room there */
+		uint64_t mark = room.promo_bytes > room.high_bytes ? room.promo_bytes : room.high_bytes;
+		*free_pages = room.free_bytes / PAGE_BYTES;
+		*reserve = (mark + room.total_bytes / RESERVE_SHARE) / PAGE_BYTES;
+		kernel_warn(a, &a->map.nodes[i], &room);
+	}
+}
+
+/* ---- one round ---- */
+
+/* As if they had moved. */
+static void moves_pretend(struct tiering_move *moves, size_t nr)
+{
+	for (size_t i = 0; i < nr; i++) {
+		moves[i].reason = REASON_MOVED;
+		moves[i].nr_moved = moves[i].nr_pages;
+	}
+}
+
+static bool round_move(struct attach *a)
+{
+	struct tiering_move plan[PLAN_MAX];
+	bool again;
+	size_t nr = tiering_step(&a->tiering, clock_now_ns(), &a->need, plan, PLAN_MAX, &again);
+
+	for (size_t at = 0, end; at < nr; at = end) {
+		struct tiering_space *space = plan[at].window->space;
+
+		for (end = at + 1; end < nr && plan[end].window->space == space &&
+				   plan[end].op == plan[at].op && plan[end].to == plan[at].to &&
+				   (plan[end].op != TIERING_LOOK || plan[end].from == plan[at].from);)
+			end++;
+		if (a->options->dry_run && plan[at].op != TIERING_LOOK)
+			moves_pretend(plan + at, end - at);
+		else if (!a->options->dry_run || plan[at].from == TIERING_NODE_UNKNOWN)
+			watch_move(space->owner, &a->map, &a->slow, plan + at, end - at, clock_now_ns());
+		tiering_complete(&a->tiering, plan + at, end - at, clock_now_ns());
+		/* What waits in the rings must not run over while we move. */
+		a->sense->ops->read(a->sense, event_visit, a);
+	}
+	for (size_t i = 0; i < nr; i++) {
+		if (plan[i].op == TIERING_LOOK)
+			continue;
+		uint64_t *from = &a->need.free_pages[plan[i].from], *to = &a->need.free_pages[plan[i].to];
+		*from += plan[i].nr_moved;
+		*to -= *to < plan[i].nr_moved ? *to : plan[i].nr_moved;
+	}
+	return again;
+}
+
+/*
+ * How often the sensor should go over everything: less and less often while nothing comes of it; at
+ * once when pages that were quiet are touched again. What touches cost that led to nothing is bounded.
+ */
+static void pace_look(struct attach *a, uint64_t now_ns)
+{
+	uint64_t touches = 0, touched = 0, promoted = 0;
+
+	for (struct watch *w = a->watches; w; w = w->next) {
+		touches += w->space.counts.touches - w->space.counts.strays;
+		touched += w->space.counts.touched;
+		promoted += w->space.counts.promoted;
+	}
+	bool stir = touched - a->paced_touched >= STIR_PAGES && now_ns - a->paced_ns >= LOOK_NS;
+	if (!scan_due(&a->pace, now_ns) && !stir)
+		return;
+	uint64_t seen = touches - a->paced_touches, moved = promoted - a->paced_promoted;
+	uint64_t idle = seen > 2 * moved ? seen - 2 * moved : 0;
+	scan_done(&a->pace, now_ns, idle * TOUCH_COST_NS, stir || moved);
+	a->paced_ns = now_ns;
+	a->paced_touches = touches;
+	a->paced_touched = touched;
+	a->paced_promoted = promoted;
+	a->sense->ops->pace(a->sense, scan_wait_ns(&a->pace, now_ns));
+}
+
+/* Whether anything was touched lately: then there may be something to do. */
+static void busy_look(struct attach *a, uint64_t now_ns)
+{
+	uint64_t touches = 0;
+
+	for (struct watch *w = a->watches; w; w = w->next)
+		touches += w->space.counts.touches;
+	if (touches - a->busy_touches >= BUSY_TOUCHES || a->start_ns + LOOK_IDLE_NS > now_ns)
+		a->busy_ns = now_ns;
+	if (now_ns - a->idle_ns >= LOOK_NS) {
+		a->idle_ns = now_ns;
+		a->busy_touches = touches;
+	}
+	a->busy = now_ns - a->busy_ns < 2 * LOOK_NS;
+}
+
+static void loop(struct attach *a)
+{
+	uint64_t until_ns = a->options->duration_ns ? a->start_ns + a->options->duration_ns : UINT64_MAX;
+	bool any = true;
+
+	while (!signalled && any) {
+		uint64_t now_ns = clock_now_ns();
+		bool again = false;
+
+		if (now_ns >= until_ns)
+			break;
+		a->sense->ops->read(a->sense, event_visit, a);
+		busy_look(a, now_ns);
+		if (now_ns - a->looked_ns >= (a->busy ? LOOK_NS : LOOK_IDLE_NS)) {
+			a->looked_ns = now_ns;
+			any = processes_look(a);
+		}
+		room_look(a, now_ns);
+		for (struct watch *w = a->watches; w; w = w->next)
+			again |= (!a->options->dry_run || !w->walked) && watch_walk(w, &a->map, now_ns);
+		again |= round_move(a);
+		pace_look(a, now_ns);
+		uint64_t left_ms = (until_ns - now_ns) / 1000000 + 1;
+		uint64_t sleep_ms = again ? SLEEP_BUSY_MS : a->busy ? SLEEP_MS : SLEEP_IDLE_MS;
+		poll(NULL, 0, (int)(sleep_ms < left_ms ? sleep_ms : left_ms));
+	}
+}
+
+/* ---- begin and end ---- */
+
+static void others_warn(struct attach *a)
+{
+	if (vmstat_damon_on(""))
+		a->warnings[a->nr_warnings++] = "DAMON is at work: if it migrates pages, stop one of us";
+	if (vmstat_demotion_on(""))
+		a->warnings[a->nr_warnings++] = "the kernel demotes pages by itself when it is short of "
+						"memory (/sys/kernel/mm/numa/demotion_enabled)";
+}
+
+static int sense_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
+{
+	static const struct hint_options options = { .root = "" };
+	const char *why = "";
+	int error = hint_open(&options, &a->sense, &why);
+
+	if (error)
+		MESSAGE("cannot see which pages are in use: %.200s", why);
+	return error;
+}
+
+static void files_raise(void)
+{
+	struct rlimit limit;
+
+	/* One descriptor for each thread. */
+	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
+{
+	int error = ask_map(&a->map, ret_message);
+
+	if (error)
+		return error;
+	if (a->map.nr > TIERING_NODES_MAX) {
+		MESSAGE("%zu nodes: more than the %u that can be looked after", a->map.nr,
+			TIERING_NODES_MAX);
+		return -EINVAL;
+	}
+	error = nodes_choose(a, ret_message);
+	if (error)
+		return error;
+	engine_begin(a);
+	files_raise();
+	error = sense_begin(a, ret_message);
+	if (!error)
+		error = processes_add(a, ret_message);
+	if (error)
+		return error;
+	others_warn(a);
+	vmstat_read("", &a->before);
+	scan_init(&a->pace, &pace_config, SCAN_WEIGHT_MAX, a->start_ns);
+	return 0;
+}
+
+static void end(struct attach *a)
+{
+	if (a->sense)
+		a->sense->ops->close(a->sense);
+	while (a->watches) {
+		struct watch *watch = a->watches;
+		a->watches = watch->next;
+		watch_close(watch);
+	}
+	node_map_free(&a->map);
+}
+
+int tide_attach(const struct tide_attach_options *options, char **ret_json,
+		char ret_message[TIDE_MESSAGE_MAX])
+{
+	struct sigaction old[NR_SIGNALS];
+	struct attach *a = calloc(1, sizeof *a); /* too large for a stack */
+
+	*ret_message = '\0';
+	if (!a) {
+		MESSAGE("no memory");
+		return -ENOMEM;
+	}
+	a->options = options;
+	a->start_ns = clock_now_ns();
+	a->cpu_start_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+	signals_take(old);
+	int error = begin(a, ret_message);
+	if (!error) {
+		for (size_t i = 0; i < a->nr_warnings && !options->quiet; i++)
+			fprintf(stderr, "pagetide: %s\n", a->warnings[i]);
+		loop(a);
+		char *json = attach_json(a, clock_now_ns());
+		if (json)
+			*ret_json = json;
+		else
+			error = -ENOMEM;
+	}
+	end(a);
+	free(a);
+	signals_give_back(old);
+	return error;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* What the loop of `pagetide attach` keeps, and its report. */
+#ifndef TIDE_ATTACH_H
+#define TIDE_ATTACH_H
+
+#include "node.h"
+#include "pagetide.h"
+#include "sense.h"
+#include "vmstat.h"
+#include "watch.h"
+
+struct attach {
+	const struct tide_attach_options *options;
+	struct node_map map;
+	struct nodeset fast, slow;
+	struct tiering tiering;
+	struct tiering_need need;
+	struct sense *sense;
+	struct watch *watches, *last; /* `last`: whose touch it was */
+	struct scan pace;             /* of the sensor */
+	uint64_t start_ns, looked_ns, room_ns, cpu_start_ns;
+	bool busy;
+	uint64_t busy_ns, idle_ns, busy_touches;
+	uint64_t paced_ns, paced_touches, paced_touched, paced_promoted;
+	struct vmstat before;         /* the kernel's counters at the start */
+	bool kernel_moves;            /* at some time it promoted by itself */
+	bool warned_kernel;
+	const char *warnings[8];
+	size_t nr_warnings;
+};
+
+/* JSON text, schema pagetide.attach/1. NULL: no memory. */
+char *attach_json(const struct attach *attach, uint64_t now_ns);
+
+#endif

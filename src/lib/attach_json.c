@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/* The report of `pagetide attach`: docs/attach-schema.md says what each field means. */
+#include <jansson.h>
+#include <stdio.h>
+
+#include "attach.h"
+#include "clock.h"
+
+#define PAGE_BYTES 4096u
+
+static void set(json_t *object, const char *key, uint64_t value)
+{
+	json_object_set_new(object, key, json_integer((json_int_t)value));
+}
+
+static json_t *moves_json(const struct tiering_counts *counts)
+{
+	json_t *moves = json_object(), *failed = json_object(), *dropped = json_object();
+	json_t *refused = json_object();
+
+	set(moves, "requested", counts->requested);
+	set(moves, "moved", counts->ended[REASON_MOVED]);
+	for (unsigned r = REASON_MOVED + 1; r < REASON_COUNT; r++) {
+		enum reason reason = (enum reason)r;
+		if (reason != REASON_RATE)
+			set(reason_dropped(reason) ? dropped : failed, reason_name(reason),
+			    counts->ended[r]);
+	}
+	json_object_set_new(moves, "failed", failed);
+	json_object_set_new(moves, "dropped", dropped);
+	set(moves, "pending", counts->pending);
+	set(refused, reason_name(REASON_NO_ROOM), counts->refused[REASON_NO_ROOM]);
+	set(refused, reason_name(REASON_RATE), counts->refused[REASON_RATE]);
+	set(refused, "unpaid", counts->unpaid);
+	json_object_set_new(moves, "refused", refused);
+	set(moves, "candidates", counts->candidates);
+	set(moves, "ping_pong", counts->pingpong);
+	return moves;
+}
+
+static json_t *stall_json(const struct process_space *process)
+{
+	const struct move_pace *pace = process_pace(process);
+	json_t *stall = json_object();
+
+	set(stall, "calls", pace->calls);
+	set(stall, "p50", move_pace_stall_ns(pace, 50));
+	set(stall, "p99", move_pace_stall_ns(pace, 99));
+	set(stall, "max", pace->stall_max_ns);
+	return stall;
+}
+
+static json_t *nodes_json(const struct attach *a, const struct tiering_space *space, uint64_t now_ns)
+{
+	static const char *const names[TIERING_HEATS] = {
+		[TIERING_HOT] = "hot_bytes", [TIERING_WARM] = "warm_bytes", [TIERING_COLD] = "cold_bytes",
+	};
+	struct tiering_census census;
+	json_t *nodes = json_object();
+
+	tiering_census(&a->tiering, space, now_ns, &census);
+	for (size_t i = 0; i < a->map.nr; i++) {
+		json_t *node = json_object();
+		char name[16];
+
+		snprintf(name, sizeof name, "%u", a->map.nodes[i].id);
+		for (unsigned h = 0; h < TIERING_HEATS; h++)
+			set(node, names[h], census.pages[i][h] * PAGE_BYTES);
+		json_object_set_new(nodes, name, node);
+	}
+	return nodes;
+}
+
+static json_t *space_json(const struct attach *a, const struct watch *watch, uint64_t now_ns)
+{
+	const struct tiering_counts *counts = &watch->space.counts;
+	json_t *space = json_object();
+
+	set(space, "pid", (uint64_t)watch->pid);
+	json_object_set_new(space, "name", json_string(watch->name));
+	json_object_set_new(space, "child", json_boolean(watch->child));
+	json_object_set_new(space, "ended", json_boolean(watch->ended));
+	json_object_set_new(space, "sensor", json_string(a->sense->ops->name));
+	set(space, "promoted_bytes", counts->promoted * PAGE_BYTES);
+	set(space, "demoted_bytes", counts->demoted * PAGE_BYTES);
+	json_object_set_new(space, "moves", moves_json(counts));
+	set(space, "touches", counts->touches);
+	set(space, "cpu_ns", watch->cpu_ns);
+	json_object_set_new(space, "stall_ns", stall_json(watch->process));
+	json_object_set_new(space, "nodes", nodes_json(a, &watch->space, now_ns));
+	return space;
+}
+
+static json_t *sensor_json(const struct sense *sense)
+{
+	struct sense_usage usage;
+	json_t *sensor = json_object();
+
+	sense->ops->usage(sense, &usage);
+	json_object_set_new(sensor, "name", json_string(sense->ops->name));
+	json_object_set_new(sensor, "cost", json_string(sense->ops->cost));
+	set(sensor, "grain_bytes", sense->ops->grain_bytes);
+	set(sensor, "touches", usage.nr_touches);
+	set(sensor, "lost", usage.nr_lost);
+	set(sensor, "threads", usage.nr_threads);
+	set(sensor, "passes", usage.nr_passes);
+	return sensor;
+}
+
+/* What the kernel counted meanwhile, of all processes. */
+static json_t *kernel_json(const struct attach *a)
+{
+	struct vmstat now = a->before;
+	json_t *kernel = json_object();
+
+	vmstat_read("", &now);
+	set(kernel, "pgmigrate_success", now.pgmigrate_success - a->before.pgmigrate_success);
+	set(kernel, "pgmigrate_fail", now.pgmigrate_fail - a->before.pgmigrate_fail);
+	set(kernel, "pgpromote_success", now.pgpromote_success - a->before.pgpromote_success);
+	set(kernel, "pgdemote", now.pgdemote - a->before.pgdemote);
+	set(kernel, "numa_hint_faults", now.numa_hint_faults - a->before.numa_hint_faults);
+	set(kernel, "compact_isolated", now.compact_isolated - a->before.compact_isolated);
+	return kernel;
+}
+
+/* Bytes moved for each pair of nodes between which any moved. */
+static json_t *pairs_json(const struct attach *a)
+{
+	json_t *pairs = json_array();
+
+	for (size_t from = 0; from < a->map.nr; from++) {
+		for (size_t to = 0; to < a->map.nr; to++) {
+			uint64_t pages = a->tiering.pair_pages[from][to];
+			if (!pages)
+				continue;
+			json_t *pair = json_object();
+			set(pair, "from", a->map.nodes[from].id);
+			set(pair, "to", a->map.nodes[to].id);
+			set(pair, "bytes", pages * PAGE_BYTES);
+			json_array_append_new(pairs, pair);
+		}
+	}
+	return pairs;
+}
+
+char *attach_json(const struct attach *a, uint64_t now_ns)
+{
+	json_t *root = json_object(), *spaces = json_array(), *warnings = json_array();
+	char text[NODESET_TEXT_BYTES];
+
+	json_object_set_new(root, "schema", json_string("pagetide.attach/1"));
+	json_object_set_new(root, "version", json_string(TIDE_VERSION));
+	json_object_set_new(root, "dry_run", json_boolean(a->options->dry_run));
+	set(root, "wall_ns", now_ns - a->start_ns);
+	set(root, "cpu_ns", clock_ns(CLOCK_PROCESS_CPUTIME_ID) - a->cpu_start_ns);
+	set(root, "page_size", PAGE_BYTES);
+	json_object_set_new(root, "fast", json_string(nodeset_format(text, &a->fast)));
+	json_object_set_new(root, "slow", json_string(nodeset_format(text, &a->slow)));
+	json_object_set_new(root, "sensor", sensor_json(a->sense));
+	for (const struct watch *w = a->watches; w; w = w->next)
+		json_array_append_new(spaces, space_json(a, w, now_ns));
+	json_object_set_new(root, "spaces", spaces);
+	json_object_set_new(root, "moved_bytes", pairs_json(a));
+	json_object_set_new(root, "kernel", kernel_json(a));
+	for (size_t i = 0; i < a->nr_warnings; i++)
+		json_array_append_new(warnings, json_string(a->warnings[i]));
+	json_object_set_new(root, "warnings", warnings);
+	char *json = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+	json_decref(root);
+	return json;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reading files of /proc and /sys below a root folder ("" for the running system), so that recorded
+ * trees test who reads them. Thread-safe.
+ */
+#ifndef TIDE_FILE_H
+#define TIDE_FILE_H
+
+#include <stddef.h>
+#include <stdio.h>
+
+/* NULL and errno; ENAMETOOLONG. The path is what `format` makes, with a leading slash. */
+__attribute__((format(printf, 2, 3)))
+FILE *file_below(const char *root, const char *format, ...);
+
+/*
+ * The whole of a small file as text. 0; -EFBIG: it does not fit into `bytes` with its end; -errno of
+ * opening or reading.
+ */
+__attribute__((format(printf, 4, 5)))
+int file_read(const char *root, char *buffer, size_t bytes, const char *format, ...);
+
+#endif

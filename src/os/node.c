@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Fast or slow: the first of these that tells the nodes apart decides.
+ *   1. the kernel's memory tiers: fast is what is at least as fast as the slowest tier with CPUs,
+ *      the kernel's own rule, so that its hint faults come from the nodes that we call slow;
+ *   2. a node without CPUs whose latency, from HMAT or its driver, is clearly above that of the
+ *      nodes with CPUs, without more bandwidth (high-bandwidth memory has no CPUs either);
+ *   3. a node without CPUs of which nothing is known.
+ */
+#include "node.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "file.h"
+
+#define PAGE 4096u
+#define SYS_NODE "/sys/devices/system/node"
+#define SYS_TIER "/sys/devices/virtual/memory_tiering"
+#define CPUS_MAX 8192u
+#define LIST_BYTES 16384
+#define DISTANCE_UNKNOWN 255u
+#define LATENCY_CLEARLY_PERCENT 125u
+
+static void list_add(void *arg, unsigned int first, unsigned int last)
+{
+	for (unsigned int node = first; node <= last; node++)
+		nodeset_add(arg, node);
+}
+
+static int nodes_read(const char *root, const char *path, struct nodeset *ret_set)
+{
+	char text[LIST_BYTES];
+	int error = file_read(root, text, sizeof(text), "%s", path);
+
+	if (error)
+		return error;
+	struct nodeset set = { 0 };
+	if (nodeset_list(text, NODESET_MAX - 1, list_add, &set))
+		return -EIO;
+	*ret_set = set;
+	return 0;
+}
+
+/* ---- one node -------------------------------------------------------------------------------- */
+
+struct cpu_list {
+	struct node_map *map;
+	uint16_t node;
+	uint32_t count;
+	bool failed;
+};
+
+static void cpus_add(void *arg, unsigned int first, unsigned int last)
+{
+	struct cpu_list *list = arg;
+	struct node_map *map = list->map;
+
+	if (last >= map->nr_cpus) {
+		uint16_t *more = realloc(map->cpu_node, (last + 1) * sizeof(*more));
+
+		if (!more) {
+			list->failed = true;
+			return;
+		}
+		memset(more + map->nr_cpus, 0xff, (last + 1 - map->nr_cpus) * sizeof(*more));
+		map->cpu_node = more;
+		map->nr_cpus = last + 1;
+	}
+	for (unsigned int cpu = first; cpu <= last; cpu++)
+		map->cpu_node[cpu] = list->node;
+	list->count += last - first + 1;
+}
+
+static int cpus_set(struct node_map *map, struct node *node, const char *text)
+{
+	struct cpu_list list = { .map = map, .node = node->id };
+
+	if (nodeset_list(text, CPUS_MAX - 1, cpus_add, &list))
+		return -EIO;
+	node->nr_cpus = list.count;
+	node->has_cpus = list.count > 0;
+	return list.failed ? -ENOMEM : 0;
+}
+
+/* "Node 0 MemTotal:  1234 kB", or without "Node 0" in /proc/meminfo. */
+static int memory_set(struct node *node, const char *text)
+{
+	const char *total = strstr(text, "MemTotal:"), *free = strstr(text, "MemFree:");
+	unsigned long long total_kib, free_kib;
+
+	if (!total || !free || sscanf(total, "MemTotal: %llu kB", &total_kib) != 1 ||
+	    sscanf(free, "MemFree: %llu kB", &free_kib) != 1 || total_kib > UINT64_MAX / 1024 ||
+	    free_kib > total_kib)
+		return -EIO;
+	node->total_bytes = total_kib * 1024;
+	node->free_bytes = free_kib * 1024;
+	node->has_memory = total_kib > 0;
+	return 0;
+}
+
+static uint32_t number_read(const char *root, unsigned int id, unsigned int class, const char *name)
+{
+	char text[64];
+	unsigned long value;
+
+	if (file_read(root, text, sizeof(text), SYS_NODE "/node%u/access%u/initiators/%s", id, class,
+		      name) ||
+	    sscanf(text, "%lu", &value) != 1 || value > UINT32_MAX)
+		return 0;
+	return (uint32_t)value;
+}
+
+static void initiators_read(const char *root, unsigned int id, unsigned int class,
+			    struct nodeset *initiators)
+{
+	char path[PATH_MAX];
+	struct dirent *entry;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s" SYS_NODE "/node%u/access%u/initiators", root, id,
+			     class) >= sizeof(path))
+		return;
+	DIR *folder = opendir(path);
+	while (folder && (entry = readdir(folder))) {
+		unsigned int initiator;
+
+		if (sscanf(entry->d_name, "node%u", &initiator) == 1)
+			nodeset_add(initiators, initiator);
+	}
+	if (folder)
+		closedir(folder);
+}
+
+/* Class 1 is access by the nearest CPUs, class 0 by the nearest of all initiators. */
+static void access_read(const char *root, struct node *node)
+{
+	for (unsigned int class = 2; class-- > 0;) {
+		struct node_access access = {
+			.read_latency_ns = number_read(root, node->id, class, "read_latency"),
+			.write_latency_ns = number_read(root, node->id, class, "write_latency"),
+			.read_bandwidth_mbs = number_read(root, node->id, class, "read_bandwidth"),
+			.write_bandwidth_mbs = number_read(root, node->id, class, "write_bandwidth"),
+		};
+
+		if (!access.read_latency_ns && !access.read_bandwidth_mbs)
+			continue;
+		initiators_read(root, node->id, class, &access.initiators);
+		node->access = access;
+		return;
+	}
+}
+
+static int node_read(const char *root, struct node_map *map, struct node *node)
+{
+	char text[LIST_BYTES];
+	int error = file_read(root, text, sizeof(text), SYS_NODE "/node%u/meminfo", node->id);
+
+	if (!error)
+		error = memory_set(node, text);
+	if (!error)
+		error = file_read(root, text, sizeof(text), SYS_NODE "/node%u/cpulist", node->id);
+	if (!error)
+		error = cpus_set(map, node, text);
+	if (!error)
+		access_read(root, node);
+	return error;
+}
+
+/* One line of distances to all online nodes, in order. What cannot be read stays unknown. */
+static void distances_read(const char *root, struct node_map *map, size_t row)
+{
+	char text[LIST_BYTES];
+	const char *at = text;
+
+	if (file_read(root, text, sizeof(text), SYS_NODE "/node%u/distance", map->nodes[row].id))
+		return;
+	for (size_t column = 0; column < map->nr; column++) {
+		char *end;
+		unsigned long distance = strtoul(at, &end, 10);
+
+		if (end == at)
+			return;
+		at = end;
+		map->distances[row * map->nr + column] = distance < DISTANCE_UNKNOWN ? (uint8_t)distance : 0;
+	}
+}
+
+/* ---- tiers, and what is slow ----------------------------------------------------------------- */
+
+static void tiers_read(const char *root, struct node_map *map)
+{
+	char path[PATH_MAX];
+	struct dirent *entry;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s" SYS_TIER, root) >= sizeof(path))
+		return;
+	DIR *folder = opendir(path);
+	while (folder && (entry = readdir(folder))) {
+		struct nodeset members;
+		char list[128];
+		unsigned int tier;
+
+		if (sscanf(entry->d_name, "memory_tier%u", &tier) != 1 || tier == NODE_NO_TIER)
+			continue;
+		snprintf(list, sizeof(list), SYS_TIER "/memory_tier%u/nodelist", tier);
+		if (nodes_read(root, list, &members))
+			continue;
+		for (size_t i = 0; i < map->nr; i++)
+			if (nodeset_has(&members, map->nodes[i].id))
+				map->nodes[i].tier = tier;
+	}
+	if (folder)
+		closedir(folder);
+}
+
+/* What the nodes with CPUs have: the slowest tier, the best latency and bandwidth. */
+struct yardstick {
+	uint32_t tier, latency_ns, bandwidth_mbs;
+	bool tiers_differ;
+	bool cpus;
+};
+
+static struct yardstick yardstick_find(const struct node_map *map)
+{
+	struct yardstick stick = { .tier = NODE_NO_TIER };
+	uint32_t some_tier = NODE_NO_TIER;
+
+	for (size_t i = 0; i < map->nr; i++) {
+		const struct node *node = &map->nodes[i];
+
+		if (node->has_memory && node->tier != NODE_NO_TIER) {
+			stick.tiers_differ |= some_tier != NODE_NO_TIER && node->tier != some_tier;
+			some_tier = node->tier;
+		}
+		if (!node->has_cpus || !node->has_memory)
+			continue;
+		stick.cpus = true;
+		if (node->tier != NODE_NO_TIER && (stick.tier == NODE_NO_TIER || node->tier > stick.tier))
+			stick.tier = node->tier;
+		if (node->access.read_latency_ns &&
+		    (!stick.latency_ns || node->access.read_latency_ns < stick.latency_ns))
+			stick.latency_ns = node->access.read_latency_ns;
+		if (node->access.read_bandwidth_mbs > stick.bandwidth_mbs)
+			stick.bandwidth_mbs = node->access.read_bandwidth_mbs;
+	}
+	stick.tiers_differ &= stick.tier != NODE_NO_TIER;
+	return stick;
+}
+
+#define WHY(...) snprintf(node->why, sizeof(node->why), __VA_ARGS__)
+
+static void node_judge(struct node *node, const struct yardstick *stick)
+{
+	const struct node_access *access = &node->access;
+
+	if (!node->has_memory) {
+		WHY("it has no memory");
+	} else if (stick->tiers_differ && node->tier != NODE_NO_TIER) {
+		node->slow = node->tier > stick->tier;
+		WHY(node->slow ? "memory tier %u is below tier %u of the nodes with CPUs" :
+				 "memory tier %u; the slowest tier with CPUs is %u", node->tier, stick->tier);
+	} else if (node->has_cpus || !stick->cpus) {
+		WHY(node->has_cpus ? "it has CPUs" : "no node has both memory and CPUs");
+	} else if (access->read_latency_ns && stick->latency_ns) {
+		node->slow = (uint64_t)access->read_latency_ns * 100 >=
+			     (uint64_t)stick->latency_ns * LATENCY_CLEARLY_PERCENT &&
+			     access->read_bandwidth_mbs <= stick->bandwidth_mbs;
+		WHY("no CPUs; latency %u ns, %u ns where CPUs are; bandwidth %u MB/s, there %u",
+		    access->read_latency_ns, stick->latency_ns, access->read_bandwidth_mbs,
+		    stick->bandwidth_mbs);
+	} else {
+		node->slow = true;
+		WHY("it has no CPUs, and nothing says that it is fast");
+	}
+}
+
+static void nodes_judge(struct node_map *map)
+{
+	struct yardstick stick = yardstick_find(map);
+
+	for (size_t i = 0; i < map->nr; i++) {
+		struct node *node = &map->nodes[i];
+
+		node_judge(node, &stick);
+		if (!node->has_memory)
+			continue;
+		nodeset_add(&map->memory, node->id);
+		nodeset_add(node->slow ? &map->slow : &map->fast, node->id);
+	}
+}
+
+/* ---- the map --------------------------------------------------------------------------------- */
+
+static int map_reserve(struct node_map *map, const struct nodeset *online)
+{
+	map->online = *online;
+	map->nr = nodeset_count(online);
+	map->nodes = calloc(map->nr, sizeof(*map->nodes));
+	map->distances = calloc(map->nr, map->nr);
+	if (!map->nodes || !map->distances)
+		return -ENOMEM;
+	struct node *node = map->nodes;
+	for nodeset_each(id, online) {
+		node->id = (uint16_t)id;
+		node->tier = NODE_NO_TIER;
+		node++;
+	}
+	return 0;
+}
+
+/* A kernel without NUMA: node 0 is the machine. */
+static int machine_read(const char *root, struct node_map *map)
+{
+	struct nodeset online = { .bits = { 1 } };
+	char text[LIST_BYTES];
+	int error = map_reserve(map, &online);
+
+	if (!error)
+		error = file_read(root, text, sizeof(text), "/proc/meminfo");
+	if (!error)
+		error = memory_set(&map->nodes[0], text);
+	if (!error)
+		error = file_read(root, text, sizeof(text), "/sys/devices/system/cpu/online");
+	if (!error)
+		error = cpus_set(map, &map->nodes[0], text);
+	return error;
+}
+
+static int nodes_all_read(const char *root, struct node_map *map)
+{
+	struct nodeset online;
+	int error = nodes_read(root, SYS_NODE "/online", &online);
+
+	if (error == -ENOENT)
+		return machine_read(root, map);
+	if (!error && nodeset_empty(&online))
+		error = -EIO;
+	if (!error)
+		error = map_reserve(map, &online);
+	for (size_t i = 0; !error && i < map->nr; i++) {
+		error = node_read(root, map, &map->nodes[i]);
+		distances_read(root, map, i);
+	}
+	if (!error)
+		tiers_read(root, map);
+	return error;
+}
+
+int node_map_read(const char *root, struct node_map *ret_map)
+{
+	struct node_map map = { 0 };
+	int error = nodes_all_read(root, &map);
+
+	if (error) {
+		node_map_free(&map);
+		return error == -ENOMEM ? -ENOMEM : -EIO;
+	}
+	nodes_judge(&map);
+	*ret_map = map;
+	return 0;
+}
+
+void node_map_free(struct node_map *map)
+{
+	free(map->nodes);
+	free(map->distances);
+	free(map->cpu_node);
+	*map = (struct node_map){ 0 };
+}
+
+const struct node *node_find(const struct node_map *map, unsigned int id)
+{
+	for (size_t i = 0; i < map->nr; i++)
+		if (map->nodes[i].id == id)
+			return &map->nodes[i];
+	return NULL;
+}
+
+unsigned int node_distance(const struct node_map *map, unsigned int from, unsigned int to)
+{
+	const struct node *a = node_find(map, from), *b = node_find(map, to);
+
+	if (!a || !b)
+		return DISTANCE_UNKNOWN;
+	uint8_t distance = map->distances[(size_t)(a - map->nodes) * map->nr + (size_t)(b - map->nodes)];
+	return distance ? distance : DISTANCE_UNKNOWN;
+}
+
+uint16_t node_of_cpu(const struct node_map *map, int cpu)
+{
+	return cpu >= 0 && (size_t)cpu < map->nr_cpus ? map->cpu_node[cpu] : NODE_NONE;
+}
+
+static bool node_nearer(const struct node_map *map, unsigned int from, const struct node *a,
+			const struct node *b)
+{
+	unsigned int distance_a = node_distance(map, from, a->id);
+	unsigned int distance_b = node_distance(map, from, b->id);
+
+	if (distance_a != distance_b)
+		return distance_a < distance_b;
+	if (a->access.read_latency_ns != b->access.read_latency_ns)
+		return a->access.read_latency_ns < b->access.read_latency_ns;
+	return a->id < b->id;
+}
+
+size_t node_order(const struct node_map *map, unsigned int from, const struct nodeset *set,
+		  uint16_t *ret_ids, size_t max)
+{
+	size_t nr = 0;
+
+	for (size_t i = 0; i < map->nr; i++) {
+		const struct node *node = &map->nodes[i];
+		size_t at = nr;
+
+		if (!nodeset_has(set, node->id))
+			continue;
+		while (at > 0 && node_nearer(map, from, node, node_find(map, ret_ids[at - 1])))
+			at--;
+		if (at == max)
+			continue;
+		nr += nr < max;
+		memmove(&ret_ids[at + 1], &ret_ids[at], (nr - 1 - at) * sizeof(*ret_ids));
+		ret_ids[at] = node->id;
+	}
+	return nr;
+}
+
+/* ---- room ------------------------------------------------------------------------------------ */
+
+int node_room_read(const char *root, unsigned int id, struct node_room *ret_room)
+{
+	static const struct {
+		const char *name;
+		size_t field;
+	} fields[] = {
+		{ "pages free", offsetof(struct node_room, free_bytes) },
+		{ "min", offsetof(struct node_room, min_bytes) },
+		{ "low", offsetof(struct node_room, low_bytes) },
+		{ "high", offsetof(struct node_room, high_bytes) },
+		{ "promo", offsetof(struct node_room, promo_bytes) },
+		{ "managed", offsetof(struct node_room, total_bytes) },
+	};
+	struct node_room room = { 0 };
+	bool ours = false, found = false;
+	char *line = NULL;
+	size_t space = 0;
+	FILE *file = file_below(root, "/proc/zoneinfo");
+
+	if (!file)
+		return -errno;
+	while (getline(&line, &space, file) > 0) {
+		unsigned int node;
+		const char *at = line + strspn(line, " ");
+
+		if (sscanf(line, "Node %u, zone", &node) == 1) {
+			ours = node == id;
+			found |= ours;
+		}
+		for (size_t i = 0; ours && i < sizeof(fields) / sizeof(*fields); i++) {
+			size_t length = strlen(fields[i].name);
+			unsigned long long pages;
+
+			if (strncmp(at, fields[i].name, length) == 0 && at[length] == ' ' &&
+			    sscanf(at + length, "%llu", &pages) == 1 && pages < UINT64_MAX / PAGE)
+				*(uint64_t *)(void *)((char *)&room + fields[i].field) += pages * PAGE;
+		}
+	}
+	free(line);
+	fclose(file);
+	if (!found)
+		return -ENODEV;
+	*ret_room = room;
+	return 0;
+}

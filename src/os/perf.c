@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+#include "perf.h"
+
+#include <asm/perf_regs.h>
+#include <errno.h>
+#include <limits.h>
+#include <linux/perf_event.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE 4096u
+#define SAMPLE_TYPE \
+	(PERF_SAMPLE_IDENTIFIER | PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_ADDR | PERF_SAMPLE_CPU)
+#define PROBE_FUNCTION "change_prot_numa" /* (mapping, start, end) */
+#define PROBE_AT_RETURN 1u
+/* The result, and the third and second argument of a function, as registers are numbered. */
+#define REGISTERS (1u << PERF_REG_X86_AX | 1u << PERF_REG_X86_DX | 1u << PERF_REG_X86_SI)
+
+/* What SAMPLE_TYPE makes of a sample: the order is the kernel's. */
+struct sample {
+	struct perf_event_header header;
+	uint64_t id;
+	uint32_t pid, tid;
+	uint64_t time_ns;
+	uint64_t address;
+	uint32_t cpu, reserved;
+};
+
+struct sample_registers {
+	struct sample sample;
+	uint64_t abi, ax, dx, si;
+};
+
+struct lost {
+	struct perf_event_header header;
+	uint64_t id, nr;
+};
+
+struct fork {
+	struct perf_event_header header;
+	uint32_t pid, parent_pid, tid, parent_tid;
+	uint64_t time_ns;
+};
+
+static enum perf_kind kind_of(uint64_t id, const struct perf_ids *ids)
+{
+	for (unsigned kind = 0; kind < PERF_EVENTS; kind++)
+		if (ids->id[kind] == id)
+			return (enum perf_kind)kind;
+	return PERF_OTHER;
+}
+
+static struct perf_record sample_decode(const void *data, size_t bytes, const struct perf_ids *ids)
+{
+	struct sample_registers whole = { 0 };
+	const struct sample *sample = &whole.sample;
+
+	memcpy(&whole, data, bytes < sizeof whole ? bytes : sizeof whole);
+	struct perf_record record = {
+		.kind = kind_of(sample->id, ids),
+		.time_ns = sample->time_ns,
+		.address = sample->address,
+		.pid = sample->pid,
+		.tid = sample->tid,
+		.cpu = sample->cpu,
+	};
+	if (record.kind != PERF_ARM_BEGIN && record.kind != PERF_ARM_END)
+		return record;
+	bool begin = record.kind == PERF_ARM_BEGIN;
+	if (bytes < sizeof whole || whole.abi != PERF_SAMPLE_REGS_ABI_64 ||
+	    (begin && whole.si >= whole.dx))
+		record.kind = PERF_OTHER;
+	record.address = begin ? whole.si : 0;
+	record.end = begin ? whole.dx : 0;
+	record.nr_armed = begin ? 0 : whole.ax;
+	return record;
+}
+
+int perf_decode(const void *data, size_t bytes, const struct perf_ids *ids,
+		struct perf_record *ret_record, size_t *ret_bytes)
+{
+	struct perf_event_header header;
+	struct perf_record record = { .kind = PERF_OTHER };
+
+	if (bytes < sizeof header)
+		return -EAGAIN;
+	memcpy(&header, data, sizeof header);
+	if (header.size < sizeof header || header.size % 8)
+		return -EBADMSG;
+	if (header.size > bytes)
+		return -EAGAIN;
+	if (header.type == PERF_RECORD_SAMPLE && header.size >= sizeof(struct sample)) {
+		record = sample_decode(data, header.size, ids);
+	} else if (header.type == PERF_RECORD_LOST && header.size >= sizeof(struct lost)) {
+		struct lost lost;
+		memcpy(&lost, data, sizeof lost);
+		record.kind = PERF_LOST;
+		record.nr_lost = lost.nr;
+	} else if (header.type == PERF_RECORD_FORK && header.size >= sizeof(struct fork)) {
+		struct fork fork;
+		memcpy(&fork, data, sizeof fork);
+		record.kind = PERF_FORK;
+		record.pid = fork.pid;
+		record.tid = fork.tid;
+	}
+	*ret_record = record;
+	*ret_bytes = header.size;
+	return 0;
+}
+
+int perf_probe_type(const char *root, uint32_t *ret_type)
+{
+	char path[PATH_MAX];
+	unsigned type;
+
+	snprintf(path, sizeof path, "%s/sys/bus/event_source/devices/kprobe/type", root);
+	FILE *file = fopen(path, "re");
+	if (!file)
+		return -ENOENT;
+	bool found = fscanf(file, "%u", &type) == 1 && type;
+	fclose(file);
+	if (!found)
+		return -ENOENT;
+	*ret_type = type;
+	return 0;
+}
+
+static int event_open(pid_t tid, struct perf_event_attr *attr)
+{
+	attr->size = sizeof *attr;
+	attr->sample_period = 1;
+	attr->sample_type |= SAMPLE_TYPE;
+	attr->exclude_hv = 1;
+	attr->use_clockid = 1;
+	attr->clockid = CLOCK_MONOTONIC;
+	long fd = syscall(SYS_perf_event_open, attr, tid, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	return fd < 0 ? -errno : (int)fd;
+}
+
+static int faults_open(pid_t tid, bool kernel_too, size_t ring_bytes)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_SOFTWARE,
+		.config = PERF_COUNT_SW_PAGE_FAULTS,
+		.exclude_kernel = !kernel_too,
+		.task = 1,
+		.watermark = 1,
+		.wakeup_watermark = (uint32_t)(ring_bytes / 2),
+	};
+	return event_open(tid, &attr);
+}
+
+static int probe_open(pid_t tid, uint32_t type, bool at_return)
+{
+	struct perf_event_attr attr = {
+		.type = type,
+		.config = at_return ? PROBE_AT_RETURN : 0,
+		.kprobe_func = (uintptr_t)PROBE_FUNCTION,
+		.sample_type = PERF_SAMPLE_REGS_INTR,
+		.sample_regs_intr = REGISTERS,
+	};
+	return event_open(tid, &attr);
+}
+
+/* Have the records of an event in the ring of the faults. */
+static bool event_join(struct perf_ring *ring, enum perf_kind kind)
+{
+	return !ioctl(ring->fds[kind], PERF_EVENT_IOC_SET_OUTPUT, ring->fds[PERF_FAULT]) &&
+	       !ioctl(ring->fds[kind], PERF_EVENT_IOC_ID, &ring->ids.id[kind]);
+}
+
+static void probes_close(struct perf_ring *ring)
+{
+	for (unsigned kind = PERF_ARM_BEGIN; kind < PERF_EVENTS; kind++) {
+		if (ring->fds[kind] >= 0)
+			close(ring->fds[kind]);
+		ring->fds[kind] = -1;
+	}
+}
+
+static void probes_open(struct perf_ring *ring, uint32_t type)
+{
+	bool joined = true;
+
+	for (unsigned kind = PERF_ARM_BEGIN; kind < PERF_EVENTS; kind++)
+		ring->fds[kind] = type ? probe_open(ring->tid, type, kind == PERF_ARM_END) : -1;
+	for (unsigned kind = PERF_ARM_BEGIN; kind < PERF_EVENTS; kind++)
+		joined = joined && ring->fds[kind] >= 0 && event_join(ring, (enum perf_kind)kind);
+	/* Both, or none. */
+	if (!joined)
+		probes_close(ring);
+}
+
+int perf_ring_open(pid_t tid, size_t ring_bytes, uint32_t probe_type, struct perf_ring *ret_ring)
+{
+	struct perf_ring ring = { .tid = tid, .bytes = ring_bytes };
+	int fd = faults_open(tid, true, ring_bytes);
+
+	if (fd == -EACCES || fd == -EPERM)
+		fd = faults_open(tid, false, ring_bytes);
+	if (fd < 0)
+		return fd;
+	ring.map = mmap(NULL, PAGE + ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (ring.map == MAP_FAILED || ioctl(fd, PERF_EVENT_IOC_ID, &ring.ids.id[PERF_FAULT])) {
+		int error = errno == EPERM ? -ENOMEM : -errno;
+		if (ring.map != MAP_FAILED)
+			munmap(ring.map, PAGE + ring_bytes);
+		close(fd);
+		return error;
+	}
+	ring.fds[PERF_FAULT] = fd;
+	probes_open(&ring, probe_type);
+	*ret_ring = ring;
+	return 0;
+}
+
+void perf_ring_close(struct perf_ring *ring)
+{
+	probes_close(ring);
+	munmap(ring->map, PAGE + ring->bytes);
+	close(ring->fds[PERF_FAULT]);
+}
+
+/* Copy what may wrap round the end of the ring. */
+static void ring_copy(const struct perf_ring *ring, uint64_t at, void *to, size_t bytes)
+{
+	const char *data = ring->map + PAGE;
+	size_t from = (size_t)(at & (ring->bytes - 1));
+	size_t first = ring->bytes - from < bytes ? ring->bytes - from : bytes;
+
+	memcpy(to, data + from, first);
+	memcpy((char *)to + first, data, bytes - first);
+}
+
+size_t perf_ring_read(struct perf_ring *ring, void (*visit)(void *arg, const struct perf_record *record),
+		      void *arg)
+{
+	struct perf_event_mmap_page *control = (void *)ring->map;
+	/* Acquire: pairs with the kernel's release of data_head. */
+	uint64_t head = __atomic_load_n(&control->data_head, __ATOMIC_ACQUIRE);
+	size_t nr = 0;
+
+	while (ring->tail < head) {
+		struct perf_record record;
+		char buffer[256];
+		size_t left = (size_t)(head - ring->tail), used;
+		size_t bytes = left < sizeof buffer ? left : sizeof buffer;
+
+		ring_copy(ring, ring->tail, buffer, bytes);
+		if (perf_decode(buffer, bytes, &ring->ids, &record, &used)) {
+			/* Longer than anything we asked for, or broken: begin again at the head. */
+			ring->tail = head;
+			break;
+		}
+		ring->tail += used;
+		visit(arg, &record);
+		nr++;
+	}
+	/* Release: the kernel may write there only after we have read. */
+	__atomic_store_n(&control->data_tail, ring->tail, __ATOMIC_RELEASE);
+	return nr;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What one thread does with its page tables, as the kernel's events tell it: every page fault, with
+ * address, processor and time; and every time when it makes pages inaccessible for NUMA balancing
+ * (the kernel lets a process do that to itself), with the range. All in one ring that the kernel
+ * writes and we read.
+ *
+ * Faults are a software event of period 1: no hardware is needed, and the kernel does not throttle
+ * it. Ranges come from a probe at the kernel's function (kprobe), where that is permitted. When the
+ * ring is full records are lost, and their number is told. That a thread starts another is told in
+ * the same ring.
+ *
+ * A ring is read by one thread at a time.
+ */
+#ifndef TIDE_PERF_H
+#define TIDE_PERF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum perf_kind {
+	PERF_FAULT,
+	PERF_ARM_BEGIN, /* [address, end) becomes inaccessible */
+	PERF_ARM_END,   /* it is done, for so many pages (huge ones count as one) */
+	PERF_FORK,
+	PERF_LOST,
+	PERF_OTHER,
+	PERF_KINDS
+};
+
+struct perf_record {
+	enum perf_kind kind;
+	uint64_t time_ns;       /* FAULT, ARM: CLOCK_MONOTONIC */
+	uint64_t address, end;  /* FAULT: address; ARM_BEGIN: both */
+	uint64_t nr_lost;       /* LOST */
+	uint64_t nr_armed;      /* ARM_END */
+	uint32_t pid, tid;      /* FAULT, ARM: who; FORK: the new thread */
+	uint32_t cpu;           /* FAULT */
+};
+
+#define PERF_EVENTS (PERF_ARM_END + 1)
+/* What the kernel calls the events of one ring; 0: there is none. */
+struct perf_ids {
+	uint64_t id[PERF_EVENTS];
+};
+
+/*
+ * Read the record at the start of `bytes`, and how long it is. -EAGAIN: it is not all there;
+ * -EBADMSG: this is no record. Records of kinds or lengths that we do not know are PERF_OTHER.
+ */
+int perf_decode(const void *data, size_t bytes, const struct perf_ids *ids,
+		struct perf_record *ret_record, size_t *ret_bytes);
+
+struct perf_ring {
+	int fds[PERF_EVENTS]; /* -1: none */
+	struct perf_ids ids;
+	pid_t tid;
+	char *map;       /* a page of control, then the data */
+	size_t bytes;    /* of data: a power of two */
+	uint64_t tail;
+};
+
+/*
+ * Begin to record thread `tid`: faults in user and, where permitted, in kernel mode; and, with
+ * probe_type not 0, the ranges it makes inaccessible (without an error when that cannot be had:
+ * perf_ring_arms()). ring_bytes: a power of two of at least a page.
+ * -ESRCH: it ended; -EACCES, -EPERM: needs CAP_PERFMON, or its user and perf_event_paranoid <= 2;
+ * -EMFILE, -ENOMEM (also: more locked memory than permitted); -ENOENT, -ENOSYS: the kernel cannot.
+ */
+int perf_ring_open(pid_t tid, size_t ring_bytes, uint32_t probe_type, struct perf_ring *ret_ring);
+static inline bool perf_ring_arms(const struct perf_ring *ring)
+{
+	return ring->fds[PERF_ARM_END] >= 0;
+}
+void perf_ring_close(struct perf_ring *ring);
+
+/* Hand every record to `visit`. Returns how many there were; a ring that makes no sense is emptied. */
+size_t perf_ring_read(struct perf_ring *ring, void (*visit)(void *arg, const struct perf_record *record),
+		      void *arg);
+
+/* The number of the kernel's source of events for probes. -ENOENT: it has none. */
+int perf_probe_type(const char *root, uint32_t *ret_type);
+
+#endif

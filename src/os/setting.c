@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+#include "setting.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define STATE_BYTES 1024
+
+static int path_join(char joined[PATH_MAX], const char *root, const char *path)
+{
+	return snprintf(joined, PATH_MAX, "%s%s", root, path) < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+int setting_read(const char *root, const char *path, uint64_t *ret_value)
+{
+	char joined[PATH_MAX], text[32];
+	uint64_t value;
+	int used = 0, error = path_join(joined, root, path);
+
+	if (error)
+		return error;
+	int fd = open(joined, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ssize_t n = read(fd, text, sizeof text - 1);
+	error = n < 0 ? -errno : 0;
+	close(fd);
+	if (error)
+		return error;
+	text[n] = '\0';
+	if (sscanf(text, "%" SCNu64 " %n", &value, &used) != 1 || text[used])
+		return -EINVAL;
+	*ret_value = value;
+	return 0;
+}
+
+int setting_write(const char *root, const char *path, uint64_t value)
+{
+	char joined[PATH_MAX], text[32];
+	int length = snprintf(text, sizeof text, "%" PRIu64 "\n", value);
+	int error = path_join(joined, root, path);
+
+	if (error)
+		return error;
+	int fd = open(joined, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ssize_t n = write(fd, text, (size_t)length);
+	error = n < 0 ? -errno : n != length ? -EIO : 0;
+	if (close(fd) && !error)
+		error = -errno;
+	return error;
+}
+
+static const struct setting *setting_find(const struct setting *table, size_t nr, const char *name)
+{
+	for (size_t i = 0; i < nr; i++)
+		if (!strcmp(table[i].name, name))
+			return &table[i];
+	return NULL;
+}
+
+/* Open and lock the state file. */
+static int state_lock(const char *root, const char *state_path, bool create, int *ret_fd)
+{
+	char path[PATH_MAX], *slash;
+	struct stat there, ours;
+	int error = path_join(path, root, state_path);
+
+	if (error)
+		return error;
+	slash = strrchr(path, '/');
+	if (create && slash && slash != path) {
+		*slash = '\0';
+		if (mkdir(path, 0755) && errno != EEXIST)
+			return -errno;
+		*slash = '/';
+	}
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0600);
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		error = errno == EWOULDBLOCK ? -EBUSY : -errno;
+	/* Its owner may have removed it between our open and our lock: then it is nobody's. */
+	else if (stat(path, &there) || fstat(fd, &ours) || there.st_ino != ours.st_ino)
+		error = -EBUSY;
+	if (error) {
+		close(fd);
+		return error;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+/* Put back what the file says, in the order of the table. 1: there was something. */
+static int state_restore(int fd, const char *root, const struct setting *table, size_t nr)
+{
+	char text[STATE_BYTES], name[64];
+	uint64_t value, values[SETTINGS_MAX];
+	bool said[SETTINGS_MAX] = { false };
+	int used, result = 0;
+	ssize_t n = pread(fd, text, sizeof text - 1, 0);
+
+	if (n < 0)
+		return -errno;
+	text[n] = '\0';
+	for (const char *at = text; sscanf(at, "%63s %" SCNu64 " %n", name, &value, &used) == 2;
+	     at += used) {
+		const struct setting *setting = setting_find(table, nr, name);
+		if (setting) {
+			values[setting - table] = value;
+			said[setting - table] = true;
+		}
+	}
+	for (size_t i = 0; i < nr; i++) {
+		if (!said[i])
+			continue;
+		int error = setting_write(root, table[i].path, values[i]);
+		if (error && result >= 0)
+			result = error;
+		else if (!error && !result)
+			result = 1;
+	}
+	return result;
+}
+
+static int state_write(const struct settings *settings)
+{
+	char text[STATE_BYTES];
+	size_t length = 0;
+
+	for (size_t i = 0; i < settings->nr; i++)
+		if (settings->there[i])
+			length += (size_t)snprintf(text + length, sizeof text - length,
+						   "%s %" PRIu64 "\n", settings->table[i].name,
+						   settings->saved[i]);
+	if (length >= sizeof text)
+		return -E2BIG;
+	if (ftruncate(settings->lock, 0) || pwrite(settings->lock, text, length, 0) != (ssize_t)length ||
+	    fsync(settings->lock))
+		return errno ? -errno : -EIO;
+	return 0;
+}
+
+static void state_remove(const char *root, const char *state_path, int fd)
+{
+	char path[PATH_MAX];
+
+	/* Removed before the lock goes, so that nobody takes it for one of a killed owner. */
+	if (!path_join(path, root, state_path))
+		unlink(path);
+	close(fd);
+}
+
+static int values_read(struct settings *settings)
+{
+	for (size_t i = 0; i < settings->nr; i++) {
+		const struct setting *setting = &settings->table[i];
+		int error = setting_read(settings->root, setting->path, &settings->saved[i]);
+
+		settings->there[i] = !error;
+		if (error && !(setting->optional && error == -ENOENT))
+			return error;
+	}
+	return 0;
+}
+
+int settings_save(struct settings *settings, const char *root, const char *state_path,
+		  const struct setting *table, size_t nr)
+{
+	*settings = (struct settings){
+		.table = table, .nr = nr, .root = root, .state_path = state_path, .lock = -1,
+	};
+	if (nr > SETTINGS_MAX)
+		return -E2BIG;
+	int fd, error = state_lock(root, state_path, true, &fd);
+	if (error)
+		return error;
+	error = state_restore(fd, root, table, nr);
+	settings->lock = fd;
+	if (error >= 0)
+		error = values_read(settings);
+	if (!error)
+		error = state_write(settings);
+	if (error) {
+		state_remove(root, state_path, fd);
+		settings->lock = -1;
+	}
+	return error;
+}
+
+int settings_change(struct settings *settings, size_t which, uint64_t value)
+{
+	if (!settings->there[which])
+		return settings->table[which].optional ? 0 : -ENOENT;
+	return setting_write(settings->root, settings->table[which].path, value);
+}
+
+int settings_restore(struct settings *settings)
+{
+	int error = 0;
+
+	if (settings->lock < 0)
+		return 0;
+	for (size_t i = 0; i < settings->nr; i++) {
+		int one = settings->there[i] ? setting_write(settings->root, settings->table[i].path,
+							     settings->saved[i])
+					     : 0;
+		if (one && !error)
+			error = one;
+	}
+	if (error)
+		close(settings->lock); /* the file stays: the next one tries again */
+	else
+		state_remove(settings->root, settings->state_path, settings->lock);
+	settings->lock = -1;
+	return error;
+}
+
+int settings_repair(const char *root, const char *state_path, const struct setting *table, size_t nr)
+{
+	int fd, result = state_lock(root, state_path, false, &fd);
+
+	if (result)
+		return result == -ENOENT ? 0 : result;
+	result = state_restore(fd, root, table, nr);
+	if (result < 0)
+		close(fd);
+	else
+		state_remove(root, state_path, fd);
+	return result;
+}

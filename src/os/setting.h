@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Settings of the kernel that are changed for a while: files that hold one number.
+ *
+ * Before the first change the old values go into a state file, which stays locked while we live. The
+ * lock goes with the process, the file does not: whoever finds it without a lock puts back what it
+ * says. So a setting survives our being killed, and two of us never save each other's values.
+ *
+ * All paths are below a root folder ("" for the running system). Not thread-safe.
+ */
+#ifndef TIDE_SETTING_H
+#define TIDE_SETTING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct setting {
+	const char *name;  /* in the state file: no blanks */
+	const char *path;
+	bool optional;     /* not every kernel has it */
+};
+
+#define SETTINGS_MAX 16
+
+struct settings {
+	const struct setting *table; /* put back in this order */
+	size_t nr;
+	const char *root, *state_path;
+	int lock;                    /* the state file; -1: nothing is saved */
+	uint64_t saved[SETTINGS_MAX];
+	bool there[SETTINGS_MAX];
+};
+
+/* -EINVAL: no number in it. */
+int setting_read(const char *root, const char *path, uint64_t *ret_value);
+int setting_write(const char *root, const char *path, uint64_t value);
+
+/*
+ * Lock the state file, put back what a killed predecessor left, and save the values as they are now.
+ * -EBUSY: its owner lives; -ENOENT: a setting that is needed does not exist; -EACCES, -EIO ...
+ * The strings and the table are used until settings_restore().
+ */
+int settings_save(struct settings *settings, const char *root, const char *state_path,
+		  const struct setting *table, size_t nr);
+/* Change one of the table; an optional one that is not there is passed over. */
+int settings_change(struct settings *settings, size_t which, uint64_t value);
+/* Put all back and remove the state file. The first error; all are tried. */
+int settings_restore(struct settings *settings);
+
+/* Only put back what a killed predecessor left. 1: there was something; 0; -EBUSY: its owner lives. */
+int settings_repair(const char *root, const char *state_path, const struct setting *table, size_t nr);
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernel's own counters of pages moved between nodes, since it was started; and who else moves
+ * pages. Read below a root folder, so recorded trees test it. Thread-safe.
+ */
+#ifndef TIDE_VMSTAT_H
+#define TIDE_VMSTAT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vmstat { /* pages; 0 where the kernel does not count it */
+	uint64_t pgmigrate_success, pgmigrate_fail;
+	uint64_t pgpromote_success, pgdemote; /* by the kernel itself */
+	uint64_t numa_hint_faults;
+	uint64_t compact_isolated; /* taken by compaction to be moved within a node; those that
+				    * were are in pgmigrate_success, too */
+};
+
+/* -ENOENT, -EIO ... */
+int vmstat_read(const char *root, struct vmstat *ret_vmstat);
+
+/* Whether a DAMON context is at work (kdamond on), not ours. */
+bool vmstat_damon_on(const char *root);
+/* Whether reclaim demotes pages to slower nodes by itself. */
+bool vmstat_demotion_on(const char *root);
+
+#endif

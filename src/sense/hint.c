@@ -1,0 +1,588 @@
+/* SPDX-License-Identifier: MIT */
+/* Settings first, then a ring for every thread; the idea is in hint.h. */
+#include "hint.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "debugfs.h"
+#include "perf.h"
+#include "proc.h"
+#include "setting.h"
+
+#define BALANCING "/sys/kernel/debug/sched/numa_balancing/"
+#define TIERS "/sys/devices/virtual/memory_tiering"
+#define TIERING_MODE 2u
+#define SCAN_PERIOD_MS 1000u       /* of looks at all memory; a thread keeps what it began with */
+#define SCAN_MIN_MB 1u             /* 0 would make the kernel divide by it */
+#define SCAN_MAX_MB 1024u
+#define SCAN_FIRST_MB 64u          /* a quarter of the kernel's own default */
+#define ARMED_LEAST_PAGES 64u
+#define LOOK_MOST_NS 20000000u     /* a thread is held up for that long */
+#define LOOK_GAP_NS 1000000u
+#define PASS_WANT_NS UINT64_C(2000000000)
+#define PASS_LEAST_NS UINT64_C(1000000000)
+#define PASS_BEGIN_NS UINT64_C(5000000000)
+#define PASS_MOST_NS UINT64_C(30000000000)
+#define PASS_TOUCHES 32u           /* below that there is nothing to look for again */
+#define PASS_ANYWAY 16u            /* after that many periods */
+#define RINGS_BYTES (16u << 20)    /* of all threads together, about */
+#define RING_MOST_BYTES (2u << 20)
+#define RING_LEAST_BYTES (64u << 10)
+#define THREADS_LOOK_NS UINT64_C(1000000000)
+
+enum { SET_BALANCING, SET_THRESHOLD, SET_LIMIT, SET_PERIOD, SET_SIZE, SET_COUNT };
+
+/* In the order in which they are put back: first the kernel stops. */
+static const struct setting table[SET_COUNT] = {
+	[SET_BALANCING] = { "numa_balancing", "/proc/sys/kernel/numa_balancing", false },
+	[SET_THRESHOLD] = { "hot_threshold_ms", BALANCING "hot_threshold_ms", false },
+	[SET_LIMIT] = { "promote_rate_limit",
+			"/proc/sys/kernel/numa_balancing_promote_rate_limit_MBps", true },
+	[SET_PERIOD] = { "scan_period_min_ms", BALANCING "scan_period_min_ms", false },
+	[SET_SIZE] = { "scan_size_mb", BALANCING "scan_size_mb", false },
+};
+
+struct thread {
+	struct perf_ring ring;
+	struct target *target;
+	bool seen;          /* in the last look at the threads */
+	uint64_t range_ns;  /* when it began with the range under way; 0: none is */
+};
+
+struct target {
+	pid_t pid;
+	bool look;          /* threads came, or their news was lost */
+	/* The pass under way: over when the scanner comes by where it began. */
+	bool begun, wrapped, done;
+	uint64_t first_address, last_address;
+	/* The last look of the scanner. */
+	uint64_t begin_ns, end_ns, armed_ns, armed_pages;
+	struct target *next;
+};
+
+struct hint {
+	struct sense sense;
+	struct settings settings;
+	struct target *targets;
+	struct thread *threads;
+	size_t nr_threads, max_threads;
+	uint64_t nr_touches, nr_lost, looked_ns;
+	uint32_t probe_type;         /* 0: there are no probes */
+	/* Passes. */
+	bool passing;
+	uint64_t pass_ns, period_ns; /* begin of the last one; 0: paused */
+	uint64_t pass_touches;       /* nr_touches then */
+	uint64_t nr_passes;
+	uint64_t resident_mb;        /* of all processes */
+	uint64_t mb_ns, interval_ns; /* smoothed: of a look for one MiB; between looks */
+	uint64_t size_mb;            /* what is set */
+	uint64_t pass_size_mb;       /* for the next pass */
+	bool off;                    /* the kernel's scanner does not run at all */
+	bool mounted;
+	const char *root;
+};
+
+static struct hint *hint_of(struct sense *sense)
+{
+	return (struct hint *)(void *)sense;
+}
+
+/* ---- threads ---- */
+
+/* Of the ring for one more thread: the first ones get more. */
+static size_t ring_bytes(size_t nr_threads)
+{
+	size_t bytes = RING_MOST_BYTES;
+
+	while (bytes > RING_LEAST_BYTES && bytes * (nr_threads + 1) > RINGS_BYTES)
+		bytes /= 2;
+	return bytes;
+}
+
+static int thread_add(struct hint *hint, struct target *target, pid_t tid)
+{
+	for (size_t i = 0; i < hint->nr_threads; i++) {
+		if (hint->threads[i].ring.tid == tid && hint->threads[i].target == target) {
+			hint->threads[i].seen = true;
+			return 0;
+		}
+	}
+	if (hint->nr_threads == hint->max_threads) {
+		size_t max = hint->max_threads ? hint->max_threads * 2 : 16;
+		struct thread *more = reallocarray(hint->threads, max, sizeof *more);
+		if (!more)
+			return -ENOMEM;
+		hint->threads = more;
+		hint->max_threads = max;
+	}
+	struct thread *thread = &hint->threads[hint->nr_threads];
+	int error = perf_ring_open(tid, ring_bytes(hint->nr_threads), hint->probe_type, &thread->ring);
+	if (error)
+		return error == -ESRCH ? 0 : error; /* it ended meanwhile */
+	thread->target = target;
+	thread->seen = true;
+	thread->range_ns = 0;
+	if (!perf_ring_arms(&thread->ring))
+		hint->probe_type = 0;
+	hint->nr_threads++;
+	return 0;
+}
+
+static void thread_remove(struct hint *hint, size_t i)
+{
+	perf_ring_close(&hint->threads[i].ring);
+	hint->threads[i] = hint->threads[--hint->nr_threads];
+}
+
+/* Follow all threads that the process has now. */
+static int target_look(struct hint *hint, struct target *target)
+{
+	char path[PATH_MAX];
+	struct dirent *entry;
+	int error = 0;
+
+	snprintf(path, sizeof path, "%s/proc/%d/task", hint->root, (int)target->pid);
+	DIR *dir = opendir(path);
+	if (!dir)
+		return errno == ENOENT ? -ESRCH : -errno;
+	for (size_t i = 0; i < hint->nr_threads; i++)
+		if (hint->threads[i].target == target)
+			hint->threads[i].seen = false;
+	while (!error && (entry = readdir(dir)))
+		if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9')
+			error = thread_add(hint, target, atoi(entry->d_name));
+	closedir(dir);
+	target->look = false;
+	if (error)
+		return error;
+	/* Threads that ended; what they left in their rings was read before. */
+	for (size_t i = hint->nr_threads; i-- > 0;)
+		if (hint->threads[i].target == target && !hint->threads[i].seen)
+			thread_remove(hint, i);
+	return 0;
+}
+
+static void hint_remove(struct sense *sense, pid_t pid)
+{
+	struct hint *hint = hint_of(sense);
+
+	for (struct target **at = &hint->targets; *at; at = &(*at)->next) {
+		struct target *target = *at;
+		if (target->pid != pid)
+			continue;
+		for (size_t i = hint->nr_threads; i-- > 0;)
+			if (hint->threads[i].target == target)
+				thread_remove(hint, i);
+		*at = target->next;
+		free(target);
+		return;
+	}
+}
+
+static int hint_add(struct sense *sense, pid_t pid)
+{
+	struct hint *hint = hint_of(sense);
+	struct target *target = calloc(1, sizeof *target);
+
+	if (!target)
+		return -ENOMEM;
+	target->pid = pid;
+	target->next = hint->targets;
+	hint->targets = target;
+	int error = target_look(hint, target);
+	if (error)
+		hint_remove(sense, pid);
+	return error;
+}
+
+/* ---- passes ---- */
+
+static uint64_t target_resident_mb(const struct target *target)
+{
+	uint64_t size_pages, anon_pages;
+	int dir;
+
+	if (proc_open(target->pid, &dir))
+		return 0;
+	int error = proc_statm(dir, &size_pages, &anon_pages);
+	close(dir);
+	return error ? 0 : (anon_pages >> 8) + 1;
+}
+
+static void size_set(struct hint *hint, uint64_t size_mb)
+{
+	if (size_mb != hint->size_mb && !settings_change(&hint->settings, SET_SIZE, size_mb))
+		hint->size_mb = size_mb;
+}
+
+static void pass_begin(struct hint *hint, uint64_t now_ns)
+{
+	if (hint->off && settings_change(&hint->settings, SET_BALANCING, TIERING_MODE))
+		return;
+	hint->off = false;
+	hint->resident_mb = 0;
+	for (struct target *target = hint->targets; target; target = target->next) {
+		target->begun = target->wrapped = target->done = false;
+		hint->resident_mb += target_resident_mb(target);
+	}
+	hint->passing = true;
+	hint->pass_ns = now_ns;
+	hint->pass_touches = hint->nr_touches;
+	hint->nr_passes++;
+	size_set(hint, hint->pass_size_mb);
+}
+
+static void pass_end(struct hint *hint)
+{
+	hint->passing = false;
+	size_set(hint, SCAN_MIN_MB);
+}
+
+static bool pass_over(const struct hint *hint, uint64_t now_ns)
+{
+	uint64_t passed_ns = now_ns - hint->pass_ns;
+	bool over = true;
+
+	if (!hint->probe_type)
+		return passed_ns >= PASS_LEAST_NS;
+	/* Who sleeps does not look at itself: those that have not begun are not waited for. */
+	for (const struct target *target = hint->targets; target; target = target->next)
+		over = over && (target->done || (!target->begun && passed_ns >= PASS_BEGIN_NS));
+	return over || passed_ns >= PASS_MOST_NS;
+}
+
+static bool pass_due(const struct hint *hint, uint64_t now_ns)
+{
+	uint64_t passed_ns = now_ns - hint->pass_ns;
+
+	if (!hint->period_ns || !hint->targets)
+		return false;
+	if (!hint->nr_passes)
+		return true;
+	return passed_ns >= hint->period_ns &&
+	       (hint->nr_touches - hint->pass_touches >= PASS_TOUCHES ||
+		passed_ns >= hint->period_ns * PASS_ANYWAY);
+}
+
+static void pass_look(struct hint *hint, uint64_t now_ns)
+{
+	if (hint->passing && pass_over(hint, now_ns))
+		pass_end(hint);
+	else if (!hint->passing && pass_due(hint, now_ns))
+		pass_begin(hint, now_ns);
+}
+
+/* The scanner of a process has come to an address. */
+static void target_armed(struct target *target, uint64_t address)
+{
+	if (!target->begun) {
+		target->begun = true;
+		target->first_address = address;
+	} else if (address < target->last_address) {
+		target->wrapped = true;
+	}
+	target->last_address = address;
+	target->done |= target->wrapped && address >= target->first_address;
+}
+
+/*
+ * A look of a process has ended: how much the next ones should look at, so that a pass takes about
+ * PASS_WANT_NS, and a look no longer than LOOK_MOST_NS. How often they come is the kernel's: a thread
+ * keeps the period it began with, and rests for 32 times what a look took.
+ */
+static void size_adapt(struct hint *hint)
+{
+	uint64_t want = hint->resident_mb * hint->interval_ns / PASS_WANT_NS;
+	uint64_t most = hint->mb_ns ? LOOK_MOST_NS / hint->mb_ns : SCAN_FIRST_MB;
+
+	if (want > most)
+		want = most;
+	if (want < SCAN_MIN_MB)
+		want = SCAN_MIN_MB;
+	if (want > SCAN_MAX_MB)
+		want = SCAN_MAX_MB;
+	/* Not for every wave. */
+	if (want < hint->size_mb - hint->size_mb / 4 || want > hint->size_mb + hint->size_mb / 4)
+		size_set(hint, want);
+	hint->pass_size_mb = hint->size_mb;
+}
+
+static uint64_t smooth(uint64_t old, uint64_t value)
+{
+	return old ? (old * 3 + value) / 4 : value;
+}
+
+/* The thread goes over a range. Ranges that follow each other at once are one look. */
+static void look_begin(struct hint *hint, struct thread *thread, uint64_t now_ns)
+{
+	struct target *target = thread->target;
+
+	thread->range_ns = now_ns;
+	if (now_ns - target->end_ns < LOOK_GAP_NS)
+		return;
+	/* Those that found hardly anything to make inaccessible say nothing about the others. */
+	if (target->armed_pages >= ARMED_LEAST_PAGES)
+		hint->mb_ns = smooth(hint->mb_ns, target->armed_ns * 256 / target->armed_pages + 1);
+	if (hint->passing && target->begin_ns > hint->pass_ns && now_ns - target->begin_ns < PASS_MOST_NS) {
+		hint->interval_ns = smooth(hint->interval_ns, now_ns - target->begin_ns);
+		size_adapt(hint);
+	}
+	target->begin_ns = now_ns;
+	target->armed_ns = target->armed_pages = 0;
+}
+
+static void look_end(struct thread *thread, uint64_t now_ns, uint64_t nr_pages)
+{
+	struct target *target = thread->target;
+
+	if (!thread->range_ns)
+		return;
+	if (nr_pages)
+		target->armed_ns += now_ns - thread->range_ns;
+	target->armed_pages += nr_pages;
+	target->end_ns = now_ns;
+	thread->range_ns = 0;
+}
+
+/* ---- reading ---- */
+
+struct reading {
+	struct hint *hint;
+	struct thread *thread;
+	void (*visit)(void *arg, const struct sense_event *event);
+	void *arg;
+};
+
+static void fault_visit(struct reading *reading, const struct perf_record *record)
+{
+	reading->hint->nr_touches++;
+	reading->visit(reading->arg, &(struct sense_event){
+		.kind = SENSE_TOUCH,
+		.time_ns = record->time_ns,
+		.address = record->address,
+		.pid = reading->thread->target->pid,
+		.cpu = record->cpu,
+	});
+}
+
+static void armed_visit(struct reading *reading, const struct perf_record *record)
+{
+	struct thread *thread = reading->thread;
+
+	look_begin(reading->hint, thread, record->time_ns);
+	target_armed(thread->target, record->address);
+	reading->visit(reading->arg, &(struct sense_event){
+		.kind = SENSE_ARMED,
+		.time_ns = record->time_ns,
+		.address = record->address,
+		.end = record->end,
+		.pid = thread->target->pid,
+		.cpu = SENSE_CPU_UNKNOWN,
+	});
+}
+
+static void record_visit(void *arg, const struct perf_record *record)
+{
+	struct reading *reading = arg;
+	struct thread *thread = reading->thread;
+
+	switch (record->kind) {
+	case PERF_FAULT:
+		fault_visit(reading, record);
+		break;
+	case PERF_ARM_BEGIN:
+		armed_visit(reading, record);
+		break;
+	case PERF_ARM_END:
+		look_end(thread, record->time_ns, record->nr_armed);
+		break;
+	case PERF_LOST:
+		/* That a thread began may be among what was lost. */
+		reading->hint->nr_lost += record->nr_lost;
+		thread->target->look = true;
+		thread->range_ns = 0;
+		break;
+	case PERF_FORK:
+		thread->target->look |= record->pid == (uint32_t)thread->target->pid;
+		break;
+	case PERF_OTHER:
+	case PERF_KINDS:
+		break;
+	}
+}
+
+static void hint_read(struct sense *sense, void (*visit)(void *arg, const struct sense_event *event),
+		      void *arg)
+{
+	struct hint *hint = hint_of(sense);
+	uint64_t now_ns = clock_now_ns();
+	bool all = now_ns - hint->looked_ns >= THREADS_LOOK_NS;
+
+	for (size_t i = 0; i < hint->nr_threads; i++) {
+		struct reading reading = { hint, &hint->threads[i], visit, arg };
+		perf_ring_read(&hint->threads[i].ring, record_visit, &reading);
+	}
+	pass_look(hint, now_ns);
+	if (all)
+		hint->looked_ns = now_ns;
+	/* A process that cannot be looked at has ended; its owner finds out and removes it. */
+	for (struct target *target = hint->targets; target; target = target->next)
+		if (all || target->look)
+			target_look(hint, target);
+}
+
+static int hint_pace(struct sense *sense, uint64_t period_ns)
+{
+	struct hint *hint = hint_of(sense);
+
+	int error = 0;
+
+	if (!period_ns && !hint->off) {
+		error = settings_change(&hint->settings, SET_BALANCING, 0);
+		hint->off = !error;
+	}
+	hint->period_ns = period_ns && period_ns < PASS_LEAST_NS ? PASS_LEAST_NS : period_ns;
+	if (!period_ns && hint->passing)
+		pass_end(hint);
+	return error;
+}
+
+static void hint_usage(const struct sense *sense, struct sense_usage *ret_usage)
+{
+	const struct hint *hint = (const struct hint *)(const void *)sense;
+
+	*ret_usage = (struct sense_usage){
+		.nr_touches = hint->nr_touches,
+		.nr_lost = hint->nr_lost,
+		.nr_threads = hint->nr_threads,
+		.nr_passes = hint->nr_passes,
+	};
+}
+
+/* ---- open and close ---- */
+
+static void hint_close(struct sense *sense)
+{
+	struct hint *hint = hint_of(sense);
+
+	while (hint->targets)
+		hint_remove(sense, hint->targets->pid);
+	settings_restore(&hint->settings);
+	if (hint->mounted)
+		debugfs_unmount();
+	free(hint->threads);
+	free(hint);
+}
+
+static const struct sense_ops hint_ops = {
+	.name = "hint",
+	.cost = "one fault of the process for each page of a slow node that is looked at and in use",
+	.grain_bytes = 4096,
+	.knows_cpu = true,
+	.add = hint_add,
+	.remove = hint_remove,
+	.read = hint_read,
+	.pace = hint_pace,
+	.usage = hint_usage,
+	.close = hint_close,
+};
+
+/* The kernel has at least two tiers of memory, so to it some node is slow. */
+static int tiers_look(const char *root)
+{
+	char path[PATH_MAX];
+	struct dirent *entry;
+	unsigned nr = 0;
+
+	snprintf(path, sizeof path, "%s" TIERS, root);
+	DIR *dir = opendir(path);
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir)))
+		nr += !strncmp(entry->d_name, "memory_tier", 11) && entry->d_name[11] >= '0' &&
+		      entry->d_name[11] <= '9';
+	closedir(dir);
+	return nr >= 2 ? 0 : -ENODEV;
+}
+
+static const char *why_not(int error)
+{
+	switch (error) {
+	case -EBUSY:
+		return "another pagetide uses it: stop that one first";
+	case -EPERM:
+	case -EACCES:
+		return "it changes settings of the kernel: run as root";
+	case -ENOENT:
+		return "this kernel has no NUMA balancing, or hides debugfs: Debian's 6.12 has it; "
+		       "mount -t debugfs debugfs /sys/kernel/debug";
+	default:
+		return "the settings of NUMA balancing cannot be read or saved";
+	}
+}
+
+/* The kernel begins with the first pass: then all is set, and nothing of it is missed. */
+static int settings_begin(struct hint *hint)
+{
+	static const uint64_t values[SET_COUNT] = {
+		[SET_PERIOD] = SCAN_PERIOD_MS,
+		[SET_SIZE] = SCAN_FIRST_MB,
+	};
+	int error = 0;
+
+	for (size_t i = SET_BALANCING + 1; !error && i < SET_COUNT; i++)
+		error = settings_change(&hint->settings, i, values[i]);
+	return error;
+}
+
+int hint_open(const struct hint_options *options, struct sense **ret_sense, const char **ret_why)
+{
+	const char *state_path = options->state_path ? options->state_path : HINT_STATE_PATH;
+	struct hint *hint;
+	int error = tiers_look(options->root);
+
+	if (error) {
+		*ret_why = error == -ENODEV
+				   ? "all nodes are in one memory tier of the kernel, so none is slow to "
+				     "it: the firmware must say so (HMAT), or a driver (dax/kmem)"
+				   : "this kernel has no memory tiers: Linux 6.1 or later with NUMA has";
+		return -EOPNOTSUPP;
+	}
+	hint = calloc(1, sizeof *hint);
+	if (!hint) {
+		*ret_why = "no memory";
+		return -ENOMEM;
+	}
+	hint->sense.ops = &hint_ops;
+	hint->root = options->root;
+	hint->period_ns = PASS_LEAST_NS;
+	hint->off = true;
+	hint->size_mb = hint->pass_size_mb = SCAN_FIRST_MB;
+	perf_probe_type(options->root, &hint->probe_type);
+	hint->settings.lock = -1;
+	if (!*options->root)
+		hint->mounted = debugfs_mount() == 0;
+	error = settings_save(&hint->settings, options->root, state_path, table, SET_COUNT);
+	if (!error)
+		error = settings_begin(hint);
+	if (error) {
+		*ret_why = why_not(error);
+		hint_close(&hint->sense);
+		return error == -ENOENT ? -EOPNOTSUPP : error == -EACCES ? -EPERM : error;
+	}
+	*ret_sense = &hint->sense;
+	return 0;
+}
+
+int hint_repair(const struct hint_options *options)
+{
+	return settings_repair(options->root, options->state_path ? options->state_path : HINT_STATE_PATH,
+			       table, SET_COUNT);
+}

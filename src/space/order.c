@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Orders: the pages of one program that a plan wants held, and how they get out of it.
+ *
+ *   claim RESIDENT pages (HOLDING) ─► helper moves whole runs into the hold area ─► HELD
+ *
+ * Who moves a page must flush it from the TLB of every CPU that runs the program: an interrupt to
+ * each but its own. And while pages move no event is read and so no fault is served. Both cost least
+ * on the CPU of the program while it waits for a fault anyway. So the mover only posts the order, and
+ * the handler that serves the program's faults carries it out in small batches, one between two
+ * faults, with the helper beside it on the same CPU. A program that does not fault is in nobody's way:
+ * then the mover does it itself.
+ *
+ * A batch runs under program.lock shared from claim to result: no event is read meanwhile, so no page
+ * is moved that the program has begun to discard.
+ *
+ * What must always hold: an order is carried out by one at a time (helper_lock), and the moves and
+ * results it points to stay until order_finish().
+ */
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "assert.h"
+#include "clock.h"
+#include "futex.h"
+#include "program.h"
+#include "uffd.h"
+
+/*
+ * A batch holds up the next fault, and costs two wake-ups beside its pages: single pages 2 us each,
+ * runs 0.1 us a page.
+ */
+#define HANDLER_RUNS 16u
+#define MOVER_RUNS 32u
+/* Handlers that have not gone on with an order for so long are not coming by. */
+#define ORDER_WAIT_MS 1u
+
+struct hold_run {
+	struct tract *tract;
+	struct move_result *result;
+	uint64_t idx;
+	uint32_t place, nr_pages;
+};
+
+struct hold_batch {
+	struct program *program;
+	struct hold_run runs[MOVER_RUNS];
+	uint32_t nr_runs, nr_pages;
+};
+
+/* Claim a stretch from *at on, at most `max` pages, that lies together in the program. */
+static uint32_t hold_claim(struct tract *t, uint64_t *at, uint64_t end, uint32_t max,
+			   uint64_t *ret_vpn, struct move_result *result)
+{
+	uint64_t run = 0;
+	uint32_t nr = 0;
+
+	for (; *at < end; (*at)++) {
+		uint64_t word = atomic_load_explicit(&t->region.state[*at], memory_order_acquire);
+		if (page_state(word) == PAGE_RESIDENT &&
+		    extent_place(t->program, t, *at, ret_vpn, &run))
+			break;
+		result->nr_pages[MOVE_DROP_CHANGED]++;
+	}
+	if (run < max)
+		max = (uint32_t)run;
+	while (nr < max && *at + nr < end) {
+		_Atomic uint64_t *state = &t->region.state[*at + nr];
+		uint64_t word = atomic_load_explicit(state, memory_order_acquire);
+		if (page_state(word) != PAGE_RESIDENT ||
+		    !region_change(state, word, page_word_as(word, PAGE_HOLDING)))
+			break;
+		nr++;
+	}
+	return nr;
+}
+
+static void hold_publish(struct tract *t, uint64_t idx, uint32_t place, enum helper_outcome outcome,
+			 struct move_result *result)
+{
+	struct program *p = t->program;
+	_Atomic uint64_t *state = &t->region.state[idx];
+	uint64_t word = atomic_load_explicit(state, memory_order_acquire);
+	uint64_t to = page_word_as(word, PAGE_RESIDENT);
+	enum move_reason reason = MOVE_FAIL_IO;
+
+	tide_assert(page_state(word) == PAGE_HOLDING); /* nobody else changes it under the lock */
+	switch (outcome) {
+	case HELPER_MOVED:
+		to = page_word(PAGE_HELD, page_tier(word), place, page_slot(word), page_shadow(word));
+		reason = MOVE_OK;
+		break;
+	case HELPER_HOLE: /* discarded before it was touched last: the next touch will tell */
+		reason = MOVE_DROP_GONE;
+		break;
+	case HELPER_BUSY:
+		reason = MOVE_FAIL_BUSY;
+		break;
+	case HELPER_DENIED:
+		reason = MOVE_FAIL_DENIED;
+		break;
+	case HELPER_LOST:
+		program_fail(p, "a page was lost on its way out");
+		break;
+	case HELPER_FAILED:
+	case HELPER_OUTCOME_COUNT:
+		break;
+	}
+	bool mine = region_change(state, word, to);
+	tide_assert(mine);
+	result->nr_pages[reason]++;
+	if (reason != MOVE_OK)
+		hold_untake(p, place, 1);
+}
+
+static void hold_flush(struct hold_batch *b)
+{
+	struct program *p = b->program;
+
+	if (!b->nr_runs)
+		return;
+	p->command.op = HELPER_MOVE;
+	p->command.nr_runs = b->nr_runs;
+	int error = helper_call(p);
+	if (!error && p->reply.result)
+		error = (int)p->reply.result;
+	uint32_t page = 0;
+	for (uint32_t i = 0; i < b->nr_runs; i++) {
+		const struct hold_run *run = &b->runs[i];
+		for (uint32_t k = 0; k < run->nr_pages; k++, page++)
+			hold_publish(run->tract, run->idx + k, run->place + k,
+				     error ? HELPER_FAILED : p->reply.outcome[page], run->result);
+	}
+	b->nr_runs = b->nr_pages = 0;
+	/* The helper died in the middle: nobody knows where these pages are. */
+	if (error == -EPIPE && !atomic_load(&p->gone) && uffd_alive(p->uffd))
+		program_fail(p, "its helper ended while it moved pages");
+}
+
+/* Add the move's next stretch to the batch, which has room; false when the move is through or no place
+ * is left in the hold area. */
+static bool hold_add(struct hold_batch *b, const struct move *m, uint64_t *at,
+		     struct move_result *result)
+{
+	struct tract *t = move_tract(m);
+	struct program *p = b->program;
+	uint64_t vpn, end = m->first + m->nr_pages;
+	uint32_t place, want = HELPER_PAGES_MAX - b->nr_pages;
+
+	if (*at == end || !p->hold.address || p->helper_socket < 0)
+		return false;
+	if (end - *at < want)
+		want = (uint32_t)(end - *at);
+	uint32_t room = hold_take(p, want, &place);
+	if (!room)
+		return false;
+	uint32_t nr = hold_claim(t, at, end, room, &vpn, result);
+	if (nr < room)
+		hold_untake(p, place + nr, room - nr);
+	if (!nr)
+		return true;
+	p->command.runs[b->nr_runs] = (struct helper_run){
+		.dst = hold_address(p, place),
+		.src = vpn << PAGE_SHIFT,
+		.bytes = (uint64_t)nr * PAGE_BYTES,
+	};
+	b->runs[b->nr_runs++] = (struct hold_run){ t, result, *at, place, nr };
+	b->nr_pages += nr;
+	*at += nr;
+	return true;
+}
+
+/* Drop, or fill a batch with the next pages of the order and carry it out. helper_lock held. Returns
+ * whether more is left. */
+static bool order_batch(struct program *p, uint32_t max_runs)
+{
+	struct order *o = &p->order;
+	struct hold_batch b = { .program = p };
+
+	helper_follow(p);
+	if (o->nr_drop) {
+		uint32_t nr = hold_drop(p, o->nr_drop);
+		o->nr_drop = nr ? o->nr_drop - nr : 0;
+	}
+	pthread_rwlock_rdlock(&p->lock);
+	for (; o->next < o->nr; o->next++) {
+		const struct move *m = &o->moves[o->next];
+		struct move_result *result = &o->results[o->next];
+		if (!o->at)
+			o->at = m->first;
+		/* A huge page goes whole, or it is split for 350 us: not behind others. */
+		if (m->nr_pages == HELPER_PAGES_MAX && b.nr_runs)
+			break;
+		while (b.nr_runs < max_runs && b.nr_pages < HELPER_PAGES_MAX &&
+		       hold_add(&b, m, &o->at, result))
+			;
+		if (b.nr_runs == max_runs || b.nr_pages == HELPER_PAGES_MAX)
+			break;
+		/* What is left found no place to go. */
+		result->nr_pages[MOVE_FAIL_FULL] += (uint32_t)(m->first + m->nr_pages - o->at);
+		o->at = 0;
+	}
+	hold_flush(&b);
+	pthread_rwlock_unlock(&p->lock);
+	bool left = o->next < o->nr || o->nr_drop;
+	atomic_store_explicit(&p->ordered, left, memory_order_release);
+	return left;
+}
+
+void order_post(struct program *p, const struct move *moves, size_t nr, struct move_result *results)
+{
+	order_finish(p);
+	pthread_mutex_lock(&p->helper_lock);
+	p->order = (struct order){ .moves = moves, .results = results, .nr = nr };
+	pthread_mutex_lock(&p->hold_lock);
+	p->order.nr_drop = p->hold.nr_freed;
+	pthread_mutex_unlock(&p->hold_lock);
+	atomic_store_explicit(&p->ordered, nr || p->order.nr_drop, memory_order_release);
+	pthread_mutex_unlock(&p->helper_lock);
+	if (atomic_load(&p->server->nr_waiting))
+		futex_signal(&p->server->space);
+}
+
+bool order_work(struct program *p)
+{
+	if (!atomic_load_explicit(&p->ordered, memory_order_relaxed) ||
+	    pthread_mutex_trylock(&p->helper_lock))
+		return false;
+	bool mine = atomic_load_explicit(&p->ordered, memory_order_relaxed);
+	bool left = mine && order_batch(p, HANDLER_RUNS);
+	pthread_mutex_unlock(&p->helper_lock);
+	if (left)
+		atomic_fetch_add_explicit(&p->order_seq, 1, memory_order_relaxed);
+	else if (mine)
+		futex_signal(&p->order_seq);
+	return mine;
+}
+
+/* Whether the program has faulted since this was asked last. */
+static bool faults_flow(struct program *p)
+{
+	uint64_t served = 0;
+
+	for (unsigned i = 0; i < p->nr_handlers; i++)
+		served += atomic_load_explicit(&p->handlers[i].nr_served, memory_order_relaxed);
+	bool flow = served != p->nr_served_before;
+	p->nr_served_before = served;
+	return flow;
+}
+
+void order_finish(struct program *p)
+{
+	/* Acquire: pairs with the release in order_batch(), so the results are all there. */
+	while (atomic_load_explicit(&p->ordered, memory_order_acquire)) {
+		uint32_t seen = atomic_load(&p->order_seq);
+		if (faults_flow(p))
+			futex_wait(&p->order_seq, seen, ORDER_WAIT_MS);
+		if (atomic_load(&p->order_seq) != seen)
+			continue;
+		pthread_mutex_lock(&p->helper_lock);
+		while (atomic_load_explicit(&p->ordered, memory_order_relaxed))
+			order_batch(p, MOVER_RUNS);
+		pthread_mutex_unlock(&p->helper_lock);
+	}
+}
+
+void order_settle(struct program *p)
+{
+	/* Acquire in order_finish(): nobody else looks at the order any more. */
+	bool held = p->order.nr;
+
+	p->order.nr = 0;
+	if (held)
+		return;
+	order_post(p, NULL, 0, NULL);
+	order_finish(p);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pace: how often the keeper looks, by the rules of scan.h.
+ *
+ *   look     at one program: its size, whether it became another; when memory is tight also whether
+ *            there may be mappings to adopt, and whether its faults wait for a handler that does not run
+ *   survey   its maps, which cost much more: when its size or its mappings have changed, or after a
+ *            while, since a mapping replaced by another of the same size shows nowhere
+ *   choose   which handlers wait for faults
+ *   tree     processes without a helper, in all of /proc
+ *
+ * Looks are voluntary and share what --overhead allows: half for programs, each alike, an eighth for
+ * each of the last two; what comes once a second has the rest. A survey because of a change is forced by
+ * the budget: what is not adopted cannot be held to it. So is looking while memory is above the budget,
+ * or not tight yet, when nothing else would see it fill. Forced looking has a share of its own.
+ *
+ * What must hold: before memory is tight, no program has time to reach the budget between two looks;
+ * when it is, new mappings fill for LOOK_MAX_NS at most, unless looking were to cost more than its share.
+ */
+#include "pace.h"
+
+#include "program.h"
+
+#define MS UINT64_C(1000000)
+#define FORCED_PPM 250000u
+/* No program fills memory faster than this. */
+#define FILL_PAGES_PER_MS ((8u << 20) / PAGE_BYTES)
+#define LOOK_LONGEST_NS (1000 * MS)
+#define LOOK_MAX_NS (10 * MS) /* a fast allocator fills 30 MiB meanwhile */
+#define SURVEY_FORCED_NS (250 * MS)
+#define SURVEY_MAX_NS (2000 * MS)
+
+/* Shares are set by pace_set(). */
+static const struct scan_config look_config = {
+	.start_delay_ns = 3 * MS, /* many live no longer, or exec at once */
+	.period_ns = 5 * MS, .min_ns = 4 * MS, .max_ns = LOOK_LONGEST_NS, .share_ppm = 1,
+};
+static const struct scan_config survey_config = {
+	.period_ns = SURVEY_FORCED_NS, .min_ns = SURVEY_FORCED_NS, .max_ns = SURVEY_MAX_NS,
+	.share_ppm = 1,
+};
+static const struct scan_config choose_config = {
+	.period_ns = 20 * MS, .min_ns = 20 * MS, .max_ns = 40 * MS, .share_ppm = 1,
+};
+static const struct scan_config tree_config = {
+	.period_ns = 1000 * MS, .min_ns = 1000 * MS, .max_ns = 5000 * MS, .share_ppm = 1,
+};
+
+static uint32_t share_least(uint64_t ppm)
+{
+	return ppm ? (uint32_t)ppm : 1;
+}
+
+void pace_open(struct pace *pace, uint32_t share_ppm, uint64_t now_ns)
+{
+	*pace = (struct pace){ .share_ppm = share_ppm / 2 };
+	scan_init(&pace->choose, &choose_config, SCAN_WEIGHT_MAX, now_ns);
+	scan_init(&pace->tree, &tree_config, SCAN_WEIGHT_MAX, now_ns);
+	scan_bound(&pace->choose, share_least(share_ppm / 8), choose_config.max_ns);
+	scan_bound(&pace->tree, share_least(share_ppm / 8), tree_config.max_ns);
+}
+
+void pace_begin(struct program *p, uint64_t now_ns)
+{
+	scan_init(&p->look, &look_config, SCAN_WEIGHT_MAX, now_ns);
+	scan_init(&p->survey, &survey_config, SCAN_WEIGHT_MAX, now_ns);
+}
+
+/* How long nothing can go wrong for: until memory could be tight. */
+static uint64_t fill_ns(uint64_t resident, uint64_t edge)
+{
+	uint64_t ns = resident < edge ? (edge - resident) * MS / FILL_PAGES_PER_MS : 0;
+
+	return ns < MS ? MS : ns > LOOK_LONGEST_NS ? LOOK_LONGEST_NS : ns;
+}
+
+void pace_set(const struct pace *pace, struct server *s, uint64_t resident, uint64_t edge)
+{
+	uint64_t look_ns = s->tight ? LOOK_MAX_NS : fill_ns(resident, edge), nr = 0;
+	bool forced = !s->tight || resident > atomic_load(&s->limit);
+
+	for (const struct program *p = s->programs; p; p = p->next)
+		nr++;
+	for (struct program *p = s->programs; p; p = p->next) {
+		scan_bound(&p->look, share_least((forced ? FORCED_PPM : pace->share_ppm) / nr), look_ns);
+		scan_bound(&p->survey, share_least(FORCED_PPM / nr),
+			   forced ? SURVEY_FORCED_NS : SURVEY_MAX_NS);
+	}
+}
+
+uint64_t pace_wait_ns(const struct server *s, uint64_t now_ns)
+{
+	/* Whatever looks cost: whether they have become forced is seen in time. */
+	uint64_t wait_ns = !s->programs ? 20 * MS : s->tight ? 2 * LOOK_MAX_NS : LOOK_LONGEST_NS;
+
+	for (const struct program *p = s->programs; p; p = p->next) {
+		uint64_t ns = scan_wait_ns(&p->look, now_ns);
+		wait_ns = ns < wait_ns ? ns : wait_ns;
+	}
+	return wait_ns;
+}

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+#include "process_inner.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "file.h"
+#include "proc.h"
+
+/* ---- opening, and being the same still -------------------------------------------------------- */
+
+static bool ended(const struct process_space *space)
+{
+	struct pollfd one = { .fd = space->pidfd, .events = POLLIN };
+
+	return poll(&one, 1, 0) != 0;
+}
+
+/* The pagemap of a memory map that has ended is empty. A child between vfork(2) and exec uses its
+ * parent's map, which does not end with the exec: there it is the image that differs. */
+static int map_look(const struct process_space *space)
+{
+	uint64_t entry, image;
+
+	if (pread(space->pagemap, &entry, sizeof(entry), 0) <= 0)
+		return -ESTALE;
+	if (proc_image(space->dir, &image))
+		return -ESRCH;
+	return image == space->image ? 0 : -ESTALE;
+}
+
+/* A process that is ending gives up its map before its end can be seen, and has none from then on. */
+static bool map_none(const struct process_space *space)
+{
+	int pagemap = openat(space->dir, "pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry;
+	bool none = pagemap < 0 || pread(pagemap, &entry, sizeof(entry), 0) <= 0;
+
+	if (pagemap >= 0)
+		close(pagemap);
+	return none;
+}
+
+int process_look(const struct process_space *space)
+{
+	int error;
+
+	if (!space->live)
+		return 0;
+	if (ended(space))
+		return -ESRCH;
+	error = map_look(space);
+	return error == -ESTALE && map_none(space) ? -ESRCH : error;
+}
+
+/* The image is read on both sides of the opening, so that both are of one program. */
+static int map_bind(struct process_space *space)
+{
+	uint64_t image = 0, again = 1;
+
+	for (int tries = 0; tries < 16; tries++) {
+		int error = proc_image(space->dir, &image);
+		int pagemap = error ? -1 : openat(space->dir, "pagemap", O_RDONLY | O_CLOEXEC);
+
+		if (pagemap < 0)
+			return error ? error : errno == ENOENT ? -ESRCH : -errno;
+		if (!proc_image(space->dir, &again) && image == again) {
+			if (space->pagemap >= 0)
+				close(space->pagemap);
+			space->pagemap = pagemap;
+			space->image = image;
+			return 0;
+		}
+		close(pagemap);
+	}
+	return -ESRCH;
+}
+
+int process_renew(struct process_space *space)
+{
+	int error = map_bind(space);
+
+	if (!error)
+		error = process_look(space);
+	if (error)
+		return error;
+	free(space->ranges);
+	space->ranges = NULL;
+	space->nr_ranges = space->room_ranges = 0;
+	space->layout = 0;
+	return 0;
+}
+
+static int live_open(struct process_space *space)
+{
+	space->pidfd = (int)syscall(SYS_pidfd_open, space->pid, 0);
+	if (space->pidfd < 0)
+		return errno == EINVAL ? -ESRCH : -errno;
+	int error = proc_open(space->pid, &space->dir);
+	if (!error)
+		error = map_bind(space);
+	if (!error)
+		error = process_look(space);
+	if (!error)
+		error = move_query(space->pid, NULL, 0, NULL);
+	space->all = move_may_all();
+	return error == -ESTALE ? -ESRCH : error;
+}
+
+static int recorded_open(struct process_space *space)
+{
+	char path[4096];
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/proc/%d", space->root, (int)space->pid) >=
+	    sizeof(path))
+		return -ENAMETOOLONG;
+	space->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return space->dir < 0 ? (errno == ENOENT ? -ESRCH : -errno) : 0;
+}
+
+int process_open(pid_t pid, const struct process_options *options, const struct node_map *map,
+		 struct process_space **ret_space)
+{
+	struct process_space *space = calloc(1, sizeof(*space));
+
+	if (!space)
+		return -ENOMEM;
+	*space = (struct process_space){
+		.pid = pid,
+		.live = !*options->root,
+		.pidfd = -1,
+		.dir = -1,
+		.pagemap = -1,
+		.map = map,
+		.root = options->root,
+	};
+	move_pace_init(&space->pace, options->stall_ns ? options->stall_ns : MOVE_STALL_NS);
+	int error = space->live ? live_open(space) : recorded_open(space);
+	if (error) {
+		process_close(space);
+		return error;
+	}
+	*ret_space = space;
+	return 0;
+}
+
+void process_close(struct process_space *space)
+{
+	if (space->pagemap >= 0)
+		close(space->pagemap);
+	if (space->dir >= 0)
+		close(space->dir);
+	if (space->pidfd >= 0)
+		close(space->pidfd);
+	free(space->ranges);
+	free(space);
+}
+
+void process_set_map(struct process_space *space, const struct node_map *map)
+{
+	space->map = map;
+}
+
+pid_t process_pid(const struct process_space *space)
+{
+	return space->pid;
+}
+
+int process_pidfd(const struct process_space *space)
+{
+	return space->pidfd;
+}
+
+uint32_t process_batch_pages(const struct process_space *space)
+{
+	return space->pace.pages;
+}
+
+const struct move_pace *process_pace(const struct process_space *space)
+{
+	return &space->pace;
+}
+
+/* ---- where it may be, and where it runs ------------------------------------------------------- */
+
+static void node_add(void *arg, unsigned int first, unsigned int last)
+{
+	for (unsigned int node = first; node <= last; node++)
+		nodeset_add(arg, node);
+}
+
+int process_allowed(const struct process_space *space, struct nodeset *ret_nodes)
+{
+	struct nodeset nodes = { 0 };
+	char text[4096];
+	int error = proc_status_text(space->dir, "Mems_allowed_list", text, sizeof(text));
+
+	/* A kernel without cpusets. */
+	if (error == -ENOENT)
+		nodes = space->map->memory;
+	else if (error)
+		return error;
+	else if (nodeset_list(text, NODESET_MAX - 1, node_add, &nodes))
+		return -EIO;
+	*ret_nodes = nodes;
+	return 0;
+}
+
+struct thread_count {
+	const struct node_map *map;
+	uint32_t *counts; /* of the running ones */
+	uint32_t running;
+	bool all;         /* the others, too */
+};
+
+static void thread_take(void *arg, pid_t tid, char state, int cpu)
+{
+	struct thread_count *count = arg;
+	const struct node *node = node_find(count->map, node_of_cpu(count->map, cpu));
+
+	(void)tid;
+	if (!node || (state != 'R' && !count->all))
+		return;
+	count->counts[node - count->map->nodes]++;
+	count->running++;
+}
+
+int process_threads(const struct process_space *space, uint32_t *ret_counts)
+{
+	struct thread_count count = { .map = space->map, .counts = ret_counts };
+	int error = 0;
+
+	memset(ret_counts, 0, space->map->nr * sizeof(*ret_counts));
+	for (int pass = 0; pass < 2 && !error && !count.running; pass++) {
+		count.all = pass > 0;
+		error = proc_threads(space->dir, thread_take, &count);
+	}
+	return error;
+}
+
+/* ---- children --------------------------------------------------------------------------------- */
+
+struct kin {
+	pid_t pid, parent;
+	bool ours;
+};
+
+struct family {
+	struct kin *kin;
+	size_t nr, room;
+};
+
+static int kin_take(void *arg, pid_t pid, pid_t parent)
+{
+	struct family *family = arg;
+
+	if (family->nr == family->room) {
+		size_t room = family->room ? family->room * 2 : 256;
+		struct kin *more = realloc(family->kin, room * sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		family->kin = more;
+		family->room = room;
+	}
+	family->kin[family->nr++] = (struct kin){ .pid = pid, .parent = parent };
+	return 0;
+}
+
+static int kin_compare(const void *a, const void *b)
+{
+	pid_t one = ((const struct kin *)a)->pid, other = ((const struct kin *)b)->pid;
+
+	return (one > other) - (one < other);
+}
+
+static bool kin_ours(const struct family *family, pid_t pid)
+{
+	struct kin key = { .pid = pid };
+	const struct kin *kin = family->nr ? bsearch(&key, family->kin, family->nr, sizeof(key),
+						     kin_compare) : NULL;
+
+	return kin && kin->ours;
+}
+
+/* Mark who has a parent that is ours until nobody is added: a child may have a lower number. */
+static size_t family_mark(struct family *family, pid_t pid)
+{
+	size_t nr_ours = 0, before;
+
+	if (family->nr)
+		qsort(family->kin, family->nr, sizeof(*family->kin), kin_compare);
+	do {
+		before = nr_ours;
+		for (size_t i = 0; i < family->nr; i++) {
+			struct kin *one = &family->kin[i];
+
+			if (one->ours || one->pid == pid ||
+			    (one->parent != pid && !kin_ours(family, one->parent)))
+				continue;
+			one->ours = true;
+			nr_ours++;
+		}
+	} while (nr_ours != before);
+	return nr_ours;
+}
+
+int process_children(const char *root, pid_t pid, pid_t *ret_pids, size_t max, size_t *ret_nr)
+{
+	struct family family = { 0 };
+	size_t nr = 0;
+	int error = proc_parents(root, kin_take, &family);
+
+	if (!error) {
+		*ret_nr = family_mark(&family, pid);
+		for (size_t i = 0; i < family.nr && nr < max; i++)
+			if (family.kin[i].ours)
+				ret_pids[nr++] = family.kin[i].pid;
+	}
+	free(family.kin);
+	return error;
+}

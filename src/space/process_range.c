@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a process maps, from three files of /proc:
+ *
+ *   maps       always; cheap
+ *   smaps      in its place when status says that something is locked or huge: the kernel walks all
+ *              pages for it, and nothing else tells which range it is
+ *   numa_maps  memory policies; walks all pages, too, so it is read when the mappings changed, else
+ *              at most for 1/POLICY_SHARE of the time
+ */
+#include "process_inner.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "proc.h"
+
+#define POLICY_SHARE 100u
+#define POLICY_PAUSE_NS UINT64_C(1000000000)
+
+const char *process_kind_name(enum process_kind kind)
+{
+	static const char *const names[PROCESS_KIND_COUNT] = {
+		"anon", "heap", "stack", "shared_anon", "file", "hugetlb", "special",
+	};
+
+	return names[kind];
+}
+
+/* ---- kinds ----------------------------------------------------------------------------------- */
+
+static bool begins(const char *text, const char *with)
+{
+	return strncmp(text, with, strlen(with)) == 0;
+}
+
+/* Shared memory that has a name only for the kernel's sake, or lives in the tmpfs made for it. */
+static bool path_is_memory(const char *path)
+{
+	return begins(path, "/dev/zero") || begins(path, "/memfd:") || begins(path, "/SYSV") ||
+	       begins(path, "/dev/shm/");
+}
+
+static bool path_is_device(const char *path)
+{
+	return (begins(path, "/dev/") && !begins(path, "/dev/hugepages")) || begins(path, "/sys/") ||
+	       begins(path, "/proc/") || begins(path, "anon_inode:") || begins(path, "socket:");
+}
+
+static enum process_kind kind_of(const struct proc_mapping *mapping)
+{
+	if (mapping->page_bytes > PROCESS_PAGE)
+		return PROCESS_HUGETLB;
+	if (mapping->special || mapping->pinned_kind)
+		return PROCESS_SPECIAL;
+	if (mapping->heap)
+		return PROCESS_HEAP;
+	if (mapping->stack)
+		return PROCESS_STACK;
+	if (mapping->anonymous)
+		return mapping->shared ? PROCESS_SHARED_ANON : PROCESS_ANON;
+	if (path_is_memory(mapping->path))
+		return mapping->shared ? PROCESS_SHARED_ANON : PROCESS_ANON;
+	if (path_is_device(mapping->path))
+		return PROCESS_SPECIAL;
+	return mapping->shared || !mapping->write ? PROCESS_FILE : PROCESS_ANON;
+}
+
+static enum reason refusal_of(const struct process_range *range)
+{
+	if (range->kind == PROCESS_SPECIAL)
+		return REASON_PINNED;
+	if (range->locked)
+		return REASON_LOCKED;
+	if (range->kind == PROCESS_FILE && range->execute)
+		return REASON_SHARED_EXEC;
+	if (range->policy == PROCESS_POLICY_SPREAD)
+		return REASON_POLICY;
+	return REASON_MOVED;
+}
+
+/* ---- mappings -------------------------------------------------------------------------------- */
+
+struct reading {
+	struct process_space *space;
+	size_t nr;
+	uint64_t layout;
+};
+
+static int mapping_take(void *arg, const struct proc_mapping *mapping)
+{
+	struct reading *reading = arg;
+	struct process_space *space = reading->space;
+
+	if (reading->nr == space->room_ranges) {
+		size_t room = space->room_ranges ? space->room_ranges * 2 : 64;
+		struct process_range *more = realloc(space->ranges, room * sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		space->ranges = more;
+		space->room_ranges = room;
+	}
+	/* The vsyscall page lies in the kernel's half. */
+	if (mapping->start >= mapping->end || mapping->end > UINT64_C(1) << 63)
+		return 0;
+	space->ranges[reading->nr++] = (struct process_range){
+		.start = mapping->start,
+		.end = mapping->end,
+		.kind = kind_of(mapping),
+		.shared = mapping->shared,
+		.write = mapping->write,
+		.execute = mapping->execute,
+		.locked = mapping->locked,
+		.page_bytes = mapping->page_bytes,
+		.inode = mapping->inode,
+		.offset = mapping->offset,
+		.device = mapping->device,
+	};
+	reading->layout = (reading->layout ^ mapping->start) * UINT64_C(0x100000001b3);
+	reading->layout = (reading->layout ^ mapping->end) * UINT64_C(0x100000001b3);
+	return 0;
+}
+
+/* ---- policies -------------------------------------------------------------------------------- */
+
+static void node_add(void *arg, unsigned int first, unsigned int last)
+{
+	for (unsigned int node = first; node <= last; node++)
+		nodeset_add(arg, node);
+}
+
+/* "bind:0-1", "prefer=static:1", "prefer (many):0", "weighted interleave:0-1", "default", "local". */
+static void policy_parse(char *text, struct process_range *range)
+{
+	char *nodes = strchr(text, ':');
+	struct nodeset set = { 0 };
+
+	if (begins(text, "default") || begins(text, "local"))
+		return;
+	range->policy = begins(text, "bind") || begins(text, "prefer") ? PROCESS_POLICY_BIND :
+									 PROCESS_POLICY_SPREAD;
+	if (nodes && !nodeset_list(nodes + 1, NODESET_MAX - 1, node_add, &set))
+		range->policy_nodes = set;
+}
+
+/* One line of numa_maps: "address policy ...". The policy ends at the second word, but two of its
+ * names have a blank in them. */
+static void policy_line(struct process_space *space, char *line)
+{
+	char *policy;
+	uint64_t start = strtoull(line, &policy, 16);
+
+	if (policy == line || *policy != ' ')
+		return;
+	policy++;
+	size_t length = begins(policy, "prefer (many)")	     ? strlen("prefer (many)") :
+			begins(policy, "weighted interleave") ? strlen("weighted interleave") :
+								0;
+	length += strcspn(policy + length, " \n");
+	policy[length] = '\0';
+	struct process_range *range = process_range_behind(space, start);
+	if (range && range->start <= start)
+		policy_parse(policy, range);
+}
+
+/* Ranges are fresh: no policy in them yet. A kernel without NUMA has no such file, and no policies. */
+static int policies_read(struct process_space *space)
+{
+	int fd = openat(space->dir, "numa_maps", O_RDONLY | O_CLOEXEC);
+	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
+	char *line = NULL;
+	size_t room = 0;
+
+	if (!file) {
+		int error = errno;
+
+		if (fd >= 0)
+			close(fd);
+		return error == ENOENT ? 0 : -error;
+	}
+	while (getline(&line, &room, file) > 0)
+		policy_line(space, line);
+	int error = ferror(file) ? -ESRCH : 0;
+	free(line);
+	fclose(file);
+	return error;
+}
+
+/* The policies of the ranges that are still what they were. */
+static void policies_keep(struct process_range *ranges, size_t nr, const struct process_range *before,
+			  size_t nr_before)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < nr; i++) {
+		while (at < nr_before && before[at].start < ranges[i].start)
+			at++;
+		if (at == nr_before)
+			return;
+		if (before[at].start != ranges[i].start)
+			continue;
+		ranges[i].policy = before[at].policy;
+		ranges[i].policy_nodes = before[at].policy_nodes;
+	}
+}
+
+static int policies_update(struct process_space *space, bool changed,
+			   const struct process_range *before, size_t nr_before)
+{
+	uint64_t now = clock_now_ns();
+
+	if (!changed && now - space->policies_ns < space->policies_pause_ns) {
+		policies_keep(space->ranges, space->nr_ranges, before, nr_before);
+		return 0;
+	}
+	int error = policies_read(space);
+	uint64_t pause = (clock_now_ns() - now) * POLICY_SHARE;
+
+	space->policies_ns = now;
+	space->policies_pause_ns = pause > POLICY_PAUSE_NS ? pause : POLICY_PAUSE_NS;
+	return error;
+}
+
+/* ---- all together ---------------------------------------------------------------------------- */
+
+/* A process with a changing map forces no second reading of its policies at once: new ranges are
+ * taken as without a policy until it is their turn. See POLICY_SHARE. */
+static int ranges_read(struct process_space *space)
+{
+	struct process_range *before = space->ranges;
+	size_t nr_before = space->nr_ranges, room_before = space->room_ranges;
+	struct reading reading = { .space = space, .layout = UINT64_C(0xcbf29ce484222325) };
+	uint64_t locked_kib = 0, huge_kib = 0;
+	int error = proc_status_kib(space->dir, "VmLck", &locked_kib);
+
+	if (!error)
+		error = proc_status_kib(space->dir, "HugetlbPages", &huge_kib);
+	space->ranges = NULL;
+	space->nr_ranges = space->room_ranges = 0;
+	if (!error)
+		error = proc_mappings(space->dir, locked_kib || huge_kib, mapping_take, &reading);
+	space->nr_ranges = reading.nr;
+	if (!error)
+		error = policies_update(space, reading.layout != space->layout, before, nr_before);
+	if (error) {
+		free(space->ranges);
+		space->ranges = before;
+		space->nr_ranges = nr_before;
+		space->room_ranges = room_before;
+		return error;
+	}
+	free(before);
+	space->layout = reading.layout;
+	for (size_t i = 0; i < space->nr_ranges; i++)
+		space->ranges[i].refusal = refusal_of(&space->ranges[i]);
+	return 0;
+}
+
+int process_ranges(struct process_space *space, const struct process_range **ret_ranges,
+		   size_t *ret_nr)
+{
+	int error = process_look(space);
+
+	if (!error)
+		error = ranges_read(space);
+	/* What was read may be the next program's. */
+	if (!error)
+		error = process_look(space);
+	if (error)
+		return error;
+	*ret_ranges = space->ranges;
+	*ret_nr = space->nr_ranges;
+	return 0;
+}
+
+struct process_range *process_range_behind(const struct process_space *space, uint64_t address)
+{
+	size_t low = 0, high = space->nr_ranges;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (space->ranges[middle].end <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < space->nr_ranges ? &space->ranges[low] : NULL;
+}
+
+const struct process_range *process_range_find(const struct process_space *space, uint64_t address)
+{
+	const struct process_range *range = process_range_behind(space, address);
+
+	return range && range->start <= address ? range : NULL;
+}

@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the helper promises the server, with a kernel of the test's own under it (fake_kernel.h).
+ *
+ * The helper is compiled into this program with its system calls replaced. It serves commands as ever:
+ * its recvmsg() draws the next one from the seed, its sendmsg() judges what became of it:
+ *
+ *   every page exists exactly once, and is where the outcome says: in its place of the hold area, or
+ *   where it was, or where the program has moved it meanwhile; a place holds the page it was given
+ *   for; nothing is left in the stage; in calm weather all that can be moved is moved
+ *
+ *   test_helper [SEED]     one sequence; without: many, of seeds printed when they fail
+ */
+#include "fake_kernel.h"
+
+#define HELPER_OWN_SYS6
+static long sys6(long nr, long a, long b, long c, long d, long e, long f);
+#include "../../src/inject/helper.c"
+
+#define SEQUENCES 400u
+#define COMMANDS 60u
+#define HOLD_PAGES (4 * FAKE_BLOCK)
+#define SERVER_RUNS 32u
+#define ENOUGH 1000u /* of each kind of thing in a run */
+
+/* The server's side. */
+static struct {
+	bool used[HOLD_PAGES];
+	uint32_t held[HOLD_PAGES];  /* content; ID_NONE: none */
+	uint32_t nr_commands, nr_moved, nr_kept, nr_sequences;
+	struct helper_command command;
+	uint32_t before[HELPER_PAGES_MAX]; /* contents of the pages to be moved */
+	enum helper_outcome calm[HELPER_PAGES_MAX]; /* what must become of them in calm weather */
+	bool is_calm;
+} server;
+
+/* ---- what goes on between commands ---- */
+
+/*
+ * A program that writes into memory that is not its own. It does nothing that would make what it left
+ * there look like a page on its way: no change of mappings, no pages of zeros.
+ */
+static bool scribbler(void)
+{
+	return kernel.seed % 3 == 0;
+}
+
+/* New pages, and huge ones again. */
+static void program_grow(void)
+{
+	for (uint32_t i = 0; i < FAKE_PROGRAM_PAGES; i++) {
+		struct fake_page *page = &kernel.program.pages[i];
+		if (page->id == ID_NONE && fake_below(3) == 0)
+			page->id = scribbler() || fake_below(16) ? kernel.next_id++ : ID_ZERO;
+		page->pinned = page->id && fake_below(40) == 0;
+		page->swapped = page->id >= ID_FIRST && fake_below(40) == 0;
+		page->readonly = fake_below(400) == 0;
+	}
+	for (uint32_t block = 0; block < FAKE_PROGRAM_PAGES / FAKE_BLOCK; block++) {
+		if (fake_below(2))
+			continue;
+		for (uint32_t i = 0; i < FAKE_BLOCK; i++) {
+			struct fake_page *page = &kernel.program.pages[block * FAKE_BLOCK + i];
+			if (page->id < ID_FIRST)
+				page->id = kernel.next_id++;
+			page->pinned = page->swapped = page->readonly = false;
+		}
+		kernel.program.huge[block] = true;
+	}
+	fake_must(kernel.next_id + 2 * FAKE_PROGRAM_PAGES < FAKE_IDS, "out of numbers for pages");
+}
+
+/* The program writes where nothing is its own: into free places and the empty stage. */
+static void program_scribble(void)
+{
+	for (unsigned i = 0; i < 20; i++) {
+		uint64_t address = fake_below(2) ? kernel.stage + fake_below(40) * FAKE_PAGE
+						 : kernel.hold + fake_below(HOLD_PAGES) * FAKE_PAGE;
+		struct fake_page *page = fake_page_at(address);
+		if (page->id == ID_NONE || page->id == ID_ZERO)
+			page->id = ID_SCRIBBLE;
+		kernel.area.table[fake_block_of(&kernel.area, address)] = true;
+	}
+}
+
+static void weather_draw(void)
+{
+	server.is_calm = fake_below(4) == 0;
+	memset(&kernel.weather, 0, sizeof kernel.weather);
+	if (server.is_calm)
+		return;
+	kernel.weather = (struct fake_weather){
+		.again = fake_below(3) ? fake_below(30) : fake_below(900),
+		.partial = fake_below(200),
+		.unreported = fake_below(2) ? fake_below(200) : 0,
+		.zero_touch = fake_below(2) ? fake_below(400) : 0,
+		.pin = fake_below(20),
+	};
+	if (fake_below(3))
+		return;
+	if (scribbler())
+		program_scribble();
+	else
+		kernel.weather.event = fake_below(300);
+}
+
+/* ---- commands ---- */
+
+static bool block_free(uint32_t place)
+{
+	for (uint32_t i = 0; i < FAKE_BLOCK; i++)
+		if (server.used[place + i])
+			return false;
+	return true;
+}
+
+/* A whole block has a place of its own, the last: the others are hardly ever free. */
+static uint32_t places_take(uint32_t want, uint32_t *ret_place)
+{
+	uint32_t last = HOLD_PAGES - FAKE_BLOCK, nr = 0;
+	uint32_t at = want == FAKE_BLOCK && block_free(last) ? last : fake_below(last);
+
+	while (nr < want && at + nr < HOLD_PAGES && !server.used[at + nr])
+		server.used[at + nr++] = true;
+	*ret_place = at;
+	return nr;
+}
+
+/* What must become of page k of a run when nothing else happens. */
+static enum helper_outcome calm_outcome(const struct fake_page *pages, uint32_t k, uint32_t nr,
+					bool pinned_block)
+{
+	for (uint32_t i = k; i < nr; i++)
+		if (pages[i].readonly)
+			return HELPER_DENIED;
+	if (!pages[k].id)
+		return HELPER_HOLE;
+	return pages[k].pinned || pinned_block ? HELPER_BUSY : HELPER_MOVED;
+}
+
+/* Add a run from `first` on; false when there is no place for it. */
+static bool run_add(uint32_t first, uint32_t want, bool *claimed, uint32_t *nr_pages)
+{
+	struct helper_command *c = &server.command;
+	uint64_t src = FAKE_PROGRAM + first * FAKE_PAGE;
+	uint32_t place;
+
+	for (uint32_t i = 0; i < want; i++)
+		if (claimed[first + i])
+			want = i;
+	uint32_t nr = want ? places_take(want, &place) : 0;
+	if (!nr)
+		return false;
+	for (uint32_t k = 0; k < nr; k++) {
+		const struct fake_page *pages = &kernel.program.pages[first];
+		uint64_t at = src + k * FAKE_PAGE;
+		claimed[first + k] = true;
+		server.before[*nr_pages + k] = pages[k].id;
+		server.calm[*nr_pages + k] =
+			calm_outcome(pages, k, nr, fake_huge(at) && fake_block_pinned(at));
+	}
+	kernel.move_start[kernel.nr_moves] = src;
+	kernel.move_pages[kernel.nr_moves++] = nr;
+	c->runs[c->nr_runs++] = (struct helper_run){
+		.dst = kernel.hold + place * FAKE_PAGE, .src = src, .bytes = nr * FAKE_PAGE };
+	*nr_pages += nr;
+	return true;
+}
+
+static void draw_move(void)
+{
+	bool claimed[FAKE_PROGRAM_PAGES] = { false };
+	uint32_t nr_pages = 0, nr_runs = 1 + fake_below(fake_below(2) ? 3 : SERVER_RUNS);
+
+	server.command.op = HELPER_MOVE;
+	if (fake_below(3) == 0) {
+		uint32_t block = fake_below(FAKE_PROGRAM_PAGES / FAKE_BLOCK);
+		run_add(block * FAKE_BLOCK, FAKE_BLOCK, claimed, &nr_pages);
+		return;
+	}
+	for (uint32_t i = 0; i < nr_runs; i++) {
+		uint32_t first = fake_below(FAKE_PROGRAM_PAGES);
+		uint32_t want = 1 + fake_below(fake_below(2) ? 4 : 300);
+		if (want > FAKE_PROGRAM_PAGES - first)
+			want = FAKE_PROGRAM_PAGES - first;
+		if (want > HELPER_PAGES_MAX - nr_pages)
+			want = HELPER_PAGES_MAX - nr_pages;
+		if (want)
+			run_add(first, want, claimed, &nr_pages);
+	}
+}
+
+/* Places whose pages went back into the program, or are no longer wanted. */
+static void draw_drop(void)
+{
+	struct helper_command *c = &server.command;
+
+	bool all = fake_below(2);
+
+	c->op = HELPER_DROP;
+	uint32_t first = fake_below(2) ? HOLD_PAGES - FAKE_BLOCK : fake_below(HOLD_PAGES);
+	for (uint32_t place = first; place < HOLD_PAGES && c->nr_runs < HELPER_RUNS_MAX; place++) {
+		if (!server.used[place] || (!all && fake_below(2)))
+			continue;
+		uint32_t id = server.held[place];
+		uint32_t back = fake_below(FAKE_PROGRAM_PAGES);
+		if (id >= ID_FIRST && !kernel.program.pages[back].id)
+			kernel.program.pages[back].id = id;
+		else if (id >= ID_FIRST)
+			kernel.unmapped[id] = true;
+		fake_page_at(kernel.hold + place * FAKE_PAGE)->id = ID_STALE;
+		server.held[place] = ID_STALE;
+		c->runs[c->nr_runs++] = (struct helper_run){
+			.dst = kernel.hold + place * FAKE_PAGE, .bytes = FAKE_PAGE };
+	}
+}
+
+static void draw_populate(void)
+{
+	server.command.op = HELPER_POPULATE;
+	server.command.nr_runs = 1;
+	server.command.runs[0] = (struct helper_run){ .dst = FAKE_PROGRAM, .bytes = 64 * FAKE_PAGE };
+}
+
+static void command_draw(void)
+{
+	server.command.nr_runs = 0;
+	server.command.seq++;
+	kernel.nr_moves = kernel.nr_elsewhere = 0;
+	kernel.changing = false;
+	if (!kernel.hold) {
+		server.command.op = HELPER_MAP;
+		server.command.nr_runs = 1;
+		server.command.runs[0] = (struct helper_run){ .bytes = HOLD_PAGES * FAKE_PAGE };
+		return;
+	}
+	program_grow();
+	weather_draw();
+	uint32_t kind = fake_below(10);
+	if (kind < 6)
+		draw_move();
+	else if (kind < 9)
+		draw_drop();
+	else
+		draw_populate();
+}
+
+/* ---- judgement ---- */
+
+/* `whole`: the run is a whole block, which has a stage of its own if it is a huge page. */
+static void page_judge(uint32_t k, uint32_t place, enum helper_outcome outcome, bool whole)
+{
+	uint32_t before = server.before[k], there = fake_page_at(kernel.hold + place * FAKE_PAGE)->id;
+
+	kernel.subject = before;
+	fake_must(outcome < HELPER_LOST, "a page is told to be lost");
+	if (server.is_calm && outcome != server.calm[k])
+		fake_fail("a page that could be moved was not, or the other way round");
+	if (outcome == HELPER_MOVED) {
+		/* Of a hole only that it is nobody's page. */
+		fake_must(there == before || (!before && there && there < ID_FIRST),
+			  "a moved page is not in its place");
+		server.held[place] = there;
+		server.nr_moved++;
+		return;
+	}
+	fake_must(there < ID_FIRST, "a page that was not moved is in the hold area");
+	if (outcome == HELPER_FAILED && !whole)
+		fake_must(fake_page_at(kernel.stage + k * FAKE_PAGE)->id != ID_SCRIBBLE,
+			  "what the program wrote into the stage is still there");
+	server.used[place] = false;
+	server.nr_kept++;
+}
+
+static void count_window(const struct fake_window *w, uint8_t *counts)
+{
+	for (uint32_t i = 0; i < w->nr_pages; i++)
+		if (w->pages[i].id >= ID_FIRST && counts[w->pages[i].id] < 2)
+			counts[w->pages[i].id]++;
+}
+
+/* Each page is there once; one that the program has given up at most once. */
+static void world_judge(void)
+{
+	static uint8_t counts[FAKE_IDS];
+
+	memset(counts, 0, kernel.next_id);
+	count_window(&kernel.program, counts);
+	count_window(&kernel.area, counts);
+	for (uint32_t i = 0; i < kernel.nr_elsewhere; i++)
+		counts[kernel.elsewhere[i]]++;
+	for (uint32_t id = ID_FIRST; id < kernel.next_id; id++) {
+		kernel.subject = id;
+		fake_must(counts[id] < 2, "a page is there twice");
+		fake_must(counts[id] || kernel.unmapped[id], "a page is lost");
+	}
+	for (uint64_t at = kernel.stage; at < kernel.stage_end; at += FAKE_PAGE)
+		fake_must(fake_page_at(at)->id < ID_FIRST, "a page was left in the stage");
+	for (uint32_t place = 0; place < HOLD_PAGES; place++) {
+		uint32_t there = fake_page_at(kernel.hold + place * FAKE_PAGE)->id;
+		kernel.subject = server.held[place];
+		if (server.held[place])
+			fake_must(there == server.held[place], "a held page is another one now");
+		else
+			fake_must(there < ID_FIRST, "a page is where no place was given");
+	}
+	/* What the program moved away is of no more concern. */
+	for (uint32_t i = 0; i < kernel.nr_elsewhere; i++)
+		kernel.unmapped[kernel.elsewhere[i]] = true;
+	kernel.nr_elsewhere = 0;
+}
+
+static bool stage_clean(void)
+{
+	for (uint64_t at = kernel.stage; at < kernel.stage_end; at += FAKE_PAGE)
+		if (fake_page_at(at)->id)
+			return false;
+	return true;
+}
+
+static void reply_judge(const struct helper_reply *reply, size_t bytes)
+{
+	const struct helper_command *c = &server.command;
+	uint32_t k = 0;
+
+	fake_must(reply->seq == c->seq, "a reply to another command");
+	fake_must(bytes == (c->op == HELPER_MOVE ? sizeof *reply
+						 : offsetof(struct helper_reply, outcome)),
+		  "a reply of another length");
+	if (c->op == HELPER_MAP) {
+		fake_must(reply->result > 0 && (uint64_t)reply->result == kernel.hold,
+			  "the hold area is not where the reply says");
+		return;
+	}
+	fake_must(!reply->result, "a command failed");
+	for (uint32_t i = 0; i < c->nr_runs; i++) {
+		uint32_t place = (uint32_t)((c->runs[i].dst - kernel.hold) / FAKE_PAGE);
+		if (c->op == HELPER_DROP) {
+			server.used[place] = false;
+			server.held[place] = ID_NONE;
+		}
+		if (c->op == HELPER_MOVE)
+			for (uint32_t n = 0; n < c->runs[i].bytes / FAKE_PAGE; n++, k++)
+				page_judge(k, place + n, (enum helper_outcome)reply->outcome[k],
+					   c->runs[i].bytes == FAKE_BLOCK_BYTES);
+	}
+	world_judge();
+}
+
+/* ---- the helper's system calls ---- */
+
+static long call_receive(struct msghdr *message)
+{
+	struct cmsghdr *c = message->msg_control;
+	int fd = FAKE_UFFD;
+
+	message->msg_controllen = 0;
+	if (server.nr_commands++ == COMMANDS)
+		return 0;
+	command_draw();
+	if (server.is_calm && kernel.hold)
+		server.is_calm = stage_clean();
+	size_t bytes = offsetof(struct helper_command, runs) +
+		       server.command.nr_runs * sizeof server.command.runs[0];
+	fake_must(message->msg_iov->iov_len >= bytes, "no room for a command");
+	memcpy(message->msg_iov->iov_base, &server.command, bytes);
+	if (server.command.op == HELPER_MAP) {
+		*c = (struct cmsghdr){ CMSG_LEN(sizeof fd), SOL_SOCKET, SCM_RIGHTS };
+		memcpy(CMSG_DATA(c), &fd, sizeof fd);
+		message->msg_controllen = CMSG_SPACE(sizeof fd);
+	}
+	return (long)bytes;
+}
+
+static long call_send(const struct msghdr *message)
+{
+	kernel.nr_moves = 0; /* nothing happens while we look */
+	reply_judge(message->msg_iov->iov_base, message->msg_iov->iov_len);
+	return (long)message->msg_iov->iov_len;
+}
+
+static long call_map(uint64_t address, uint64_t bytes)
+{
+	fake_must(!address && bytes <= FAKE_AREA_PAGES * FAKE_PAGE, "a mapping that nobody wants");
+	return (long)FAKE_AREA;
+}
+
+static long call_protect(uint64_t address, uint64_t bytes)
+{
+	fake_must(!(address % FAKE_BLOCK_BYTES) && bytes == HOLD_PAGES * FAKE_PAGE + HELPER_STAGE_BYTES &&
+			  address > FAKE_AREA &&
+			  address + bytes < FAKE_AREA + FAKE_AREA_PAGES * FAKE_PAGE,
+		  "the area has no guards, or is not of whole blocks");
+	kernel.hold = address;
+	kernel.stage = address + HOLD_PAGES * FAKE_PAGE;
+	kernel.stage_end = kernel.stage + HELPER_STAGE_BYTES;
+	return 0;
+}
+
+static long sys6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	(void)d;
+	(void)e;
+	(void)f;
+	fake_meanwhile();
+	switch (nr) {
+	case SYS_recvmsg:
+		return call_receive((struct msghdr *)(uintptr_t)b);
+	case SYS_sendmsg:
+		return call_send((const struct msghdr *)(uintptr_t)b);
+	case SYS_ioctl:
+		if ((unsigned long)b == UFFDIO_MOVE)
+			return fake_move((int)a, (struct uffdio_move *)(uintptr_t)c);
+		fake_must((unsigned long)b == PAGEMAP_SCAN, "an ioctl that nobody knows");
+		return fake_scan((int)a, (const struct pm_scan_arg *)(uintptr_t)c);
+	case SYS_madvise:
+		return fake_advise((uint64_t)a, (uint64_t)b, (int)c);
+	case SYS_mmap:
+		return call_map((uint64_t)a, (uint64_t)b);
+	case SYS_mprotect:
+		return call_protect((uint64_t)a, (uint64_t)b);
+	case SYS_openat:
+		return FAKE_PAGEMAP;
+	case SYS_close:
+	case SYS_munlock:
+	case SYS_sched_yield:
+		return 0;
+	default:
+		fake_fail("a system call that the helper should not make here");
+	}
+}
+
+/* ---- sequences ---- */
+
+static void sequence_run(uint64_t seed, struct helper *h)
+{
+	memset(&server, 0, sizeof server);
+	memset(h, 0, sizeof *h);
+	h->hold_uffd = FAKE_HOLD_UFFD;
+	h->uffd = -1; /* comes with the first command */
+	fake_open(seed);
+	helper_serve(h);
+	fake_must(server.nr_commands == COMMANDS + 1, "the helper stopped before its time");
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const names[6] = { "moved", "kept", "huge pages", "moves unreported", "events",
+					      "touches of ours" };
+	struct helper *h = calloc(1, sizeof *h);
+	uint64_t nr[6] = { 0 };
+	uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
+
+	if (!h)
+		return 1;
+	for (uint64_t seed = first; seed < first + (argc > 1 ? 1 : SEQUENCES); seed++) {
+		sequence_run(seed, h);
+		const uint64_t more[6] = { server.nr_moved, server.nr_kept, kernel.nr_huge,
+					   kernel.nr_unreported, kernel.nr_events, kernel.nr_touches };
+		for (unsigned i = 0; i < 6; i++)
+			nr[i] += more[i];
+		fake_close();
+	}
+	free(h);
+	printf("%llu sequences", argc > 1 ? 1ull : SEQUENCES);
+	for (unsigned i = 0; i < 6; i++)
+		printf(", %s %llu", names[i], (unsigned long long)nr[i]);
+	printf("\n");
+	/* A kernel that is never unkind proves nothing. */
+	for (unsigned i = 0; i < 6; i++)
+		if (argc <= 1 && nr[i] < ENOUGH)
+			return 1;
+	return 0;
+}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Live cases: pages going out and coming back, the heap, locks, and what a program may ask about its memory.
+ *
+ * Each case compares every byte with what the kernel alone would have given.
+ */
+#include "live.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* ---- pages: holes, first touch, changes after return ----------------------------------------- */
+
+static void holes_rule15(void)
+{
+	size_t nr = live_pages() * 2;
+	struct arena arena = arena_new(nr, 50);
+
+	for (size_t i = 0; i < nr; i++)
+		if (i % 3 == 0 || i % 1024 < 256)
+			arena_fill(&arena, i, i + 1, 1);
+	arena_cold(&arena, 0, nr);
+	arena_check(&arena, 0, nr);
+	for (size_t i = 1; i < nr; i += 7)
+		arena_fill(&arena, i, i + 1, 2);
+	arena_cold(&arena, 0, nr);
+	arena_check(&arena, 0, nr);
+}
+
+static void kernel_swap_rule16(void)
+{
+	size_t nr = live_pages();
+	struct arena arena = arena_new(nr, 51);
+	char line[256];
+	FILE *swaps = fopen("/proc/swaps", "re");
+	bool have = swaps && fgets(line, sizeof(line), swaps) && fgets(line, sizeof(line), swaps);
+
+	if (swaps)
+		fclose(swaps);
+	if (!have)
+		live_skip("no swap is on");
+	arena_fill(&arena, 0, nr, 1);
+	CHECK(madvise(arena.base, nr / 2 * PAGE_BYTES, MADV_PAGEOUT) == 0);
+	live_press();
+	CHECK(madvise(arena.base, nr * PAGE_BYTES, MADV_PAGEOUT) == 0);
+	arena_check(&arena, 0, nr);
+	arena_fill(&arena, 0, nr, 2);
+	CHECK(madvise(arena_page(&arena, nr / 4), nr / 2 * PAGE_BYTES, MADV_PAGEOUT) == 0);
+	arena_cold(&arena, 0, nr / 4);
+	arena_check(&arena, 0, nr);
+}
+
+/* Long runs out and back in order: batches of every length, and whole blocks. */
+static void long_runs_rule17(void)
+{
+	size_t nr = live_pages() + live_pages() / 2;
+	struct arena arena = arena_new(nr, 52);
+
+	for (uint32_t round = 1; round < 4; round++) {
+		size_t run = 1;
+
+		arena_fill(&arena, 0, nr, round);
+		for (size_t i = 0; i < nr; i += 2 * run) {
+			run = run < 512 ? run * 2 : 1;
+			arena_check(&arena, i, i + run < nr ? i + run : nr);
+		}
+		arena_cold(&arena, 0, nr / 2);
+		arena_check(&arena, 0, nr);
+	}
+}
+
+/* A page that came back and then changed by one byte must not go back to its old copy. */
+static void rewritten_after_return_rule19(void)
+{
+	size_t nr = live_pages(), last = PAGE_BYTES - 1;
+	struct arena arena = arena_new(nr, 53);
+	unsigned char *patch = calloc(nr, 1);
+	uint64_t state = 53;
+
+	CHECK(patch);
+	arena_fill(&arena, 0, nr, 1);
+	for (unsigned int round = 1; round < 4; round++) {
+		arena_cold(&arena, 0, nr);
+		for (size_t i = 0; i < nr; i++) {
+			unsigned char *page = arena_page(&arena, i), copy[PAGE_BYTES];
+
+			memcpy(copy, page, PAGE_BYTES);
+			copy[last] ^= patch[i];
+			page_check(copy, 53, i, 1);
+			if (live_random(&state) % 2 == 0) {
+				page[last] ^= (unsigned char)round;
+				patch[i] ^= (unsigned char)round;
+			}
+		}
+	}
+	for (size_t i = 0; i < nr; i++)
+		*(arena_page(&arena, i) + last) ^= patch[i];
+	arena_check(&arena, 0, nr);
+}
+
+static void first_touch_rule21(void)
+{
+	size_t nr = live_pages(), quarter = nr / 4;
+	struct arena arena = arena_new(nr, 54);
+	unsigned char byte = 0;
+
+	/* Pressure first, so that the arena is adopted memory before it is touched at all. */
+	arena_fill(&arena, 3 * quarter, nr, 1);
+	arena_cold(&arena, 3 * quarter, nr);
+	arena_check(&arena, 0, quarter);
+	arena_fill(&arena, 0, quarter, 1);
+	for (size_t i = quarter; i < 2 * quarter; i += 5)
+		arena_fill(&arena, i, i + 1, 1);
+	for (size_t i = 2 * quarter; i < 3 * quarter; i++)
+		byte |= *(volatile unsigned char *)(arena_page(&arena, i) + i % PAGE_BYTES);
+	CHECK(byte == 0);
+	arena_check(&arena, 0, nr);
+	arena_cold(&arena, 0, quarter);
+	arena_check(&arena, 0, nr);
+}
+
+/* ---- heap, locks, questions about memory ----------------------------------------------------- */
+
+static void brk_grow_shrink_rule11(void)
+{
+	size_t nr = live_pages(), step = PAGES_PER_MIB, half = nr / 2;
+	unsigned char *start = sbrk(0);
+	size_t skew = PAGE_BYTES - (size_t)(uintptr_t)start % PAGE_BYTES;
+	struct arena arena = arena_at(start + skew, nr, 60);
+
+	/* The record itself may have come from the heap: ask again where it ends. */
+	start = sbrk(0);
+	skew = PAGE_BYTES - (size_t)(uintptr_t)start % PAGE_BYTES;
+	arena.base = start + skew;
+	CHECK(sbrk((intptr_t)skew) != (void *)-1);
+	for (size_t i = 0; i < nr; i += step) {
+		CHECK(sbrk((intptr_t)(step * PAGE_BYTES)) == arena_page(&arena, i));
+		arena_check(&arena, i, i + step / 4);
+		arena_fill(&arena, i, i + step, 1);
+	}
+	arena_cold(&arena, 0, nr);
+	arena_check(&arena, 0, nr);
+	CHECK(sbrk(-(intptr_t)(half * PAGE_BYTES)) != (void *)-1);
+	arena_check(&arena, 0, half);
+	for (size_t i = half; i < nr; i += step)
+		CHECK(sbrk((intptr_t)(step * PAGE_BYTES)) == arena_page(&arena, i));
+	arena_forget(&arena, half, nr);
+	arena_check(&arena, 0, nr);
+	arena_fill(&arena, half, nr, 2);
+	arena_cold(&arena, 0, nr);
+	arena_check(&arena, 0, nr);
+}
+
+static void mlock_stays(void)
+{
+	size_t nr = live_pages(), from = nr / 4, to = from + 4 * PAGES_PER_MIB;
+	struct arena arena = arena_new(nr, 61);
+
+	arena_fill(&arena, 0, nr, 1);
+	arena_cold(&arena, 0, nr);
+	CHECK(mlock(arena_page(&arena, from), (to - from) * PAGE_BYTES) == 0);
+	CHECK(arena_absent_pages(&arena, from, to) == 0);
+	arena_cold(&arena, to, nr);
+	CHECK(arena_absent_pages(&arena, from, to) == 0);
+	arena_check(&arena, 0, nr);
+	arena_fill(&arena, from, to, 2);
+	CHECK(munlock(arena_page(&arena, from), (to - from) * PAGE_BYTES) == 0);
+	arena_cold(&arena, 0, nr);
+	arena_check(&arena, 0, nr);
+}
+
+static void mincore_answers(void)
+{
+	size_t nr = live_pages();
+	struct arena arena = arena_new(nr, 62);
+	unsigned char *seen = calloc(nr, 1);
+
+	CHECK(seen);
+	arena_fill(&arena, 0, nr, 1);
+	arena_cold(&arena, 0, nr);
+	CHECK(mincore(arena.base, nr * PAGE_BYTES, seen) == 0);
+	arena_check(&arena, 0, nr);
+	arena_check(&arena, 0, 16);
+	CHECK(mincore(arena.base, 16 * PAGE_BYTES, seen) == 0);
+	for (size_t i = 0; i < 16; i++)
+		CHECK(seen[i] & 1);
+	free(seen);
+}
+
+/* Nothing of ours may be in the way of a program that walks all its memory (a collector does). */
+static void reads_every_mapping_rule26(void)
+{
+	struct arena arena = arena_new(live_pages(), 63);
+	unsigned long from, to, sum = 0, nr_mappings = 0;
+	char text[65536], access[8], name[256], *line, *rest;
+	size_t length = 0;
+	ssize_t got;
+	FILE *maps;
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages);
+	maps = fopen("/proc/self/maps", "re");
+	CHECK(maps);
+	while (length < sizeof(text) - 1 &&
+	       (got = (ssize_t)fread(text + length, 1, sizeof(text) - 1 - length, maps)) > 0)
+		length += (size_t)got;
+	text[length] = '\0';
+	fclose(maps);
+	for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+		name[0] = '\0';
+		if (sscanf(line, "%lx-%lx %7s %*s %*s %*s %255s", &from, &to, access, name) < 3)
+			continue;
+		if (access[0] != 'r' || access[3] != 'p' || strncmp(name, "[v", 2) == 0)
+			continue;
+		nr_mappings++;
+		for (unsigned long at = from; at < to; at += PAGE_BYTES)
+			sum += *(volatile unsigned char *)at;
+	}
+	CHECK(nr_mappings > 4 && sum > 0);
+	arena_check(&arena, 0, arena.nr_pages);
+}
+
+/* Everything that is not private anonymous memory stays where it is, and stays right. */
+static void shared_left_alone(void)
+{
+	size_t nr = live_pages() / 4;
+	struct arena arena = arena_new(live_pages(), 64), shared, file;
+	int fd = memfd_create("live", MFD_CLOEXEC);
+
+	CHECK(fd >= 0 && ftruncate(fd, (off_t)(nr * PAGE_BYTES)) == 0);
+	shared = arena_at(mmap(NULL, nr * PAGE_BYTES, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0), nr,
+			  65);
+	file = arena_at(mmap(NULL, nr * PAGE_BYTES, RW, MAP_PRIVATE, fd, 0), nr, 66);
+	CHECK(shared.base != MAP_FAILED && file.base != MAP_FAILED);
+	arena_fill(&shared, 0, nr, 1);
+	arena_fill(&file, 0, nr / 8, 1);
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages);
+	CHECK(arena_absent_pages(&shared, 0, nr) == 0);
+	CHECK(arena_absent_pages(&file, 0, nr / 8) == 0);
+	arena_check(&shared, 0, nr);
+	arena_check(&file, 0, nr);
+	arena_check(&arena, 0, arena.nr_pages);
+	close(fd);
+}
+
+static const struct live_case cases[] = {
+	{ "holes-rule15", holes_rule15 },
+	{ "kernel-swap-rule16", kernel_swap_rule16 },
+	{ "long-runs-rule17", long_runs_rule17 },
+	{ "rewritten-after-return-rule19", rewritten_after_return_rule19 },
+	{ "first-touch-rule21", first_touch_rule21 },
+	{ "brk-grow-shrink-rule11", brk_grow_shrink_rule11 },
+	{ "mlock-stays", mlock_stays },
+	{ "mincore-answers", mincore_answers },
+	{ "reads-every-mapping-rule26", reads_every_mapping_rule26 },
+	{ "shared-left-alone", shared_left_alone },
+	{ NULL, NULL },
+};
+
+int main(int argc, char **argv)
+{
+	return live_main(argc, argv, cases);
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/* The hint sensor on trees of files: when it can be had, what it sets, and that all comes back. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "hint.h"
+#include "tree.h"
+
+#define BALANCING "/sys/kernel/debug/sched/numa_balancing/"
+#define MODE "/proc/sys/kernel/numa_balancing"
+#define LIMIT "/proc/sys/kernel/numa_balancing_promote_rate_limit_MBps"
+#define TIERS "/sys/devices/virtual/memory_tiering/"
+
+static void machine_lay(void)
+{
+	put(TIERS "memory_tier4/nodelist", "0\n");
+	put(TIERS "memory_tier961/nodelist", "1\n");
+	put(MODE, "1\n");
+	put(LIMIT, "65536\n");
+	put(BALANCING "hot_threshold_ms", "1000\n");
+	put(BALANCING "scan_period_min_ms", "1000\n");
+	put(BALANCING "scan_size_mb", "256\n");
+	put("/run/x", "");
+}
+
+static void expect(const char *path, const char *want)
+{
+	char full[PATH_MAX], text[64] = "";
+
+	snprintf(full, sizeof full, "%s%s", root, path);
+	FILE *file = fopen(full, "r");
+	assert_non_null(file);
+	assert_non_null(fgets(text, sizeof text, file));
+	fclose(file);
+	assert_string_equal(text, want);
+}
+
+static void never(void *arg, const struct sense_event *event)
+{
+	(void)arg;
+	(void)event;
+	fail_msg("a touch out of nowhere");
+}
+
+static void settings_are_set_and_come_back(void **state)
+{
+	const struct hint_options options = { .root = root };
+	struct sense *sense;
+	const char *why = NULL;
+
+	(void)state;
+	machine_lay();
+	assert_int_equal(hint_open(&options, &sense, &why), 0);
+	expect(BALANCING "hot_threshold_ms", "0\n");
+	expect(LIMIT, "0\n");
+	expect(MODE, "1\n"); /* not before there is somebody to look at */
+	sense->ops->read(sense, never, NULL);
+	expect(MODE, "1\n");
+	sense->ops->close(sense);
+	expect(MODE, "1\n");
+	expect(LIMIT, "65536\n");
+	expect(BALANCING "hot_threshold_ms", "1000\n");
+	expect(BALANCING "scan_size_mb", "256\n");
+	assert_int_equal(hint_repair(&options), 0);
+}
+
+static void one_at_a_time(void **state)
+{
+	const struct hint_options options = { .root = root };
+	struct sense *sense, *other;
+	const char *why = NULL;
+
+	(void)state;
+	machine_lay();
+	assert_int_equal(hint_open(&options, &sense, &why), 0);
+	assert_int_equal(hint_open(&options, &other, &why), -EBUSY);
+	assert_non_null(strstr(why, "stop that one first"));
+	assert_int_equal(hint_repair(&options), -EBUSY);
+	sense->ops->close(sense);
+}
+
+static void what_is_missing_is_said(void **state)
+{
+	const struct hint_options options = { .root = root };
+	struct sense *sense;
+	const char *why = NULL;
+
+	(void)state;
+	assert_int_equal(hint_open(&options, &sense, &why), -EOPNOTSUPP);
+	assert_non_null(strstr(why, "no memory tiers"));
+	put(TIERS "memory_tier4/nodelist", "0-1\n");
+	assert_int_equal(hint_open(&options, &sense, &why), -EOPNOTSUPP);
+	assert_non_null(strstr(why, "all nodes are in one memory tier"));
+	put(TIERS "memory_tier961/nodelist", "1\n");
+	put(MODE, "0\n");
+	put("/run/x", "");
+	assert_int_equal(hint_open(&options, &sense, &why), -EOPNOTSUPP);
+	assert_non_null(strstr(why, "debugfs"));
+	expect(MODE, "0\n");
+	/* A kernel without the limit works without it. */
+	machine_lay();
+	char path[PATH_MAX];
+	snprintf(path, sizeof path, "%s%s", root, LIMIT);
+	unlink(path);
+	assert_int_equal(hint_open(&options, &sense, &why), 0);
+	sense->ops->close(sense);
+}
+
+static void when_the_kernel_moves_by_itself(void **state)
+{
+	const uint64_t gib = UINT64_C(1) << 30;
+
+	(void)state;
+	assert_false(hint_kernel_moves(gib, 4 * gib));
+	assert_true(hint_kernel_moves(gib + 1, 4 * gib));
+	assert_false(hint_kernel_moves(2 * gib, 64 * gib));
+	assert_true(hint_kernel_moves(5 * gib, 64 * gib));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TREE_TEST(settings_are_set_and_come_back),
+		TREE_TEST(one_at_a_time),
+		TREE_TEST(what_is_missing_is_said),
+		cmocka_unit_test(when_the_kernel_moves_by_itself),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

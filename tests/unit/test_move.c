@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pace of move_pages: on a made-up machine whose calls cost a fixed time and a time a page, calls
+ * become as long as they may and no longer, also when the machine changes or one call is disturbed.
+ * And on the machine that the test runs on: what a call says of pages of our own.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "move.h"
+
+#define MS UINT64_C(1000000)
+#define PAGE 4096u
+
+struct machine {
+	uint64_t fixed_ns, page_ns;
+};
+
+/* As move_to() does it; gives the longest stall. */
+static uint64_t calls(struct move_pace *pace, const struct machine *machine, int nr)
+{
+	uint64_t longest = 0;
+
+	for (int i = 0; i < nr; i++) {
+		if (pace->calibrate_in == 0)
+			move_pace_note(pace, 0, machine->fixed_ns);
+		uint32_t pages = pace->pages;
+
+		assert_in_range(pages, 1, MOVE_CALL_PAGES_MAX);
+		uint64_t stall = machine->page_ns * (pages < 512 ? pages : 512);
+		longest = stall > longest ? stall : longest;
+		move_pace_note(pace, pages, machine->fixed_ns + machine->page_ns * pages);
+	}
+	return longest;
+}
+
+static void settles_below_the_bound(void **state)
+{
+	static const struct machine machines[] = {
+		{ 0, 1000 }, { 5 * MS, 1000 }, { 5 * MS, 40000 }, { 100 * MS, 20000 }, { 0, 3 * MS },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(machines) / sizeof(*machines); i++) {
+		struct move_pace pace;
+
+		move_pace_init(&pace, 20 * MS);
+		calls(&pace, &machines[i], 100);
+		uint64_t stall = calls(&pace, &machines[i], 200);
+		assert_true(stall <= 20 * MS);
+		/* And not far below, unless a call cannot hold more. */
+		assert_true(stall >= 5 * MS || pace.pages == MOVE_CALL_PAGES_MAX || pace.pages == 1);
+	}
+}
+
+/* Nothing to move within the bound: one page at a time all the same. */
+static void one_page_is_the_least(void **state)
+{
+	struct move_pace pace;
+	struct machine slow = { 0, 500 * MS };
+
+	(void)state;
+	move_pace_init(&pace, 20 * MS);
+	calls(&pace, &slow, 50);
+	assert_int_equal(pace.pages, 1);
+}
+
+static void follows_a_machine_that_slows_down(void **state)
+{
+	struct move_pace pace;
+	struct machine machine = { MS, 10000 };
+
+	(void)state;
+	move_pace_init(&pace, 20 * MS);
+	calls(&pace, &machine, 100);
+	machine.page_ns = 100000;
+	calls(&pace, &machine, 8); /* so many may be too long */
+	assert_true(calls(&pace, &machine, 100) <= 23 * MS);
+	assert_true(calls(&pace, &machine, 100) <= 20 * MS);
+	machine.page_ns = 10000;
+	calls(&pace, &machine, 100);
+	assert_true(pace.pages > 500);
+}
+
+/* One call that took a second must not make all calls small for long. */
+static void one_disturbed_call(void **state)
+{
+	struct move_pace pace;
+	struct machine machine = { MS, 10000 };
+
+	(void)state;
+	move_pace_init(&pace, 20 * MS);
+	calls(&pace, &machine, 100);
+	uint32_t before = pace.pages;
+	move_pace_note(&pace, pace.pages, 1000 * MS);
+	assert_true(pace.pages < before);
+	calls(&pace, &machine, 60);
+	assert_true(pace.pages > before / 2);
+	/* Nor one calibration. */
+	move_pace_note(&pace, 0, 1000 * MS);
+	assert_int_equal(pace.fixed_ns, MS);
+}
+
+/* Every third call is disturbed for longer than the bound, whatever its size: the calls must not become
+ * so small that the fixed time is all there is. */
+static void disturbed_all_the_time(void **state)
+{
+	struct move_pace pace;
+	struct machine machine = { MS, 10000 };
+	uint64_t pages = 0;
+
+	(void)state;
+	move_pace_init(&pace, 20 * MS);
+	for (int i = 0; i < 300; i++) {
+		calls(&pace, &machine, 2);
+		pages += pace.pages;
+		move_pace_note(&pace, pace.pages, 30 * MS);
+	}
+	assert_true(pages / 300 > 10);
+	/* Every tenth: that is only noise. */
+	pages = 0;
+	for (int i = 0; i < 100; i++) {
+		calls(&pace, &machine, 9);
+		pages += pace.pages;
+		move_pace_note(&pace, pace.pages, 30 * MS);
+	}
+	assert_true(pages / 100 > 300);
+}
+
+/* Small batches tell nothing about large ones. */
+static void small_batches_do_not_grow_it(void **state)
+{
+	struct move_pace pace;
+
+	(void)state;
+	move_pace_init(&pace, 20 * MS);
+	uint32_t before = pace.pages;
+	for (int i = 0; i < 100; i++)
+		move_pace_note(&pace, 1, 1000);
+	assert_int_equal(pace.pages, before);
+}
+
+static void quantiles(void **state)
+{
+	struct move_pace pace;
+
+	(void)state;
+	move_pace_init(&pace, 20 * MS);
+	assert_int_equal(move_pace_stall_ns(&pace, 50), 0);
+	for (int i = 0; i < 99; i++)
+		move_pace_note(&pace, 1, 1000);
+	move_pace_note(&pace, 1, 70 * MS);
+	assert_int_equal(pace.calls, 100);
+	assert_in_range(move_pace_stall_ns(&pace, 50), 1000, 2000);
+	assert_in_range(move_pace_stall_ns(&pace, 99), 1000, 2000);
+	assert_int_equal(move_pace_stall_ns(&pace, 100), 70 * MS);
+	assert_int_equal(pace.stall_max_ns, 70 * MS);
+	move_pace_note(&pace, 1, UINT64_MAX);
+	assert_in_range(pace.pages, 1, MOVE_CALL_PAGES_MAX);
+}
+
+/* Pages of our own on node 0 of this machine: there, absent, and not mapped. */
+static void statuses(void **state)
+{
+	unsigned char *memory = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t addresses[4];
+	struct move_pace pace;
+	uint8_t status[4];
+	int nodes[4];
+
+	(void)state;
+	assert_ptr_not_equal(memory, MAP_FAILED);
+	memory[0] = 1;
+	memory[2 * PAGE] = 1;
+	for (size_t i = 0; i < 4; i++)
+		addresses[i] = (uint64_t)(uintptr_t)memory + i * PAGE;
+	assert_int_equal(munmap(memory + 3 * PAGE, PAGE), 0);
+	int error = move_query(getpid(), addresses, 4, nodes);
+	if (error == -ENOSYS || error == -EPERM)
+		skip(); /* no NUMA in this kernel, or a container that forbids the call */
+	assert_int_equal(error, 0);
+	assert_true(nodes[0] >= 0 && nodes[2] >= 0);
+	assert_int_equal(nodes[1], -ENOENT);
+	assert_int_equal(nodes[3], -EFAULT);
+	assert_int_equal(move_query(getpid(), NULL, 0, NULL), 0);
+	assert_int_equal(move_query(0x7ffffff0, addresses, 1, nodes), -ESRCH);
+	move_pace_init(&pace, MOVE_STALL_NS);
+	error = move_to(getpid(), addresses, 4, PAGE, (unsigned int)nodes[0], false, &pace, status);
+	assert_int_equal(error, 0);
+	assert_int_equal(status[0], MOVE_DONE);
+	assert_int_equal(status[1], MOVE_NO_PAGE);
+	assert_int_equal(status[2], MOVE_DONE);
+	assert_int_equal(status[3], MOVE_NO_RANGE);
+	assert_int_equal(move_to(getpid(), addresses, 4, PAGE, 1000, false, &pace, status), -ENODEV);
+	assert_int_equal(status[0], MOVE_NOT_TRIED);
+	munmap(memory, 3 * PAGE);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(settles_below_the_bound),
+		cmocka_unit_test(one_page_is_the_least),
+		cmocka_unit_test(follows_a_machine_that_slows_down),
+		cmocka_unit_test(one_disturbed_call),
+		cmocka_unit_test(disturbed_all_the_time),
+		cmocka_unit_test(small_batches_do_not_grow_it),
+		cmocka_unit_test(quantiles),
+		cmocka_unit_test(statuses),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/* Settings that are changed for a while come back, also when their owner was killed. */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "setting.h"
+#include "tree.h"
+
+#define STATE "/run/pagetide/test"
+
+enum { FIRST, SECOND, ABSENT, NR };
+static const struct setting table[NR] = {
+	[FIRST] = { "first", "/first", false },
+	[SECOND] = { "second", "/second", false },
+	[ABSENT] = { "absent", "/absent", true },
+};
+
+static void values_lay(void)
+{
+	put("/first", "1\n");
+	put("/second", "1000\n");
+	put("/run/x", "");
+}
+
+static uint64_t value(size_t which)
+{
+	uint64_t found = UINT64_MAX;
+
+	assert_int_equal(setting_read(root, table[which].path, &found), 0);
+	return found;
+}
+
+static bool state_there(void)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof path, "%s%s", root, STATE);
+	return access(path, F_OK) == 0;
+}
+
+static void values_come_back(void **state)
+{
+	struct settings settings;
+
+	(void)state;
+	values_lay();
+	assert_int_equal(settings_save(&settings, root, STATE, table, NR), 0);
+	assert_true(state_there());
+	assert_int_equal(settings_change(&settings, FIRST, 2), 0);
+	assert_int_equal(settings_change(&settings, SECOND, 0), 0);
+	assert_int_equal(settings_change(&settings, ABSENT, 5), 0); /* optional */
+	assert_int_equal(value(FIRST), 2);
+	assert_int_equal(settings_restore(&settings), 0);
+	assert_int_equal(value(FIRST), 1);
+	assert_int_equal(value(SECOND), 1000);
+	assert_false(state_there());
+}
+
+static void one_owner_at_a_time(void **state)
+{
+	struct settings settings, other;
+
+	(void)state;
+	values_lay();
+	assert_int_equal(settings_save(&settings, root, STATE, table, NR), 0);
+	assert_int_equal(settings_change(&settings, FIRST, 2), 0);
+	assert_int_equal(settings_save(&other, root, STATE, table, NR), -EBUSY);
+	assert_int_equal(settings_repair(root, STATE, table, NR), -EBUSY);
+	assert_int_equal(value(FIRST), 2);
+	assert_int_equal(settings_restore(&settings), 0);
+	assert_int_equal(settings_save(&other, root, STATE, table, NR), 0);
+	assert_int_equal(settings_restore(&other), 0);
+}
+
+/* A child saves, changes, and dies without a word. */
+static void die_with_changes(void)
+{
+	struct settings settings;
+	int status;
+	pid_t child = fork();
+
+	assert_true(child >= 0);
+	if (!child) {
+		if (settings_save(&settings, root, STATE, table, NR) ||
+		    settings_change(&settings, FIRST, 2) || settings_change(&settings, SECOND, 0))
+			_exit(1);
+		kill(getpid(), SIGKILL);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(value(FIRST), 2);
+	assert_true(state_there());
+}
+
+static void the_next_one_repairs(void **state)
+{
+	struct settings settings;
+
+	(void)state;
+	values_lay();
+	die_with_changes();
+	assert_int_equal(settings_repair(root, STATE, table, NR), 1);
+	assert_int_equal(value(FIRST), 1);
+	assert_int_equal(value(SECOND), 1000);
+	assert_int_equal(settings_repair(root, STATE, table, NR), 0);
+	/* And who wants to change them itself does so first: what it saves is what was there before. */
+	die_with_changes();
+	assert_int_equal(settings_save(&settings, root, STATE, table, NR), 0);
+	assert_int_equal(settings_change(&settings, FIRST, 3), 0);
+	assert_int_equal(settings_restore(&settings), 0);
+	assert_int_equal(value(FIRST), 1);
+	assert_int_equal(value(SECOND), 1000);
+}
+
+static void a_state_file_of_somebody_else_does_no_harm(void **state)
+{
+	(void)state;
+	values_lay();
+	put(STATE, "evil 7\nfirst\nsecond -3\n\n\xff\xfe first 9\n");
+	assert_int_equal(settings_repair(root, STATE, table, NR), 0);
+	assert_int_equal(value(FIRST), 1);
+	assert_int_equal(value(SECOND), 1000);
+}
+
+static void what_is_no_number_is_told(void **state)
+{
+	struct settings settings;
+	uint64_t found;
+
+	(void)state;
+	values_lay();
+	put("/first", "always\n");
+	assert_int_equal(setting_read(root, "/first", &found), -EINVAL);
+	assert_int_equal(settings_save(&settings, root, STATE, table, NR), -EINVAL);
+	assert_false(state_there());
+	assert_int_equal(setting_read(root, "/nothing", &found), -ENOENT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TREE_TEST(values_come_back),
+		TREE_TEST(one_owner_at_a_time),
+		TREE_TEST(the_next_one_repairs),
+		TREE_TEST(a_state_file_of_somebody_else_does_no_harm),
+		TREE_TEST(what_is_no_number_is_told),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

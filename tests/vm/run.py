@@ -1,0 +1,545 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Guest tests: the product and what it stands on, on a stock kernel with real NUMA nodes.
+
+Each case starts one guest or more (see guest.py) and judges what came out of it. Where QEMU, the
+kernel or busybox is not there, the whole suite is skipped with the reason.
+"""
+import argparse
+import io
+import json
+import os
+import re
+import sys
+import tarfile
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, os.pardir, "live"))
+
+# pylint: disable=wrong-import-position
+from guest import Guest, Machine, Missing, kernel, prerequisites, product
+from harness import check, judge_stats, tail, tap_main, total
+
+TIERS = "/sys/devices/virtual/memory_tiering"
+
+
+class Place:
+    """Where the tool and the programs for the guests are."""
+
+    def __init__(self, pagetide, live_programs, vm_programs, storm_seconds):
+        self.pagetide = os.path.realpath(pagetide)
+        self.build = os.path.dirname(self.pagetide)
+        self.storm_seconds = storm_seconds
+        self.live_programs = os.path.realpath(live_programs)
+        self.vm_programs = os.path.realpath(vm_programs)
+
+    def why_not(self):
+        try:
+            prerequisites()
+        except Missing as reason:
+            return str(reason)
+        return None
+
+    def close(self):
+        pass
+
+    def run(self, command, machine=None, programs=(), files=(), timeout_s=90):
+        """A guest's result; a case fails here when the guest did not come to its end."""
+        carried = [(os.path.join(self.vm_programs, name), None) for name in programs]
+        result = Guest(machine, carried + list(files)).run(command, timeout_s)
+        if result.attempts > 1:
+            print(f"# the emulator failed {result.attempts - 1} times")
+        check(result.status is not None, str(result.reason))
+        check(not re.search(r"^\[.*\] (BUG|WARNING|Oops)", result.console, re.M),
+              f"its kernel said: {result.console[-1500:]}")
+        return result
+
+    def lines(self, command, machine=None, **more):
+        """What a command printed, which must go well."""
+        result = self.run(command, machine, **more)
+        check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+        return result.output.decode().split("\n")[:-1]
+
+
+def results_of(result):
+    """What a command left in /results, by file name."""
+    files = {}
+    with tarfile.open(fileobj=io.BytesIO(result.results)) as archive:
+        for member in archive.getmembers():
+            if member.isfile():
+                files[os.path.basename(member.name)] = archive.extractfile(member).read()
+    return files
+
+
+# ---- the guest itself ----------------------------------------------------------------------------
+
+def comes_back(place):
+    """Output, errors, exit status and files are the command's; who is left does not hold it up."""
+    result = place.run("echo out; echo err >&2; sleep 1000 & cp /guest/guest.py $RESULTS/back;"
+                       "exit 7", files=[(os.path.join(HERE, "guest.py"), None)])
+    check((result.status, result.output, result.errors) == (7, b"out\n", b"err\n"),
+          f"{result.status} {result.output} {result.errors}")
+    with open(os.path.join(HERE, "guest.py"), "rb") as file:
+        check(results_of(result)["back"] == file.read(), "the file came back changed")
+    return f"boot, run, end: {result.seconds:.1f} s; {os.path.basename(kernel())}"
+
+
+def death_is_told(_place):
+    dead = Guest().run("echo c > /proc/sysrq-trigger", timeout_s=60)
+    check(dead.status is None and "the guest died" in dead.reason,
+          f"a panic gave {dead.status}: {dead.reason}")
+    late = Guest().run("echo begun; sleep 1000", timeout_s=8)
+    check(late.status is None and "no end after" in late.reason and late.output == b"begun\n",
+          f"out of time gave {late.status} {late.output}")
+
+
+def two_tiers(place):
+    lines = place.lines(f"cat /sys/devices/system/node/online; cat {TIERS}/memory_tier*/nodelist;"
+                        "cat /sys/devices/system/node/node1/cpulist;"
+                        "cat /sys/devices/system/node/node*/access0/initiators/read_latency;"
+                        "cat /proc/sys/kernel/numa_balancing")
+    check(lines == ["0-1", "0", "1", "", "100", "300", "0"], str(lines))
+
+
+def one_tier_without_hmat(place):
+    lines = place.lines(f"cat {TIERS}/memory_tier*/nodelist", Machine(hmat=False))
+    check(lines == ["0-1"], str(lines))
+
+
+def four_nodes(place):
+    lines = place.lines(f"cat /sys/devices/system/node/online; cat {TIERS}/memory_tier*/nodelist;"
+                        "cat /sys/devices/system/node/node*/cpulist;"
+                        "cat /sys/devices/system/node/node2/distance",
+                        Machine(nodes=4, cpu_nodes=2, memory_mib=[512]))
+    check(lines == ["0-3", "0-1", "2-3", "0", "1", "", "", "30 40 10 40"], str(lines))
+
+
+# ---- what the kernel does ------------------------------------------------------------------------
+
+def move_pages(place):
+    said = place.lines("for c in $(vm_move list); do vm_move $c || exit; done",
+                       Machine(thp="madvise"), programs=["vm_move"])
+    return "\n".join(said)
+
+
+def hint_faults(place):
+    return "\n".join(
+        place.lines("vm_hint delivered-and-nothing-moves", programs=["vm_hint"]) +
+        place.lines("vm_hint with-room-the-kernel-moves", Machine(memory_mib=[3072, 512]),
+                    programs=["vm_hint"]))
+
+
+def reports(lines):
+    """What vm_hot said: ready, the reports, end."""
+    said = [json.loads(line) for line in lines]
+    check(said[0]["what"] == "ready" and said[-1]["what"] == "end", "vm_hot did not end well")
+    check(said[-1]["verified_bytes"] == said[0]["bytes"], "not every page was compared")
+    return said[0], said[1:-1], said[-1]
+
+
+def wrong_byte_is_seen(place):
+    """What the workload says of its memory is worth something: one byte changed behind its back."""
+    result = place.run("vm_hot --size 64 --hot 16 > /tmp/said 2> /tmp/errors &\nhot=$!\n"
+                       "until grep -q report /tmp/said; do sleep 0.2; done\n"
+                       "address=$(sed -n 's/.*\"address\": \\([0-9]*\\).*/\\1/p' /tmp/said)\n"
+                       "printf X | dd of=/proc/$hot/mem bs=1 seek=$((address + 50000001)) "
+                       "conv=notrunc\nkill -TERM $hot\nwait $hot\necho $?\ncat /tmp/errors",
+                       programs=["vm_hot"])
+    said = result.output.decode()
+    check(said.startswith(f"1\nMISMATCH page {50000001 // 4096} "), f"{said} {tail(result.errors)}")
+
+
+# Until nine tenths of the hot set are fast, or for a minute; then other memory becomes hot.
+TIERING_SCRIPT = """
+vm_hot --size 128 --hot 32 --pattern @ --threads 2 > /tmp/said &
+hot=$!
+until grep -q report /tmp/said; do sleep 0.2; done
+echo 2 > /proc/sys/kernel/numa_balancing
+for i in $(seq 60); do
+	sleep 1
+	fast=$(tail -n 1 /tmp/said | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/')
+	[ $fast -lt $((29 << 20)) ] || break
+done
+kill -USR1 $hot
+sleep 2
+kill -TERM $hot
+wait $hot && cat /tmp/said
+"""
+
+
+def kernel_tiering(place):
+    """The workload, and the kernel's own tiering of it: what is hot moves, and another set is not."""
+    notes = []
+    for pattern in ("pages", "huge"):
+        ready, seen, _ = reports(place.lines(TIERING_SCRIPT.replace("@", pattern),
+                                             Machine(thp="madvise"), programs=["vm_hot"],
+                                             timeout_s=150))
+        hot = ready["hot_bytes"]
+        check(seen[0]["hot_slow_bytes"] == hot == 32 << 20, "the hot set does not start slow")
+        check(ready["huge_bytes"] == (ready["bytes"] if pattern == "huge" else 0),
+              f"{pattern}: {ready['huge_bytes']} bytes of huge pages")
+        check(seen[-1]["generation"] == 1, "the hot set did not move on")
+        before = [one for one in seen if one["generation"] == 0][-1]
+        after = [one for one in seen if one["generation"] == 1][0]
+        check(before["hot_fast_bytes"] > hot * 9 // 10, f"{pattern}: the kernel moved {before}")
+        check(after["hot_fast_bytes"] < before["hot_fast_bytes"], f"{pattern}: the same set again")
+        notes.append(f"{pattern}: {before['hot_fast_bytes'] / hot:.0%} fast after "
+                     f"{before['since_start_ns'] / 1e9:.0f} s, {before['ops_per_s']:.0f} touches/s")
+    return "\n".join(notes)
+
+
+def process_space(place):
+    """Another process's pages moved by the product, watched by their owner."""
+    said = place.lines("for c in $(vm_space list); do vm_space $c || exit; done",
+                       Machine(thp="madvise"), programs=["vm_space"])
+    return "\n".join(said)
+
+
+# Everybody at once: attach looks after the family, and vm_chase moves all of it to and fro.
+STORM_SCRIPT = """
+vm_storm @ > $RESULTS/storm 2> $RESULTS/storm.errors &
+storm=$!
+sleep 1
+pagetide attach -p $storm --json > $RESULTS/attach 2> $RESULTS/attach.errors &
+attach=$!
+vm_chase $storm @ > $RESULTS/chase || exit 3
+wait $storm || exit 4
+wait $attach || exit 5
+"""
+
+
+def storm(place):
+    """24 processes that start, fork, exec, unmap and die while their pages move: no byte is wrong,
+    each page asked for has one end, and the report of attach adds up."""
+    seconds = place.storm_seconds
+    result = place.run(STORM_SCRIPT.replace("@", str(seconds)),
+                       programs=["vm_storm", "vm_chase"], files=product(place.build),
+                       timeout_s=2 * seconds + 90)
+    files = results_of(result)
+    said = " / ".join(tail(files[name]) for name in ("storm.errors", "attach.errors"))
+    check(result.status == 0, f"exit status {result.status}: {said} {tail(result.errors)}")
+    family, chase = json.loads(files["storm"]), json.loads(files["chase"])
+    check(chase["moved"] > 1000 and chase["gone"] > 0, f"this proved nothing: {chase}")
+    for space in json.loads(files["attach"])["spaces"]:
+        moves = space["moves"]
+        check(moves["requested"] == moves["moved"] + total(moves["failed"]) +
+              total(moves["dropped"]) + moves["pending"], f"{space['pid']}: {moves}")
+    return f"{family}\n{chase}"
+
+
+# ---- attach: hot pages of running processes ------------------------------------------------------
+
+SETTINGS = ("/proc/sys/kernel/numa_balancing /sys/kernel/debug/sched/numa_balancing/*_m[sb] "
+            "/proc/sys/kernel/numa_balancing_promote_rate_limit_MBps")
+# The hot set becomes another one half way. What the kernel counted is looked at from outside, too.
+ATTACH_SCRIPT = f"""
+settle() {{ # until so many MiB of the hot set are fast, or so many seconds have passed
+	sleep 2
+	for i in $(seq $2); do
+		sleep 1
+		fast=$(tail -n 1 $RESULTS/hot | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/')
+		[ $fast -lt $(($1 << 20)) ] || break
+	done
+}}
+vm_hot --size @SIZE --hot @HOT --pattern @PATTERN > $RESULTS/hot &
+hot=$!
+until grep -q report $RESULTS/hot; do sleep 0.2; done
+mount -t debugfs debugfs /sys/kernel/debug
+grep . {SETTINGS} > $RESULTS/before
+umount /sys/kernel/debug
+grep -E "pgmigrate_success|compact_isolated" /proc/vmstat > $RESULTS/success
+pagetide attach -p $hot @WORDS --json > $RESULTS/json &
+attach=$!
+settle @ENOUGH @SECONDS
+kill -USR1 $hot
+settle @ENOUGH @SECONDS
+kill -INT $attach
+wait $attach
+echo $? > $RESULTS/status
+grep -E "pgmigrate_success|compact_isolated" /proc/vmstat >> $RESULTS/success
+[ -e /sys/kernel/debug/sched ] && echo still mounted >> $RESULTS/before
+mount -t debugfs debugfs /sys/kernel/debug
+grep . {SETTINGS} > $RESULTS/after
+kill $hot
+wait $hot
+"""
+
+
+def texts_of(result):
+    return {name: data.decode() for name, data in results_of(result).items()}
+
+
+def judge_moves(space):
+    """Requests are as many as outcomes, and what moved was promoted or demoted."""
+    moves = space["moves"]
+    ended = moves["moved"] + sum(moves["failed"].values()) + sum(moves["dropped"].values())
+    check(moves["requested"] == ended + moves["pending"] and moves["pending"] == 0, str(moves))
+    check(moves["moved"] * 4096 == space["promoted_bytes"] + space["demoted_bytes"], str(space))
+
+
+def attached(place, pattern, words="", size=384, hot=96, share=95, seconds=60,
+             machine=None):
+    script = ATTACH_SCRIPT
+    for name, value in (("SIZE", size), ("HOT", hot), ("PATTERN", pattern), ("WORDS", words),
+                        ("ENOUGH", hot * share // 100 + 1), ("SECONDS", seconds)):
+        script = script.replace("@" + name, str(value))
+    result = place.run(script, machine or Machine(thp="madvise"), programs=["vm_hot"],
+                       files=[(place.pagetide, None)], timeout_s=seconds * 2 + 100)
+    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    files = texts_of(result)
+    check(files["status"] == "0\n", f"attach ended with {files['status']}: {tail(result.errors)}")
+    check(files["before"] == files["after"],
+          f"settings changed: {files['before']} now {files['after']}")
+    report = json.loads(files["json"])
+    for space in report["spaces"]:
+        judge_moves(space)
+    counts = [line.split() for line in files["success"].splitlines()]
+    first, second = (int(count) for name, count in counts if name == "pgmigrate_success")
+    # Compaction before or after attach looked counts as well.
+    compacted = len({count for name, count in counts if name == "compact_isolated"}) > 1
+    moved = sum(space["moves"]["moved"] for space in report["spaces"])
+    if not compacted and not report["dry_run"]:
+        check(second - first == moved + report["kernel"]["pgpromote_success"],
+              f"the kernel counted {second - first} pages, pagetide {moved}: {report['kernel']}")
+    return report, reports(files["hot"].splitlines())
+
+
+def attach_converges(place):
+    """What is hot goes to the fast node, each page once, and again when other memory is hot."""
+    notes = []
+    for pattern in ("runs16", "huge"):
+        report, (ready, seen, _) = attached(place, pattern)
+        hot = ready["hot_bytes"]
+        for generation in (0, 1):
+            last = [one for one in seen if one["generation"] == generation][-1]
+            check(last["hot_fast_bytes"] >= hot * 95 // 100, f"{pattern}: only {last}")
+        moved = sum(space["promoted_bytes"] + space["demoted_bytes"] for space in report["spaces"])
+        check(moved <= 2 * hot * 12 // 10, f"{pattern}: {moved} bytes moved for {2 * hot}")
+        begin = seen[0]["since_start_ns"]
+        right = [one["since_start_ns"] for one in seen if one["hot_fast_bytes"] >= hot * 95 // 100]
+        notes.append(f"{pattern}: {(right[0] - begin) / 1e9:.0f} s, {moved / (2 * hot):.2f}x")
+    return "; ".join(notes)
+
+
+def attach_dry_run(place):
+    report, (ready, seen, _) = attached(place, "runs16", "--dry-run", seconds=10)
+    check(report["dry_run"] and report["kernel"]["pgmigrate_success"] == 0, str(report["kernel"]))
+    check(seen[-1]["hot_fast_bytes"] == 0, "it moved something")
+    would = report["spaces"][0]["promoted_bytes"]
+    check(ready["hot_bytes"] // 2 <= would <= 2 * ready["hot_bytes"] * 12 // 10,
+          f"it would move {would} bytes")
+
+
+KILLED_SCRIPT = f"""
+mount -t debugfs debugfs /sys/kernel/debug
+grep . {SETTINGS} > /tmp/before
+vm_hot --size 64 --hot 16 > /tmp/hot &
+hot=$!
+until grep -q report /tmp/hot; do sleep 0.2; done
+pagetide attach -p $hot > /tmp/said 2>&1 &
+attach=$!
+sleep 4
+kill -9 $attach
+wait $attach
+grep . {SETTINGS} | cmp -s - /tmp/before && echo unchanged by attach
+[ -s /run/pagetide/hint ] || echo no state file
+pagetide attach -p $hot --for 2s > /dev/null || echo the next one failed
+grep . {SETTINGS} | diff /tmp/before -
+[ ! -e /run/pagetide/hint ] || echo a state file stays
+kill $hot
+"""
+
+
+def attach_killed(place):
+    """After kill -9 the next one puts back what was changed."""
+    said = place.lines(KILLED_SCRIPT, programs=["vm_hot"], files=[(place.pagetide, None)])
+    check(said == [], str(said))
+
+
+TARGET_SCRIPT = """
+taskset @MASK vm_hot --size 128 --hot 32 --slow 3 --fast @NODE > $RESULTS/hot &
+hot=$!
+until grep -q report $RESULTS/hot; do sleep 0.2; done
+pagetide attach -p $hot --for 15s --json > $RESULTS/json || exit
+kill $hot
+wait $hot
+"""
+
+
+def attach_follows_the_accessor(place):
+    """Of two fast nodes it is the one where the threads run, never a fixed one."""
+    for mask, node in ((1, 0), (2, 1)):
+        result = place.run(TARGET_SCRIPT.replace("@MASK", str(mask)).replace("@NODE", str(node)),
+                           Machine(nodes=4, cpu_nodes=2, memory_mib=[512]), programs=["vm_hot"],
+                           files=[(place.pagetide, None)])
+        check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+        files = texts_of(result)
+        moved = json.loads(files["json"])["moved_bytes"]
+        check([(one["from"], one["to"]) for one in moved] == [(3, node)], f"CPU {node}: {moved}")
+        _, seen, _ = reports(files["hot"].splitlines())
+        check(seen[-1]["hot_fast_bytes"] >= 31 << 20, str(seen[-1]))
+
+
+def attach_makes_room(place):
+    """The fast node holds one hot set, not two: the old one is demoted for the new one."""
+    report, (ready, seen, _) = attached(place, "contiguous", size=512, hot=160, share=80,
+                                        seconds=150, machine=Machine(memory_mib=[304, 1024]))
+    last = seen[-1]
+    check(report["spaces"][0]["demoted_bytes"] > 0, "nothing was demoted")
+    check(last["generation"] == 1 and last["hot_fast_bytes"] >= ready["hot_bytes"] * 8 // 10,
+          str(last))
+    return f"demoted {report['spaces'][0]['demoted_bytes'] >> 20} MiB"
+
+
+# ---- the runtime ---------------------------------------------------------------------------------
+
+# Of the live programs what differs most from kernel to kernel; the host runs them all.
+RUNTIME = ("map mremap-move-rule09", "map munmap-partial", "advice dontneed",
+           "advice hugepage-rule22", "fork fork-then-both-write", "fork clone-raw-rule01-rule04",
+           "fork exec-then-pressure", "io pipe-stored-pages", "io io-uring-plain",
+           "thread threads-come-and-go", "thread seccomp-rule01")
+# Small, because everything takes ten times as long.
+RUNTIME_MIB = 8
+RUNTIME_SCRIPT = """
+pagetide check > $RESULTS/check || exit 99
+while read program name; do
+	begin=$(cut -d. -f1 /proc/uptime)
+	timeout 60 pagetide run --tier dram:@M --tier lz4 --stats $RESULTS/$name.json -- \
+		/guest/live_$program $name > $RESULTS/$name.out 2>&1
+	echo $name $? $(($(cut -d. -f1 /proc/uptime) - begin))
+done < /guest/cases
+""".replace("@", str(RUNTIME_MIB))
+
+
+def runtime(place):
+    """The main job on Debian's own kernel: programs that compare every byte of tiered memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        cases = os.path.join(folder, "cases")
+        with open(cases, "w", encoding="ascii") as file:
+            file.write("\n".join(RUNTIME) + "\n")
+        result = place.run(f"export LIVE_BUDGET_MIB={RUNTIME_MIB} LIVE_TMP=/tmp" + RUNTIME_SCRIPT,
+                           Machine(thp="madvise"), programs=[],
+                           files=[*product(place.build), (cases, None)] +
+                           [(os.path.join(place.live_programs, "live_" + name), None)
+                            for name in sorted({case.split()[0] for case in RUNTIME})],
+                           timeout_s=240)
+    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    files = results_of(result)
+    ended = {words[0]: words[1:] for words in map(str.split, result.output.decode().splitlines())}
+    for case in RUNTIME:
+        name = case.split()[1]
+        said = files[name + ".out"]
+        check(b"MISMATCH" not in said, f"{name}: {tail(said)}")
+        check(name in ended and ended[name][0] == "0",
+              f"{name}: exit status and seconds {ended.get(name)}: {tail(said)}")
+        judge_stats(json.loads(files[name + ".json"]))
+    return ", ".join(f"{name} {words[1]} s" for name, words in ended.items())
+
+
+VERBS = """
+vm_hot --size 96 --hot 32 --pattern pages --threads 1 --seconds 100 > /tmp/hot & hot=$!
+until grep -q report /tmp/hot; do sleep 0.2; done
+count() { grep "^$1 " /proc/vmstat | cut -d' ' -f2; }
+pagetide topo --json > $RESULTS/topo
+pagetide pages -p $hot --json > $RESULTS/before
+pagetide migrate -p $hot --from 1 --to 0 --dry-run --json > $RESULTS/dry || exit
+before=$(count pgmigrate_success)
+pagetide migrate -p $hot --from 1 --to 0 --json > $RESULTS/migrate || exit
+echo $(($(count pgmigrate_success) - before)) > $RESULTS/kernel
+pagetide pages -p $hot --json > $RESULTS/after
+pagetide pages -p $hot; pagetide migrate -p $hot --from 0 --to 1
+kill -TERM $hot; wait $hot || exit
+cp /tmp/hot $RESULTS/hot
+"""
+
+
+def verbs(place):
+    """topo, pages and migrate of a process in use, which compares its bytes at the end."""
+    result = place.run(VERBS, Machine(thp="madvise"), programs=["vm_hot"],
+                       files=[(place.pagetide, None)])
+    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    with tarfile.open(fileobj=io.BytesIO(result.results)) as archive:
+        text = {name: archive.extractfile("./" + name).read().decode() for name in
+                ("topo", "before", "dry", "migrate", "kernel", "after", "hot")}
+    topo, before, dry, moved, after = (json.loads(text[name]) for name in
+                                       ("topo", "before", "dry", "migrate", "after"))
+    check((topo["fast"], topo["slow"]) == ("0", "1"), text["topo"])
+    pages = 96 << 20 >> 12
+    check(before["nodes"][1]["kinds"]["anon"] == 96 << 20, text["before"])
+    check(dry["moves"]["would_move"] == pages and dry["moves"]["moved"] == 0, text["dry"])
+    check(moved["moves"]["moved"] == moved["moves"]["requested"] == pages, text["migrate"])
+    check(int(text["kernel"]) == pages, f"the kernel counted {text['kernel']}")
+    check(after["nodes"][1]["bytes"] == 0, text["after"])
+    reports(text["hot"].splitlines())
+    return (f"{pages} pages in {moved['wall_ns'] / 1e9:.1f} s, {moved['stall_ns']['calls']} calls\n"
+            + result.output.decode())
+
+
+FOUR = """
+cat > /tmp/wait <<'.'
+dd if=/dev/zero of=/dev/shm/file bs=1M count=1 2>/dev/null
+exec sleep 1000
+.
+sh /tmp/wait & other=$!
+sleep 1
+pagetide topo
+pagetide migrate -p $other --from 2-3 --to 4 && exit 1
+pagetide migrate -p $other --from all --to 2 --json | grep '"to"'
+pagetide pages -p $other --json | grep -c bytes
+pagetide migrate -p $other --from !3 --to 3 > /dev/null; echo $?
+pagetide pages -p $other
+kill $other
+"""
+
+
+def four_nodes_verbs(place):
+    """Node lists on four nodes; what is moved is on the node that was asked for."""
+    said = place.lines(FOUR, Machine(nodes=4, cpu_nodes=2, memory_mib=[512]),
+                       files=[(place.pagetide, None)])
+    check("fast by default: 0-1; slow: 2-3" in said, str(said))
+    check('  "to": "2",' in said, str(said))
+    rows = {line.split()[0]: line for line in said if re.match(r" +\d (fast|slow) ", line)}
+    # Of what stays where it was, all is code that others run, too.
+    check("anon" in rows["3"] and not re.search("anon|heap|stack", rows["0"] + rows["1"] + rows["2"]),
+          "\n".join(said))
+    return "\n".join(said)
+
+
+CASES = {
+    "comes-back": comes_back,
+    "death-is-told": death_is_told,
+    "two-tiers": two_tiers,
+    "one-tier-without-hmat": one_tier_without_hmat,
+    "four-nodes": four_nodes,
+    "move-pages": move_pages,
+    "hint-faults": hint_faults,
+    "wrong-byte-is-seen": wrong_byte_is_seen,
+    "kernel-tiering": kernel_tiering,
+    "process-space": process_space,
+    "storm": storm,
+    "attach-converges": attach_converges,
+    "attach-dry-run": attach_dry_run,
+    "attach-killed": attach_killed,
+    "attach-follows-the-accessor": attach_follows_the_accessor,
+    "attach-makes-room": attach_makes_room,
+    "runtime": runtime,
+    "verbs": verbs,
+    "four-nodes-verbs": four_nodes_verbs,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pagetide", required=True, help="the program to test")
+    parser.add_argument("--programs", required=True, help="folder of the live_* programs")
+    parser.add_argument("--vm-programs", required=True, help="folder of the vm_* programs")
+    parser.add_argument("--only", help="a pattern that the names must match")
+    parser.add_argument("--storm-seconds", type=int, default=25, help="of the case storm (25)")
+    options = parser.parse_args()
+    place = Place(options.pagetide, options.programs, options.vm_programs, options.storm_seconds)
+    return tap_main(CASES, place, options.only)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

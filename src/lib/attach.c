@@ -24,6 +24,8 @@
 #include "ask.h"
 #include "clock.h"
 #include "hint.h"
+#include "select.h"
+#include "tiers.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
 #define PAGE_BYTES 4096u
@@ -35,11 +37,7 @@
 #define SLEEP_BUSY_MS 5
 #define SLEEP_MS 30
 #define SLEEP_IDLE_MS 200
-#define CHILDREN_MAX 256u
-#define RATE_PAGES_PER_S (UINT64_C(1) << 18)  /* 1 GiB/s */
 #define RESERVE_SHARE 64u                     /* of a node stays free, beside its watermarks */
-#define LATENCY_FAST_NS 90u                   /* where the machine does not say */
-#define LATENCY_SLOW_NS 250u
 #define BUSY_TOUCHES 32u                      /* in a second */
 #define STIR_PAGES 256u                       /* touched within a second: something is going on */
 #define TOUCH_COST_NS 2000u                   /* to the process, of a touch that is seen */
@@ -80,149 +78,12 @@ static void signals_give_back(const struct sigaction old[NR_SIGNALS])
 		sigaction(signals[i], &old[i], NULL);
 }
 
-/* ---- nodes ---- */
-
-static int nodes_choose(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
-{
-	const struct tide_attach_options *o = a->options;
-	char text[NODESET_TEXT_BYTES];
-	int error = 0;
-
-	a->fast = a->map.fast;
-	a->slow = a->map.slow;
-	if (o->fast)
-		error = ask_nodes("--fast", o->fast, &a->map, &a->fast, ret_message);
-	if (!error && o->slow)
-		error = ask_nodes("--slow", o->slow, &a->map, &a->slow, ret_message);
-	if (error)
-		return error;
-	if (o->fast && !o->slow)
-		a->slow = nodeset_minus(&a->map.memory, &a->fast);
-	if (o->slow && !o->fast)
-		a->fast = nodeset_minus(&a->map.memory, &a->slow);
-	struct nodeset both = nodeset_and(&a->fast, &a->slow);
-	if (!nodeset_empty(&both)) {
-		MESSAGE("node %.80s is named both fast and slow: name it once",
-			nodeset_format(text, &both));
-		return -EINVAL;
-	}
-	if (nodeset_empty(&a->slow) || nodeset_empty(&a->fast)) {
-		MESSAGE("no node is %s here (nodes with memory: %.80s): name them with --fast and --slow",
-			nodeset_empty(&a->slow) ? "slow" : "fast", nodeset_format(text, &a->map.memory));
-		return -ENODEV;
-	}
-	return 0;
-}
-
-static void engine_begin(struct attach *a)
-{
-	struct tiering_config config = {
-		.nr_nodes = (uint32_t)a->map.nr,
-		.rate_pages_per_s = RATE_PAGES_PER_S,
-	};
-
-	for (size_t i = 0; i < a->map.nr; i++) {
-		const struct node *node = &a->map.nodes[i];
-		struct tiering_node *ours = &config.nodes[i];
-
-		ours->fast = nodeset_has(&a->fast, node->id);
-		ours->slow = nodeset_has(&a->slow, node->id);
-		ours->latency_ns = node->access.read_latency_ns;
-		if (!ours->latency_ns)
-			ours->latency_ns = ours->slow ? LATENCY_SLOW_NS : LATENCY_FAST_NS;
-		for (size_t k = 0; k < a->map.nr; k++)
-			ours->distance[k] = (uint16_t)node_distance(&a->map, node->id,
-								    a->map.nodes[k].id);
-	}
-	tiering_init(&a->tiering, &config);
-}
-
-/* ---- processes ---- */
-
-static struct watch *watch_find(struct attach *a, pid_t pid)
-{
-	if (a->last && a->last->pid == pid)
-		return a->last;
-	for (struct watch *w = a->watches; w; w = w->next)
-		if (w->pid == pid)
-			return a->last = w;
-	return NULL;
-}
-
-static int process_add(struct attach *a, pid_t pid, bool child)
-{
-	struct watch *watch;
-	int error = watch_open(pid, &a->tiering, &a->map, clock_now_ns(), &watch);
-
-	if (error)
-		return error;
-	error = watch_look(watch);
-	if (!error)
-		error = a->sense->ops->add(a->sense, pid);
-	if (error) {
-		watch_close(watch);
-		return error;
-	}
-	watch->child = child;
-	watch->next = a->watches;
-	a->watches = watch;
-	return 0;
-}
-
-static int processes_add(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
-{
-	const struct tide_attach_options *o = a->options;
-
-	for (size_t i = 0; i < o->nr_pids; i++) {
-		int error = watch_find(a, o->pids[i]) ? 0 : process_add(a, o->pids[i], false);
-
-		if (error == -EMFILE) {
-			MESSAGE("process %d: more threads than files may be open: raise ulimit -n",
-				o->pids[i]);
-			return error;
-		}
-		if (error)
-			return ask_refuse(o->pids[i], error, ret_message);
-	}
-	return 0;
-}
-
-static void children_follow(struct attach *a, pid_t parent)
-{
-	pid_t pids[CHILDREN_MAX];
-	size_t nr;
-
-	if (process_children("", parent, pids, CHILDREN_MAX, &nr))
-		return;
-	for (size_t i = 0; i < nr && i < CHILDREN_MAX; i++)
-		if (!watch_find(a, pids[i]))
-			process_add(a, pids[i], true); /* it may have ended: then it is no loss */
-}
-
-/* Now and then: who is there, and what do they have mapped. Returns whether anybody is left. */
-static bool processes_look(struct attach *a)
-{
-	bool any = false;
-
-	for (struct watch *w = a->watches; w; w = w->next) {
-		if (w->ended)
-			continue;
-		w->error = watch_look(w);
-		if (w->ended)
-			a->sense->ops->remove(a->sense, w->pid);
-		any |= !w->ended;
-	}
-	for (size_t i = 0; i < a->options->nr_pids; i++)
-		children_follow(a, a->options->pids[i]);
-	return any;
-}
-
 /* ---- touches ---- */
 
 static void event_visit(void *arg, const struct sense_event *event)
 {
 	struct attach *a = arg;
-	struct watch *watch = watch_find(a, event->pid);
+	struct watch *watch = select_find(a, event->pid);
 
 	if (!watch || watch->ended)
 		return;
@@ -368,7 +229,7 @@ static void loop(struct attach *a)
 		busy_look(a, now_ns);
 		if (now_ns - a->looked_ns >= (a->busy ? LOOK_NS : LOOK_IDLE_NS)) {
 			a->looked_ns = now_ns;
-			any = processes_look(a);
+			any = select_look(a);
 		}
 		room_look(a, now_ns);
 		for (struct watch *w = a->watches; w; w = w->next)
@@ -425,14 +286,14 @@ static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 			TIERING_NODES_MAX);
 		return -EINVAL;
 	}
-	error = nodes_choose(a, ret_message);
+	error = tiers_choose(a, ret_message);
 	if (error)
 		return error;
-	engine_begin(a);
+	tiers_begin(a);
 	files_raise();
 	error = sense_begin(a, ret_message);
 	if (!error)
-		error = processes_add(a, ret_message);
+		error = select_begin(a, ret_message);
 	if (error)
 		return error;
 	others_warn(a);
@@ -445,11 +306,7 @@ static void end(struct attach *a)
 {
 	if (a->sense)
 		a->sense->ops->close(a->sense);
-	while (a->watches) {
-		struct watch *watch = a->watches;
-		a->watches = watch->next;
-		watch_close(watch);
-	}
+	select_end(a);
 	node_map_free(&a->map);
 }
 

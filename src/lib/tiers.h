@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which nodes are fast and which are slow, and what the engine is told of each.
+ */
+#ifndef TIDE_TIERS_H
+#define TIDE_TIERS_H
+
+#include "attach.h"
+
+/*
+ * Set a->fast and a->slow from the map and what the user said: one list given, the other is all the
+ * rest. -EINVAL: nodes that do not exist or are named twice; -ENODEV: none is fast, or none slow.
+ */
+int tiers_choose(struct attach *a, char ret_message[TIDE_MESSAGE_MAX]);
+
+/* Begin the engine with these nodes. */
+void tiers_begin(struct attach *a);
+
+#endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The sim's frame: memory, state words, contents, and who takes which step. The steps themselves
- * are in sim_program.c (program and kernel) and sim_server.c (handlers and mover).
+ * are in sim_program.c (program and kernel), and of the server in sim_fault.c, sim_event.c, sim_mover.c and
+ * sim_server.c.
  */
 #include "sim.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The inside of the sim, shared by its three files only. */
+/* The inside of the sim, shared by its files only. */
 #ifndef TIDE_SIM_WORLD_H
 #define TIDE_SIM_WORLD_H
 
@@ -160,6 +160,17 @@ const struct sim_stage *sim_staged(const struct sim *sim, uint32_t space, uint32
 
 bool sim_do_program(struct sim *sim, const struct sim_action *action);
 bool sim_do_server(struct sim *sim, const struct sim_action *action);
+/* Whether the kernel says EAGAIN now to who installs or moves a page. */
+bool sim_again(struct sim *sim, uint32_t space);
+/* Of the server; each returns whether there was anything to do. */
+bool sim_fault_read(struct sim *sim, struct sim_handler *handler, const struct sim_action *action);
+bool sim_handler_go_on(struct sim *sim, struct sim_handler *handler);
+void sim_handler_rest(struct sim_handler *handler);
+bool sim_event_read(struct sim *sim, uint32_t space);
+bool sim_plan_given(struct sim *sim, const struct sim_action *action);
+bool sim_mover_go_on(struct sim *sim);
+bool sim_places_drop(struct sim *sim, uint32_t space);
+bool sim_shadow_drop(struct sim *sim, const struct sim_action *action);
 /* Make a space's region known: words all ABSENT. */
 void sim_region_open(struct sim *sim, uint32_t space);
 

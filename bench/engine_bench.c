@@ -23,6 +23,7 @@
 
 #include "engine.h"
 #include "inner.h"
+#include "rng.h"
 
 #define BLOCK 512u
 #define NR_SAMPLES 200000u
@@ -40,14 +41,6 @@ static uint64_t cpu_ns(void)
 	struct timespec ts;
 	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-static uint64_t rng_next(uint64_t *rng)
-{
-	uint64_t z = (*rng += UINT64_C(0x9e3779b97f4a7c15));
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
 }
 
 static void *memory_new(size_t bytes)

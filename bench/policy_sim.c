@@ -19,6 +19,7 @@
 
 #include "engine.h"
 #include "inner.h"
+#include "rng.h"
 
 #define US_RETURN 4.5
 #define US_LOAD 5.0
@@ -46,14 +47,6 @@ struct source {
 	bool uniform;
 	uint32_t per_page;         /* records that lie on one page, each with its own weight */
 };
-
-static uint64_t rng_next(uint64_t *rng)
-{
-	uint64_t z = (*rng += UINT64_C(0x9e3779b97f4a7c15));
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
-}
 
 static void source_shuffle(struct source *s, bool blocks)
 {

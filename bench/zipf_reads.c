@@ -21,6 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "rng.h"
+
 #define PAGE_BYTES 4096u
 #define RECORD_BYTES 1024u
 #define EXPONENT 0.99
@@ -46,15 +48,6 @@ static uint64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-static uint64_t rng_next(uint64_t *rng)
-{
-	uint64_t z = (*rng += UINT64_C(0x9e3779b97f4a7c15));
-
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
 }
 
 /* ---- Zipf by rejection-inversion (Hormann and Derflinger 1996) ---- */

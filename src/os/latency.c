@@ -11,6 +11,7 @@
 
 #include "clock.h"
 #include "file.h"
+#include "rng.h"
 
 #define LINE_BYTES 64u
 #define HUGE_BYTES (UINT64_C(2) << 20)
@@ -62,16 +63,13 @@ static void *memory_on(unsigned int node, uint64_t bytes)
 /* One ring through all lines in random order (Sattolo's shuffle): each line holds the next one's number. */
 static void ring_lay(char *memory, uint64_t nr)
 {
-	uint64_t random = UINT64_C(0x9e3779b97f4a7c15);
+	uint64_t random = 0;
 
 	for (uint64_t i = 0; i < nr; i++)
 		*(uint64_t *)(void *)(memory + i * LINE_BYTES) = i;
 	for (uint64_t i = nr - 1; i > 0; i--) {
-		random ^= random << 13;
-		random ^= random >> 7;
-		random ^= random << 17;
 		uint64_t *a = (void *)(memory + i * LINE_BYTES);
-		uint64_t *b = (void *)(memory + random % i * LINE_BYTES);
+		uint64_t *b = (void *)(memory + rng_next(&random) % i * LINE_BYTES);
 		uint64_t kept = *a;
 		*a = *b;
 		*b = kept;

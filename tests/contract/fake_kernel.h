@@ -24,6 +24,7 @@
 #include <sys/mman.h>
 
 #include "../../src/os/uapi.h"
+#include "rng.h"
 
 #define FAKE_PAGE ((uint64_t)4096)
 #define FAKE_BLOCK 512u /* pages of a huge page */
@@ -74,18 +75,9 @@ static struct {
 	uint64_t nr_unreported, nr_events, nr_huge, nr_touches;
 } kernel;
 
-static uint64_t fake_draw(void)
-{
-	uint64_t z = kernel.rng += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
-}
-
 static uint32_t fake_below(uint32_t bound)
 {
-	return (uint32_t)((fake_draw() >> 32) * bound >> 32);
+	return rng_below(&kernel.rng, bound);
 }
 
 static bool fake_happens(uint32_t per_mille)

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "rng.h"
 #include "tier.h"
 
 enum page_kind {
@@ -21,19 +22,10 @@ enum page_kind {
 	KIND_COUNT
 };
 
-static inline uint64_t mix_next(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15ull;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-	return z ^ z >> 31;
-}
-
 static inline void page_random(unsigned char *page, size_t nr_bytes, uint64_t *state)
 {
 	for (size_t i = 0; i < nr_bytes; i++)
-		page[i] = (unsigned char)(mix_next(state) >> 56);
+		page[i] = (unsigned char)(rng_next(state) >> 56);
 }
 
 static inline void page_words(unsigned char *page, uint64_t word)
@@ -49,7 +41,7 @@ static inline void page_text(unsigned char *page, uint64_t *state)
 	size_t at = 0;
 
 	while (at < TIER_PAGE_BYTES) {
-		const char *word = words[mix_next(state) % (sizeof(words) / sizeof(*words))];
+		const char *word = words[rng_next(state) % (sizeof(words) / sizeof(*words))];
 		size_t length = strlen(word);
 
 		if (length > TIER_PAGE_BYTES - at)
@@ -72,20 +64,20 @@ static inline void page_make_kind(unsigned char *page, enum page_kind kind, uint
 		page_words(page, 0x0101010101010101ull * (seed % 5 + 1));
 		break;
 	case KIND_MANY_WORDS:
-		page_words(page, mix_next(&state));
+		page_words(page, rng_next(&state));
 		break;
 	case KIND_TEXT:
 		page_text(page, &state);
 		break;
 	case KIND_PREFIX:
-		page_random(page, mix_next(&state) % (TIER_PAGE_BYTES + 1), &state);
+		page_random(page, rng_next(&state) % (TIER_PAGE_BYTES + 1), &state);
 		break;
 	case KIND_EDGE:
-		page_random(page, 3000 + mix_next(&state) % 100, &state);
+		page_random(page, 3000 + rng_next(&state) % 100, &state);
 		break;
 	case KIND_SPARSE:
 		for (int i = 0; i < 20; i++)
-			page[mix_next(&state) % TIER_PAGE_BYTES] = (unsigned char)mix_next(&state);
+			page[rng_next(&state) % TIER_PAGE_BYTES] = (unsigned char)rng_next(&state);
 		break;
 	case KIND_RANDOM:
 		page_random(page, TIER_PAGE_BYTES, &state);
@@ -97,7 +89,7 @@ static inline void page_make(unsigned char *page, uint64_t seed)
 {
 	uint64_t state = seed ^ 0x5eed;
 
-	page_make_kind(page, (enum page_kind)(mix_next(&state) % KIND_COUNT), seed);
+	page_make_kind(page, (enum page_kind)(rng_next(&state) % KIND_COUNT), seed);
 }
 
 #endif

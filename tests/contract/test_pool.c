@@ -216,7 +216,7 @@ static void hardly_compressible_pages_are_refused(void **state)
 static void shuffle(uint32_t *slots, uint64_t *seeds, unsigned nr, uint64_t *rng)
 {
 	for (unsigned i = nr; i > 1; i--) {
-		unsigned j = (unsigned)(mix_next(rng) % i);
+		unsigned j = (unsigned)(rng_next(rng) % i);
 		uint32_t slot = slots[i - 1];
 		uint64_t seed = seeds[i - 1];
 
@@ -245,7 +245,7 @@ static void waste_stays_within_what_is_stated(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < NR; i++) {
-		seeds[i] = mix_next(&rng);
+		seeds[i] = rng_next(&rng);
 		store_sized(tier, seeds[i], &slots[i]);
 		if (i % 64 == 0) {
 			usage = usage_of(tier);

@@ -310,11 +310,11 @@ static void a_long_random_life(void **state)
 
 	(void)state;
 	for (unsigned round = 0; round < subject->rounds; round++) {
-		unsigned pick = nr ? (unsigned)(mix_next(&rng) % nr) : 0;
-		unsigned what = (unsigned)(mix_next(&rng) % 8);
+		unsigned pick = nr ? (unsigned)(rng_next(&rng) % nr) : 0;
+		unsigned what = (unsigned)(rng_next(&rng) % 8);
 
 		if (what < 4 && nr < LIVE_MAX) {
-			uint64_t seed = mix_next(&rng);
+			uint64_t seed = rng_next(&rng);
 			int err;
 
 			page_make(page, seed);
@@ -363,7 +363,7 @@ static void usage_is_exact(void **state)
 		assert_int_equal(usage_of(tier).pages, nr);
 	}
 	while (nr) {
-		unsigned pick = (unsigned)(mix_next(&rng) % nr);
+		unsigned pick = (unsigned)(rng_next(&rng) % nr);
 
 		tier->ops->unref(tier, slots[pick]);
 		sum -= bytes[pick];
@@ -395,9 +395,9 @@ static void loading_nonsense_is_safe(void **state)
 	memset(page, 0x5a, sizeof(page));
 	assert_int_equal(tier->ops->load(tier, 0, page + 8), -EIO);
 	for (unsigned i = 0; i < subject->rounds; i++) {
-		uint32_t near = slots[i % 64] + (uint32_t)(mix_next(&rng) % 100) - 50;
+		uint32_t near = slots[i % 64] + (uint32_t)(rng_next(&rng) % 100) - 50;
 
-		(void)tier->ops->load(tier, i % 2 ? near : (uint32_t)mix_next(&rng), page + 8);
+		(void)tier->ops->load(tier, i % 2 ? near : (uint32_t)rng_next(&rng), page + 8);
 	}
 	(void)tier->ops->load(tier, UINT32_MAX, page + 8);
 	for (unsigned i = 0; i < 8; i++) {
@@ -650,16 +650,16 @@ static void *crew_work(void *arg)
 	unsigned nr = 0;
 
 	for (unsigned round = 0; round < subject->rounds; round++) {
-		unsigned pick = nr ? (unsigned)(mix_next(&rng) % nr) : 0;
-		unsigned what = (unsigned)(mix_next(&rng) % 8);
+		unsigned pick = nr ? (unsigned)(rng_next(&rng) % nr) : 0;
+		unsigned what = (unsigned)(rng_next(&rng) % 8);
 
 		if (what < 4 && nr < CREW_LIVE) {
-			live[nr].seed = (uint32_t)mix_next(&rng);
+			live[nr].seed = (uint32_t)rng_next(&rng);
 			page_make(page, live[nr].seed);
 			nr += tier->ops->store(tier, page, &live[nr].slot) == 0;
 		} else if (what == 4 && nr) {
 			uint64_t mail = live[pick].seed << 32 | live[pick].slot, none = 0;
-			unsigned to = (unsigned)(mix_next(&rng) % CREW);
+			unsigned to = (unsigned)(rng_next(&rng) % CREW);
 
 			tier->ops->ref(tier, live[pick].slot);
 			if (!atomic_compare_exchange_strong(&crew->mail[to], &none, mail))

@@ -22,6 +22,7 @@
 
 #include "fault.h"
 #include "ram.h"
+#include "rng.h"
 #include "sim.h"
 
 #define NR_SPACES 3u
@@ -51,18 +52,9 @@ static struct run run; /* one, so that the abort handler finds it */
 
 /* ---- randomness ---------------------------------------------------------------------------- */
 
-static uint64_t draw(void)
-{
-	uint64_t z = run.rng += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
-}
-
 static uint32_t below(uint32_t bound)
 {
-	return (uint32_t)((draw() >> 32) * bound >> 32);
+	return rng_below(&run.rng, bound);
 }
 
 /* ---- weather ------------------------------------------------------------------------------- */
@@ -192,7 +184,7 @@ static void must(int err, const char *what)
 
 static void world_open(bool with_engine)
 {
-	const struct engine_config engine_config = { .seed = draw(), .max_moves = 4 };
+	const struct engine_config engine_config = { .seed = rng_next(&run.rng), .max_moves = 4 };
 	struct sim_config config = {
 		.nr_spaces = NR_SPACES, .nr_slots = NR_SLOTS, .nr_handlers = SIM_HANDLERS_MAX,
 	};
@@ -274,7 +266,7 @@ static void step(void)
 	const char *wrong;
 	unsigned tries = 0;
 
-	run.now_ns += draw() % run.tick_ns;
+	run.now_ns += rng_next(&run.rng) % run.tick_ns;
 	sim_set_time(run.sim, run.now_ns);
 	if (below(run.fail_every) == 0)
 		fail_something();

@@ -11,17 +11,9 @@
 #include <cmocka.h>
 
 #include "buddy.h"
+#include "rng.h"
 
 static uint64_t rng_state;
-
-static uint64_t rng_next(void)
-{
-	uint64_t z = rng_state += 0x9e3779b97f4a7c15ull;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-	return z ^ z >> 31;
-}
 
 /* ---- a model: each page is taken or free, each maximal aligned free run has one state --------- */
 
@@ -113,9 +105,9 @@ static void random_life(void **state)
 	for (int round = 0; round < 60000; round++) {
 		const uint64_t takes = round / 10000 % 2 ? 1 : 3; /* of 4 */
 
-		if (rng_next() % 4 < takes) {
-			unsigned order = (unsigned)(rng_next() % (BUDDY_ORDER_TOP + 1));
-			enum buddy_state from = (enum buddy_state)(rng_next() % 2);
+		if (rng_next(&rng_state) % 4 < takes) {
+			unsigned order = (unsigned)(rng_next(&rng_state) % (BUDDY_ORDER_TOP + 1));
+			enum buddy_state from = (enum buddy_state)(rng_next(&rng_state) % 2);
 			uint64_t room = 0;
 			int err;
 
@@ -130,10 +122,10 @@ static void random_life(void **state)
 			mark(world, held[nr].page, order, true);
 			nr++;
 		} else if (nr) {
-			unsigned pick = (unsigned)(rng_next() % nr);
+			unsigned pick = (unsigned)(rng_next(&rng_state) % nr);
 
 			mark(world, held[pick].page, held[pick].order, false);
-			buddy_give(&world->buddy, (enum buddy_state)(rng_next() % 2),
+			buddy_give(&world->buddy, (enum buddy_state)(rng_next(&rng_state) % 2),
 				   held[pick].order, held[pick].page);
 			held[pick] = held[--nr];
 		}

@@ -11,17 +11,9 @@
 #include <cmocka.h>
 
 #include "ready.h"
+#include "rng.h"
 
 static uint64_t rng_state;
-
-static uint64_t rng_next(void)
-{
-	uint64_t z = rng_state += 0x9e3779b97f4a7c15ull;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-	return z ^ z >> 31;
-}
 
 static struct ready *ready_new(uint64_t nr_pages)
 {
@@ -175,9 +167,9 @@ static void as_the_model(void **state)
 	(void)state;
 	rng_state = 7;
 	for (unsigned i = 0; i < 300000; i++) {
-		if (rng_next() % 5 < (i / 50000 % 2 ? 1u : 3u)) {
-			uint32_t c = (uint32_t)(rng_next() % READY_CLASSES);
-			idx = rng_next() % NR;
+		if (rng_next(&rng_state) % 5 < (i / 50000 % 2 ? 1u : 3u)) {
+			uint32_t c = (uint32_t)(rng_next(&rng_state) % READY_CLASSES);
+			idx = rng_next(&rng_state) % NR;
 			nr_marked += !(model[idx] >> c & 1);
 			model[idx] |= (uint8_t)(1u << c);
 			ready_mark(ready, c, idx);

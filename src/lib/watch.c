@@ -248,17 +248,14 @@ int watch_look(struct watch *watch)
 
 static void name_read(struct watch *watch)
 {
-	char path[64];
-	int length;
+	int dir, error = proc_open(watch->pid, &dir);
 
-	snprintf(path, sizeof path, "/proc/%d/comm", (int)watch->pid);
-	FILE *file = fopen(path, "re");
-	if (!file || !fgets(watch->name, sizeof watch->name, file))
+	if (!error) {
+		error = proc_status_text(dir, "Name", watch->name, sizeof watch->name);
+		close(dir);
+	}
+	if (error)
 		strcpy(watch->name, "?");
-	if (file)
-		fclose(file);
-	length = (int)strcspn(watch->name, "\n");
-	watch->name[length] = '\0';
 }
 
 int watch_open(pid_t pid, struct tiering *tiering, const struct node_map *map, uint64_t now_ns,

@@ -179,26 +179,31 @@ static void grandchildren_rule04(void)
 	arena_check(&arena, 0, arena.nr_pages);
 }
 
-/* Several children at once, each with memory of its own; then a child that outgrows the budget. */
-static void child_is_demoted_too_rule03(void)
+/* A child with memory of its own that outgrows the budget; both find all of theirs right. */
+static void child_grows(struct arena *arena, uint64_t seed)
 {
-	struct arena arena = arena_new(live_pages() / 2, 6);
-	pid_t pid;
+	pid_t pid = child_start();
 
-	arena_fill(&arena, 0, arena.nr_pages, 1);
-	arena_cold(&arena, 0, arena.nr_pages / 4);
-	pid = child_start();
 	if (pid == 0) {
-		struct arena own = arena_new(live_pages(), 7);
+		struct arena own = arena_new(live_pages(), seed);
 
 		arena_fill(&own, 0, own.nr_pages, 1);
 		arena_cold(&own, 0, own.nr_pages);
 		arena_check(&own, 0, own.nr_pages);
-		arena_check(&arena, 0, arena.nr_pages);
+		arena_check(arena, 0, arena->nr_pages);
 		_exit(0);
 	}
 	live_wait(pid);
-	arena_check(&arena, 0, arena.nr_pages);
+	arena_check(arena, 0, arena->nr_pages);
+}
+
+static void child_is_demoted_too_rule03(void)
+{
+	struct arena arena = arena_new(live_pages() / 2, 6);
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages / 4);
+	child_grows(&arena, 7);
 }
 
 static void many_short_children(void)
@@ -593,7 +598,6 @@ static void limits_lowered(void)
 						     RLIMIT_STACK };
 	struct arena arena = arena_new(live_pages(), 41);
 	struct rlimit small = { MIB / 4, MIB / 4 };
-	pid_t pid;
 
 	arena_fill(&arena, 0, arena.nr_pages, 1);
 	arena_cold(&arena, 0, arena.nr_pages / 2);
@@ -609,18 +613,7 @@ static void limits_lowered(void)
 	arena_fill(&arena, 0, arena.nr_pages, 2);
 	arena_cold(&arena, 0, arena.nr_pages / 2);
 	arena_check(&arena, 0, arena.nr_pages);
-	pid = child_start();
-	if (pid == 0) {
-		struct arena own = arena_new(live_pages(), 42);
-
-		arena_fill(&own, 0, own.nr_pages, 1);
-		arena_cold(&own, 0, own.nr_pages);
-		arena_check(&own, 0, own.nr_pages);
-		arena_check(&arena, 0, arena.nr_pages);
-		_exit(0);
-	}
-	live_wait(pid);
-	arena_check(&arena, 0, arena.nr_pages);
+	child_grows(&arena, 42);
 }
 
 /* The child reads the parent's stored pages from outside. */

@@ -19,7 +19,7 @@ extern "C" {
 #define TIDE_API __attribute__((visibility("default")))
 
 #define TIDE_VERSION "0.1.0"
-#define TIDE_MESSAGE_MAX 256
+#define TIDE_MESSAGE_MAX 512
 
 /* ---- what this kernel and user can do -------------------------------------------------------- */
 

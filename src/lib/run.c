@@ -96,7 +96,7 @@ static int features_look(char ret_message[TIDE_MESSAGE_MAX])
 	for (size_t i = 0; i < nr; i++) {
 		if (!features[i].needed || features[i].present)
 			continue;
-		MESSAGE("%.40s: %.100s; %.100s", features[i].name, features[i].reason, features[i].mend);
+		MESSAGE("%.40s: %.160s; %.300s", features[i].name, features[i].reason, features[i].mend);
 		return -EOPNOTSUPP;
 	}
 	return 0;

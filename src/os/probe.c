@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -151,14 +153,43 @@ int probe_uffd_device(int *ret_fd)
 	return err;
 }
 
+/* Give the right up that a program which we execute would not have; *ret_before is for rights_put(). */
+static int rights_lower(struct __user_cap_data_struct ret_before[2])
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct lower[2];
+
+	if (syscall(SYS_capget, &header, ret_before))
+		return -errno;
+	memcpy(lower, ret_before, sizeof(lower));
+	/* Root's programs have what root has; others inherit only what is ambient. */
+	if (geteuid() != 0 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_SYS_PTRACE, 0, 0) != 1)
+		lower[CAP_TO_INDEX(CAP_SYS_PTRACE)].effective &= ~CAP_TO_MASK(CAP_SYS_PTRACE);
+	return syscall(SYS_capset, &header, lower) ? -errno : 0;
+}
+
+static void rights_put(const struct __user_cap_data_struct before[2])
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+
+	syscall(SYS_capset, &header, before);
+}
+
 int probe_uffd_call(int *ret_fd)
 {
-	long fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	struct __user_cap_data_struct before[2];
+	int err = rights_lower(before);
+	long fd;
 
+	if (err)
+		return err;
+	fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
-		return -errno;
-	*ret_fd = (int)fd;
-	return 0;
+		err = -errno;
+	else
+		*ret_fd = (int)fd;
+	rights_put(before);
+	return err;
 }
 
 int probe_uffd_features(int fd, uint64_t features)

@@ -32,7 +32,8 @@ int probe_kernel(unsigned int *ret_major, unsigned int *ret_minor);
 /*
  * A userfaultfd that also sees faults inside system calls, made through /dev/userfaultfd, or by the
  * system call. Device: -ENOENT none, -EACCES no right. Call: -EPERM neither CAP_SYS_PTRACE nor
- * vm.unprivileged_userfaultfd = 1, or forbidden by a container; -ENOSYS not built in.
+ * vm.unprivileged_userfaultfd = 1, or forbidden by a container; -ENOSYS not built in. The call is made
+ * with the rights that a program has which we execute: not those of our own file (setcap).
  */
 int probe_uffd_device(int *ret_fd);
 int probe_uffd_call(int *ret_fd);

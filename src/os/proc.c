@@ -314,6 +314,19 @@ int proc_image(int dir, uint64_t *ret_image)
 	return error;
 }
 
+int proc_ipc_namespace(int dir, uint64_t *ret_number)
+{
+	char text[64] = "";
+	unsigned long long number;
+
+	if (readlinkat(dir, "ns/ipc", text, sizeof text - 1) < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	if (sscanf(text, "ipc:[%llu]", &number) != 1)
+		return -EIO;
+	*ret_number = number;
+	return 0;
+}
+
 int proc_status_text(int dir, const char *name, char *text, size_t bytes)
 {
 	char status[8192];

@@ -62,6 +62,9 @@ int proc_threads(int dir, void (*visit)(void *arg, pid_t tid, char state, int cp
  * and of where its code and stack begin. */
 int proc_image(int dir, uint64_t *ret_image);
 
+/* The number of its namespace of System V IPC: in each, segments of shared memory are numbered anew. */
+int proc_ipc_namespace(int dir, uint64_t *ret_number);
+
 /* The value of a line of status, "VmLck", in kB, or 0 when there is no such line. */
 int proc_status_kib(int dir, const char *name, uint64_t *ret_kib);
 /* The text behind the name of a line of status: "Mems_allowed_list". -ENOENT: no such line. */

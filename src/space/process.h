@@ -48,13 +48,17 @@ enum process_policy {
 	PROCESS_POLICY_SPREAD,  /* interleave and its weighted form: its own business */
 };
 
+/* A device's number for what has none: segments of System V; with that of their namespace. */
+#define PROCESS_DEVICE_SYSV (UINT64_C(1) << 63)
+
 struct process_range {
 	uint64_t start, end;     /* addresses */
 	enum process_kind kind;
 	bool shared, write, execute, locked;
 	uint32_t page_bytes;     /* 4096, or what hugetlb uses */
 	uint64_t inode, offset;  /* of a file or shmem: with device, who else maps it; else 0 */
-	uint64_t device;
+	uint64_t device;         /* major << 32 | minor, or PROCESS_DEVICE_SYSV | namespace */
+	bool own_pages;          /* of a private mapping of a file: it has pages that nobody else has */
 	enum process_policy policy;
 	struct nodeset policy_nodes;
 	enum reason refusal;     /* REASON_MOVED: it may be moved (to where policy allows); else why never */

@@ -84,6 +84,17 @@ static enum reason refusal_of(const struct process_range *range)
 	return REASON_MOVED;
 }
 
+/* Segments of System V have the device of all shared memory, but numbers of their own. */
+static uint64_t device_of(const struct process_space *space, const struct proc_mapping *mapping)
+{
+	uint64_t number = 0;
+
+	if (!begins(mapping->path, "/SYSV"))
+		return mapping->device;
+	proc_ipc_namespace(space->dir, &number);
+	return PROCESS_DEVICE_SYSV | number;
+}
+
 /* ---- mappings -------------------------------------------------------------------------------- */
 
 struct reading {
@@ -120,7 +131,7 @@ static int mapping_take(void *arg, const struct proc_mapping *mapping)
 		.page_bytes = mapping->page_bytes,
 		.inode = mapping->inode,
 		.offset = mapping->offset,
-		.device = mapping->device,
+		.device = device_of(space, mapping),
 	};
 	reading->layout = (reading->layout ^ mapping->start) * UINT64_C(0x100000001b3);
 	reading->layout = (reading->layout ^ mapping->end) * UINT64_C(0x100000001b3);
@@ -149,8 +160,8 @@ static void policy_parse(char *text, struct process_range *range)
 		range->policy_nodes = set;
 }
 
-/* One line of numa_maps: "address policy ...". The policy ends at the second word, but two of its
- * names have a blank in them. */
+/* One line of numa_maps: "address policy ... anon=3 ...". The policy ends at the second word, but two
+ * of its names have a blank in them. Blanks in names of files are written as octal numbers. */
 static void policy_line(struct process_space *space, char *line)
 {
 	char *policy;
@@ -163,10 +174,12 @@ static void policy_line(struct process_space *space, char *line)
 			begins(policy, "weighted interleave") ? strlen("weighted interleave") :
 								0;
 	length += strcspn(policy + length, " \n");
-	policy[length] = '\0';
 	struct process_range *range = process_range_behind(space, start);
-	if (range && range->start <= start)
-		policy_parse(policy, range);
+	if (!range || range->start > start)
+		return;
+	range->own_pages = range->inode && !range->shared && strstr(policy, " anon=");
+	policy[length] = '\0';
+	policy_parse(policy, range);
 }
 
 /* Ranges are fresh: no policy in them yet. A kernel without NUMA has no such file, and no policies. */
@@ -207,6 +220,7 @@ static void policies_keep(struct process_range *ranges, size_t nr, const struct 
 			continue;
 		ranges[i].policy = before[at].policy;
 		ranges[i].policy_nodes = before[at].policy_nodes;
+		ranges[i].own_pages = before[at].own_pages;
 	}
 }
 

@@ -478,6 +478,24 @@ void tiering_complete(struct tiering *tiering, const struct tiering_move *moves,
 
 /* ---- what is known ---- */
 
+void tiering_counts_add(struct tiering_counts *sum, const struct tiering_counts *more)
+{
+	for (unsigned r = 0; r < REASON_COUNT; r++) {
+		sum->ended[r] += more->ended[r];
+		sum->refused[r] += more->refused[r];
+	}
+	sum->requested += more->requested;
+	sum->pending += more->pending;
+	sum->promoted += more->promoted;
+	sum->demoted += more->demoted;
+	sum->candidates += more->candidates;
+	sum->unpaid += more->unpaid;
+	sum->pingpong += more->pingpong;
+	sum->touches += more->touches;
+	sum->strays += more->strays;
+	sum->touched += more->touched;
+}
+
 static enum tiering_heat page_heat(const struct tiering *tiering, const struct tiering_window *window,
 				   uint32_t idx, uint64_t now_ns)
 {

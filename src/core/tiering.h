@@ -110,6 +110,9 @@ struct tiering_counts { /* pages, since the space began */
 	uint64_t touched;               /* pages, a huge one as 512, each time */
 };
 
+/* All of `more` is added to `sum`. */
+void tiering_counts_add(struct tiering_counts *sum, const struct tiering_counts *more);
+
 struct tiering_space {
 	/* The caller's; may be changed between calls. */
 	void *owner;

@@ -88,12 +88,11 @@ static void event_visit(void *arg, const struct sense_event *event)
 	if (!watch || watch->ended)
 		return;
 	if (event->kind == SENSE_ARMED) {
-		tiering_armed(&watch->space, event->address >> PAGE_SHIFT,
-			      (event->end - event->address) >> PAGE_SHIFT, event->time_ns);
+		watch_armed(watch, event->address, event->end, event->time_ns);
 		return;
 	}
 	uint32_t node = watch_node(&a->map, node_of_cpu(&a->map, (int)event->cpu));
-	tiering_touch(&a->tiering, &watch->space, event->address >> PAGE_SHIFT, node, event->time_ns);
+	watch_touch(watch, event->address, node, event->time_ns);
 }
 
 /* ---- room ---- */
@@ -141,6 +140,15 @@ static void moves_pretend(struct tiering_move *moves, size_t nr)
 	}
 }
 
+static void moves_do(struct attach *a, const struct tiering_space *space, struct tiering_move *moves,
+		     size_t nr)
+{
+	if (space->owner)
+		watch_move(space->owner, &a->map, &a->slow, moves, nr, clock_now_ns());
+	else
+		share_move(&a->map, &a->slow, moves, nr, clock_now_ns());
+}
+
 static bool round_move(struct attach *a)
 {
 	struct tiering_move plan[PLAN_MAX];
@@ -157,7 +165,7 @@ static bool round_move(struct attach *a)
 		if (a->options->dry_run && plan[at].op != TIERING_LOOK)
 			moves_pretend(plan + at, end - at);
 		else if (!a->options->dry_run || plan[at].from == TIERING_NODE_UNKNOWN)
-			watch_move(space->owner, &a->map, &a->slow, plan + at, end - at, clock_now_ns());
+			moves_do(a, space, plan + at, end - at);
 		tiering_complete(&a->tiering, plan + at, end - at, clock_now_ns());
 		/* What waits in the rings must not run over while we move. */
 		a->sense->ops->read(a->sense, event_visit, a);
@@ -178,13 +186,11 @@ static bool round_move(struct attach *a)
  */
 static void pace_look(struct attach *a, uint64_t now_ns)
 {
-	uint64_t touches = 0, touched = 0, promoted = 0;
+	struct tiering_counts total;
 
-	for (struct watch *w = a->watches; w; w = w->next) {
-		touches += w->space.counts.touches - w->space.counts.strays;
-		touched += w->space.counts.touched;
-		promoted += w->space.counts.promoted;
-	}
+	shares_total(&a->shares, &total);
+	uint64_t touches = total.touches - total.strays, touched = total.touched;
+	uint64_t promoted = total.promoted;
 	bool stir = touched - a->paced_touched >= STIR_PAGES && now_ns - a->paced_ns >= LOOK_NS;
 	if (!scan_due(&a->pace, now_ns) && !stir)
 		return;
@@ -201,10 +207,10 @@ static void pace_look(struct attach *a, uint64_t now_ns)
 /* Whether anything was touched lately: then there may be something to do. */
 static void busy_look(struct attach *a, uint64_t now_ns)
 {
-	uint64_t touches = 0;
+	struct tiering_counts total;
 
-	for (struct watch *w = a->watches; w; w = w->next)
-		touches += w->space.counts.touches;
+	shares_total(&a->shares, &total);
+	uint64_t touches = total.touches;
 	if (touches - a->busy_touches >= BUSY_TOUCHES || a->start_ns + LOOK_IDLE_NS > now_ns)
 		a->busy_ns = now_ns;
 	if (now_ns - a->idle_ns >= LOOK_NS) {
@@ -230,10 +236,14 @@ static void loop(struct attach *a)
 		if (now_ns - a->looked_ns >= (a->busy ? LOOK_NS : LOOK_IDLE_NS)) {
 			a->looked_ns = now_ns;
 			any = select_look(a);
+			/* What cannot be told now is told the next time. */
+			watches_share(a->watches, &a->shares, now_ns);
 		}
 		room_look(a, now_ns);
 		for (struct watch *w = a->watches; w; w = w->next)
-			again |= (!a->options->dry_run || !w->walked) && watch_walk(w, &a->map, now_ns);
+			again |= (!a->options->dry_run || !w->walk.passes) &&
+				 watch_walk(w, &a->map, now_ns);
+		again |= shares_walk(&a->shares, &a->map, a->options->dry_run, now_ns);
 		again |= round_move(a);
 		pace_look(a, now_ns);
 		uint64_t left_ms = (until_ns - now_ns) / 1000000 + 1;

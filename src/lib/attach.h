@@ -16,6 +16,7 @@ struct attach {
 	struct tiering tiering;
 	struct tiering_need need;
 	struct sense *sense;
+	struct shares shares;
 	struct watch *watches, *last; /* `last`: whose touch it was */
 	struct scan pace;             /* of the sensor */
 	uint64_t start_ns, looked_ns, room_ns, cpu_start_ns;

@@ -71,9 +71,17 @@ static json_t *nodes_json(const struct attach *a, const struct tiering_space *sp
 	return nodes;
 }
 
+/* What every space has. */
+static void counts_set(json_t *object, const struct tiering_counts *counts)
+{
+	set(object, "promoted_bytes", counts->promoted * PAGE_BYTES);
+	set(object, "demoted_bytes", counts->demoted * PAGE_BYTES);
+	json_object_set_new(object, "moves", moves_json(counts));
+	set(object, "touches", counts->touches);
+}
+
 static json_t *space_json(const struct attach *a, const struct watch *watch, uint64_t now_ns)
 {
-	const struct tiering_counts *counts = &watch->space.counts;
 	json_t *space = json_object();
 
 	set(space, "pid", (uint64_t)watch->pid);
@@ -81,14 +89,46 @@ static json_t *space_json(const struct attach *a, const struct watch *watch, uin
 	json_object_set_new(space, "child", json_boolean(watch->child));
 	json_object_set_new(space, "ended", json_boolean(watch->ended));
 	json_object_set_new(space, "sensor", json_string(a->sense->ops->name));
-	set(space, "promoted_bytes", counts->promoted * PAGE_BYTES);
-	set(space, "demoted_bytes", counts->demoted * PAGE_BYTES);
-	json_object_set_new(space, "moves", moves_json(counts));
-	set(space, "touches", counts->touches);
+	counts_set(space, &watch->space.counts);
 	set(space, "cpu_ns", watch->cpu_ns);
 	json_object_set_new(space, "stall_ns", stall_json(watch->process));
 	json_object_set_new(space, "nodes", nodes_json(a, &watch->space, now_ns));
 	return space;
+}
+
+static json_t *share_json(const struct attach *a, const struct share *share, uint64_t now_ns)
+{
+	json_t *object = json_object();
+	char device[64];
+
+	if (share->device & PROCESS_DEVICE_SYSV)
+		snprintf(device, sizeof device, "sysv");
+	else
+		snprintf(device, sizeof device, "%02x:%02x", (unsigned int)(share->device >> 32),
+			 (unsigned int)share->device);
+	json_object_set_new(object, "device", json_string(device));
+	set(object, "inode", share->inode);
+	set(object, "mappings", share->nr_users);
+	counts_set(object, &share->space.counts);
+	set(object, "cpu_ns", share->cpu_ns);
+	json_object_set_new(object, "nodes", nodes_json(a, &share->space, now_ns));
+	return object;
+}
+
+/* Those of which anything was seen, and all that are gone together. */
+static void shares_set(json_t *root, const struct attach *a, uint64_t now_ns)
+{
+	json_t *shared = json_array(), *gone = json_object();
+
+	for (size_t b = 0; b < SHARE_BUCKETS; b++) {
+		for (const struct share *s = a->shares.buckets[b]; s; s = s->next)
+			if (s->space.counts.touches || s->space.counts.requested)
+				json_array_append_new(shared, share_json(a, s, now_ns));
+	}
+	json_object_set_new(root, "shared", shared);
+	set(gone, "number", a->shares.nr_gone);
+	counts_set(gone, &a->shares.gone);
+	json_object_set_new(root, "shared_gone", gone);
 }
 
 static json_t *sensor_json(const struct sense *sense)
@@ -160,6 +200,7 @@ char *attach_json(const struct attach *a, uint64_t now_ns)
 	for (const struct watch *w = a->watches; w; w = w->next)
 		json_array_append_new(spaces, space_json(a, w, now_ns));
 	json_object_set_new(root, "spaces", spaces);
+	shares_set(root, a, now_ns);
 	json_object_set_new(root, "moved_bytes", pairs_json(a));
 	json_object_set_new(root, "kernel", kernel_json(a));
 	for (size_t i = 0; i < a->nr_warnings; i++)

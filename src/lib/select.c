@@ -23,7 +23,7 @@ struct watch *select_find(struct attach *a, pid_t pid)
 static int process_add(struct attach *a, pid_t pid, bool child)
 {
 	struct watch *watch;
-	int error = watch_open(pid, &a->tiering, &a->map, clock_now_ns(), &watch);
+	int error = watch_open(pid, &a->shares, &a->map, clock_now_ns(), &watch);
 
 	if (error)
 		return error;
@@ -89,6 +89,7 @@ bool select_look(struct attach *a)
 
 void select_end(struct attach *a)
 {
+	shares_close(&a->shares);
 	while (a->watches) {
 		struct watch *watch = a->watches;
 		a->watches = watch->next;

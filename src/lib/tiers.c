@@ -64,4 +64,5 @@ void tiers_begin(struct attach *a)
 								    a->map.nodes[k].id);
 	}
 	tiering_init(&a->tiering, &config);
+	shares_init(&a->shares, &a->tiering);
 }

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -13,54 +12,9 @@
 
 #define PAGE_BYTES 4096u
 #define PAGE_SHIFT 12
-#define WINDOW_BYTES ((uint64_t)TIERING_WINDOW_PAGES * PAGE_BYTES)
-#define WINDOWS_FIRST 64u
-#define WALK_SLICES 4u           /* windows that one slice of a walk covers at the start */
 #define BATCH 512u
 
-static const struct scan_config walk_config = {
-	.period_ns = 100000000,
-	.min_ns = 100000000,
-	.max_ns = 4000000000,
-	.share_ppm = 2000, /* a five hundredth of one core */
-};
-
-/* ---- windows ---- */
-
-static int window_open(struct watch *watch, uint64_t first_vpn)
-{
-	struct tiering_space *space = &watch->space;
-
-	if (tiering_window_find(space, first_vpn))
-		return 0;
-	if (space->nr_windows == space->max_windows) {
-		uint32_t max = space->max_windows ? space->max_windows * 2 : WINDOWS_FIRST;
-		struct tiering_window **more = calloc(max, sizeof *more);
-		if (!more)
-			return -ENOMEM;
-		free(tiering_space_grow(space, more, max));
-	}
-	void *memory = mmap(NULL, tiering_window_bytes(), PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory == MAP_FAILED)
-		return -ENOMEM;
-	int error = tiering_window_add(space, tiering_window_init(memory, first_vpn));
-	if (error)
-		munmap(memory, tiering_window_bytes());
-	return error;
-}
-
-static void window_close(struct watch *watch, struct tiering_window *window)
-{
-	if (!tiering_window_remove(watch->tiering, window))
-		munmap(window, tiering_window_bytes());
-}
-
-static void windows_close(struct watch *watch)
-{
-	while (watch->space.nr_windows)
-		window_close(watch, watch->space.windows[watch->space.nr_windows - 1]);
-}
+/* ---- mappings ---- */
 
 /* What is mapped, as one number: most looks find that nothing changed. */
 static uint64_t ranges_hash(const struct process_range *ranges, size_t nr)
@@ -69,38 +23,17 @@ static uint64_t ranges_hash(const struct process_range *ranges, size_t nr)
 
 	for (size_t i = 0; i < nr; i++) {
 		hash = (hash ^ ranges[i].start) * UINT64_C(0x9e3779b97f4a7c15);
-		hash = (hash ^ ranges[i].end ^ ranges[i].refusal) * UINT64_C(0x9e3779b97f4a7c15);
+		hash = (hash ^ ranges[i].end ^ ranges[i].refusal ^ (uint64_t)share_has(&ranges[i]) << 8) *
+		       UINT64_C(0x9e3779b97f4a7c15);
 		hash ^= hash >> 29;
 	}
 	return hash;
 }
 
-static bool range_movable(const struct process_range *range)
+/* Its own, and it may be moved. */
+static bool range_ours(const struct process_range *range)
 {
-	return range->refusal == REASON_MOVED;
-}
-
-/* Forget what lies in [from, to) and has a window; windows wholly in it go. */
-static void gap_forget(struct watch *watch, uint64_t from, uint64_t to)
-{
-	struct tiering_space *space = &watch->space;
-
-	for (uint32_t w = 0; w < space->nr_windows;) {
-		struct tiering_window *window = space->windows[w];
-		uint64_t start = window->first_vpn << PAGE_SHIFT, end = start + WINDOW_BYTES;
-		uint64_t low = start > from ? start : from, high = end < to ? end : to;
-
-		if (low < high && low == start && high == end) {
-			window_close(watch, window); /* the next one moved up */
-			if (w < space->nr_windows && space->windows[w] == window)
-				w++; /* not while something of it is under way */
-			continue;
-		}
-		if (low < high)
-			tiering_forget(watch->tiering, space, low >> PAGE_SHIFT,
-				       (high - low) >> PAGE_SHIFT);
-		w++;
-	}
+	return range->refusal == REASON_MOVED && !share_has(range);
 }
 
 static int mappings_follow(struct watch *watch)
@@ -116,25 +49,25 @@ static int mappings_follow(struct watch *watch)
 	if (hash == watch->mappings_hash)
 		return 0;
 	for (size_t i = 0; i < nr && !error; i++) {
-		if (!range_movable(&ranges[i]))
+		uint64_t first = ranges[i].start >> PAGE_SHIFT, end = ranges[i].end >> PAGE_SHIFT;
+
+		if (!range_ours(&ranges[i]))
 			continue;
-		if (ranges[i].start > from)
-			gap_forget(watch, from, ranges[i].start);
-		from = ranges[i].end;
-		for (uint64_t at = ranges[i].start & ~(WINDOW_BYTES - 1);
-		     at < ranges[i].end && !error; at += WINDOW_BYTES)
-			error = window_open(watch, at >> PAGE_SHIFT);
+		if (first > from)
+			windows_forget(watch->tiering, &watch->space, from, first);
+		from = end;
+		error = windows_cover(&watch->space, first, end);
 	}
-	if (!error)
-		gap_forget(watch, from, UINT64_MAX & ~(WINDOW_BYTES - 1));
-	if (!error)
-		watch->mappings_hash = hash;
-	return error;
+	if (error)
+		return error;
+	windows_forget(watch->tiering, &watch->space, from, UINT64_MAX);
+	watch->mappings_hash = hash;
+	return 0;
 }
 
 /* ---- where pages are ---- */
 
-struct walk {
+struct placing {
 	struct watch *watch;
 	const struct node_map *map;
 	uint64_t now_ns;
@@ -147,59 +80,64 @@ uint32_t watch_node(const struct node_map *map, unsigned int id)
 	return node ? (uint32_t)(node - map->nodes) : TIERING_NODE_UNKNOWN;
 }
 
-static void run_visit(void *arg, const struct process_run *run)
+static void run_place(void *arg, const struct process_run *run)
 {
-	struct walk *walk = arg;
+	struct placing *placing = arg;
 	bool huge = run->page_bytes == TIERING_HUGE_PAGES * PAGE_BYTES;
 
 	/* Pages of other sizes are left to those who reserved them. */
 	if (!huge && run->page_bytes != PAGE_BYTES)
 		return;
-	tiering_place(walk->watch->tiering, &walk->watch->space, run->start >> PAGE_SHIFT,
-		      (run->end - run->start) >> PAGE_SHIFT, watch_node(walk->map, run->node), huge,
-		      walk->now_ns);
+	tiering_place(placing->watch->tiering, &placing->watch->space, run->start >> PAGE_SHIFT,
+		      (run->end - run->start) >> PAGE_SHIFT, watch_node(placing->map, run->node), huge,
+		      placing->now_ns);
 }
 
-/* The part of window `w` that may be moved. */
-static int window_walk(struct watch *watch, const struct node_map *map, uint32_t w, uint64_t now_ns)
+/* The part of a window that may be moved. */
+static void window_look(void *arg, const struct tiering_window *window)
 {
-	struct walk walk = { watch, map, now_ns };
-	uint64_t at = watch->space.windows[w]->first_vpn << PAGE_SHIFT, end = at + WINDOW_BYTES;
-	int error = 0;
+	struct placing *placing = arg;
+	const struct watch *watch = placing->watch;
+	uint64_t at = window->first_vpn << PAGE_SHIFT;
+	uint64_t end = at + ((uint64_t)TIERING_WINDOW_PAGES << PAGE_SHIFT);
 
-	for (size_t i = 0; i < watch->nr_ranges && !error; i++) {
+	for (size_t i = 0; i < watch->nr_ranges; i++) {
 		const struct process_range *range = &watch->ranges[i];
 		uint64_t low = range->start > at ? range->start : at;
 		uint64_t high = range->end < end ? range->end : end;
-		if (low < high && range_movable(range))
-			error = process_where(watch->process, low, high, run_visit, &walk);
+		if (low < high && range_ours(range))
+			process_where(watch->process, low, high, run_place, placing);
 	}
-	return error;
 }
 
 bool watch_walk(struct watch *watch, const struct node_map *map, uint64_t now_ns)
 {
-	struct tiering_space *space = &watch->space;
-	uint64_t begin_ns = clock_thread_cpu_ns();
-	uint32_t w = 0, slices = watch->walked ? 1 : WALK_SLICES;
+	struct placing placing = { watch, map, now_ns };
 
-	if (watch->ended || !space->nr_windows || (watch->walked && !scan_due(&watch->walk, now_ns)))
-		return false;
-	while (w < space->nr_windows && space->windows[w]->first_vpn << PAGE_SHIFT < watch->walk_at)
-		w++;
-	for (; slices && w < space->nr_windows; slices--, w++)
-		if (window_walk(watch, map, w, now_ns))
-			break;
-	if (w < space->nr_windows) {
-		watch->walk_at = space->windows[w]->first_vpn << PAGE_SHIFT;
-	} else {
-		watch->walk_at = 0;
-		watch->walked = true;
-	}
-	uint64_t cost_ns = clock_thread_cpu_ns() - begin_ns;
-	watch->cpu_ns += cost_ns;
-	scan_done(&watch->walk, now_ns, cost_ns, 0);
-	return !watch->walked;
+	return !watch->ended && walk_slice(&watch->walk, &watch->space, window_look, &placing, now_ns,
+					   &watch->cpu_ns);
+}
+
+/* ---- touches ---- */
+
+void watch_touch(struct watch *watch, uint64_t address, uint32_t node, uint64_t time_ns)
+{
+	const struct process_range *range = process_range_find(watch->process, address);
+	uint64_t vpn = address >> PAGE_SHIFT;
+	struct share *share = range ? share_find(watch->shares, range, address, &vpn) : NULL;
+
+	tiering_touch(watch->tiering, share ? &share->space : &watch->space, vpn, node, time_ns);
+}
+
+void watch_armed(struct watch *watch, uint64_t address, uint64_t end, uint64_t time_ns)
+{
+	const struct process_range *range = process_range_find(watch->process, address);
+	uint64_t vpn = address >> PAGE_SHIFT;
+	struct share *share = range ? share_find(watch->shares, range, address, &vpn) : NULL;
+
+	if (share && end > range->end)
+		end = range->end;
+	tiering_armed(share ? &share->space : &watch->space, vpn, (end - address) >> PAGE_SHIFT, time_ns);
 }
 
 /* ---- the process ---- */
@@ -214,7 +152,16 @@ static void homes_look(struct watch *watch)
 	for (uint32_t n = 0; n < watch->tiering->config.nr_nodes; n++)
 		if (counts[n])
 			homes |= UINT64_C(1) << n;
-	watch->space.homes = homes;
+	watch->space.homes = watch->sharer.homes = homes;
+	watch->sharer.weight = watch->space.weight;
+}
+
+static void watch_let_go(struct watch *watch)
+{
+	windows_forget(watch->tiering, &watch->space, 0, UINT64_MAX);
+	shares_leave(watch->shares, &watch->sharer);
+	watch->nr_ranges = 0;
+	watch->mappings_hash = 0;
 }
 
 int watch_look(struct watch *watch)
@@ -226,20 +173,19 @@ int watch_look(struct watch *watch)
 	int error = process_look(watch->process);
 	if (error == -ESTALE) {
 		/* Another program: nothing of what was known is true. */
-		windows_close(watch);
-		watch->nr_ranges = 0;
-		watch->mappings_hash = 0;
-		watch->walked = false;
-		watch->walk_at = 0;
+		watch_let_go(watch);
+		walk_init(&watch->walk, clock_now_ns());
 		watch->execs++;
 		error = process_renew(watch->process);
 	}
 	if (!error)
 		error = mappings_follow(watch);
 	if (!error)
+		error = process_allowed(watch->process, &watch->sharer.allowed);
+	if (!error)
 		homes_look(watch);
 	if (error == -ESRCH) {
-		windows_close(watch);
+		watch_let_go(watch);
 		watch->ended = true;
 	}
 	watch->cpu_ns += clock_thread_cpu_ns() - begin_ns;
@@ -258,37 +204,53 @@ static void name_read(struct watch *watch)
 		strcpy(watch->name, "?");
 }
 
-int watch_open(pid_t pid, struct tiering *tiering, const struct node_map *map, uint64_t now_ns,
+int watch_open(pid_t pid, struct shares *shares, const struct node_map *map, uint64_t now_ns,
 	       struct watch **ret_watch)
 {
 	static const struct process_options options = { .root = "" };
-	struct tiering_window **windows = calloc(WINDOWS_FIRST, sizeof *windows);
 	struct watch *watch = calloc(1, sizeof *watch);
-	int error = windows && watch ? 0 : -ENOMEM;
+	int error = watch ? process_open(pid, &options, map, &watch->process) : -ENOMEM;
 
-	if (!error)
-		error = process_open(pid, &options, map, &watch->process);
+	if (!error) {
+		error = windows_begin(shares->tiering, &watch->space, watch);
+		if (error)
+			process_close(watch->process);
+	}
 	if (error) {
-		free(windows);
 		free(watch);
 		return error;
 	}
 	watch->pid = pid;
-	watch->tiering = tiering;
+	watch->tiering = shares->tiering;
+	watch->shares = shares;
+	watch->sharer.process = watch->process;
 	name_read(watch);
-	scan_init(&watch->walk, &walk_config, SCAN_WEIGHT_MAX, now_ns);
-	tiering_space_add(tiering, &watch->space, watch, windows, WINDOWS_FIRST);
+	walk_init(&watch->walk, now_ns);
 	*ret_watch = watch;
 	return 0;
 }
 
 void watch_close(struct watch *watch)
 {
-	windows_close(watch);
-	tiering_space_remove(watch->tiering, &watch->space);
+	shares_leave(watch->shares, &watch->sharer);
+	windows_end(watch->tiering, &watch->space);
 	process_close(watch->process);
-	free(watch->space.windows);
 	free(watch);
+}
+
+int watches_share(struct watch *first, struct shares *shares, uint64_t now_ns)
+{
+	int error = 0;
+
+	shares_begin(shares);
+	for (struct watch *watch = first; watch; watch = watch->next) {
+		if (watch->ended)
+			continue;
+		int failed = shares_add(shares, &watch->sharer, watch->ranges, watch->nr_ranges, now_ns);
+		error = error ? error : failed;
+	}
+	int failed = shares_end(shares);
+	return error ? error : failed;
 }
 
 /* ---- moves ---- */
@@ -297,7 +259,7 @@ static void looks_answer(struct watch *watch, const struct node_map *map,
 			 const struct tiering_move *moves, size_t nr, uint64_t now_ns)
 {
 	for (size_t i = 0; i < nr; i++) {
-		struct walk walk = { watch, map, now_ns };
+		struct placing placing = { watch, map, now_ns };
 		uint64_t start = moves[i].vpn << PAGE_SHIFT, end = start + PAGE_BYTES;
 
 		/* Neighbours that are asked for too go along. */
@@ -305,7 +267,7 @@ static void looks_answer(struct watch *watch, const struct node_map *map,
 			end += PAGE_BYTES;
 			i++;
 		}
-		process_where(watch->process, start, end, run_visit, &walk);
+		process_where(watch->process, start, end, run_place, &placing);
 	}
 }
 
@@ -330,7 +292,7 @@ void watch_move(struct watch *watch, const struct node_map *map, const struct no
 			};
 		process_move(watch->process, batch, part,
 			     moves->op == TIERING_PROMOTE ? slow : NULL, map->nodes[moves->to].id,
-			     &watch->tally);
+			     &watch->sharer.tally);
 		for (size_t i = 0; i < part; i++) {
 			struct tiering_move *move = &moves[done + i];
 			move->reason = (enum reason)batch[i].reason;

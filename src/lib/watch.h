@@ -1,20 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Watch: one process that is looked after, joined from its two halves: the space (whose pages they
- * are, where, and how they move) and the engine's record of it.
- *
- * The record has a window of 64 MiB wherever something is mapped that may be moved; windows come and
- * go with the mappings. Where pages are is found out in slices, at the start without delay, later
- * within a small share of the processor.
+ * are, where, and how they move) and the engine's record of it (windows.h). The record is of what is the
+ * process's alone; what others may map as well is in the records of shares (share.h).
  *
  * One thread at a time for all watches of an engine.
  */
 #ifndef TIDE_WATCH_H
 #define TIDE_WATCH_H
 
-#include "process.h"
-#include "scan.h"
-#include "tiering.h"
+#include "share.h"
 
 struct watch {
 	struct watch *next;
@@ -26,26 +21,32 @@ struct watch {
 	struct process_space *process;
 	struct tiering *tiering;
 	struct tiering_space space;
-	struct process_tally tally;
+	struct shares *shares;
+	struct share_process sharer;
 	const struct process_range *ranges; /* as of the last look */
 	size_t nr_ranges;
 	uint64_t mappings_hash;     /* of them */
-	struct scan walk;           /* looking where pages are */
-	uint64_t walk_at;           /* address where it goes on */
-	bool walked;                /* once all over */
+	struct walk walk;           /* looking where pages are */
 	uint64_t cpu_ns;            /* spent on it */
 	uint64_t execs;
 };
 
 /* -ESRCH; -EPERM, -EACCES; -ENOMEM. */
-int watch_open(pid_t pid, struct tiering *tiering, const struct node_map *map, uint64_t now_ns,
+int watch_open(pid_t pid, struct shares *shares, const struct node_map *map, uint64_t now_ns,
 	       struct watch **ret_watch);
 void watch_close(struct watch *watch);
 
 /* Look at the mappings and threads again. 0; -ESRCH: it ended, and everything of it was let go. */
 int watch_look(struct watch *watch);
+/* Tell the shares who uses them: after each look at the watches of a list. -ENOMEM: not of all. */
+int watches_share(struct watch *first, struct shares *shares, uint64_t now_ns);
 /* Find out where the pages of the next slice are, if it is time. Returns whether there is more. */
 bool watch_walk(struct watch *watch, const struct node_map *map, uint64_t now_ns);
+
+/* A page was touched by a CPU at `node` (TIERING_NODE_UNKNOWN); pages of a range became visible to the
+ * sensor. Of this process or of a share. */
+void watch_touch(struct watch *watch, uint64_t address, uint32_t node, uint64_t time_ns);
+void watch_armed(struct watch *watch, uint64_t address, uint64_t end, uint64_t time_ns);
 
 /*
  * Carry out moves of one op and target, and give each its result. `slow`: promotions only from

@@ -278,6 +278,11 @@ def judge_moves(space):
     check(moves["moved"] * 4096 == space["promoted_bytes"] + space["demoted_bytes"], str(space))
 
 
+def populations(report):
+    """All that counts moves: processes, shared memory and files, and what is gone of these."""
+    return report["spaces"] + report["shared"] + [report["shared_gone"]]
+
+
 def attached(place, pattern, words="", size=384, hot=96, share=95, seconds=60,
              machine=None):
     script = ATTACH_SCRIPT
@@ -292,13 +297,13 @@ def attached(place, pattern, words="", size=384, hot=96, share=95, seconds=60,
     check(files["before"] == files["after"],
           f"settings changed: {files['before']} now {files['after']}")
     report = json.loads(files["json"])
-    for space in report["spaces"]:
-        judge_moves(space)
+    for population in populations(report):
+        judge_moves(population)
     counts = [line.split() for line in files["success"].splitlines()]
     first, second = (int(count) for name, count in counts if name == "pgmigrate_success")
     # Compaction before or after attach looked counts as well.
     compacted = len({count for name, count in counts if name == "compact_isolated"}) > 1
-    moved = sum(space["moves"]["moved"] for space in report["spaces"])
+    moved = sum(one["moves"]["moved"] for one in populations(report))
     if not compacted and not report["dry_run"]:
         check(second - first == moved + report["kernel"]["pgpromote_success"],
               f"the kernel counted {second - first} pages, pagetide {moved}: {report['kernel']}")
@@ -329,6 +334,53 @@ def attach_dry_run(place):
     would = report["spaces"][0]["promoted_bytes"]
     check(ready["hot_bytes"] // 2 <= would <= 2 * ready["hot_bytes"] * 12 // 10,
           f"it would move {would} bytes")
+
+
+# Three pairs of processes at once, each pair with one memory.
+SHARED_SCRIPT = """
+for kind in anon file private; do
+	vm_share $kind 64 1 /tmp/$kind > $RESULTS/$kind &
+	echo $! >> /tmp/shares
+	until grep -q ready $RESULTS/$kind; do sleep 0.2; done
+done
+pids=$(sed -n 's/.*\\[\\(.*\\), \\(.*\\)\\].*/\\1,\\2/p' $RESULTS/anon $RESULTS/file $RESULTS/private |
+	tr '\\n' ',')
+pagetide attach -p ${pids%,} --for 12s --json > $RESULTS/json || exit
+for one in $(cat /tmp/shares); do kill $one; done
+for one in $(cat /tmp/shares); do wait $one || exit; done
+"""
+
+
+def attach_shared(place):
+    """What two processes map and one uses is one population: each page moves once, for both, and the
+    kernel counts the same; both compare every byte. A private mapping's own pages are its own."""
+    result = place.run(SHARED_SCRIPT, programs=["vm_share"], files=[(place.pagetide, None)])
+    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    files = texts_of(result)
+    said = {kind: [json.loads(line) for line in files[kind].splitlines()]
+            for kind in ("anon", "file", "private")}
+    report = json.loads(files["json"])
+    for population in populations(report):
+        judge_moves(population)
+    for kind in ("anon", "file"):
+        ready, end = said[kind]
+        check(end["hot_slow_bytes"] <= ready["hot_bytes"] // 20, f"{kind}: {end}")
+        check(end["slow_bytes"] >= ready["bytes"] - ready["hot_bytes"], f"{kind}: {end}")
+    hot = said["anon"][0]["hot_bytes"]
+    shared = sorted((one for one in report["shared"] if one["promoted_bytes"]),
+                    key=lambda one: one["promoted_bytes"])[-2:]
+    for one in shared:
+        check(hot * 95 // 100 <= one["promoted_bytes"] <= hot and one["mappings"] >= 2, str(one))
+    check(len(shared) == 2, str(report["shared"]))
+    # Of the private one a quarter had been written: pages of its own, moved in its own space.
+    own = {space["pid"]: space["promoted_bytes"] for space in report["spaces"]}
+    check(own[said["private"][0]["pids"][0]] >= hot // 2 * 9 // 10, str(own))
+    for kind in ("anon", "file"):
+        check(all(own[pid] <= 1 << 20 for pid in said[kind][0]["pids"]), f"moved twice: {own}")
+    moved = sum(one["moves"]["moved"] for one in populations(report))
+    kernel = report["kernel"]
+    check(kernel["compact_isolated"] or moved == kernel["pgmigrate_success"], f"{moved}: {kernel}")
+    return f"moved {moved} pages, the kernel counted {kernel['pgmigrate_success']}"
 
 
 KILLED_SCRIPT = f"""
@@ -520,6 +572,7 @@ CASES = {
     "storm": storm,
     "attach-converges": attach_converges,
     "attach-dry-run": attach_dry_run,
+    "attach-shared": attach_shared,
     "attach-killed": attach_killed,
     "attach-follows-the-accessor": attach_follows_the_accessor,
     "attach-makes-room": attach_makes_room,

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Windows: the memory of the engine's record of one space, and the pace of looking where its pages
+ * are. A window of 64 MiB is there wherever something is mapped that may be moved; windows come and go
+ * with the mappings. Places are found out in slices, at the start without delay, later within a small
+ * share of the processor.
+ *
+ * A page is named by its number: of an address, or of a place in a file. One thread at a time for all
+ * spaces of an engine.
+ */
+#ifndef TIDE_WINDOWS_H
+#define TIDE_WINDOWS_H
+
+#include "scan.h"
+#include "tiering.h"
+
+/* Add a space without windows to the engine. -ENOMEM. */
+int windows_begin(struct tiering *tiering, struct tiering_space *space, void *owner);
+/* All its windows go, and then the space. Nothing of it is under way. */
+void windows_end(struct tiering *tiering, struct tiering_space *space);
+/* Have windows for all of [first, end). -ENOMEM: for some of it. */
+int windows_cover(struct tiering_space *space, uint64_t first_vpn, uint64_t end_vpn);
+/* What lies in [first, end) is forgotten; windows wholly in it go. */
+void windows_forget(struct tiering *tiering, struct tiering_space *space, uint64_t first_vpn,
+		    uint64_t end_vpn);
+
+/* Looking where the pages of a space are. */
+struct walk {
+	struct scan scan;
+	uint64_t vpn;    /* where it goes on */
+	uint64_t passes; /* over all windows */
+};
+
+void walk_init(struct walk *walk, uint64_t now_ns);
+/*
+ * Call `look` for the windows of the next slice, if it is time, and add the CPU time it took to *cpu_ns.
+ * Returns whether the first pass is not over yet: then there is more at once.
+ */
+bool walk_slice(struct walk *walk, const struct tiering_space *space,
+		void (*look)(void *arg, const struct tiering_window *window), void *arg,
+		uint64_t now_ns, uint64_t *cpu_ns);
+
+#endif

@@ -66,19 +66,27 @@ static void page_time_learn(struct move_pace *pace, uint64_t page_ps, bool too_l
 	}
 }
 
-/* Twice as many until a call was too long; from then on half after such a one, and slowly up again. */
+/*
+ * Twice as many until a call was too long; from then on half after such a one, and slowly up again. A
+ * call of fewer pages says nothing about larger ones, but that it was too long.
+ */
 static void pace_learn(struct move_pace *pace, uint32_t pages, uint64_t stall_ns)
 {
 	uint32_t away = pages < KERNEL_BATCH_PAGES ? pages : KERNEL_BATCH_PAGES;
-	uint64_t page_ps = (stall_ns < UINT64_MAX / 1000 ? stall_ns * 1000 : UINT64_MAX) / away + 1;
+	uint32_t usual = pace->pages < KERNEL_BATCH_PAGES ? pace->pages : KERNEL_BATCH_PAGES;
+	/* Of one page the time is taken for the call's. */
+	uint64_t page_ps = (stall_ns < UINT64_MAX / 1000 ? stall_ns * 1000 : UINT64_MAX) / (away - 1) + 1;
 	uint64_t aim_ns = pace->stall_ns / 100 * AIM_PERCENT, next = pace->pages;
-	bool too_long = stall_ns > pace->stall_ns;
+	bool too_long = stall_ns > pace->stall_ns, fewer = pages < usual / 2;
 
-	page_time_learn(pace, page_ps, too_long);
+	if (fewer && (!too_long || pages < PAGES_FIRST))
+		return;
+	if (!fewer)
+		page_time_learn(pace, page_ps, too_long);
 	pace->grown |= too_long;
 	if (too_long)
 		next = pages / 2;
-	else if (pages >= pace->pages / 2) /* a smaller one says nothing about larger ones */
+	else
 		next += pace->grown ? next / 8 + 1 : next;
 	uint64_t per_page = pace->page_ps ? pace->page_ps : 1; /* it never is 0 */
 	uint64_t most = aim_ns < UINT64_MAX / 1000 ? aim_ns * 1000 / per_page : MOVE_CALL_PAGES_MAX;
@@ -89,7 +97,7 @@ static void pace_learn(struct move_pace *pace, uint32_t pages, uint64_t stall_ns
 		next = PAGES_FIRST;
 	if (next > most)
 		next = most;
-	pace->pages = next < 1 ? 1 : next > MOVE_CALL_PAGES_MAX ? MOVE_CALL_PAGES_MAX : (uint32_t)next;
+	pace->pages = next < 2 ? 2 : next > MOVE_CALL_PAGES_MAX ? MOVE_CALL_PAGES_MAX : (uint32_t)next;
 }
 
 /* One call may wait for another CPU as long as it likes, so the median. */
@@ -111,27 +119,53 @@ static void pace_calibrate(struct move_pace *pace, uint64_t ns)
 	pace->calibrate_in = nr < MOVE_CALIBRATIONS ? CALIBRATE_FIRST_CALLS : CALIBRATE_CALLS;
 }
 
-void move_pace_note(struct move_pace *pace, uint32_t pages, uint64_t ns)
+static void call_count(struct move_pace *pace, uint64_t stall_ns, uint64_t ns)
 {
-	if (pages == 0) {
-		pace_calibrate(pace, ns);
-		return;
-	}
+	pace->calls++;
+	pace->call_ns += ns;
+	pace->stalls[bucket_of(stall_ns)]++;
+	if (stall_ns > pace->stall_max_ns)
+		pace->stall_max_ns = stall_ns;
+}
+
+/* The part of a call that was for its pages, as far as these were away together. */
+static uint64_t call_stall(const struct move_pace *pace, uint32_t pages, uint64_t ns)
+{
 	uint64_t stall = ns > pace->fixed_ns ? ns - pace->fixed_ns : 0;
 
 	/* The fixed part varies: of a call that was not longer, some was for its pages all the same. */
 	if (stall < ns / CALL_SHARE)
 		stall = ns / CALL_SHARE;
-	if (pages > KERNEL_BATCH_PAGES)
-		stall = (uint64_t)((unsigned __int128)stall * KERNEL_BATCH_PAGES / pages);
-	pace->calls++;
-	pace->call_ns += ns;
-	pace->stalls[bucket_of(stall)]++;
-	if (stall > pace->stall_max_ns)
-		pace->stall_max_ns = stall;
+	return pages <= KERNEL_BATCH_PAGES ? stall :
+		       (uint64_t)((unsigned __int128)stall * KERNEL_BATCH_PAGES / pages);
+}
+
+void move_pace_note(struct move_pace *pace, uint32_t pages, uint64_t ns)
+{
+	if (pages <= 1)
+		pace_calibrate(pace, ns);
+	if (pages == 0)
+		return;
+	uint64_t stall = call_stall(pace, pages, ns);
+
+	call_count(pace, stall, ns);
+	if (pages == 1)
+		return;
 	if (pace->calibrate_in)
 		pace->calibrate_in--;
 	pace_learn(pace, pages, stall);
+}
+
+void move_pace_note_huge(struct move_pace *pace, uint32_t pages, uint64_t ns)
+{
+	call_count(pace, call_stall(pace, pages, ns), ns);
+}
+
+uint32_t move_pace_pages(const struct move_pace *pace, size_t wanted)
+{
+	uint32_t pages = pace->calibrate_in ? pace->pages : 1;
+
+	return wanted < pages ? (uint32_t)wanted : pages;
 }
 
 uint64_t move_pace_stall_ns(const struct move_pace *pace, unsigned int percent)
@@ -234,13 +268,17 @@ static int call_settle(pid_t pid, const uint64_t *addresses, size_t nr, uint32_t
 		ret_status[first] = (uint8_t)status_of(status[first]);
 	for (end = first; end < nr && status[end] == UNKNOWN;)
 		end++;
-	move_pace_note(pace, (uint32_t)(end * (page_bytes / PAGE)), ns);
+	if (page_bytes > PAGE)
+		move_pace_note_huge(pace, (uint32_t)(end * (page_bytes / PAGE)), ns);
+	else
+		move_pace_note(pace, (uint32_t)end, ns);
 	*ret_tried = end;
 	int error = run_settle(pid, addresses + first, end - first, node,
 			       left == -ENOMEM ? MOVE_NO_MEMORY : MOVE_HELD, status, ret_status + first);
 	return error ? error : isolated_settle(pid, addresses, end, node, status, ret_status);
 }
 
+/* An empty call, where there is no small page to begin with. */
 static int calibrate(pid_t pid, struct move_pace *pace)
 {
 	uint64_t address = 0, begin = clock_now_ns();
@@ -260,13 +298,15 @@ int move_to(pid_t pid, const uint64_t *addresses, size_t nr, uint32_t page_bytes
 
 	memset(ret_status, MOVE_NOT_TRIED, nr);
 	while (done < nr && !error) {
-		size_t batch = pace->pages / (page_bytes / PAGE), tried = 0;
+		size_t batch = page_bytes > PAGE ? pace->pages / (page_bytes / PAGE) :
+						   move_pace_pages(pace, nr - done);
+		size_t tried = 0;
 
 		if (batch == 0)
-			batch = 1;
+			batch = 1; /* of huge pages one at least */
 		if (batch > nr - done)
 			batch = nr - done;
-		if (pace->calibrate_in == 0)
+		if (page_bytes > PAGE && !pace->nr_calibrations)
 			error = calibrate(pid, pace);
 		if (!error)
 			error = call_settle(pid, addresses + done, batch, page_bytes, node, all, pace,

@@ -7,9 +7,12 @@
  * pages are now, sets aside those that did not move, and goes on behind them, so that every page has
  * its own result.
  *
- * A call costs a fixed time, in which the kernel empties the page lists of all CPUs and the process
- * runs on, and a time for each page, in which pages are unmapped and a thread that touches one
- * waits. struct move_pace learns both and gives the number of pages that keeps the second in bounds.
+ * A call costs a fixed time, in which the kernel waits for all CPUs to empty their lists of pages and the
+ * process runs on, and a time for each page, in which pages are unmapped and a thread that touches one
+ * waits. struct move_pace learns both and gives the number of pages that keeps the second in bounds: the
+ * first from calls of one page now and then, which have to wait for as much as others do (an empty call
+ * need not). Huge pages are unmapped and copied one by one, whatever the size of the call, so they
+ * teach nothing about small ones.
  *
  * Thread-safe, also for one process; a pace belongs to one thread.
  */
@@ -31,10 +34,10 @@
 /* Sizes in pages of 4 KiB. */
 struct move_pace {
 	uint64_t stall_ns;     /* the pages of one call should not be away longer */
-	uint32_t pages;        /* for the next call: 1 .. MOVE_CALL_PAGES_MAX */
+	uint32_t pages;        /* for the next call: 2 .. MOVE_CALL_PAGES_MAX */
 	bool grown;            /* one call was too long: no more doubling */
 	uint64_t page_ps;      /* time for one page, of an undisturbed call; 0: nothing measured yet */
-	uint64_t fixed_ns;     /* time of a call without pages: the median of the last ones */
+	uint64_t fixed_ns;     /* time of a call of one page: the median of the last ones */
 	uint64_t calibrations[MOVE_CALIBRATIONS];
 	uint32_t nr_calibrations;
 	uint32_t calibrate_in; /* calls until the fixed time is measured again */
@@ -44,8 +47,12 @@ struct move_pace {
 };
 
 void move_pace_init(struct move_pace *pace, uint64_t stall_ns);
-/* A call took `ns` for `pages` pages, 0 for a calibration. */
+/* How many of `wanted` pages of 4 KiB the next call should have. */
+uint32_t move_pace_pages(const struct move_pace *pace, size_t wanted);
+/* A call took `ns` for `pages` pages of 4 KiB; 0: an empty one. */
 void move_pace_note(struct move_pace *pace, uint32_t pages, uint64_t ns);
+/* For `pages` pages in huge ones. */
+void move_pace_note_huge(struct move_pace *pace, uint32_t pages, uint64_t ns);
 /* The stall that `percent` of the calls did not exceed, rounded up to its bucket's end. 0: no calls. */
 uint64_t move_pace_stall_ns(const struct move_pace *pace, unsigned int percent);
 

@@ -252,3 +252,30 @@ const char *text_nearest(const char *wrong, const char *const *names, size_t nr_
 	}
 	return nearest;
 }
+
+/* Length of the character at `at`; 0: there is none. */
+static size_t utf8_length(const char *at)
+{
+	const unsigned char *c = (const unsigned char *)at;
+	size_t length = c[0] < 0x80 ? 1 : c[0] < 0xc2 ? 0 : c[0] < 0xe0 ? 2 : c[0] < 0xf0 ? 3 : c[0] < 0xf5 ? 4 : 0;
+
+	for (size_t i = 1; i < length; i++)
+		if ((c[i] & 0xc0) != 0x80)
+			return 0;
+	/* Longer than needed, a surrogate, or beyond the last character. */
+	if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) || (c[0] == 0xf0 && c[1] < 0x90) ||
+	    (c[0] == 0xf4 && c[1] > 0x8f))
+		return 0;
+	return length;
+}
+
+void text_utf8_clean(char *text)
+{
+	while (*text) {
+		size_t length = utf8_length(text);
+
+		if (!length)
+			*text = '?';
+		text += length ? length : 1;
+	}
+}

@@ -39,6 +39,9 @@ const char *text_size_format(char buffer[TEXT_NUMBER_BYTES], uint64_t bytes);
 /* Likewise: "250ms", "4.3us", "30s". */
 const char *text_time_format(char buffer[TEXT_NUMBER_BYTES], uint64_t ns);
 
+/* Put a question mark for each byte that is not part of UTF-8: a process may have any name. */
+void text_utf8_clean(char *text);
+
 /*
  * The number of single letters to insert, drop, replace or swap with their neighbour to turn one
  * name into the other. Names longer than TEXT_NAME_MAX count as entirely different: SIZE_MAX.

@@ -240,6 +240,36 @@ static void nearest_name_or_none(void **state)
 	}
 }
 
+static void names_of_any_bytes_become_text(void **state)
+{
+	static const struct {
+		const char *bytes, *text;
+	} cases[] = {
+		{ "", "" },
+		{ "redis-server", "redis-server" },
+		{ "caf\xc3\xa9", "caf\xc3\xa9" },
+		{ "\xe2\x82\xac\xf0\x9f\x90\xa7", "\xe2\x82\xac\xf0\x9f\x90\xa7" },
+		{ "a\xc3", "a?" },                   /* cut off */
+		{ "\xf0\x9f\x90", "???" },
+		{ "\xe2\x82z", "??z" },
+		{ "\xff\xfe\x80", "???" },
+		{ "\xc0\xaf", "??" },               /* longer than needed */
+		{ "\xe0\x80\xaf", "???" },
+		{ "\xed\xa0\x80", "???" },         /* half a pair */
+		{ "\xf4\x90\x80\x80", "????" },    /* beyond the last */
+		{ "\xf5\x80\x80\x80", "????" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < NR(cases); i++) {
+		char text[16];
+
+		strcpy(text, cases[i].bytes);
+		text_utf8_clean(text);
+		assert_string_equal(text, cases[i].text);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -252,6 +282,7 @@ int main(void)
 		cmocka_unit_test(what_is_formatted_parses_again),
 		cmocka_unit_test(distances),
 		cmocka_unit_test(nearest_name_or_none),
+		cmocka_unit_test(names_of_any_bytes_become_text),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,8 +2,11 @@
 #include "file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
 
 __attribute__((format(printf, 2, 0)))
 static FILE *file_open(const char *root, const char *format, va_list args)
@@ -49,5 +52,40 @@ int file_read(const char *root, char *buffer, size_t bytes, const char *format, 
 	else
 		buffer[n] = '\0';
 	fclose(file);
+	return error;
+}
+
+static int text_write(const char *path, const char *text, size_t bytes)
+{
+	int error = 0, fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+
+	if (fd < 0)
+		return -errno;
+	while (bytes && !error) {
+		ssize_t n = write(fd, text, bytes);
+		if (n < 0 && errno != EINTR)
+			error = -errno;
+		text += n > 0 ? n : 0;
+		bytes -= n > 0 ? (size_t)n : 0;
+	}
+	if (close(fd) && !error)
+		error = -errno;
+	return error;
+}
+
+int file_replace(const char *path, const char *text, size_t bytes)
+{
+	char beside[PATH_MAX];
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+
+	if (snprintf(beside, sizeof(beside), "%.*s.%s.%d", (int)(name - path), path, name, (int)getpid()) >=
+	    (int)sizeof(beside))
+		return -ENAMETOOLONG;
+	unlink(beside); /* of a predecessor with our number that was killed */
+	int error = text_write(beside, text, bytes);
+	if (!error && rename(beside, path))
+		error = -errno;
+	if (error)
+		unlink(beside);
 	return error;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Reading files of /proc and /sys below a root folder ("" for the running system), so that recorded
- * trees test who reads them. Thread-safe.
+ * trees test who reads them; and writing a file that others read. Thread-safe.
  */
 #ifndef TIDE_FILE_H
 #define TIDE_FILE_H
@@ -19,5 +19,11 @@ FILE *file_below(const char *root, const char *format, ...);
  */
 __attribute__((format(printf, 4, 5)))
 int file_read(const char *root, char *buffer, size_t bytes, const char *format, ...);
+
+/*
+ * Put a text in the place of a file, as a whole: whoever opens it finds the old one or the new one.
+ * It is written beside it, under a name that starts with a dot, and renamed. Readable by all. 0; -errno.
+ */
+int file_replace(const char *path, const char *text, size_t bytes);
 
 #endif

@@ -42,7 +42,7 @@ struct move_pace {
 	uint32_t nr_calibrations;
 	uint32_t calibrate_in; /* calls until the fixed time is measured again */
 	/* What was measured; a stall is the time for which the pages unmapped together are away. */
-	uint64_t calls, call_ns, stall_max_ns;
+	uint64_t calls, call_ns, stall_sum_ns, stall_max_ns;
 	uint32_t stalls[MOVE_BUCKETS]; /* number of calls with a stall in [2^i, 2^(i+1)) / 4 us */
 };
 

@@ -182,6 +182,11 @@ uint32_t process_batch_pages(const struct process_space *space)
 	return space->pace.pages;
 }
 
+void process_set_stall(struct process_space *space, uint64_t stall_ns)
+{
+	space->pace.stall_ns = stall_ns;
+}
+
 const struct move_pace *process_pace(const struct process_space *space)
 {
 	return &space->pace;

@@ -139,6 +139,8 @@ int process_move(struct process_space *space, struct process_move *pages, size_t
 		 const struct nodeset *from, unsigned int to, struct process_tally *tally);
 /* Pages of 4 KiB that one call may move now without exceeding the bound. */
 uint32_t process_batch_pages(const struct process_space *space);
+/* Change the bound on one call. */
+void process_set_stall(struct process_space *space, uint64_t stall_ns);
 /* The calls so far: number, time, longest. */
 const struct move_pace *process_pace(const struct process_space *space);
 

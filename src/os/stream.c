@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: MIT */
+#include "stream.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define BACKLOG 16
+
+static int fail_close(int fd)
+{
+	int error = -errno;
+
+	close(fd);
+	return error;
+}
+
+/* ---- on a path ---- */
+
+static int path_address(const char *path, struct sockaddr_un *ret)
+{
+	size_t length = strlen(path);
+
+	if (!length)
+		return -ENOENT;
+	if (length >= sizeof ret->sun_path)
+		return -ENAMETOOLONG;
+	memset(ret, 0, sizeof *ret);
+	ret->sun_family = AF_UNIX;
+	memcpy(ret->sun_path, path, length);
+	return 0;
+}
+
+/* The descriptor, or -errno. */
+static int socket_open(int domain, int flags)
+{
+	int fd = socket(domain, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* Make and lock the folder of a path; the descriptor holds the lock. */
+static int folder_lock(const char *path, int *ret_fd)
+{
+	char folder[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+	size_t length = slash ? (size_t)(slash - path) : 0;
+
+	if (length >= sizeof folder)
+		return -ENAMETOOLONG;
+	snprintf(folder, sizeof folder, "%.*s", (int)length, path);
+	if (!length)
+		strcpy(folder, slash ? "/" : ".");
+	else if (mkdir(folder, 0755) && errno != EEXIST)
+		return -errno;
+	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB)) {
+		if (errno == EWOULDBLOCK)
+			errno = EADDRINUSE;
+		return fail_close(fd);
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+/* Remove a socket that nobody listens to. */
+static int stale_remove(const char *path, const struct sockaddr_un *address)
+{
+	struct stat there;
+
+	if (lstat(path, &there))
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISSOCK(there.st_mode))
+		return -EEXIST;
+	int fd = socket_open(AF_UNIX, SOCK_NONBLOCK);
+	if (fd < 0)
+		return fd;
+	/* Whatever else it says: somebody holds it. */
+	bool stale = connect(fd, (const struct sockaddr *)address, sizeof *address) && errno == ECONNREFUSED;
+	close(fd);
+	return !stale ? -EADDRINUSE : unlink(path) ? -errno : 0;
+}
+
+static int path_bind(const char *path, mode_t mode, const struct sockaddr_un *address,
+		     struct stream *ret)
+{
+	struct stat made;
+	int error = stale_remove(path, address);
+
+	if (error)
+		return error;
+	ret->fd = socket_open(AF_UNIX, SOCK_NONBLOCK);
+	if (ret->fd < 0)
+		return ret->fd;
+	/* The file gets the mode of the socket, at no time a wider one; listening makes it answer. */
+	if (fchmod(ret->fd, mode & 0600) || bind(ret->fd, (const struct sockaddr *)address, sizeof *address))
+		return fail_close(ret->fd);
+	if (lstat(path, &made) || chmod(path, mode) || listen(ret->fd, BACKLOG)) {
+		error = fail_close(ret->fd);
+		unlink(path);
+		return error;
+	}
+	ret->device = made.st_dev;
+	ret->inode = made.st_ino;
+	snprintf(ret->address, sizeof ret->address, "unix:%s", path);
+	return 0;
+}
+
+int stream_listen_path(const char *path, mode_t mode, struct stream *ret_stream)
+{
+	struct sockaddr_un address;
+	struct stream stream = { .fd = -1 };
+	int folder, error = path_address(path, &address);
+
+	if (!error)
+		error = folder_lock(path, &folder);
+	if (error)
+		return error;
+	error = path_bind(path, mode, &address, &stream);
+	close(folder);
+	if (!error)
+		*ret_stream = stream;
+	return error;
+}
+
+void stream_close(struct stream *stream)
+{
+	const char *path = stream->address + strlen("unix:");
+	struct stat there;
+
+	if (stream->inode && !lstat(path, &there) && there.st_dev == stream->device &&
+	    there.st_ino == stream->inode)
+		unlink(path);
+	close(stream->fd);
+}
+
+int stream_connect(const char *path, uint64_t wait_ns, int *ret_fd)
+{
+	struct timeval wait = {
+		.tv_sec = (time_t)(wait_ns / 1000000000), .tv_usec = (suseconds_t)(wait_ns % 1000000000 / 1000),
+	};
+	struct sockaddr_un address;
+	int error = path_address(path, &address);
+
+	if (error)
+		return error;
+	int fd = socket_open(AF_UNIX, 0);
+	if (fd < 0)
+		return fd;
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait) ||
+	    connect(fd, (struct sockaddr *)&address, sizeof address))
+		return fail_close(fd);
+	*ret_fd = fd;
+	return 0;
+}
+
+/* ---- on loopback ---- */
+
+union address {
+	struct sockaddr any;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+/* "HOST:PORT" */
+static int loopback_address(const char *text, union address *ret, socklen_t *ret_length)
+{
+	char host[64], *end;
+	const char *colon = strrchr(text, ':');
+	size_t length = colon ? (size_t)(colon - text) : 0;
+
+	if (!length || length >= sizeof host || colon[1] < '0' || colon[1] > '9')
+		return -EINVAL;
+	unsigned long port = strtoul(colon + 1, &end, 10);
+	if (*end || port > UINT16_MAX)
+		return -EINVAL;
+	snprintf(host, sizeof host, "%.*s", (int)length, text);
+	memset(ret, 0, sizeof *ret);
+	if (host[0] == '[' && host[length - 1] == ']') {
+		host[length - 1] = '\0';
+		if (inet_pton(AF_INET6, host + 1, &ret->v6.sin6_addr) != 1)
+			return -EINVAL;
+		ret->v6.sin6_family = AF_INET6;
+		ret->v6.sin6_port = htons((uint16_t)port);
+		*ret_length = sizeof ret->v6;
+		return IN6_IS_ADDR_LOOPBACK(&ret->v6.sin6_addr) ? 0 : -EPERM;
+	}
+	if (inet_pton(AF_INET, strcmp(host, "localhost") ? host : "127.0.0.1", &ret->v4.sin_addr) != 1)
+		return -EINVAL;
+	ret->v4.sin_family = AF_INET;
+	ret->v4.sin_port = htons((uint16_t)port);
+	*ret_length = sizeof ret->v4;
+	return ntohl(ret->v4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET ? 0 : -EPERM;
+}
+
+static void loopback_name(const union address *address, char ret[STREAM_ADDRESS_MAX])
+{
+	char host[INET6_ADDRSTRLEN] = "?";
+
+	if (address->any.sa_family == AF_INET6) {
+		inet_ntop(AF_INET6, &address->v6.sin6_addr, host, sizeof host);
+		snprintf(ret, STREAM_ADDRESS_MAX, "[%s]:%u", host, ntohs(address->v6.sin6_port));
+	} else {
+		inet_ntop(AF_INET, &address->v4.sin_addr, host, sizeof host);
+		snprintf(ret, STREAM_ADDRESS_MAX, "%s:%u", host, ntohs(address->v4.sin_port));
+	}
+}
+
+int stream_listen_loopback(const char *text, struct stream *ret_stream)
+{
+	struct stream stream = { .fd = -1 };
+	union address address;
+	socklen_t length;
+	int on = 1, error = loopback_address(text, &address, &length);
+
+	if (error)
+		return error;
+	stream.fd = socket_open(address.any.sa_family, SOCK_NONBLOCK);
+	if (stream.fd < 0)
+		return stream.fd;
+	/* A connection of a process before us may still be in the kernel's memory. */
+	if (setsockopt(stream.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) ||
+	    bind(stream.fd, &address.any, length) || listen(stream.fd, BACKLOG) ||
+	    getsockname(stream.fd, &address.any, &length))
+		return fail_close(stream.fd);
+	loopback_name(&address, stream.address);
+	*ret_stream = stream;
+	return 0;
+}
+
+/* ---- peers ---- */
+
+int stream_accept(const struct stream *stream, int *ret_fd, uid_t *ret_uid)
+{
+	int fd = accept4(stream->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct ucred peer = { .uid = getuid() };
+	socklen_t length = sizeof peer;
+
+	if (fd < 0)
+		return -errno;
+	if (stream->inode && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length))
+		return fail_close(fd);
+	*ret_fd = fd;
+	*ret_uid = peer.uid;
+	return 0;
+}
+
+ssize_t stream_read(int fd, void *data, size_t room)
+{
+	ssize_t n;
+
+	do
+		n = recv(fd, data, room, 0);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+ssize_t stream_write(int fd, const void *data, size_t bytes)
+{
+	ssize_t n;
+
+	do
+		n = send(fd, data, bytes, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+void stream_finish(int fd)
+{
+	shutdown(fd, SHUT_WR);
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* A file that others read is replaced as a whole. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "file.h"
+#include "tree.h"
+
+static unsigned entries(void)
+{
+	DIR *dir = opendir(root);
+	unsigned nr = 0;
+
+	while (readdir(dir))
+		nr++;
+	closedir(dir);
+	return nr - 2;
+}
+
+static void readers_find_the_old_or_the_new(void **state)
+{
+	char path[PATH_MAX], text[16] = "";
+
+	(void)state;
+	snprintf(path, sizeof path, "%s/metrics.prom", root);
+	assert_int_equal(file_replace(path, "old\n", 4), 0);
+	int reader = open(path, O_RDONLY);
+	assert_int_equal(file_replace(path, "new one\n", 8), 0);
+	assert_int_equal(read(reader, text, sizeof text), 4);
+	assert_string_equal(text, "old\n");
+	close(reader);
+	assert_int_equal(file_read(root, text, sizeof text, "/metrics.prom"), 0);
+	assert_string_equal(text, "new one\n");
+	assert_int_equal(entries(), 1);
+}
+
+static void nothing_stays_of_a_failure(void **state)
+{
+	char path[PATH_MAX];
+
+	(void)state;
+	put("/folder/file", "");
+	snprintf(path, sizeof path, "%s/folder", root);
+	assert_int_equal(file_replace(path, "x", 1), -EISDIR);
+	assert_int_equal(entries(), 1);
+	snprintf(path, sizeof path, "%s/nowhere/metrics.prom", root);
+	assert_int_equal(file_replace(path, "x", 1), -ENOENT);
+	memset(path, 'x', sizeof path - 1);
+	path[sizeof path - 1] = '\0';
+	assert_int_equal(file_replace(path, "x", 1), -ENAMETOOLONG);
+}
+
+/* Whoever may write into the folder could lay a link where we write. */
+static void a_link_is_not_followed(void **state)
+{
+	char path[PATH_MAX], beside[PATH_MAX], target[PATH_MAX];
+
+	(void)state;
+	snprintf(path, sizeof path, "%s/m", root);
+	snprintf(beside, sizeof beside, "%s/.m.%d", root, (int)getpid());
+	snprintf(target, sizeof target, "%s/victim", root);
+	put("/victim", "kept");
+	assert_int_equal(symlink(target, beside), 0);
+	assert_int_equal(file_replace(path, "x", 1), 0);
+	assert_int_equal(file_read(root, path, sizeof path, "/victim"), 0);
+	assert_string_equal(path, "kept");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TREE_TEST(readers_find_the_old_or_the_new),
+		TREE_TEST(nothing_stays_of_a_failure),
+		TREE_TEST(a_link_is_not_followed),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

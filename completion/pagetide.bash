@@ -7,7 +7,7 @@ _pagetide()
 
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		COMPREPLY=($(compgen -W 'run attach check topo pages migrate stats help version --help --version' -- "$word"))
+		COMPREPLY=($(compgen -W 'run attach status pause resume tune check topo pages migrate stats help version --help --version' -- "$word"))
 		return
 	fi
 	case $verb in
@@ -48,9 +48,21 @@ _pagetide()
 		case $before in
 		-p | --pid) COMPREPLY=($(compgen -W "$(ps -e -o pid= 2>/dev/null)" -- "$word")) ;;
 		--fast | --slow) COMPREPLY=($(compgen -W "$(_pagetide_nodes)" -- "$word")) ;;
-		--for) ;;
-		*) COMPREPLY=($(compgen -W '--pid --fast --slow --for --json --dry-run --quiet --help' -- "$word")) ;;
+		--for | --metrics-listen) ;;
+		--control | --metrics-file) COMPREPLY=($(compgen -f -- "$word")) ;;
+		*) COMPREPLY=($(compgen -W '--pid --fast --slow --for --json --dry-run --quiet --control
+			--metrics-file --metrics-listen --help' -- "$word")) ;;
 		esac
+		;;
+	status | pause | resume | tune)
+		if [ "$before" = --control ]; then
+			COMPREPLY=($(compgen -f -- "$word"))
+		elif [ "$verb" = tune ] && [[ $word != -* ]]; then
+			compopt -o nospace 2>/dev/null
+			COMPREPLY=($(compgen -W 'rate= stall= cpu= weight= fast_min= fast_max=' -- "$word"))
+		else
+			COMPREPLY=($(compgen -W '--control --json --help' -- "$word"))
+		fi
 		;;
 	check) COMPREPLY=($(compgen -W '--json --help' -- "$word")) ;;
 	topo) COMPREPLY=($(compgen -W '--json --measure --help' -- "$word")) ;;
@@ -72,7 +84,7 @@ _pagetide()
 			COMPREPLY=($(compgen -W "$(pgrep -x pagetide 2>/dev/null)" -- "$word"))
 		fi
 		;;
-	help) COMPREPLY=($(compgen -W 'run attach check topo pages migrate stats help version' -- "$word")) ;;
+	help) COMPREPLY=($(compgen -W 'run attach status pause resume tune check topo pages migrate stats help version' -- "$word")) ;;
 	esac
 }
 

@@ -8,6 +8,10 @@ end
 complete -c pagetide -f
 complete -c pagetide -n __fish_use_subcommand -a run -d 'run a program on tiered memory'
 complete -c pagetide -n __fish_use_subcommand -a attach -d 'move pages of running processes to fast nodes'
+complete -c pagetide -n __fish_use_subcommand -a status -d 'show what a running one is doing'
+complete -c pagetide -n __fish_use_subcommand -a pause -d 'let it neither scan nor move'
+complete -c pagetide -n __fish_use_subcommand -a resume -d 'go on after pause'
+complete -c pagetide -n __fish_use_subcommand -a tune -d 'change settings while it runs'
 complete -c pagetide -n __fish_use_subcommand -a check -d 'find out what this machine can do'
 complete -c pagetide -n __fish_use_subcommand -a topo -d 'show the nodes of the machine'
 complete -c pagetide -n __fish_use_subcommand -a pages -d 'show on which nodes a process is'
@@ -35,6 +39,14 @@ complete -c pagetide -n '__pagetide_verb attach' -l for -x -d 'stop after that t
 complete -c pagetide -n '__pagetide_verb attach' -l json -d 'print the report as JSON'
 complete -c pagetide -n '__pagetide_verb attach' -l dry-run -d 'move nothing'
 complete -c pagetide -n '__pagetide_verb attach' -l quiet -d 'no warnings'
+complete -c pagetide -n '__pagetide_verb attach' -l control -r -F -d 'its control socket'
+complete -c pagetide -n '__pagetide_verb attach' -l metrics-file -r -F -d 'write metrics there'
+complete -c pagetide -n '__pagetide_verb attach' -l metrics-listen -x -d 'serve metrics there'
+for verb in status pause resume tune
+	complete -c pagetide -n "__pagetide_verb $verb" -l control -r -F -d 'its control socket'
+	complete -c pagetide -n "__pagetide_verb $verb" -l json -d 'print a JSON document'
+end
+complete -c pagetide -n '__pagetide_verb tune' -a 'rate= stall= cpu= weight= fast_min= fast_max='
 complete -c pagetide -n '__pagetide_verb check' -l json -d 'print a JSON document'
 complete -c pagetide -n '__pagetide_verb topo' -l json -d 'print a JSON document'
 complete -c pagetide -n '__pagetide_verb topo' -l measure -d 'measure the time of a load'
@@ -47,4 +59,4 @@ complete -c pagetide -n '__pagetide_verb migrate' -l dry-run -d 'say what would 
 complete -c pagetide -n '__pagetide_verb migrate' -l json -d 'print a JSON document'
 complete -c pagetide -n '__pagetide_verb stats' -l json -d 'print a JSON document'
 complete -c pagetide -n '__pagetide_verb stats' -a '(__fish_complete_pids)'
-complete -c pagetide -n '__pagetide_verb help' -a 'run attach check topo pages migrate stats help version'
+complete -c pagetide -n '__pagetide_verb help' -a 'run attach status pause resume tune check topo pages migrate stats help version'

@@ -146,7 +146,11 @@ struct tide_attach_options {
 	uint64_t duration_ns;   /* 0: until the last of them ends, or a signal */
 	bool dry_run;           /* sense and decide, move nothing: counters say what would move */
 	bool quiet;             /* no warnings */
+	const char *control_path;   /* of its control socket; NULL: TIDE_CONTROL_PATH, if it can be had */
+	const char *metrics_file;   /* OpenMetrics text, replaced every 15 s, removed at the end; NULL: none */
+	const char *metrics_listen; /* the same by HTTP: "127.0.0.1:9464", "unix:PATH"; NULL: none */
 };
+#define TIDE_CONTROL_PATH "/run/pagetide/control"
 
 /*
  * Look after running processes: pages in use on slow nodes go to fast ones, cold ones make room.
@@ -155,7 +159,8 @@ struct tide_attach_options {
  * Pages stay where they are then. Prints warnings on standard error unless `quiet`.
  * Returns 0 and the report as JSON text (schema pagetide.attach/1), which the caller frees; -errno
  * with a one-line reason, which names the mend, in `ret_message`, nothing having been changed:
- *   -EINVAL           nodes that do not exist, have no memory, or are named as both
+ *   -EINVAL           nodes that do not exist, have no memory, or are named as both; an address for
+ *                     metrics that is none, or that other machines could reach
  *   -ESRCH            no such process
  *   -EPERM, -EACCES   needs to be root
  *   -ENODEV           there is no slow node
@@ -165,6 +170,21 @@ struct tide_attach_options {
  */
 TIDE_API int tide_attach(const struct tide_attach_options *options, char **ret_json,
 			 char ret_message[TIDE_MESSAGE_MAX]);
+
+/*
+ * Ask who runs tide_attach() with the control socket `path` (NULL: TIDE_CONTROL_PATH), for its owner
+ * and root. `verb`: "status"; "pause", "resume": it neither scans nor moves meanwhile; "tune" with
+ * words "KEY=VALUE": all are changed, or none. Waits for the answer, some tenths of a second, at most
+ * 30 s. Thread-safe.
+ * Returns 0 and JSON text, which the caller frees (schema pagetide.status/1 for status, else
+ * pagetide.control/1); -errno with a one-line reason, which names the mend, in `ret_message`:
+ *   -EINVAL           an unknown verb or key, a wrong value, a process that is not looked after
+ *   -ESRCH            nobody answers there
+ *   -EACCES           it is another user's
+ *   -ETIMEDOUT        it is stopped
+ */
+TIDE_API int tide_control(const char *path, const char *verb, const char *const *words, size_t nr_words,
+			  char **ret_json, char ret_message[TIDE_MESSAGE_MAX]);
 
 #ifdef __cplusplus
 }

@@ -17,7 +17,8 @@
 
 #define PIDS_MAX 256
 
-enum { OPT_PID, OPT_FAST, OPT_SLOW, OPT_FOR, OPT_JSON, OPT_DRY_RUN, OPT_QUIET, OPT_COUNT };
+enum { OPT_PID, OPT_FAST, OPT_SLOW, OPT_FOR, OPT_JSON, OPT_DRY_RUN, OPT_QUIET, OPT_CONTROL,
+       OPT_METRICS_FILE, OPT_METRICS_LISTEN, OPT_COUNT };
 
 static const struct option options[OPT_COUNT] = {
 	[OPT_PID] = { "pid", "PID[,...]", "the processes, and all they start", 'p' },
@@ -27,6 +28,9 @@ static const struct option options[OPT_COUNT] = {
 	[OPT_JSON] = { "json", NULL, "print the report as JSON (schema pagetide.attach/1)", 0 },
 	[OPT_DRY_RUN] = { "dry-run", NULL, "move nothing, say what would move", 0 },
 	[OPT_QUIET] = { "quiet", NULL, "no warnings", 0 },
+	[OPT_CONTROL] = { "control", "PATH", "its control socket, if not " TIDE_CONTROL_PATH, 0 },
+	[OPT_METRICS_FILE] = { "metrics-file", "PATH", "write metrics there, every 15 s", 0 },
+	[OPT_METRICS_LISTEN] = { "metrics-listen", "ADDR", "serve metrics: 127.0.0.1:PORT or unix:PATH", 0 },
 };
 
 struct words {
@@ -143,6 +147,15 @@ static int words_read(char **list, struct words *words)
 			break;
 		case OPT_QUIET:
 			words->attach.quiet = true;
+			break;
+		case OPT_CONTROL:
+			words->attach.control_path = reader.value;
+			break;
+		case OPT_METRICS_FILE:
+			words->attach.metrics_file = reader.value;
+			break;
+		case OPT_METRICS_LISTEN:
+			words->attach.metrics_listen = reader.value;
 			break;
 		default:
 			return EXIT_USAGE;

@@ -12,7 +12,6 @@
 #include "attach.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +22,9 @@
 
 #include "ask.h"
 #include "clock.h"
+#include "control.h"
 #include "hint.h"
+#include "metrics.h"
 #include "select.h"
 #include "tiers.h"
 
@@ -220,8 +221,35 @@ static void busy_look(struct attach *a, uint64_t now_ns)
 	a->busy = now_ns - a->busy_ns < 2 * LOOK_NS;
 }
 
+int attach_pause(struct attach *a, bool paused)
+{
+	struct scan_config config = a->pace.config; /* as it was tuned */
+	int error = paused ? a->sense->ops->pace(a->sense, 0) : 0;
+
+	if (error || paused == a->paused)
+		return error;
+	a->paused = paused;
+	if (!paused)
+		scan_init(&a->pace, &config, SCAN_WEIGHT_MAX, clock_now_ns());
+	return 0;
+}
+
+/* Look where pages are and move some. Returns whether there is more to do at once. */
+static bool round_work(struct attach *a, uint64_t now_ns)
+{
+	bool again = false;
+
+	for (struct watch *w = a->watches; w; w = w->next)
+		again |= (!a->options->dry_run || !w->walk.passes) && watch_walk(w, &a->map, now_ns);
+	again |= shares_walk(&a->shares, &a->map, a->options->dry_run, now_ns);
+	again |= round_move(a);
+	pace_look(a, now_ns);
+	return again;
+}
+
 static void loop(struct attach *a)
 {
+	struct door *const doors[] = { &a->control, &a->metrics.door };
 	uint64_t until_ns = a->options->duration_ns ? a->start_ns + a->options->duration_ns : UINT64_MAX;
 	bool any = true;
 
@@ -240,15 +268,12 @@ static void loop(struct attach *a)
 			watches_share(a->watches, &a->shares, now_ns);
 		}
 		room_look(a, now_ns);
-		for (struct watch *w = a->watches; w; w = w->next)
-			again |= (!a->options->dry_run || !w->walk.passes) &&
-				 watch_walk(w, &a->map, now_ns);
-		again |= shares_walk(&a->shares, &a->map, a->options->dry_run, now_ns);
-		again |= round_move(a);
-		pace_look(a, now_ns);
+		if (!a->paused)
+			again = round_work(a, now_ns);
+		metrics_look(a, now_ns);
 		uint64_t left_ms = (until_ns - now_ns) / 1000000 + 1;
 		uint64_t sleep_ms = again ? SLEEP_BUSY_MS : a->busy ? SLEEP_MS : SLEEP_IDLE_MS;
-		poll(NULL, 0, (int)(sleep_ms < left_ms ? sleep_ms : left_ms));
+		doors_wait(doors, sizeof doors / sizeof *doors, sleep_ms < left_ms ? sleep_ms : left_ms);
 	}
 }
 
@@ -296,7 +321,11 @@ static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 			TIERING_NODES_MAX);
 		return -EINVAL;
 	}
-	error = tiers_choose(a, ret_message);
+	error = control_open(a, ret_message);
+	if (!error)
+		error = metrics_open(a, ret_message);
+	if (!error)
+		error = tiers_choose(a, ret_message);
 	if (error)
 		return error;
 	tiers_begin(a);
@@ -314,6 +343,8 @@ static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 
 static void end(struct attach *a)
 {
+	control_close(a);
+	metrics_close(a);
 	if (a->sense)
 		a->sense->ops->close(a->sense);
 	select_end(a);
@@ -334,13 +365,16 @@ int tide_attach(const struct tide_attach_options *options, char **ret_json,
 	a->options = options;
 	a->start_ns = clock_now_ns();
 	a->cpu_start_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+	a->stall_ns = MOVE_STALL_NS;
 	signals_take(old);
 	int error = begin(a, ret_message);
 	if (!error) {
 		for (size_t i = 0; i < a->nr_warnings && !options->quiet; i++)
 			fprintf(stderr, "pagetide: %s\n", a->warnings[i]);
 		loop(a);
-		char *json = attach_json(a, clock_now_ns());
+		json_t *report = attach_report(a, clock_now_ns());
+		char *json = json_dumps(report, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+		json_decref(report);
 		if (json)
 			*ret_json = json;
 		else

@@ -3,11 +3,24 @@
 #ifndef TIDE_ATTACH_H
 #define TIDE_ATTACH_H
 
+#include <jansson.h>
+
+#include "door.h"
 #include "node.h"
 #include "pagetide.h"
 #include "sense.h"
 #include "vmstat.h"
 #include "watch.h"
+
+/* Who gets the metrics: metrics.h. */
+struct metrics {
+	struct door door;
+	uint64_t start_ns;            /* since 1970 */
+	char *text;                   /* as of made_ns */
+	size_t nr_text;
+	uint64_t made_ns, written_ns; /* written: the file */
+	bool file_there, failed;
+};
 
 struct attach {
 	const struct tide_attach_options *options;
@@ -28,9 +41,16 @@ struct attach {
 	bool warned_kernel;
 	const char *warnings[8];
 	size_t nr_warnings;
+	uint64_t stall_ns;            /* how long a call may hold a process up */
+	bool paused;
+	struct door control;          /* control.h */
+	struct metrics metrics;
 };
 
-/* JSON text, schema pagetide.attach/1. NULL: no memory. */
-char *attach_json(const struct attach *attach, uint64_t now_ns);
+/* Neither scan nor move, or go on. 0; -errno: the sensor could not be stopped. */
+int attach_pause(struct attach *attach, bool paused);
+
+/* The report so far, schema pagetide.attach/1. */
+json_t *attach_report(const struct attach *attach, uint64_t now_ns);
 
 #endif

@@ -88,6 +88,7 @@ static json_t *space_json(const struct attach *a, const struct watch *watch, uin
 	json_object_set_new(space, "name", json_string(watch->name));
 	json_object_set_new(space, "child", json_boolean(watch->child));
 	json_object_set_new(space, "ended", json_boolean(watch->ended));
+	set(space, "weight", watch->space.weight);
 	json_object_set_new(space, "sensor", json_string(a->sense->ops->name));
 	counts_set(space, &watch->space.counts);
 	set(space, "cpu_ns", watch->cpu_ns);
@@ -183,7 +184,7 @@ static json_t *pairs_json(const struct attach *a)
 	return pairs;
 }
 
-char *attach_json(const struct attach *a, uint64_t now_ns)
+json_t *attach_report(const struct attach *a, uint64_t now_ns)
 {
 	json_t *root = json_object(), *spaces = json_array(), *warnings = json_array();
 	char text[NODESET_TEXT_BYTES];
@@ -206,7 +207,5 @@ char *attach_json(const struct attach *a, uint64_t now_ns)
 	for (size_t i = 0; i < a->nr_warnings; i++)
 		json_array_append_new(warnings, json_string(a->warnings[i]));
 	json_object_set_new(root, "warnings", warnings);
-	char *json = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-	json_decref(root);
-	return json;
+	return root;
 }

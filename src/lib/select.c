@@ -34,6 +34,7 @@ static int process_add(struct attach *a, pid_t pid, bool child)
 		watch_close(watch);
 		return error;
 	}
+	process_set_stall(watch->process, a->stall_ns);
 	watch->child = child;
 	watch->next = a->watches;
 	a->watches = watch;

@@ -9,10 +9,13 @@
 
 #include "clock.h"
 #include "proc.h"
+#include "text.h"
 
 #define PAGE_BYTES 4096u
 #define PAGE_SHIFT 12
 #define BATCH 512u
+#define CENSUS_NS UINT64_C(5000000000)
+#define CENSUS_SHARE 1000u       /* of one core */
 
 /* ---- mappings ---- */
 
@@ -140,6 +143,19 @@ void watch_armed(struct watch *watch, uint64_t address, uint64_t end, uint64_t t
 	tiering_armed(share ? &share->space : &watch->space, vpn, (end - address) >> PAGE_SHIFT, time_ns);
 }
 
+const struct tiering_census *watch_census(struct watch *watch, uint64_t now_ns)
+{
+	uint64_t age_ns = now_ns - watch->census_ns;
+
+	if (watch->census_ns && (age_ns < CENSUS_NS || age_ns < watch->census_cost_ns * CENSUS_SHARE))
+		return &watch->census;
+	uint64_t begin_ns = clock_thread_cpu_ns();
+	tiering_census(watch->tiering, &watch->space, now_ns, &watch->census);
+	watch->census_ns = now_ns;
+	watch->census_cost_ns = clock_thread_cpu_ns() - begin_ns;
+	return &watch->census;
+}
+
 /* ---- the process ---- */
 
 static void homes_look(struct watch *watch)
@@ -202,6 +218,7 @@ static void name_read(struct watch *watch)
 	}
 	if (error)
 		strcpy(watch->name, "?");
+	text_utf8_clean(watch->name);
 }
 
 int watch_open(pid_t pid, struct shares *shares, const struct node_map *map, uint64_t now_ns,

@@ -28,6 +28,8 @@ struct watch {
 	uint64_t mappings_hash;     /* of them */
 	struct walk walk;           /* looking where pages are */
 	uint64_t cpu_ns;            /* spent on it */
+	struct tiering_census census; /* as of census_ns; 0: never */
+	uint64_t census_ns, census_cost_ns;
 	uint64_t execs;
 };
 
@@ -54,6 +56,12 @@ void watch_armed(struct watch *watch, uint64_t address, uint64_t end, uint64_t t
  */
 void watch_move(struct watch *watch, const struct node_map *map, const struct nodeset *slow,
 		struct tiering_move *moves, size_t nr, uint64_t now_ns);
+
+/*
+ * Its pages by node and heat, counted when the last count is old: some seconds, and more of a process
+ * so large that counting would take more than a thousandth of one core.
+ */
+const struct tiering_census *watch_census(struct watch *watch, uint64_t now_ns);
 
 /* The engine's number of a node: its place in the map; TIERING_NODE_UNKNOWN. */
 uint32_t watch_node(const struct node_map *map, unsigned int id);

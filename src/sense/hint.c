@@ -264,7 +264,8 @@ static bool pass_due(const struct hint *hint, uint64_t now_ns)
 
 	if (!hint->period_ns || !hint->targets)
 		return false;
-	if (!hint->nr_passes)
+	/* After a pause nothing was touched because nothing could be seen. */
+	if (!hint->nr_passes || hint->off)
 		return true;
 	return passed_ns >= hint->period_ns &&
 	       (hint->nr_touches - hint->pass_touches >= PASS_TOUCHES ||

@@ -22,11 +22,12 @@ def offers(*words):
 
 
 def verbs():
-    expect(offers('') == ['run', 'attach', 'check', 'topo', 'pages', 'migrate', 'stats', 'help', 'version',
-                         '--help', '--version'],
+    expect(offers('') == ['run', 'attach', 'status', 'pause', 'resume', 'tune', 'check', 'topo', 'pages',
+                         'migrate', 'stats', 'help', 'version', '--help', '--version'],
            offers(''))
     expect(offers('ch') == ['check'], offers('ch'))
-    expect(offers('help', 'st') == ['stats'], 'help')
+    expect(offers('help', 'st') == ['status', 'stats'], 'help')
+    expect(offers('tune', 'r') == ['rate='], offers('tune', 'r'))
 
 
 def options():

@@ -20,6 +20,7 @@ sys.path.insert(0, os.path.join(HERE, os.pardir, "live"))
 # pylint: disable=wrong-import-position
 from guest import Guest, Machine, Missing, kernel, prerequisites, product
 from harness import check, judge_stats, tail, tap_main, total
+import openmetrics
 
 TIERS = "/sys/devices/virtual/memory_tiering"
 
@@ -444,6 +445,121 @@ def attach_makes_room(place):
     return f"demoted {report['spaces'][0]['demoted_bytes'] >> 20} MiB"
 
 
+# Converges; is paused while other memory becomes hot, goes on; is tuned; and is scraped at rest.
+CONTROL_SCRIPT = """
+mkdir /tmp/metrics
+vm_hot --size 128 --hot 32 --pattern runs16 > $RESULTS/hot &
+hot=$!
+until grep -q report $RESULTS/hot; do sleep 0.2; done
+fast() { tail -n 1 $RESULTS/hot | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/'; }
+settle() {
+	for i in $(seq 40); do
+		sleep 1
+		[ $(fast) -lt $((30 << 20)) ] || return 0
+	done
+	echo "only $(fast) bytes of the hot set are fast" >&2
+	exit 3
+}
+counts() { grep -E "^(pgmigrate_success|numa_hint_faults|compact_isolated) " /proc/vmstat; }
+pagetide attach -p $hot --json --metrics-listen 127.0.0.1:9464 --metrics-file /tmp/metrics/pagetide.prom \
+	> $RESULTS/json &
+attach=$!
+settle
+pagetide pause > $RESULTS/said || exit 4
+kill -USR1 $hot
+sleep 4 # what was prepared before the pause faults once more
+fast > $RESULTS/before
+counts >> $RESULTS/before
+cat /proc/sys/kernel/numa_balancing >> $RESULTS/before
+sleep 4
+fast > $RESULTS/after
+counts >> $RESULTS/after
+cat /proc/sys/kernel/numa_balancing >> $RESULTS/after
+pagetide status --json > $RESULTS/paused || exit 5
+pagetide resume > /dev/null || exit 6
+settle
+pagetide tune rate=64M stall=10ms cpu=2% weight=$hot:7 fast_min=$hot:8M fast_max=$hot:96M >> $RESULTS/said || exit 7
+pagetide tune rate=1G weight=1:1 2> $RESULTS/refused && exit 8
+pagetide status --json > $RESULTS/tuned || exit 9
+pagetide pause > /dev/null
+sleep 2 # the text is a second old at most
+wget -q -O $RESULTS/metrics http://127.0.0.1:9464/metrics || exit 10
+wget -q -O /dev/null http://127.0.0.1:9464/ && exit 11
+cp /tmp/metrics/pagetide.prom $RESULTS/file || exit 12
+stat -c "%a %U %F" /run/pagetide/control > $RESULTS/socket
+pagetide status >> $RESULTS/said
+kill -INT $attach
+wait $attach || exit 13
+ls -A /tmp/metrics /run/pagetide > $RESULTS/left
+kill $hot
+wait $hot
+"""
+
+
+def judge_metrics(metrics, report):
+    """What was scraped is what the report says of the same moment."""
+    space, = report["spaces"]
+    every = [space, *report["shared"], report["shared_gone"]]
+    moves = [one["moves"] for one in every]
+    for name, wanted in (("sensor_touches", report["sensor"]["touches"]),
+                         ("migrate_requested_pages", sum(one["requested"] for one in moves)),
+                         ("candidate_pages", sum(one["candidates"] for one in moves)),
+                         ("pingpong_pages", sum(one["ping_pong"] for one in moves)),
+                         ("process_promoted_bytes", space["promoted_bytes"]),
+                         ("process_demoted_bytes", space["demoted_bytes"])):
+        found = metrics["pagetide_" + name].value()
+        check(found == wanted, f"{name} is {found}, the report says {wanted}")
+    for key in ("failed", "dropped", "refused"):
+        for reason in moves[0][key]:
+            wanted = sum(one[key][reason] for one in moves)
+            found = metrics[f"pagetide_migrate_{key}_pages"].value(reason=reason)
+            check(found == wanted, f"{key} {reason}: {found}, the report says {wanted}")
+    migrated = metrics["pagetide_migrated_bytes"]
+    for pair in report["moved_bytes"]:
+        found = migrated.value(**{"from": str(pair["from"]), "to": str(pair["to"])})
+        check(found == pair["bytes"], f"{pair}: {found}")
+    for reason, key in (("promotion", "promoted_bytes"), ("demotion", "demoted_bytes")):
+        check(migrated.total(reason=reason) == sum(one[key] for one in every), reason)
+    calls = [int(number) for suffix, _, number in metrics["pagetide_move_call_seconds"].samples
+             if suffix == "_count"]
+    check(calls == [space["stall_ns"]["calls"]], f"{calls} calls")
+
+
+def control(place):
+    """pause, resume and tune do what they say while it runs, and the metrics agree with the report."""
+    openmetrics.try_itself()
+    result = place.run(CONTROL_SCRIPT, programs=["vm_hot"],
+                       files=[(place.pagetide, None)], timeout_s=150)
+    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    files = texts_of(result)
+    reports(files["hot"].splitlines())
+    before, after = files["before"].split(), files["after"].split()
+    check(before == after and before[-1] == "0", f"paused, {before} became {after}")
+    paused, tuned = json.loads(files["paused"]), json.loads(files["tuned"])
+    check((paused["schema"], paused["state"]) == ("pagetide.status/1", "paused"), files["paused"])
+    check(tuned["state"] == "running" and tuned["settings"] ==
+          {"rate_bytes_per_s": 64 << 20, "stall_ns": 10000000, "cpu_ppm": 20000}, str(tuned["settings"]))
+    check([space["weight"] for space in tuned["report"]["spaces"]] == [7], "the weight")
+    check("process 1 is not looked after" in files["refused"], files["refused"])
+    check(files["socket"] == "600 root socket\n", files["socket"])
+    check(files["left"].split() == ["/run/pagetide:", "/tmp/metrics:"], f"left: {files['left']}")
+    report = json.loads(files["json"])
+    for text in (files["metrics"], files["file"]):
+        metrics = openmetrics.read(text)
+        check(metrics["pagetide_processes"].value(state="watched") == 1, "processes")
+    metrics = openmetrics.read(files["metrics"])
+    judge_metrics(metrics, report)
+    with open(os.path.join(HERE, "..", "..", "docs", "metrics.md"), encoding="ascii") as file:
+        documented = re.findall(r"^\| `(pagetide_\w+?)(?:_total)?` \| (\w+) \|", file.read(), re.M)
+    check(sorted(documented) == sorted((one.name, one.kind) for one in metrics.values()),
+          f"documented: {documented}")
+    check(metrics["pagetide_paused"].value() == 1, "paused")
+    check(metrics["pagetide_resident_bytes"].total(name="vm_hot") >= 128 << 20, "resident")
+    for word in ("is paused", "is running", "rate 64M a second, stall 10ms, cpu 2.00%", "weight 7"):
+        check(word in files["said"], f"{word}: {files['said']}")
+    return f"{len(metrics)} families, {report['spaces'][0]['promoted_bytes'] >> 20} MiB promoted"
+
+
 # ---- the runtime ---------------------------------------------------------------------------------
 
 # Of the live programs what differs most from kernel to kernel; the host runs them all.
@@ -576,6 +692,7 @@ CASES = {
     "attach-killed": attach_killed,
     "attach-follows-the-accessor": attach_follows_the_accessor,
     "attach-makes-room": attach_makes_room,
+    "control": control,
     "runtime": runtime,
     "verbs": verbs,
     "four-nodes-verbs": four_nodes_verbs,

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pagetide status, pause, resume, tune: ask a running `pagetide attach` or `pagetide daemon`.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "document.h"
+#include "pagetide.h"
+#include "text.h"
+
+enum { OPT_CONTROL, OPT_JSON, OPT_COUNT };
+
+static const struct option options[OPT_COUNT] = {
+	[OPT_CONTROL] = { "control", "PATH", "its control socket, if not " TIDE_CONTROL_PATH, 0 },
+	[OPT_JSON] = { "json", NULL, "print a JSON document (docs/control.md)", 0 },
+};
+
+/* ---- printing ---- */
+
+static void process_print(const json_t *space)
+{
+	char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES];
+	const json_t *node;
+	const char *id;
+
+	if (json_is_true(json_object_get(space, "ended")))
+		return;
+	printf("process %" PRIu64 " (%s), weight %" PRIu64 ": promoted %s, demoted %s\n",
+	       document_number(space, "pid"), document_text(space, "name"), document_number(space, "weight"),
+	       text_size_format(a, document_number(space, "promoted_bytes")),
+	       text_size_format(b, document_number(space, "demoted_bytes")));
+	json_object_foreach(json_object_get(space, "nodes"), id, node) {
+		char h[TEXT_NUMBER_BYTES], w[TEXT_NUMBER_BYTES], c[TEXT_NUMBER_BYTES];
+		uint64_t hot = document_number(node, "hot_bytes"), warm = document_number(node, "warm_bytes");
+		uint64_t cold = document_number(node, "cold_bytes");
+		if (hot || warm || cold)
+			printf("  node %s: hot %s, warm %s, cold %s\n", id, text_size_format(h, hot),
+			       text_size_format(w, warm), text_size_format(c, cold));
+	}
+}
+
+static void head_print(const json_t *root)
+{
+	const json_t *settings = json_object_get(root, "settings");
+	uint64_t rate = document_number(settings, "rate_bytes_per_s");
+	char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES];
+
+	printf("pagetide %" PRIu64 " is %s\n", document_number(root, "pid"), document_text(root, "state"));
+	printf("rate %s a second, stall %s, cpu %.2f%%\n", rate ? text_size_format(a, rate) : "not bounded",
+	       text_time_format(b, document_number(settings, "stall_ns")),
+	       (double)document_number(settings, "cpu_ppm") / 10000);
+}
+
+static void status_print(const json_t *root)
+{
+	const json_t *report = json_object_get(root, "report"), *space;
+	const json_t *sensor = json_object_get(report, "sensor");
+	char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES];
+	size_t i;
+
+	head_print(root);
+	json_array_foreach(json_object_get(report, "spaces"), i, space)
+		process_print(space);
+	printf("sensor %s: %" PRIu64 " touches, %" PRIu64 " lost; %s of processor time in %s\n",
+	       document_text(sensor, "name"), document_number(sensor, "touches"),
+	       document_number(sensor, "lost"), text_time_format(a, document_number(report, "cpu_ns")),
+	       text_time_format(b, document_number(report, "wall_ns")));
+}
+
+/* ---- asking ---- */
+
+/* Options, then the words; *ret_words: behind the options. */
+static int options_read(const struct verb *verb, char **list, const char **ret_path, bool *ret_json,
+			char ***ret_words)
+{
+	struct option_reader reader = { .verb = verb, .words = list };
+	int option;
+
+	*ret_path = NULL;
+	*ret_json = false;
+	while ((option = option_next(&reader)) != OPTION_END) {
+		if (option == OPT_CONTROL)
+			*ret_path = reader.value;
+		else if (option == OPT_JSON)
+			*ret_json = true;
+		else
+			return EXIT_USAGE;
+	}
+	*ret_words = reader.words;
+	return 0;
+}
+
+static int ask(const struct verb *verb, char **list, void (*print)(const json_t *root))
+{
+	char message[TIDE_MESSAGE_MAX] = "", *text = NULL, **words;
+	const char *path;
+	size_t nr_words = 0;
+	bool json;
+	int error, status = options_read(verb, list, &path, &json, &words);
+
+	if (status)
+		return status;
+	while (words[nr_words])
+		nr_words++;
+	error = tide_control(path, verb->name, (const char *const *)words, nr_words, &text, message);
+	if (error) {
+		cli_say("%s", message[0] ? message : strerror(-error));
+		return error == -EINVAL ? EXIT_USAGE : EXIT_OWN;
+	}
+	return document_show(text, json, print);
+}
+
+static int status_run(char **words) { return ask(&verb_status, words, status_print); }
+static int pause_run(char **words) { return ask(&verb_pause, words, head_print); }
+static int resume_run(char **words) { return ask(&verb_resume, words, head_print); }
+static int tune_run(char **words) { return ask(&verb_tune, words, head_print); }
+
+const struct verb verb_status = {
+	.name = "status",
+	.usage = "[OPTIONS]",
+	.help = "show what a running attach or daemon is doing",
+	.detail =
+		"Show what a running pagetide attach or pagetide daemon is doing: whether it is paused, its\n"
+		"settings, its processes and where their memory is. For its owner and root.",
+	.options = options,
+	.nr_options = OPT_COUNT,
+	.run = status_run,
+};
+
+const struct verb verb_pause = {
+	.name = "pause",
+	.usage = "[OPTIONS]",
+	.help = "let it neither scan nor move",
+	.detail =
+		"Let a running pagetide attach or pagetide daemon neither scan nor move, until pagetide resume.\n"
+		"It keeps what it knows, and pages stay where they are.",
+	.options = options,
+	.nr_options = OPT_COUNT,
+	.run = pause_run,
+};
+
+const struct verb verb_resume = {
+	.name = "resume",
+	.usage = "[OPTIONS]",
+	.help = "go on after pause",
+	.detail = "Let a paused pagetide attach or pagetide daemon go on.",
+	.options = options,
+	.nr_options = OPT_COUNT,
+	.run = resume_run,
+};
+
+const struct verb verb_tune = {
+	.name = "tune",
+	.usage = "[OPTIONS] KEY=VALUE...",
+	.help = "change settings while it runs",
+	.detail =
+		"Change settings of a running pagetide attach or pagetide daemon, all of them or none:\n"
+		"  rate=SIZE             promote at most so much a second; 0: no bound\n"
+		"  stall=TIME            how long one call may hold a process up\n"
+		"  cpu=PCT               touches that lead to nothing may cost so much of one core\n"
+		"  weight=PID:N          how a process counts against others, 0 (leave alone) to 10\n"
+		"  fast_min=PID:SIZE     fast memory of a process that others may not take\n"
+		"  fast_max=PID:SIZE     the most fast memory it may have; none: no cap",
+	.options = options,
+	.nr_options = OPT_COUNT,
+	.run = tune_run,
+};

@@ -124,6 +124,7 @@ static void call_count(struct move_pace *pace, uint64_t stall_ns, uint64_t ns)
 	pace->calls++;
 	pace->call_ns += ns;
 	pace->stalls[bucket_of(stall_ns)]++;
+	pace->stall_sum_ns += stall_ns;
 	if (stall_ns > pace->stall_max_ns)
 		pace->stall_max_ns = stall_ns;
 }

@@ -245,6 +245,7 @@ static void quantiles(void **state)
 	assert_in_range(move_pace_stall_ns(&pace, 99), 1000, 2000);
 	assert_int_equal(move_pace_stall_ns(&pace, 100), 70 * MS);
 	assert_int_equal(pace.stall_max_ns, 70 * MS);
+	assert_int_equal(pace.stall_sum_ns, 99 * 1000 + 70 * MS);
 	move_pace_note(&pace, 2, UINT64_MAX);
 	assert_in_range(pace.pages, 1, MOVE_CALL_PAGES_MAX);
 }

@@ -8,16 +8,23 @@
 #include <string.h>
 #include <unistd.h>
 
+__attribute__((format(printf, 3, 0)))
+static int path_make(char path[PATH_MAX], const char *root, const char *format, va_list args)
+{
+	int head = snprintf(path, PATH_MAX, "%s", root);
+	int tail = head < PATH_MAX ? vsnprintf(path + head, PATH_MAX - (size_t)head, format, args) : 0;
+
+	return head + tail < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
 __attribute__((format(printf, 2, 0)))
 static FILE *file_open(const char *root, const char *format, va_list args)
 {
 	char path[PATH_MAX];
-	int head = snprintf(path, sizeof(path), "%s", root);
-	int tail = head < (int)sizeof(path) ?
-		vsnprintf(path + head, sizeof(path) - (size_t)head, format, args) : 0;
+	int error = path_make(path, root, format, args);
 
-	if (head + tail >= (int)sizeof(path)) {
-		errno = ENAMETOOLONG;
+	if (error) {
+		errno = -error;
 		return NULL;
 	}
 	return fopen(path, "re");
@@ -52,6 +59,38 @@ int file_read(const char *root, char *buffer, size_t bytes, const char *format, 
 	else
 		buffer[n] = '\0';
 	fclose(file);
+	return error;
+}
+
+int file_may_write(const char *root, const char *format, ...)
+{
+	char path[PATH_MAX];
+	va_list args;
+
+	va_start(args, format);
+	int error = path_make(path, root, format, args);
+	va_end(args);
+	return error ? error : access(path, W_OK) ? -errno : 0;
+}
+
+int file_put(const char *root, const char *text, const char *format, ...)
+{
+	char path[PATH_MAX];
+	size_t length = strlen(text);
+	va_list args;
+
+	va_start(args, format);
+	int error = path_make(path, root, format, args);
+	va_end(args);
+	if (error)
+		return error;
+	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ssize_t n = write(fd, text, length);
+	error = n < 0 ? -errno : (size_t)n != length ? -EIO : 0;
+	if (close(fd) && !error)
+		error = -errno;
 	return error;
 }
 

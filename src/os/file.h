@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reading files of /proc and /sys below a root folder ("" for the running system), so that recorded
- * trees test who reads them; and writing a file that others read. Thread-safe.
+ * Reading and writing files of /proc and /sys below a root folder ("" for the running system), so that
+ * recorded trees test who uses them; and putting a file where others read it. Thread-safe.
  */
 #ifndef TIDE_FILE_H
 #define TIDE_FILE_H
@@ -19,6 +19,14 @@ FILE *file_below(const char *root, const char *format, ...);
  */
 __attribute__((format(printf, 4, 5)))
 int file_read(const char *root, char *buffer, size_t bytes, const char *format, ...);
+
+/* Whether it is there and we may write it. -ENOENT, -EACCES, -EROFS. */
+__attribute__((format(printf, 2, 3)))
+int file_may_write(const char *root, const char *format, ...);
+
+/* Write all of a text into a file that is there, in one call. -errno of opening or writing. */
+__attribute__((format(printf, 3, 4)))
+int file_put(const char *root, const char *text, const char *format, ...);
 
 /*
  * Put a text in the place of a file, as a whole: whoever opens it finds the old one or the new one.

@@ -22,6 +22,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "pagemap.h"
+#include "proc.h"
 #include "uapi.h"
 #include "uffd.h"
 
@@ -316,6 +318,44 @@ int probe_pagemap_scan(void)
 	if (fd >= 0)
 		close(fd);
 	pages_unmap(pages, 2);
+	return err;
+}
+
+static void dirty_note(void *arg, const struct pagemap_page *page)
+{
+	*(bool *)arg |= page->soft_dirty;
+}
+
+static int dirty_look(int dir, uint8_t *page, bool *ret_dirty)
+{
+	uint64_t address = (uint64_t)(uintptr_t)page;
+
+	*ret_dirty = false;
+	return pagemap_walk(dir, address, address + PAGE_BYTES, dirty_note, ret_dirty);
+}
+
+/* Our own marks are cleared for it, which nobody looks at. */
+int probe_soft_dirty(void)
+{
+	uint8_t *page = pages_map(1);
+	bool before = false, after = false;
+	int dir, err = page ? proc_open(getpid(), &dir) : -ENOMEM;
+
+	if (!page || err)
+		goto out;
+	*(volatile uint8_t *)page = 1;
+	err = pagemap_clear_soft_dirty(dir);
+	if (!err)
+		err = dirty_look(dir, page, &before);
+	*(volatile uint8_t *)page = 2;
+	if (!err)
+		err = dirty_look(dir, page, &after);
+	if (!err && (before || !after))
+		err = -ENOTSUP;
+	close(dir);
+out:
+	if (page)
+		pages_unmap(page, 1);
 	return err;
 }
 

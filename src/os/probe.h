@@ -49,6 +49,8 @@ int probe_uffd_sigbus(int fd);
 
 /* PAGEMAP_SCAN tells the touched page of two from the untouched one. */
 int probe_pagemap_scan(void);
+/* The kernel marks who was written since marks were cleared. -ENOTSUP: it does not. */
+int probe_soft_dirty(void);
 /* process_vm_readv() of a child's memory gives the child's bytes. */
 int probe_read_child(void);
 /* pidfd_open() of a child; the descriptor becomes readable when it ends. */

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,16 +16,22 @@
 
 #define PAGE 4096u
 
-int proc_open(pid_t pid, int *ret_dir)
+int proc_open_below(const char *root, pid_t pid, int *ret_dir)
 {
-	char path[32];
+	char path[PATH_MAX];
 
-	snprintf(path, sizeof path, "/proc/%d", (int)pid);
+	if (snprintf(path, sizeof path, "%s/proc/%d", root, (int)pid) >= (int)sizeof path)
+		return -ENAMETOOLONG;
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? -ESRCH : -errno;
 	*ret_dir = fd;
 	return 0;
+}
+
+int proc_open(pid_t pid, int *ret_dir)
+{
+	return proc_open_below("", pid, ret_dir);
 }
 
 static FILE *file_in(int dir, const char *name)

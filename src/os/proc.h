@@ -15,6 +15,8 @@
 #include <sys/types.h>
 
 int proc_open(pid_t pid, int *ret_dir);
+/* Below a root folder ("" for the running system). */
+int proc_open_below(const char *root, pid_t pid, int *ret_dir);
 
 struct proc_mapping {
 	uint64_t start, end; /* addresses */

@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "file.h"
+
 #define STATE_BYTES 1024
 
 static int path_join(char joined[PATH_MAX], const char *root, const char *path)
@@ -43,20 +45,18 @@ int setting_read(const char *root, const char *path, uint64_t *ret_value)
 
 int setting_write(const char *root, const char *path, uint64_t value)
 {
-	char joined[PATH_MAX], text[32];
-	int length = snprintf(text, sizeof text, "%" PRIu64 "\n", value);
-	int error = path_join(joined, root, path);
+	char text[32];
 
-	if (error)
-		return error;
-	int fd = open(joined, O_WRONLY | O_TRUNC | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	ssize_t n = write(fd, text, (size_t)length);
-	error = n < 0 ? -errno : n != length ? -EIO : 0;
-	if (close(fd) && !error)
-		error = -errno;
-	return error;
+	snprintf(text, sizeof text, "%" PRIu64 "\n", value);
+	return file_put(root, text, "%s", path);
+}
+
+/* What must be stopped for it may be gone already. */
+static int setting_restore(const char *root, const struct setting *setting, uint64_t value)
+{
+	int error = setting->stop_path ? file_put(root, setting->stop_text, "%s", setting->stop_path) : 0;
+
+	return error && error != -ENOENT ? error : setting_write(root, setting->path, value);
 }
 
 static const struct setting *setting_find(const struct setting *table, size_t nr, const char *name)
@@ -122,7 +122,7 @@ static int state_restore(int fd, const char *root, const struct setting *table, 
 	for (size_t i = 0; i < nr; i++) {
 		if (!said[i])
 			continue;
-		int error = setting_write(root, table[i].path, values[i]);
+		int error = setting_restore(root, &table[i], values[i]);
 		if (error && result >= 0)
 			result = error;
 		else if (!error && !result)
@@ -210,8 +210,8 @@ int settings_restore(struct settings *settings)
 	if (settings->lock < 0)
 		return 0;
 	for (size_t i = 0; i < settings->nr; i++) {
-		int one = settings->there[i] ? setting_write(settings->root, settings->table[i].path,
-							     settings->saved[i])
+		int one = settings->there[i] ? setting_restore(settings->root, &settings->table[i],
+							       settings->saved[i])
 					     : 0;
 		if (one && !error)
 			error = one;

@@ -19,6 +19,8 @@ struct setting {
 	const char *name;  /* in the state file: no blanks */
 	const char *path;
 	bool optional;     /* not every kernel has it */
+	/* Written before the old value is put back: what uses it must stop. NULL: nothing does. */
+	const char *stop_path, *stop_text;
 };
 
 #define SETTINGS_MAX 16

@@ -113,17 +113,6 @@ static int live_open(struct process_space *space)
 	return error == -ESTALE ? -ESRCH : error;
 }
 
-static int recorded_open(struct process_space *space)
-{
-	char path[4096];
-
-	if ((size_t)snprintf(path, sizeof(path), "%s/proc/%d", space->root, (int)space->pid) >=
-	    sizeof(path))
-		return -ENAMETOOLONG;
-	space->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return space->dir < 0 ? (errno == ENOENT ? -ESRCH : -errno) : 0;
-}
-
 int process_open(pid_t pid, const struct process_options *options, const struct node_map *map,
 		 struct process_space **ret_space)
 {
@@ -141,7 +130,7 @@ int process_open(pid_t pid, const struct process_options *options, const struct 
 		.root = options->root,
 	};
 	move_pace_init(&space->pace, options->stall_ns ? options->stall_ns : MOVE_STALL_NS);
-	int error = space->live ? live_open(space) : recorded_open(space);
+	int error = space->live ? live_open(space) : proc_open_below(space->root, space->pid, &space->dir);
 	if (error) {
 		process_close(space);
 		return error;

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+#include "pagemap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <unistd.h>
+
+#include "proc.h"
+
+#define PAGE 4096u
+#define HUGE (2u << 20)
+#define ENTRY_PRESENT (UINT64_C(1) << 63)
+#define ENTRY_SOFT_DIRTY (UINT64_C(1) << 55)
+#define ENTRY_PFN ((UINT64_C(1) << 55) - 1)
+
+struct walk {
+	int fd;
+	void (*visit)(void *arg, const struct pagemap_page *page);
+	void *arg;
+	int error;
+};
+
+static void entry_visit(struct walk *walk, uint64_t address, uint64_t entry, uint32_t bytes)
+{
+	if (!(entry & ENTRY_PRESENT))
+		return;
+	walk->visit(walk->arg, &(struct pagemap_page){
+		.address = address,
+		.pfn = entry & ENTRY_PFN,
+		.bytes = bytes,
+		.soft_dirty = entry & ENTRY_SOFT_DIRTY,
+	});
+}
+
+/* The number of entries read; 0: none, or an error. */
+static size_t entries_read(struct walk *walk, uint64_t address, uint64_t *entries, size_t nr)
+{
+	ssize_t n = pread(walk->fd, entries, nr * sizeof *entries,
+			  (off_t)(address / PAGE * sizeof *entries));
+
+	if (n < 0)
+		walk->error = -errno;
+	return n < 0 ? 0 : (size_t)n / sizeof *entries;
+}
+
+static void run_visit(void *arg, uint64_t start, uint64_t end, bool huge)
+{
+	struct walk *walk = arg;
+	uint64_t entries[512];
+
+	if (huge)
+		start = (start + HUGE - 1) & ~(uint64_t)(HUGE - 1);
+	while (start < end && !walk->error) {
+		size_t nr = (size_t)((end - start) / PAGE);
+
+		if (nr > 512)
+			nr = 512;
+		nr = entries_read(walk, start, entries, huge ? 1 : nr);
+		for (size_t i = 0; i < nr; i++)
+			entry_visit(walk, start + i * PAGE, entries[i], huge ? HUGE : PAGE);
+		if (!nr)
+			break; /* the address space ends here */
+		start += huge ? HUGE : nr * PAGE;
+	}
+}
+
+int pagemap_walk(int dir, uint64_t start, uint64_t end,
+		 void (*visit)(void *arg, const struct pagemap_page *page), void *arg)
+{
+	struct walk walk = {
+		.fd = openat(dir, "pagemap", O_RDONLY | O_CLOEXEC), .visit = visit, .arg = arg,
+	};
+
+	if (walk.fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	int error = proc_present(dir, start, end, run_visit, &walk);
+	/* An older kernel, or a recorded file: nothing tells where there are holes. */
+	if (error == -ENOTTY) {
+		run_visit(&walk, start, end, false);
+		error = 0;
+	}
+	close(walk.fd);
+	return error ? error : walk.error;
+}
+
+int pagemap_clear_soft_dirty(int dir)
+{
+	int fd = openat(dir, "clear_refs", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	int error = write(fd, "4", 1) == 1 ? 0 : -errno;
+	close(fd);
+	return error;
+}

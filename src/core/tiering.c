@@ -257,6 +257,25 @@ void tiering_touch(struct tiering *tiering, struct tiering_space *space, uint64_
 		page_mark_ready(window, idx, heat_class(record));
 }
 
+/* The page behind `vpn` that has a record of its own. */
+static uint64_t touch_next(const struct tiering_space *space, uint64_t vpn)
+{
+	uint32_t slot = window_slot(space, vpn);
+	const struct tiering_window *window = slot < space->nr_windows ? space->windows[slot] : NULL;
+
+	if (!window || vpn < window->first_vpn)
+		return window ? window->first_vpn : UINT64_MAX;
+	uint32_t first = (uint32_t)(vpn - window->first_vpn) / HEAT_BLOCK_PAGES * HEAT_BLOCK_PAGES;
+	return window->pages[first].flags & PAGE_HUGE ? window->first_vpn + first + HEAT_BLOCK_PAGES : vpn + 1;
+}
+
+void tiering_touch_run(struct tiering *tiering, struct tiering_space *space, uint64_t vpn,
+		       uint64_t nr_pages, uint32_t node, uint64_t now_ns)
+{
+	for (uint64_t at = vpn, end = vpn + nr_pages; at < end; at = touch_next(space, at))
+		tiering_touch(tiering, space, at, node, now_ns);
+}
+
 /* A page turns out to be mapped huge or not: bring its block into that shape. */
 static void block_shape(const struct tiering *tiering, struct tiering_window *window, uint32_t idx,
 			bool huge, uint64_t now_ns)

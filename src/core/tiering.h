@@ -189,6 +189,9 @@ int tiering_window_remove(struct tiering *tiering, struct tiering_window *window
 /* A page was touched, by a CPU at `node` (TIERING_NODE_UNKNOWN). */
 void tiering_touch(struct tiering *tiering, struct tiering_space *space, uint64_t vpn, uint32_t node,
 		   uint64_t now_ns);
+/* A run was seen touched as one: each of its pages, a huge one once. */
+void tiering_touch_run(struct tiering *tiering, struct tiering_space *space, uint64_t vpn,
+		       uint64_t nr_pages, uint32_t node, uint64_t now_ns);
 /*
  * From now on the sensor sees the next touch of each page of a range. A touch soon after that is
  * worth two: had the page not been in use, it would have come late or never.

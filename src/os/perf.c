@@ -170,7 +170,7 @@ static int probe_open(pid_t tid, uint32_t type, bool at_return)
 /* Have the records of an event in the ring of the faults. */
 static bool event_join(struct perf_ring *ring, enum perf_kind kind)
 {
-	return !ioctl(ring->fds[kind], PERF_EVENT_IOC_SET_OUTPUT, ring->fds[PERF_FAULT]) &&
+	return !ioctl(ring->fds[kind], PERF_EVENT_IOC_SET_OUTPUT, ring->fds[PERF_TOUCH]) &&
 	       !ioctl(ring->fds[kind], PERF_EVENT_IOC_ID, &ring->ids.id[kind]);
 }
 
@@ -206,14 +206,14 @@ int perf_ring_open(pid_t tid, size_t ring_bytes, uint32_t probe_type, struct per
 	if (fd < 0)
 		return fd;
 	ring.map = mmap(NULL, PAGE + ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (ring.map == MAP_FAILED || ioctl(fd, PERF_EVENT_IOC_ID, &ring.ids.id[PERF_FAULT])) {
+	if (ring.map == MAP_FAILED || ioctl(fd, PERF_EVENT_IOC_ID, &ring.ids.id[PERF_TOUCH])) {
 		int error = errno == EPERM ? -ENOMEM : -errno;
 		if (ring.map != MAP_FAILED)
 			munmap(ring.map, PAGE + ring_bytes);
 		close(fd);
 		return error;
 	}
-	ring.fds[PERF_FAULT] = fd;
+	ring.fds[PERF_TOUCH] = fd;
 	probes_open(&ring, probe_type);
 	*ret_ring = ring;
 	return 0;
@@ -223,7 +223,7 @@ void perf_ring_close(struct perf_ring *ring)
 {
 	probes_close(ring);
 	munmap(ring->map, PAGE + ring->bytes);
-	close(ring->fds[PERF_FAULT]);
+	close(ring->fds[PERF_TOUCH]);
 }
 
 /* Copy what may wrap round the end of the ring. */

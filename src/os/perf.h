@@ -21,7 +21,7 @@
 #include <sys/types.h>
 
 enum perf_kind {
-	PERF_FAULT,
+	PERF_TOUCH,
 	PERF_ARM_BEGIN, /* [address, end) becomes inaccessible */
 	PERF_ARM_END,   /* it is done, for so many pages (huge ones count as one) */
 	PERF_FORK,
@@ -32,12 +32,12 @@ enum perf_kind {
 
 struct perf_record {
 	enum perf_kind kind;
-	uint64_t time_ns;       /* FAULT, ARM: CLOCK_MONOTONIC */
-	uint64_t address, end;  /* FAULT: address; ARM_BEGIN: both */
+	uint64_t time_ns;       /* TOUCH, ARM: CLOCK_MONOTONIC */
+	uint64_t address, end;  /* TOUCH: address; ARM_BEGIN: both */
 	uint64_t nr_lost;       /* LOST */
 	uint64_t nr_armed;      /* ARM_END */
-	uint32_t pid, tid;      /* FAULT, ARM: who; FORK: the new thread */
-	uint32_t cpu;           /* FAULT */
+	uint32_t pid, tid;      /* TOUCH, ARM: who; FORK: the new thread */
+	uint32_t cpu;           /* TOUCH */
 };
 
 #define PERF_EVENTS (PERF_ARM_END + 1)

@@ -27,8 +27,8 @@ enum sense_kind {
 struct sense_event {
 	enum sense_kind kind;
 	uint32_t cpu;          /* TOUCH; SENSE_CPU_UNKNOWN */
-	uint64_t time_ns;      /* CLOCK_MONOTONIC */
-	uint64_t address, end; /* TOUCH: address; ARMED: [address, end) */
+	uint64_t time_ns;      /* CLOCK_MONOTONIC; TOUCH: when, or when it was found out */
+	uint64_t address, end; /* [address, end); TOUCH: pages, or a region, that the sensor takes as one */
 	pid_t pid;             /* as it was added */
 };
 
@@ -48,6 +48,7 @@ struct sense_ops {
 	bool knows_cpu;
 	bool writes_only;
 	bool sees_fast;         /* also touches of pages on fast nodes */
+	bool kernel_moves;      /* with room on fast nodes the kernel promotes what it sees by itself */
 	/* Begin with a process. -ESRCH; -EPERM; -ENOMEM, -EMFILE: too many threads. */
 	int (*add)(struct sense *sense, pid_t pid);
 	/* Its process ended, or shall be left alone. */

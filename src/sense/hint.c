@@ -12,11 +12,14 @@
 
 #include "clock.h"
 #include "debugfs.h"
+#include "file.h"
 #include "perf.h"
 #include "proc.h"
+#include "rings.h"
 #include "setting.h"
 
 #define BALANCING "/sys/kernel/debug/sched/numa_balancing/"
+#define BALANCING_MODE "/proc/sys/kernel/numa_balancing"
 #define TIERS "/sys/devices/virtual/memory_tiering"
 #define TIERING_MODE 2u
 #define SCAN_PERIOD_MS 1000u       /* of looks at all memory; a thread keeps what it began with */
@@ -32,28 +35,19 @@
 #define PASS_MOST_NS UINT64_C(30000000000)
 #define PASS_TOUCHES 32u           /* below that there is nothing to look for again */
 #define PASS_ANYWAY 16u            /* after that many periods */
-#define RINGS_BYTES (16u << 20)    /* of all threads together, about */
-#define RING_MOST_BYTES (2u << 20)
-#define RING_LEAST_BYTES (64u << 10)
 #define THREADS_LOOK_NS UINT64_C(1000000000)
 
 enum { SET_BALANCING, SET_THRESHOLD, SET_LIMIT, SET_PERIOD, SET_SIZE, SET_COUNT };
 
 /* In the order in which they are put back: first the kernel stops. */
 static const struct setting table[SET_COUNT] = {
-	[SET_BALANCING] = { "numa_balancing", "/proc/sys/kernel/numa_balancing", false },
-	[SET_THRESHOLD] = { "hot_threshold_ms", BALANCING "hot_threshold_ms", false },
-	[SET_LIMIT] = { "promote_rate_limit",
-			"/proc/sys/kernel/numa_balancing_promote_rate_limit_MBps", true },
-	[SET_PERIOD] = { "scan_period_min_ms", BALANCING "scan_period_min_ms", false },
-	[SET_SIZE] = { "scan_size_mb", BALANCING "scan_size_mb", false },
-};
-
-struct thread {
-	struct perf_ring ring;
-	struct target *target;
-	bool seen;          /* in the last look at the threads */
-	uint64_t range_ns;  /* when it began with the range under way; 0: none is */
+	[SET_BALANCING] = { .name = "numa_balancing", .path = BALANCING_MODE },
+	[SET_THRESHOLD] = { .name = "hot_threshold_ms", .path = BALANCING "hot_threshold_ms" },
+	[SET_LIMIT] = { .name = "promote_rate_limit",
+			.path = "/proc/sys/kernel/numa_balancing_promote_rate_limit_MBps",
+			.optional = true },
+	[SET_PERIOD] = { .name = "scan_period_min_ms", .path = BALANCING "scan_period_min_ms" },
+	[SET_SIZE] = { .name = "scan_size_mb", .path = BALANCING "scan_size_mb" },
 };
 
 struct target {
@@ -71,8 +65,7 @@ struct hint {
 	struct sense sense;
 	struct settings settings;
 	struct target *targets;
-	struct thread *threads;
-	size_t nr_threads, max_threads;
+	struct rings rings;          /* each owned by a target; since_ns: when its range began */
 	uint64_t nr_touches, nr_lost, looked_ns;
 	uint32_t probe_type;         /* 0: there are no probes */
 	/* Passes. */
@@ -94,79 +87,25 @@ static struct hint *hint_of(struct sense *sense)
 	return (struct hint *)(void *)sense;
 }
 
-/* ---- threads ---- */
+/* ---- processes ---- */
 
-/* Of the ring for one more thread: the first ones get more. */
-static size_t ring_bytes(size_t nr_threads)
+static int thread_open(void *arg, pid_t tid, size_t ring_bytes, struct perf_ring *ret_ring)
 {
-	size_t bytes = RING_MOST_BYTES;
+	struct hint *hint = arg;
+	int error = perf_ring_open(tid, ring_bytes, hint->probe_type, ret_ring);
 
-	while (bytes > RING_LEAST_BYTES && bytes * (nr_threads + 1) > RINGS_BYTES)
-		bytes /= 2;
-	return bytes;
-}
-
-static int thread_add(struct hint *hint, struct target *target, pid_t tid)
-{
-	for (size_t i = 0; i < hint->nr_threads; i++) {
-		if (hint->threads[i].ring.tid == tid && hint->threads[i].target == target) {
-			hint->threads[i].seen = true;
-			return 0;
-		}
-	}
-	if (hint->nr_threads == hint->max_threads) {
-		size_t max = hint->max_threads ? hint->max_threads * 2 : 16;
-		struct thread *more = reallocarray(hint->threads, max, sizeof *more);
-		if (!more)
-			return -ENOMEM;
-		hint->threads = more;
-		hint->max_threads = max;
-	}
-	struct thread *thread = &hint->threads[hint->nr_threads];
-	int error = perf_ring_open(tid, ring_bytes(hint->nr_threads), hint->probe_type, &thread->ring);
-	if (error)
-		return error == -ESRCH ? 0 : error; /* it ended meanwhile */
-	thread->target = target;
-	thread->seen = true;
-	thread->range_ns = 0;
-	if (!perf_ring_arms(&thread->ring))
+	if (!error && !perf_ring_arms(ret_ring))
 		hint->probe_type = 0;
-	hint->nr_threads++;
-	return 0;
-}
-
-static void thread_remove(struct hint *hint, size_t i)
-{
-	perf_ring_close(&hint->threads[i].ring);
-	hint->threads[i] = hint->threads[--hint->nr_threads];
+	return error;
 }
 
 /* Follow all threads that the process has now. */
 static int target_look(struct hint *hint, struct target *target)
 {
-	char path[PATH_MAX];
-	struct dirent *entry;
-	int error = 0;
+	int error = rings_follow(&hint->rings, hint->root, target->pid, target);
 
-	snprintf(path, sizeof path, "%s/proc/%d/task", hint->root, (int)target->pid);
-	DIR *dir = opendir(path);
-	if (!dir)
-		return errno == ENOENT ? -ESRCH : -errno;
-	for (size_t i = 0; i < hint->nr_threads; i++)
-		if (hint->threads[i].target == target)
-			hint->threads[i].seen = false;
-	while (!error && (entry = readdir(dir)))
-		if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9')
-			error = thread_add(hint, target, atoi(entry->d_name));
-	closedir(dir);
-	target->look = false;
-	if (error)
-		return error;
-	/* Threads that ended; what they left in their rings was read before. */
-	for (size_t i = hint->nr_threads; i-- > 0;)
-		if (hint->threads[i].target == target && !hint->threads[i].seen)
-			thread_remove(hint, i);
-	return 0;
+	target->look &= error != 0;
+	return error;
 }
 
 static void hint_remove(struct sense *sense, pid_t pid)
@@ -177,9 +116,7 @@ static void hint_remove(struct sense *sense, pid_t pid)
 		struct target *target = *at;
 		if (target->pid != pid)
 			continue;
-		for (size_t i = hint->nr_threads; i-- > 0;)
-			if (hint->threads[i].target == target)
-				thread_remove(hint, i);
+		rings_drop(&hint->rings, target);
 		*at = target->next;
 		free(target);
 		return;
@@ -321,11 +258,11 @@ static uint64_t smooth(uint64_t old, uint64_t value)
 }
 
 /* The thread goes over a range. Ranges that follow each other at once are one look. */
-static void look_begin(struct hint *hint, struct thread *thread, uint64_t now_ns)
+static void look_begin(struct hint *hint, struct thread_ring *thread, uint64_t now_ns)
 {
-	struct target *target = thread->target;
+	struct target *target = thread->owner;
 
-	thread->range_ns = now_ns;
+	thread->since_ns = now_ns;
 	if (now_ns - target->end_ns < LOOK_GAP_NS)
 		return;
 	/* Those that found hardly anything to make inaccessible say nothing about the others. */
@@ -339,52 +276,58 @@ static void look_begin(struct hint *hint, struct thread *thread, uint64_t now_ns
 	target->armed_ns = target->armed_pages = 0;
 }
 
-static void look_end(struct thread *thread, uint64_t now_ns, uint64_t nr_pages)
+static void look_end(struct thread_ring *thread, uint64_t now_ns, uint64_t nr_pages)
 {
-	struct target *target = thread->target;
+	struct target *target = thread->owner;
 
-	if (!thread->range_ns)
+	if (!thread->since_ns)
 		return;
 	if (nr_pages)
-		target->armed_ns += now_ns - thread->range_ns;
+		target->armed_ns += now_ns - thread->since_ns;
 	target->armed_pages += nr_pages;
 	target->end_ns = now_ns;
-	thread->range_ns = 0;
+	thread->since_ns = 0;
 }
 
 /* ---- reading ---- */
 
 struct reading {
 	struct hint *hint;
-	struct thread *thread;
+	struct thread_ring *thread;
 	void (*visit)(void *arg, const struct sense_event *event);
 	void *arg;
 };
 
-static void fault_visit(struct reading *reading, const struct perf_record *record)
+static void touch_visit(struct reading *reading, const struct perf_record *record)
 {
+	const struct target *target = reading->thread->owner;
+
+	if (!reading->hint->period_ns)
+		return; /* a fault of another kind: paused, it makes none */
 	reading->hint->nr_touches++;
 	reading->visit(reading->arg, &(struct sense_event){
 		.kind = SENSE_TOUCH,
 		.time_ns = record->time_ns,
 		.address = record->address,
-		.pid = reading->thread->target->pid,
+		.end = record->address + 1,
+		.pid = target->pid,
 		.cpu = record->cpu,
 	});
 }
 
 static void armed_visit(struct reading *reading, const struct perf_record *record)
 {
-	struct thread *thread = reading->thread;
+	struct thread_ring *thread = reading->thread;
+	struct target *target = thread->owner;
 
 	look_begin(reading->hint, thread, record->time_ns);
-	target_armed(thread->target, record->address);
+	target_armed(target, record->address);
 	reading->visit(reading->arg, &(struct sense_event){
 		.kind = SENSE_ARMED,
 		.time_ns = record->time_ns,
 		.address = record->address,
 		.end = record->end,
-		.pid = thread->target->pid,
+		.pid = target->pid,
 		.cpu = SENSE_CPU_UNKNOWN,
 	});
 }
@@ -392,11 +335,12 @@ static void armed_visit(struct reading *reading, const struct perf_record *recor
 static void record_visit(void *arg, const struct perf_record *record)
 {
 	struct reading *reading = arg;
-	struct thread *thread = reading->thread;
+	struct thread_ring *thread = reading->thread;
+	struct target *target = thread->owner;
 
 	switch (record->kind) {
-	case PERF_FAULT:
-		fault_visit(reading, record);
+	case PERF_TOUCH:
+		touch_visit(reading, record);
 		break;
 	case PERF_ARM_BEGIN:
 		armed_visit(reading, record);
@@ -407,11 +351,11 @@ static void record_visit(void *arg, const struct perf_record *record)
 	case PERF_LOST:
 		/* That a thread began may be among what was lost. */
 		reading->hint->nr_lost += record->nr_lost;
-		thread->target->look = true;
-		thread->range_ns = 0;
+		target->look = true;
+		thread->since_ns = 0;
 		break;
 	case PERF_FORK:
-		thread->target->look |= record->pid == (uint32_t)thread->target->pid;
+		target->look |= record->pid == (uint32_t)target->pid;
 		break;
 	case PERF_OTHER:
 	case PERF_KINDS:
@@ -426,9 +370,9 @@ static void hint_read(struct sense *sense, void (*visit)(void *arg, const struct
 	uint64_t now_ns = clock_now_ns();
 	bool all = now_ns - hint->looked_ns >= THREADS_LOOK_NS;
 
-	for (size_t i = 0; i < hint->nr_threads; i++) {
-		struct reading reading = { hint, &hint->threads[i], visit, arg };
-		perf_ring_read(&hint->threads[i].ring, record_visit, &reading);
+	for (size_t i = 0; i < hint->rings.nr; i++) {
+		struct reading reading = { hint, &hint->rings.list[i], visit, arg };
+		perf_ring_read(&hint->rings.list[i].ring, record_visit, &reading);
 	}
 	pass_look(hint, now_ns);
 	if (all)
@@ -462,7 +406,7 @@ static void hint_usage(const struct sense *sense, struct sense_usage *ret_usage)
 	*ret_usage = (struct sense_usage){
 		.nr_touches = hint->nr_touches,
 		.nr_lost = hint->nr_lost,
-		.nr_threads = hint->nr_threads,
+		.nr_threads = hint->rings.nr,
 		.nr_passes = hint->nr_passes,
 	};
 }
@@ -478,7 +422,7 @@ static void hint_close(struct sense *sense)
 	settings_restore(&hint->settings);
 	if (hint->mounted)
 		debugfs_unmount();
-	free(hint->threads);
+	rings_free(&hint->rings);
 	free(hint);
 }
 
@@ -487,6 +431,7 @@ static const struct sense_ops hint_ops = {
 	.cost = "one fault of the process for each page of a slow node that is looked at and in use",
 	.grain_bytes = 4096,
 	.knows_cpu = true,
+	.kernel_moves = true,
 	.add = hint_add,
 	.remove = hint_remove,
 	.read = hint_read,
@@ -511,6 +456,13 @@ static int tiers_look(const char *root)
 		      entry->d_name[11] <= '9';
 	closedir(dir);
 	return nr >= 2 ? 0 : -ENODEV;
+}
+
+static const char *tiers_why_not(int error)
+{
+	return error == -ENODEV ? "all nodes are in one memory tier of the kernel, so none is slow to it: "
+				  "the firmware must say so (HMAT), or a driver (dax/kmem)"
+				: "this kernel has no memory tiers: use Linux 6.1 or later with NUMA";
 }
 
 static const char *why_not(int error)
@@ -543,6 +495,23 @@ static int settings_begin(struct hint *hint)
 	return error;
 }
 
+int hint_probe(const struct hint_options *options, const char **ret_why)
+{
+	uint64_t mode;
+	int error = tiers_look(options->root);
+
+	if (error) {
+		*ret_why = tiers_why_not(error);
+		return -EOPNOTSUPP;
+	}
+	error = file_may_write(options->root, BALANCING_MODE);
+	if (!error)
+		error = setting_read(options->root, BALANCING_MODE, &mode);
+	if (error)
+		*ret_why = why_not(error);
+	return error == -ENOENT ? -EOPNOTSUPP : error == -EACCES ? -EPERM : error;
+}
+
 int hint_open(const struct hint_options *options, struct sense **ret_sense, const char **ret_why)
 {
 	const char *state_path = options->state_path ? options->state_path : HINT_STATE_PATH;
@@ -550,10 +519,7 @@ int hint_open(const struct hint_options *options, struct sense **ret_sense, cons
 	int error = tiers_look(options->root);
 
 	if (error) {
-		*ret_why = error == -ENODEV
-				   ? "all nodes are in one memory tier of the kernel, so none is slow to "
-				     "it: the firmware must say so (HMAT), or a driver (dax/kmem)"
-				   : "this kernel has no memory tiers: Linux 6.1 or later with NUMA has";
+		*ret_why = tiers_why_not(error);
 		return -EOPNOTSUPP;
 	}
 	hint = calloc(1, sizeof *hint);
@@ -563,6 +529,8 @@ int hint_open(const struct hint_options *options, struct sense **ret_sense, cons
 	}
 	hint->sense.ops = &hint_ops;
 	hint->root = options->root;
+	hint->rings.open = thread_open;
+	hint->rings.arg = hint;
 	hint->period_ns = PASS_LEAST_NS;
 	hint->off = true;
 	hint->size_mb = hint->pass_size_mb = SCAN_FIRST_MB;

@@ -36,9 +36,12 @@ struct hint_options {
 	const char *state_path;  /* NULL: HINT_STATE_PATH */
 };
 
+/* Whether it can be had, as far as can be told without changing anything. As hint_open(). */
+int hint_probe(const struct hint_options *options, const char **ret_why);
+
 /*
- * Probe, repair what a predecessor left, and begin. *ret_why (static or in the sensor's own memory)
- * says in one line why not, and the mend.
+ * Probe, repair what a predecessor left, and begin. *ret_why (static) says in one line why
+ * not, and the mend.
  * -EOPNOTSUPP: the kernel has no memory tiering or no such settings; -EPERM: not root;
  * -EBUSY: another pagetide has it; -EIO.
  */

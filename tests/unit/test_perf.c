@@ -56,7 +56,7 @@ static void what_a_kernel_wrote(void **state)
 	struct perf_record record = decode(fault, sizeof fault);
 
 	(void)state;
-	assert_int_equal(record.kind, PERF_FAULT);
+	assert_int_equal(record.kind, PERF_TOUCH);
 	assert_int_equal(record.address, 0x7f0c3d2b7000);
 	assert_int_equal(record.pid, 158);
 	assert_int_equal(record.tid, 161);
@@ -143,7 +143,7 @@ static void fault_count(void *arg, const struct perf_record *record)
 	struct seen *seen = arg;
 	uint64_t page = (record->address >> 12) - seen->first;
 
-	if (record->kind == PERF_FAULT && page < PAGES) {
+	if (record->kind == PERF_TOUCH && page < PAGES) {
 		assert_int_equal(record->tid, syscall(SYS_gettid));
 		seen->faults[page]++;
 	}

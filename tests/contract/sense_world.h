@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One process in a recorded tree, and a kernel made up around it: a clock that the test turns, and the
+ * few calls of src/os that files alone cannot answer (linked with --wrap). Whoever is touched here is
+ * touched in every way at once: marks in page tables, bits of frames, records in rings.
+ */
+#ifndef TEST_SENSE_WORLD_H
+#define TEST_SENSE_WORLD_H
+
+#include <fcntl.h>
+#include <linux/perf_event.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "page_idle.h"
+#include "pagemap.h"
+#include "perf.h"
+#include "tree.h"
+
+#define WORLD_PID 4711
+#define WORLD_BASE UINT64_C(0x10000000)
+#define WORLD_PAGES 64u
+#define WORLD_WORDS 16u /* of the bitmap */
+#define WORLD_CPU 1u
+#define ENTRY_PRESENT (UINT64_C(1) << 63)
+#define ENTRY_SOFT_DIRTY (UINT64_C(1) << 55)
+#define PROC "/proc/4711/"
+
+static uint64_t world_now_ns;
+static char *world_ring;       /* of the process's one thread; NULL: none is open */
+static size_t world_ring_bytes;
+
+/* ---- files ---- */
+
+static void world_path(char path[PATH_MAX], const char *name)
+{
+	snprintf(path, PATH_MAX, "%s%s", root, name);
+}
+
+static uint64_t word_read(const char *name, uint64_t at)
+{
+	char path[PATH_MAX];
+	uint64_t word = 0;
+
+	world_path(path, name);
+	int fd = open(path, O_RDONLY);
+	assert_true(fd >= 0 && pread(fd, &word, sizeof word, (off_t)(at * sizeof word)) == sizeof word);
+	close(fd);
+	return word;
+}
+
+static void word_write(const char *name, uint64_t at, uint64_t word)
+{
+	char path[PATH_MAX];
+
+	world_path(path, name);
+	int fd = open(path, O_WRONLY);
+	assert_true(fd >= 0 && pwrite(fd, &word, sizeof word, (off_t)(at * sizeof word)) == sizeof word);
+	close(fd);
+}
+
+/* Frames lie about: not in the order of addresses, several to a word of the bitmap. */
+static uint64_t world_frame(unsigned page)
+{
+	return 64 + page * 13 % WORLD_PAGES * 7;
+}
+
+static uint64_t world_entry(unsigned page)
+{
+	return WORLD_BASE / 4096 + page;
+}
+
+/* `image`: another one is another program. */
+static void world_stat(char *text, size_t bytes, int image)
+{
+	snprintf(text, bytes, "%d (a (b) c) S 1", WORLD_PID);
+	for (int field = 5; field <= 52; field++)
+		snprintf(text + strlen(text), bytes - strlen(text), " %d",
+			 field == 39 ? 0 : field == 22 ? image : field);
+	snprintf(text + strlen(text), bytes - strlen(text), "\n");
+}
+
+static void world_lay(void)
+{
+	char stat[512];
+
+	put(PROC "maps", "10000000-10040000 rw-p 00000000 00:00 0 \n"
+			 "7ffff000-80000000 r-xp 00000000 00:00 0                    [vdso]\n");
+	world_stat(stat, sizeof stat, 22);
+	put(PROC "stat", stat);
+	put(PROC "task/4711/stat", stat);
+	put(PROC "statm", "80 64 0 0 0 0 0\n");
+	put(PROC "clear_refs", "");
+	put(PROC "pagemap", "");
+	put(PAGE_IDLE_PATH, "");
+	/* Before anybody cleared the marks all pages have one. */
+	for (unsigned page = 0; page < WORLD_PAGES; page++)
+		word_write(PROC "pagemap", world_entry(page),
+			   ENTRY_PRESENT | ENTRY_SOFT_DIRTY | world_frame(page));
+	for (unsigned word = 0; word < WORLD_WORDS; word++)
+		word_write(PAGE_IDLE_PATH, word, 0);
+	world_now_ns = UINT64_C(1000000000000);
+	world_ring = NULL;
+}
+
+static void world_end(void)
+{
+	char command[PATH_MAX];
+
+	snprintf(command, sizeof command, "rm -r %s/proc/4711", root);
+	assert_int_equal(system(command), 0);
+}
+
+/* ---- touches ---- */
+
+/* What a ring has a record of: the kernel's head goes on. */
+static void ring_put(const uint64_t *words, size_t nr)
+{
+	struct perf_event_mmap_page *control = (void *)world_ring;
+
+	if (!world_ring)
+		return;
+	assert_true(control->data_head + nr * 8 < world_ring_bytes);
+	memcpy(world_ring + 4096 + control->data_head, words, nr * 8);
+	__atomic_store_n(&control->data_head, control->data_head + nr * 8, __ATOMIC_RELEASE);
+}
+
+static void ring_touch(uint64_t address)
+{
+	const uint64_t sample[] = {
+		UINT64_C(48) << 48 | UINT64_C(2) << 32 | PERF_RECORD_SAMPLE, 11,
+		(uint64_t)WORLD_PID << 32 | WORLD_PID, world_now_ns, address, WORLD_CPU,
+	};
+
+	ring_put(sample, sizeof sample / 8);
+}
+
+static void ring_lose(uint64_t nr)
+{
+	const uint64_t lost[] = { UINT64_C(24) << 48 | PERF_RECORD_LOST, 11, nr };
+
+	ring_put(lost, sizeof lost / 8);
+}
+
+static void world_touch(unsigned page)
+{
+	uint64_t frame = world_frame(page), at = world_entry(page);
+
+	word_write(PROC "pagemap", at, word_read(PROC "pagemap", at) | ENTRY_SOFT_DIRTY);
+	word_write(PAGE_IDLE_PATH, frame / 64,
+		   word_read(PAGE_IDLE_PATH, frame / 64) & ~(UINT64_C(1) << frame % 64));
+	ring_touch(WORLD_BASE + page * 4096 + 8);
+}
+
+/* ---- the kernel's side ---- */
+
+/* Names that the linker makes. */
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret);
+int __wrap_pagemap_clear_soft_dirty(int dir);
+int __real_pagemap_clear_soft_dirty(int dir);
+int __wrap_page_idle_mark(int fd, uint64_t first, const uint64_t *words, size_t nr);
+int __real_page_idle_mark(int fd, uint64_t first, const uint64_t *words, size_t nr);
+int __wrap_perf_ring_open(pid_t tid, size_t bytes, uint32_t probe_type, struct perf_ring *ret_ring);
+void __wrap_perf_ring_close(struct perf_ring *ring);
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret)
+{
+	(void)clock;
+	*ret = (struct timespec){
+		.tv_sec = (time_t)(world_now_ns / 1000000000),
+		.tv_nsec = (long)(world_now_ns % 1000000000),
+	};
+	return 0;
+}
+
+int __wrap_pagemap_clear_soft_dirty(int dir)
+{
+	int error = __real_pagemap_clear_soft_dirty(dir);
+
+	for (unsigned page = 0; !error && page < WORLD_PAGES; page++)
+		word_write(PROC "pagemap", world_entry(page),
+			   word_read(PROC "pagemap", world_entry(page)) & ~ENTRY_SOFT_DIRTY);
+	return error;
+}
+
+/* Bits are set, never cleared; and only those of frames that hold a page of the process: the kernel
+ * tracks no others. Page 5 is never tracked. */
+int __wrap_page_idle_mark(int fd, uint64_t first, const uint64_t *words, size_t nr)
+{
+	uint64_t now[WORLD_WORDS];
+
+	assert_true(first + nr <= WORLD_WORDS);
+	assert_int_equal(page_idle_read(fd, first, now, nr), 0);
+	for (unsigned page = 0; page < WORLD_PAGES; page++) {
+		uint64_t word = world_frame(page) / 64 - first, bit = UINT64_C(1) << world_frame(page) % 64;
+		if (page != 5 && word < nr)
+			now[word] |= words[word] & bit;
+	}
+	return __real_page_idle_mark(fd, first, now, nr);
+}
+
+int __wrap_perf_ring_open(pid_t tid, size_t bytes, uint32_t probe_type, struct perf_ring *ret_ring)
+{
+	(void)probe_type;
+	assert_int_equal(tid, WORLD_PID);
+	world_ring_bytes = bytes;
+	world_ring = mmap(NULL, 4096 + bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(world_ring != MAP_FAILED);
+	*ret_ring = (struct perf_ring){
+		.fds = { -1, -1, -1 }, .ids = { { 11, 0, 0 } }, .tid = tid, .map = world_ring, .bytes = bytes,
+	};
+	return 0;
+}
+
+void __wrap_perf_ring_close(struct perf_ring *ring)
+{
+	munmap(ring->map, 4096 + ring->bytes);
+	world_ring = NULL;
+}
+
+#endif

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The contract of a sensor (sense.h), asked of every sensor in the table below, on the process and the
+ * kernel of sense_world.h. A new sensor adds a line there.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "hint.h"
+#include "idle.h"
+#include "sense_world.h"
+#include "soft_dirty.h"
+
+/* ---- who is asked ----------------------------------------------------------------------------- */
+
+#define BALANCING "/sys/kernel/debug/sched/numa_balancing/"
+
+static int open_hint(struct sense **ret_sense, const char **ret_why)
+{
+	const struct hint_options options = { .root = root };
+
+	put("/sys/devices/virtual/memory_tiering/memory_tier4/nodelist", "0\n");
+	put("/sys/devices/virtual/memory_tiering/memory_tier961/nodelist", "1\n");
+	put("/proc/sys/kernel/numa_balancing", "0\n");
+	put(BALANCING "hot_threshold_ms", "1000\n");
+	put(BALANCING "scan_period_min_ms", "1000\n");
+	put(BALANCING "scan_size_mb", "256\n");
+	put("/run/x", "");
+	return hint_open(&options, ret_sense, ret_why);
+}
+
+static int open_idle(struct sense **ret_sense, const char **ret_why)
+{
+	const struct idle_options options = { .root = root };
+
+	return idle_open(&options, ret_sense, ret_why);
+}
+
+static int open_soft_dirty(struct sense **ret_sense, const char **ret_why)
+{
+	const struct soft_dirty_options options = { .root = root };
+
+	return soft_dirty_open(&options, ret_sense, ret_why);
+}
+
+struct subject {
+	const char *name;
+	int (*open)(struct sense **ret_sense, const char **ret_why);
+	void (*lose)(uint64_t nr); /* NULL: nothing can be lost */
+	unsigned blind;            /* a page whose touches it cannot see; WORLD_PAGES: none */
+};
+
+static const struct subject subjects[] = {
+	{ "hint", open_hint, ring_lose, WORLD_PAGES },
+	{ "idle", open_idle, NULL, 5 },
+	{ "soft-dirty", open_soft_dirty, NULL, WORLD_PAGES },
+};
+
+static const struct subject *subject;
+
+/* ---- looking ---------------------------------------------------------------------------------- */
+
+static bool touched[WORLD_PAGES]; /* since anybody looked last */
+static unsigned seen[WORLD_PAGES];
+static uint64_t nr_seen;
+static struct sense *sense;
+
+static void touch(unsigned page)
+{
+	touched[page] = true;
+	world_touch(page);
+}
+
+/* Who is said to be touched was; a region when one of its pages was. */
+static void event_visit(void *arg, const struct sense_event *event)
+{
+	bool any = false;
+
+	(void)arg;
+	assert_int_equal(event->pid, WORLD_PID);
+	assert_true(event->address < event->end);
+	assert_true(event->time_ns <= world_now_ns);
+	if (event->kind == SENSE_ARMED)
+		return;
+	assert_int_equal(event->kind, SENSE_TOUCH);
+	assert_int_equal(event->cpu, sense->ops->knows_cpu ? WORLD_CPU : SENSE_CPU_UNKNOWN);
+	for (unsigned page = 0; page < WORLD_PAGES; page++) {
+		uint64_t address = WORLD_BASE + page * 4096;
+		if (address + 4096 <= event->address || address >= event->end)
+			continue;
+		any |= touched[page];
+		seen[page]++;
+	}
+	assert_true(any);
+	nr_seen++;
+}
+
+/* Time goes by; the sensor is read some times in every second. */
+static void look(unsigned seconds)
+{
+	memset(seen, 0, sizeof seen);
+	for (unsigned i = 0; i < 4 * seconds; i++) {
+		world_now_ns += 250000000;
+		sense->ops->read(sense, event_visit, NULL);
+	}
+	memset(touched, 0, sizeof touched);
+}
+
+static unsigned nr_pages_seen(void)
+{
+	unsigned nr = 0;
+
+	for (unsigned page = 0; page < WORLD_PAGES; page++)
+		nr += seen[page] > 0;
+	return nr;
+}
+
+static void begin(void)
+{
+	const char *why = "";
+
+	world_lay();
+	nr_seen = 0;
+	memset(touched, 0, sizeof touched);
+	int error = subject->open(&sense, &why);
+	if (error)
+		fail_msg("%s", why);
+	assert_int_equal(sense->ops->pace(sense, 1000000000), 0);
+}
+
+/* With the process; its first pass sets what marks there are. */
+static void begin_added(void)
+{
+	begin();
+	assert_int_equal(sense->ops->add(sense, WORLD_PID), 0);
+	look(4);
+	assert_int_equal(nr_pages_seen(), 0);
+}
+
+static struct sense_usage usage(void)
+{
+	struct sense_usage found;
+
+	sense->ops->usage(sense, &found);
+	return found;
+}
+
+/* ---- what it promises ------------------------------------------------------------------------- */
+
+static void it_says_what_it_is(void **state)
+{
+	(void)state;
+	begin();
+	assert_string_equal(sense->ops->name, subject->name);
+	assert_true(strlen(sense->ops->cost) > 20);
+	assert_true(sense->ops->grain_bytes >= 4096 && sense->ops->grain_bytes % 4096 == 0);
+	sense->ops->close(sense);
+}
+
+static void a_touch_is_seen_and_none_that_was_not(void **state)
+{
+	(void)state;
+	begin_added();
+	touch(3);
+	touch(17);
+	touch(63);
+	look(4);
+	assert_true(seen[3] && seen[17] && seen[63]);
+	if (sense->ops->grain_bytes == 4096)
+		assert_int_equal(nr_pages_seen(), 3);
+	look(4);
+	assert_int_equal(nr_pages_seen(), 0);
+	/* Again, and one that nobody can see. */
+	touch(17);
+	if (subject->blind < WORLD_PAGES)
+		touch(subject->blind);
+	look(4);
+	assert_true(seen[17]);
+	if (subject->blind < WORLD_PAGES)
+		assert_int_equal(seen[subject->blind], 0);
+	assert_int_equal(usage().nr_touches, nr_seen);
+	assert_int_equal(usage().nr_lost, 0);
+	sense->ops->close(sense);
+}
+
+static void paused_it_is_silent(void **state)
+{
+	(void)state;
+	begin_added();
+	assert_int_equal(sense->ops->pace(sense, 0), 0);
+	touch(9);
+	look(8);
+	assert_int_equal(nr_pages_seen(), 0);
+	/* What was touched meanwhile is old news. */
+	assert_int_equal(sense->ops->pace(sense, 1000000000), 0);
+	look(4);
+	assert_int_equal(nr_pages_seen(), 0);
+	touch(9);
+	look(4);
+	assert_true(seen[9]);
+	sense->ops->close(sense);
+}
+
+static void removed_it_is_left_alone(void **state)
+{
+	(void)state;
+	begin_added();
+	sense->ops->remove(sense, WORLD_PID);
+	touch(20);
+	look(4);
+	assert_int_equal(nr_pages_seen(), 0);
+	sense->ops->remove(sense, WORLD_PID);
+	sense->ops->remove(sense, 1);
+	/* And taken up again. */
+	assert_int_equal(sense->ops->add(sense, WORLD_PID), 0);
+	look(4);
+	assert_int_equal(nr_pages_seen(), 0);
+	touch(21);
+	look(4);
+	assert_true(seen[21]);
+	sense->ops->close(sense);
+}
+
+static void a_process_may_vanish(void **state)
+{
+	(void)state;
+	begin_added();
+	assert_int_equal(sense->ops->add(sense, WORLD_PID + 1), -ESRCH);
+	world_end();
+	look(4);
+	assert_int_equal(nr_pages_seen(), 0);
+	sense->ops->remove(sense, WORLD_PID);
+	assert_int_equal(sense->ops->add(sense, WORLD_PID), -ESRCH);
+	look(1);
+	sense->ops->close(sense);
+}
+
+static void what_is_lost_is_counted(void **state)
+{
+	(void)state;
+	begin_added();
+	if (subject->lose)
+		subject->lose(1234);
+	touch(30);
+	look(4);
+	assert_true(seen[30]);
+	assert_int_equal(usage().nr_lost, subject->lose ? 1234 : 0);
+	sense->ops->close(sense);
+}
+
+/* ---- what one of them promises beyond it ------------------------------------------------------ */
+
+/* The kernel calls all of a mapping written that was made, or has grown, since marks were cleared. */
+static void soft_dirty_doubts_new_bounds(void **state)
+{
+	(void)state;
+	subject = &subjects[2];
+	begin_added();
+	put(PROC "maps", "10000000-10030000 rw-p 00000000 00:00 0 \n10030000-10040000 rw-p 00000000 00:00 0 \n");
+	world_touch(1);
+	world_touch(60);
+	look(4);
+	assert_int_equal(nr_pages_seen(), 0);
+	touch(60);
+	look(4);
+	assert_true(seen[60]);
+	sense->ops->close(sense);
+}
+
+/* Another program at the same addresses: its marks are not those that we know. */
+static void another_program_is_another_process(void **state)
+{
+	(void)state;
+	for (size_t i = 1; i < 3; i++) {
+		char stat[512];
+
+		subject = &subjects[i];
+		begin_added();
+		world_stat(stat, sizeof stat, 99);
+		put(PROC "stat", stat);
+		world_touch(2);
+		look(4);
+		assert_int_equal(nr_pages_seen(), 0);
+		touch(2);
+		look(4);
+		assert_true(seen[2]);
+		sense->ops->close(sense);
+		assert_int_equal(tree_end(state), 0);
+		assert_int_equal(tree_begin(state), 0);
+	}
+}
+
+/* A page that is in another frame is another page, whatever the bit of its frame says. */
+static void idle_follows_frames(void **state)
+{
+	(void)state;
+	subject = &subjects[1];
+	begin_added();
+	uint64_t frame = word_read(PROC "pagemap", world_entry(8));
+	word_write(PROC "pagemap", world_entry(8), word_read(PROC "pagemap", world_entry(5)));
+	word_write(PROC "pagemap", world_entry(5), frame);
+	look(4);
+	assert_int_equal(nr_pages_seen(), 0);
+	sense->ops->close(sense);
+}
+
+static void what_is_missing_is_said(void **state)
+{
+	const char *why = "";
+	char path[PATH_MAX];
+
+	(void)state;
+	subject = &subjects[1];
+	world_lay();
+	world_path(path, PAGE_IDLE_PATH);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(subject->open(&sense, &why), -EOPNOTSUPP);
+	assert_non_null(strstr(why, "CONFIG_IDLE_PAGE_TRACKING"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest beyond[] = {
+		TREE_TEST(soft_dirty_doubts_new_bounds),
+		TREE_TEST(another_program_is_another_process),
+		TREE_TEST(idle_follows_frames),
+		TREE_TEST(what_is_missing_is_said),
+	};
+	const struct CMUnitTest tests[] = {
+		TREE_TEST(it_says_what_it_is),
+		TREE_TEST(a_touch_is_seen_and_none_that_was_not),
+		TREE_TEST(paused_it_is_silent),
+		TREE_TEST(removed_it_is_left_alone),
+		TREE_TEST(a_process_may_vanish),
+		TREE_TEST(what_is_lost_is_counted),
+	};
+	int failed = 0;
+
+	for (size_t i = 0; i < sizeof subjects / sizeof *subjects; i++) {
+		subject = &subjects[i];
+		failed += cmocka_run_group_tests_name(subject->name, tests, NULL, NULL);
+	}
+	return failed + cmocka_run_group_tests_name("beyond", beyond, NULL, NULL);
+}

@@ -149,6 +149,7 @@ struct tide_attach_options {
 	const char *control_path;   /* of its control socket; NULL: TIDE_CONTROL_PATH, if it can be had */
 	const char *metrics_file;   /* OpenMetrics text, replaced every 15 s, removed at the end; NULL: none */
 	const char *metrics_listen; /* the same by HTTP: "127.0.0.1:9464", "unix:PATH"; NULL: none */
+	const char *sensor;     /* hint, idle, soft-dirty; NULL: the best that works here */
 };
 #define TIDE_CONTROL_PATH "/run/pagetide/control"
 
@@ -160,7 +161,7 @@ struct tide_attach_options {
  * Returns 0 and the report as JSON text (schema pagetide.attach/1), which the caller frees; -errno
  * with a one-line reason, which names the mend, in `ret_message`, nothing having been changed:
  *   -EINVAL           nodes that do not exist, have no memory, or are named as both; an address for
- *                     metrics that is none, or that other machines could reach
+ *                     metrics that is none, or that other machines could reach; no such sensor
  *   -ESRCH            no such process
  *   -EPERM, -EACCES   needs to be root
  *   -ENODEV           there is no slow node

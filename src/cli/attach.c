@@ -17,7 +17,7 @@
 
 #define PIDS_MAX 256
 
-enum { OPT_PID, OPT_FAST, OPT_SLOW, OPT_FOR, OPT_JSON, OPT_DRY_RUN, OPT_QUIET, OPT_CONTROL,
+enum { OPT_PID, OPT_FAST, OPT_SLOW, OPT_FOR, OPT_SENSOR, OPT_JSON, OPT_DRY_RUN, OPT_QUIET, OPT_CONTROL,
        OPT_METRICS_FILE, OPT_METRICS_LISTEN, OPT_COUNT };
 
 static const struct option options[OPT_COUNT] = {
@@ -25,6 +25,7 @@ static const struct option options[OPT_COUNT] = {
 	[OPT_FAST] = { "fast", "NODES", "where pages in use belong: 0-1,3, !2 or all", 0 },
 	[OPT_SLOW] = { "slow", "NODES", "where the others may be", 0 },
 	[OPT_FOR] = { "for", "TIME", "stop after 30s, 5m, 1h; else when they end, or at Ctrl-C", 0 },
+	[OPT_SENSOR] = { "sensor", "NAME", "who tells which pages are in use; else the best that works", 0 },
 	[OPT_JSON] = { "json", NULL, "print the report as JSON (schema pagetide.attach/1)", 0 },
 	[OPT_DRY_RUN] = { "dry-run", NULL, "move nothing, say what would move", 0 },
 	[OPT_QUIET] = { "quiet", NULL, "no warnings", 0 },
@@ -138,6 +139,9 @@ static int words_read(char **list, struct words *words)
 			break;
 		case OPT_FOR:
 			status = time_read(reader.value, &words->attach.duration_ns);
+			break;
+		case OPT_SENSOR:
+			words->attach.sensor = reader.value;
 			break;
 		case OPT_JSON:
 			words->json = true;

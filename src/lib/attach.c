@@ -93,14 +93,14 @@ static void event_visit(void *arg, const struct sense_event *event)
 		return;
 	}
 	uint32_t node = watch_node(&a->map, node_of_cpu(&a->map, (int)event->cpu));
-	watch_touch(watch, event->address, node, event->time_ns);
+	watch_touch(watch, event->address, event->end, node, event->time_ns);
 }
 
 /* ---- room ---- */
 
 static void kernel_warn(struct attach *a, const struct node *node, const struct node_room *room)
 {
-	if (!nodeset_has(&a->fast, node->id) ||
+	if (!a->sense->ops->kernel_moves || !nodeset_has(&a->fast, node->id) ||
 	    !hint_kernel_moves(room->free_bytes, room->total_bytes))
 		return;
 	a->kernel_moves = true;
@@ -290,13 +290,20 @@ static void others_warn(struct attach *a)
 
 static int sense_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 {
-	static const struct hint_options options = { .root = "" };
-	const char *why = "";
-	int error = hint_open(&options, &a->sense, &why);
+	int error = sensors_open(a->options->sensor, &a->sensors, ret_message);
 
-	if (error)
-		MESSAGE("cannot see which pages are in use: %.200s", why);
+	if (!error)
+		a->sense = a->sensors.sense;
 	return error;
+}
+
+/* Which sensor it is, and why no better one. */
+static void sense_say(const struct attach *a)
+{
+	for (size_t i = 0; i < a->sensors.nr_refused; i++)
+		fprintf(stderr, "pagetide: not sensor %s: %s\n", a->sensors.refused[i].name,
+			a->sensors.refused[i].why);
+	fprintf(stderr, "pagetide: sensor %s: %s\n", a->sense->ops->name, a->sense->ops->cost);
 }
 
 static void files_raise(void)
@@ -312,8 +319,10 @@ static void files_raise(void)
 
 static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 {
-	int error = ask_map(&a->map, ret_message);
+	int error = a->options->sensor ? sensors_known(a->options->sensor, ret_message) : 0;
 
+	if (!error)
+		error = ask_map(&a->map, ret_message);
 	if (error)
 		return error;
 	if (a->map.nr > TIERING_NODES_MAX) {
@@ -369,6 +378,8 @@ int tide_attach(const struct tide_attach_options *options, char **ret_json,
 	signals_take(old);
 	int error = begin(a, ret_message);
 	if (!error) {
+		if (!options->quiet)
+			sense_say(a);
 		for (size_t i = 0; i < a->nr_warnings && !options->quiet; i++)
 			fprintf(stderr, "pagetide: %s\n", a->warnings[i]);
 		loop(a);

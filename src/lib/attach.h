@@ -8,7 +8,7 @@
 #include "door.h"
 #include "node.h"
 #include "pagetide.h"
-#include "sense.h"
+#include "sensors.h"
 #include "vmstat.h"
 #include "watch.h"
 
@@ -28,7 +28,8 @@ struct attach {
 	struct nodeset fast, slow;
 	struct tiering tiering;
 	struct tiering_need need;
-	struct sense *sense;
+	struct sense *sense;          /* = sensors.sense */
+	struct sensors_choice sensors;
 	struct shares shares;
 	struct watch *watches, *last; /* `last`: whose touch it was */
 	struct scan pace;             /* of the sensor */

@@ -132,8 +132,24 @@ static void shares_set(json_t *root, const struct attach *a, uint64_t now_ns)
 	json_object_set_new(root, "shared_gone", gone);
 }
 
-static json_t *sensor_json(const struct sense *sense)
+/* Why it is not a better one. */
+static json_t *refused_json(const struct sensors_choice *choice)
 {
+	json_t *refused = json_array();
+
+	for (size_t i = 0; i < choice->nr_refused; i++) {
+		json_t *one = json_object();
+
+		json_object_set_new(one, "name", json_string(choice->refused[i].name));
+		json_object_set_new(one, "reason", json_string(choice->refused[i].why));
+		json_array_append_new(refused, one);
+	}
+	return refused;
+}
+
+static json_t *sensor_json(const struct sensors_choice *choice)
+{
+	const struct sense *sense = choice->sense;
 	struct sense_usage usage;
 	json_t *sensor = json_object();
 
@@ -141,6 +157,9 @@ static json_t *sensor_json(const struct sense *sense)
 	json_object_set_new(sensor, "name", json_string(sense->ops->name));
 	json_object_set_new(sensor, "cost", json_string(sense->ops->cost));
 	set(sensor, "grain_bytes", sense->ops->grain_bytes);
+	json_object_set_new(sensor, "knows_cpu", json_boolean(sense->ops->knows_cpu));
+	json_object_set_new(sensor, "writes_only", json_boolean(sense->ops->writes_only));
+	json_object_set_new(sensor, "refused", refused_json(choice));
 	set(sensor, "touches", usage.nr_touches);
 	set(sensor, "lost", usage.nr_lost);
 	set(sensor, "threads", usage.nr_threads);
@@ -197,7 +216,7 @@ json_t *attach_report(const struct attach *a, uint64_t now_ns)
 	set(root, "page_size", PAGE_BYTES);
 	json_object_set_new(root, "fast", json_string(nodeset_format(text, &a->fast)));
 	json_object_set_new(root, "slow", json_string(nodeset_format(text, &a->slow)));
-	json_object_set_new(root, "sensor", sensor_json(a->sense));
+	json_object_set_new(root, "sensor", sensor_json(&a->sensors));
 	for (const struct watch *w = a->watches; w; w = w->next)
 		json_array_append_new(spaces, space_json(a, w, now_ns));
 	json_object_set_new(root, "spaces", spaces);

@@ -17,6 +17,7 @@
 
 #include "limit.h"
 #include "probe.h"
+#include "sensors.h"
 #include "text.h"
 #include "uapi.h"
 
@@ -306,6 +307,35 @@ static bool try_limits(struct tide_feature *feature)
 	return true;
 }
 
+/* Its reason is "what is wrong: what helps". */
+static bool try_sensor(struct tide_feature *feature, const char *name)
+{
+	const char *why = "";
+	int err = sensors_probe(name, &why);
+
+	if (!err)
+		return true;
+	const char *mend = strstr(why, ": ");
+	reason_set(feature, "%.*s", mend ? (int)(mend - why) : (int)strlen(why), why);
+	mend_set(feature, "%s", mend ? mend + 2 : "none is known: attach takes another sensor");
+	return false;
+}
+
+static bool try_hint(struct tide_feature *feature)
+{
+	return try_sensor(feature, "hint");
+}
+
+static bool try_idle(struct tide_feature *feature)
+{
+	return try_sensor(feature, "idle");
+}
+
+static bool try_soft_dirty(struct tide_feature *feature)
+{
+	return try_sensor(feature, "soft-dirty");
+}
+
 static const struct probe {
 	const char *name;
 	bool needed;
@@ -327,6 +357,9 @@ static const struct probe {
 	{ "huge-pages", false, try_huge_pages },
 	{ "overcommit", false, try_overcommit },
 	{ "process-limits", false, try_limits },
+	{ "sensor-hint", false, try_hint },
+	{ "sensor-idle", false, try_idle },
+	{ "sensor-soft-dirty", false, try_soft_dirty },
 };
 #define NR_PROBES (sizeof(probes) / sizeof(probes[0]))
 _Static_assert(NR_PROBES <= TIDE_FEATURE_MAX, "the caller's array holds every feature");

@@ -123,13 +123,32 @@ bool watch_walk(struct watch *watch, const struct node_map *map, uint64_t now_ns
 
 /* ---- touches ---- */
 
-void watch_touch(struct watch *watch, uint64_t address, uint32_t node, uint64_t time_ns)
+/* The first address behind a run that is mapped as one, or that is not mapped. */
+static uint64_t run_end(const struct watch *watch, const struct process_range *range, uint64_t address,
+			uint64_t end)
 {
-	const struct process_range *range = process_range_find(watch->process, address);
-	uint64_t vpn = address >> PAGE_SHIFT;
-	struct share *share = range ? share_find(watch->shares, range, address, &vpn) : NULL;
+	uint64_t run = end;
 
-	tiering_touch(watch->tiering, share ? &share->space : &watch->space, vpn, node, time_ns);
+	if (range)
+		run = range->end;
+	else if (end - address > PAGE_BYTES)
+		for (size_t i = 0; i < watch->nr_ranges && run == end; i++)
+			if (watch->ranges[i].start > address && watch->ranges[i].start < end)
+				run = watch->ranges[i].start;
+	return run < end ? run : end;
+}
+
+void watch_touch(struct watch *watch, uint64_t address, uint64_t end, uint32_t node, uint64_t time_ns)
+{
+	for (uint64_t next; address < end; address = next) {
+		const struct process_range *range = process_range_find(watch->process, address);
+		uint64_t vpn = address >> PAGE_SHIFT;
+		struct share *share = range ? share_find(watch->shares, range, address, &vpn) : NULL;
+
+		next = run_end(watch, range, address, end);
+		tiering_touch_run(watch->tiering, share ? &share->space : &watch->space, vpn,
+				  ((next - 1) >> PAGE_SHIFT) - (address >> PAGE_SHIFT) + 1, node, time_ns);
+	}
 }
 
 void watch_armed(struct watch *watch, uint64_t address, uint64_t end, uint64_t time_ns)

@@ -45,9 +45,9 @@ int watches_share(struct watch *first, struct shares *shares, uint64_t now_ns);
 /* Find out where the pages of the next slice are, if it is time. Returns whether there is more. */
 bool watch_walk(struct watch *watch, const struct node_map *map, uint64_t now_ns);
 
-/* A page was touched by a CPU at `node` (TIERING_NODE_UNKNOWN); pages of a range became visible to the
- * sensor. Of this process or of a share. */
-void watch_touch(struct watch *watch, uint64_t address, uint32_t node, uint64_t time_ns);
+/* Pages were touched, as one, by a CPU at `node` (TIERING_NODE_UNKNOWN); pages of a range became visible
+ * to the sensor. Of this process or of a share. */
+void watch_touch(struct watch *watch, uint64_t address, uint64_t end, uint32_t node, uint64_t time_ns);
 void watch_armed(struct watch *watch, uint64_t address, uint64_t end, uint64_t time_ns);
 
 /*

@@ -62,6 +62,8 @@ USAGE = [
     (['attach', '--pid=1', '--for', '10'], 'not a time'),
     (['attach', '--pid=1', '--json=yes'], 'takes no value'),
     (['attach', '--pid=1', '--fats', '0'], 'did you mean --fast\\?'),
+    (['attach', '--pid=1', '--sensor', 'soft'], 'unknown: write hint'),
+    (['attach', '--pid=1', '--sensor', 'idel'], 'did you mean idle\\?'),
     (['attach', '--pid=1', '--fast', 'x'], 'not a list of nodes: write 0'),
     (['attach', '--pid=1', '--slow', '999'], 'node 999 has no memory here'),
     (['attach', '--pid=1', '--fast', '0', '--slow', '0'], 'node 0 is named both fast and slow'),

@@ -562,6 +562,28 @@ def control(place):
     return f"{len(metrics)} families, {report['spaces'][0]['promoted_bytes'] >> 20} MiB promoted"
 
 
+# ---- other sensors -------------------------------------------------------------------------------
+
+def sensed(place, sensor, pattern, share, most):
+    """The hot set is promoted by a sensor that is asked for; moved at most `most` times its bytes."""
+    report, (ready, seen, _) = attached(place, pattern, f"--sensor {sensor}", size=192, hot=48,
+                                        share=share, seconds=40)
+    check(report["sensor"]["name"] == sensor and report["spaces"][0]["sensor"] == sensor,
+          str(report["sensor"]))
+    hot = ready["hot_bytes"]
+    for generation in (0, 1):
+        last = [one for one in seen if one["generation"] == generation][-1]
+        check(last["hot_fast_bytes"] >= hot * share // 100, f"generation {generation}: only {last}")
+    moved = report["spaces"][0]["promoted_bytes"] + report["spaces"][0]["demoted_bytes"]
+    check(moved <= 2 * hot * most, f"{moved} bytes moved for {2 * hot}")
+    return f"{sensor}, {pattern}: {moved / (2 * hot):.2f}x"
+
+
+def sensor_soft_dirty(place):
+    """Who is written is found by the kernel's own marks: pages, and huge ones."""
+    return "\n".join(sensed(place, "soft-dirty", pattern, 95, 1.2) for pattern in ("runs16", "huge"))
+
+
 # ---- the runtime ---------------------------------------------------------------------------------
 
 # Of the live programs what differs most from kernel to kernel; the host runs them all.
@@ -695,6 +717,7 @@ CASES = {
     "attach-follows-the-accessor": attach_follows_the_accessor,
     "attach-makes-room": attach_makes_room,
     "control": control,
+    "sensor-soft-dirty": sensor_soft_dirty,
     "runtime": runtime,
     "verbs": verbs,
     "four-nodes-verbs": four_nodes_verbs,

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+#include "sensors.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hint.h"
+#include "idle.h"
+#include "soft_dirty.h"
+#include "text.h"
+
+#define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
+
+static const struct hint_options hint_here = { .root = "" };
+static const struct idle_options idle_here = { .root = "" };
+static const struct soft_dirty_options soft_dirty_here = { .root = "" };
+
+static int hint_try(struct sense **ret_sense, const char **ret_why)
+{
+	return ret_sense ? hint_open(&hint_here, ret_sense, ret_why) : hint_probe(&hint_here, ret_why);
+}
+
+static int idle_try(struct sense **ret_sense, const char **ret_why)
+{
+	return ret_sense ? idle_open(&idle_here, ret_sense, ret_why) : idle_probe(&idle_here, ret_why);
+}
+
+static int soft_dirty_try(struct sense **ret_sense, const char **ret_why)
+{
+	return ret_sense ? soft_dirty_open(&soft_dirty_here, ret_sense, ret_why)
+			 : soft_dirty_probe(&soft_dirty_here, ret_why);
+}
+
+/* The best first. */
+static const struct kind {
+	const char *name;
+	/* Open it; without ret_sense only see whether it could be opened. */
+	int (*try)(struct sense **ret_sense, const char **ret_why);
+} kinds[] = {
+	{ "hint", hint_try },
+	{ "idle", idle_try },
+	{ "soft-dirty", soft_dirty_try },
+};
+#define NR_KINDS (sizeof kinds / sizeof *kinds)
+_Static_assert(NR_KINDS <= SENSORS_MAX, "every refusal has its place");
+
+static const struct kind *kind_find(const char *name)
+{
+	for (size_t i = 0; i < NR_KINDS; i++)
+		if (!strcmp(kinds[i].name, name))
+			return &kinds[i];
+	return NULL;
+}
+
+int sensors_known(const char *name, char ret_message[TIDE_MESSAGE_MAX])
+{
+	const char *names[NR_KINDS];
+
+	if (kind_find(name))
+		return 0;
+	for (size_t i = 0; i < NR_KINDS; i++)
+		names[i] = kinds[i].name;
+	const char *nearest = text_nearest(name, names, NR_KINDS);
+	if (nearest)
+		MESSAGE("--sensor %.40s: unknown: did you mean %s?", name, nearest);
+	else
+		MESSAGE("--sensor %.40s: unknown: write hint, idle or soft-dirty", name);
+	return -EINVAL;
+}
+
+static int named_open(const char *name, struct sense **ret_sense, char ret_message[TIDE_MESSAGE_MAX])
+{
+	const char *why = "";
+	int error = sensors_known(name, ret_message);
+
+	if (error)
+		return error;
+	error = kind_find(name)->try(ret_sense, &why);
+	if (error)
+		MESSAGE("sensor %s: %.200s", name, why);
+	return error;
+}
+
+int sensors_open(const char *name, struct sensors_choice *ret_choice, char ret_message[TIDE_MESSAGE_MAX])
+{
+	struct sensors_choice choice = { 0 };
+	int first = 0, error = name ? named_open(name, &choice.sense, ret_message) : 0;
+
+	for (size_t i = 0; !name && !choice.sense && i < NR_KINDS; i++) {
+		struct sensors_refusal *refused = &choice.refused[choice.nr_refused];
+
+		error = kinds[i].try(&choice.sense, &refused->why);
+		refused->name = kinds[i].name;
+		choice.nr_refused += error != 0;
+		if (!first)
+			first = error;
+	}
+	if (!error)
+		*ret_choice = choice;
+	else if (!name)
+		MESSAGE("cannot see which pages are in use; the best sensor, %s: %.200s", kinds[0].name,
+			choice.refused[0].why);
+	return error && !name ? first : error;
+}
+
+int sensors_probe(const char *name, const char **ret_why)
+{
+	const struct kind *kind = kind_find(name);
+
+	return kind ? kind->try(NULL, ret_why) : -EINVAL;
+}

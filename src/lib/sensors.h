@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which sensor to take: the best one that works here, or the one that is asked for.
+ *
+ * Tried in the order of what they tell: hint (every touch of slow memory, with its CPU and time), idle
+ * (every page, by accessed bits), perf (samples), damon (regions), soft-dirty (writes only). trace is
+ * taken only when it is asked for.
+ */
+#ifndef TIDE_SENSORS_H
+#define TIDE_SENSORS_H
+
+#include "pagetide.h"
+#include "sense.h"
+
+#define SENSORS_MAX 8u
+
+struct sensors_refusal {
+	const char *name, *why; /* static; why: with the mend */
+};
+
+struct sensors_choice {
+	struct sense *sense;
+	struct sensors_refusal refused[SENSORS_MAX]; /* those that were tried before */
+	size_t nr_refused;
+};
+
+/*
+ * `name`: the sensor to take, "trace:FILE", or NULL for the best. -EINVAL: there is no such sensor;
+ * else the error of the one that was asked for, or of the best one; the reason in `ret_message`.
+ */
+int sensors_open(const char *name, struct sensors_choice *ret_choice,
+		 char ret_message[TIDE_MESSAGE_MAX]);
+
+/* 0: there is such a sensor; else -EINVAL, and the message names the nearest. */
+int sensors_known(const char *name, char ret_message[TIDE_MESSAGE_MAX]);
+
+/* Whether one that is tried could be had; changes nothing. *ret_why (static): why not, and the mend. */
+int sensors_probe(const char *name, const char **ret_why);
+
+#endif

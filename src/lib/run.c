@@ -152,7 +152,7 @@ static int server_open(struct server *s, const struct budget *b, const char *rec
 	}
 	s->pool_bounded = b->pool_bytes || b->memory_bytes;
 	s->nr_cpus = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
-	s->guard_socket = -1;
+	s->guard_socket = s->keeper_bell = -1;
 	atomic_store(&s->next_cookie, 1);
 	pthread_mutex_init(&s->engine_lock, NULL);
 	pthread_mutex_init(&s->plan_lock, NULL);

@@ -120,7 +120,7 @@ static int mapping_survey(void *arg, const struct proc_mapping *m)
 
 	if (area_own(p, m->start, m->end) || !mapping_count(s, m))
 		return 0;
-	pthread_rwlock_rdlock(&p->lock);
+	program_lock_shared(p);
 	bool wanted = !remap_pending(p, m->start, m->end) && uncovered(p, m->start, m->end, NULL);
 	pthread_rwlock_unlock(&p->lock);
 	return wanted ? candidate_add(s, m->start, m->end) : 0;
@@ -197,7 +197,7 @@ static void fault_note(void *arg, uint64_t address, bool write, uint32_t tid)
 /* Take the lock exclusively with no event waiting; and give it back. */
 static void program_quiet(struct drained *d)
 {
-	pthread_rwlock_wrlock(&d->program->lock);
+	program_lock_exclusive(d->program);
 	while (events_read(d->program, fault_note, d) > 0)
 		;
 }

@@ -78,7 +78,7 @@ uint64_t extents_pages(struct program *p)
 {
 	uint64_t sum = 0;
 
-	pthread_rwlock_rdlock(&p->lock);
+	program_lock_shared(p);
 	for (size_t i = 0; i < p->nr_extents; i++)
 		sum += p->extents[i].nr_pages;
 	pthread_rwlock_unlock(&p->lock);

@@ -39,7 +39,7 @@
 #include "program.h"
 #include "uffd.h"
 
-/* Nobody waits for room longer, whatever the mover is doing. */
+/* Nobody waits for room longer while no page is demoted, whatever the mover is doing. */
 #define ROOM_WAIT_NS 500000000u
 #define SHADOW_SHARE 16u /* of the budget in pages, at most */
 #define POOL_BLOCK_BYTES (2u << 20)
@@ -103,11 +103,15 @@ static void room_exceed(struct program *p)
 static void room_wait(struct program *p, int64_t slack)
 {
 	struct server *s = p->server;
-	uint64_t end_ns = clock_now_ns() + ROOM_WAIT_NS;
+	uint64_t end_ns = clock_now_ns() + ROOM_WAIT_NS, demoted = atomic_load(&s->demoted);
 
 	atomic_fetch_add(&s->nr_waiting, 1);
 	for (;;) {
 		uint32_t seen = atomic_load(&s->space);
+		uint64_t demoted_now = atomic_load(&s->demoted);
+		if (demoted_now != demoted)
+			end_ns = clock_now_ns() + ROOM_WAIT_NS;
+		demoted = demoted_now;
 		if (atomic_load(&s->room) > -slack || atomic_load(&p->gone) || atomic_load(&s->stopping))
 			break;
 		if (atomic_load(&s->stuck) || clock_now_ns() > end_ns) {

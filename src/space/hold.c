@@ -75,7 +75,7 @@ int hold_open(struct program *p, uint32_t nr_pages)
 	int error = hold.used && hold.freed ? 0 : -ENOMEM;
 	if (error)
 		goto out;
-	pthread_mutex_lock(&p->helper_lock);
+	helper_lock_take(p);
 	p->command.op = HELPER_MAP;
 	p->command.nr_runs = 1;
 	p->command.runs[0] = (struct helper_run){ .bytes = (uint64_t)nr_pages * PAGE_BYTES };

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -24,6 +25,7 @@
 #include "sock.h"
 
 #define PENDING_MAX 64u
+#define PROGRAMS_AT (2 + PENDING_MAX + 1) /* among what is waited for: signals, listener, peers, bell */
 #define SECOND_NS 1000000000u
 
 struct keeper {
@@ -196,7 +198,8 @@ static uint64_t programs_measure(struct server *s, uint64_t now_ns)
 
 	for (struct program *p = s->programs; p; p = p->next) {
 		uint64_t anon;
-		p->looked = scan_due(&p->look, now_ns);
+		p->looked = p->grown || scan_due(&p->look, now_ns);
+		p->grown = false;
 		if (p->looked && p->proc_dir >= 0 && !proc_statm(p->proc_dir, &p->size_pages, &anon) &&
 		    p->nr_family < 2)
 			p->anon_pages = anon;
@@ -344,7 +347,7 @@ static void peer_hear(struct keeper *k, unsigned i)
 	pthread_mutex_lock(&s->plan_lock);
 	/* Whoever reads a fork event now has the lock until its child is on the list. */
 	for (struct program *p = s->programs; p; p = p->next) {
-		pthread_rwlock_rdlock(&p->lock);
+		program_lock_shared(p);
 		pthread_rwlock_unlock(&p->lock);
 	}
 	newborn_join(s);
@@ -364,7 +367,7 @@ static void helper_mourn(struct server *s, pid_t pid)
 	for (struct program *p = s->programs; p; p = p->next) {
 		if (p->helper_pid != pid)
 			continue;
-		pthread_rwlock_wrlock(&p->lock);
+		program_lock_exclusive(p);
 		p->helper_pid = p->pid;
 		pthread_rwlock_unlock(&p->lock);
 	}
@@ -571,10 +574,11 @@ static void second_round(struct keeper *k)
 		live_show(k, false);
 }
 
-/* Wait for a signal, a peer, the end of a program, or the next round. */
+/* Wait for a signal, a peer, the mover's bell, the end of a program, or the next round. */
 static int keeper_wait(struct keeper *k, struct pollfd **wait)
 {
-	nfds_t nr = 2 + PENDING_MAX;
+	uint64_t rings;
+	nfds_t nr = PROGRAMS_AT;
 
 	for (const struct program *p = k->server->programs; p; p = p->next)
 		nr++;
@@ -586,14 +590,17 @@ static int keeper_wait(struct keeper *k, struct pollfd **wait)
 	w[1] = (struct pollfd){ .fd = k->listener, .events = POLLIN };
 	for (unsigned i = 0; i < PENDING_MAX; i++)
 		w[2 + i] = (struct pollfd){ .fd = k->pending[i], .events = POLLIN };
-	nr = 2 + PENDING_MAX;
+	w[PROGRAMS_AT - 1] = (struct pollfd){ .fd = k->server->keeper_bell, .events = POLLIN };
+	nr = PROGRAMS_AT;
 	for (const struct program *p = k->server->programs; p; p = p->next)
 		w[nr++] = (struct pollfd){ .fd = p->pidfd, .events = POLLIN };
 	uint64_t wait_ms = (pace_wait_ns(k->server, clock_now_ns()) + 999999) / 1000000;
 	if (poll(w, nr, (int)wait_ms) < 0 && errno != EINTR)
 		return -errno;
 	k->some_ended = false;
-	for (nfds_t i = 2 + PENDING_MAX; i < nr; i++)
+	if (w[PROGRAMS_AT - 1].revents && read(k->server->keeper_bell, &rings, sizeof rings) < 0)
+		return -errno;
+	for (nfds_t i = PROGRAMS_AT; i < nr; i++)
 		k->some_ended |= w[i].revents;
 	return 0;
 }
@@ -635,6 +642,9 @@ static int keeper_open(struct keeper *k)
 	error = sock_listen(s->name, &k->listener);
 	if (error)
 		return error;
+	s->keeper_bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->keeper_bell < 0)
+		return -errno;
 	k->device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	sigfillset(&all);
@@ -673,6 +683,8 @@ static void keeper_close(struct keeper *k)
 			close(k->pending[i]);
 	close(k->listener);
 	close(k->signals);
+	if (s->keeper_bell >= 0)
+		close(s->keeper_bell);
 	if (k->device >= 0)
 		close(k->device);
 	sigprocmask(SIG_SETMASK, &k->mask_before, NULL);

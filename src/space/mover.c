@@ -185,7 +185,7 @@ static void store_chunk(struct mover *v, struct program *p, const struct storing
 		else
 			errors[i] = s->pool->ops->store(s->pool, page, &slots[i]);
 	}
-	pthread_rwlock_rdlock(&p->lock);
+	program_lock_shared(p);
 	for (uint32_t i = 0; i < nr; i++)
 		claimed[i].result->nr_pages[store_publish(&claimed[i], errors[i], slots[i],
 							  v->buffer + i * PAGE_BYTES)]++;
@@ -216,13 +216,27 @@ static void store_group(struct mover *v, const struct move *moves, size_t nr,
 
 /* ---- measure, plan, carry out ---- */
 
+/* New memory of a program fills unseen until it is adopted: the keeper is not to wait for its next look. */
+static void growth_tell(struct program *p, uint64_t size_pages)
+{
+	uint64_t one = 1;
+
+	if (p->measured_size_pages == size_pages)
+		return;
+	p->measured_size_pages = size_pages;
+	p->grown = size_pages != p->seen_size_pages;
+	if (p->grown && write(p->server->keeper_bell, &one, sizeof one) < 0)
+		return; /* then at its next look */
+}
+
 /* Resident anonymous pages of a program; with forked children, pages shared are counted once. */
 static uint64_t program_measure(struct program *p, uint64_t now_ns)
 {
 	uint64_t size, anon, bytes;
 
-	if (p->proc_dir < 0 || atomic_load(&p->gone))
+	if (p->proc_dir < 0 || atomic_load(&p->gone) || proc_statm(p->proc_dir, &size, &anon))
 		return 0;
+	growth_tell(p, size);
 	if (p->nr_family > 1) {
 		/* Walks page tables: not more than ten times a second. */
 		if (now_ns - p->looked_ns > 100000000 && !proc_pss_anon(p->proc_dir, &bytes)) {
@@ -231,9 +245,8 @@ static uint64_t program_measure(struct program *p, uint64_t now_ns)
 		}
 		return p->anon_pages;
 	}
-	if (!proc_statm(p->proc_dir, &size, &anon))
-		p->anon_pages = anon;
-	return p->anon_pages;
+	p->anon_pages = anon;
+	return anon;
 }
 
 static void server_measure(struct server *s, uint64_t now_ns, struct engine_need *need)

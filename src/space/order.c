@@ -174,8 +174,9 @@ static bool hold_add(struct hold_batch *b, const struct move *m, uint64_t *at,
 
 /* Drop, or fill a batch with the next pages of the order and carry it out. helper_lock held. Returns
  * whether more is left. */
-static bool order_batch(struct program *p, uint32_t max_runs)
+static bool order_batch(struct program *p, bool mover)
 {
+	uint32_t max_runs = mover ? MOVER_RUNS : HANDLER_RUNS;
 	struct order *o = &p->order;
 	struct hold_batch b = { .program = p };
 
@@ -184,7 +185,10 @@ static bool order_batch(struct program *p, uint32_t max_runs)
 		uint32_t nr = hold_drop(p, o->nr_drop);
 		o->nr_drop = nr ? o->nr_drop - nr : 0;
 	}
-	pthread_rwlock_rdlock(&p->lock);
+	if (mover)
+		program_lock_shared(p);
+	else
+		pthread_rwlock_rdlock(&p->lock);
 	for (; o->next < o->nr; o->next++) {
 		const struct move *m = &o->moves[o->next];
 		struct move_result *result = &o->results[o->next];
@@ -212,7 +216,7 @@ static bool order_batch(struct program *p, uint32_t max_runs)
 void order_post(struct program *p, const struct move *moves, size_t nr, struct move_result *results)
 {
 	order_finish(p);
-	pthread_mutex_lock(&p->helper_lock);
+	helper_lock_take(p);
 	p->order = (struct order){ .moves = moves, .results = results, .nr = nr };
 	pthread_mutex_lock(&p->hold_lock);
 	p->order.nr_drop = p->hold.nr_freed;
@@ -229,7 +233,7 @@ bool order_work(struct program *p)
 	    pthread_mutex_trylock(&p->helper_lock))
 		return false;
 	bool mine = atomic_load_explicit(&p->ordered, memory_order_relaxed);
-	bool left = mine && order_batch(p, HANDLER_RUNS);
+	bool left = mine && order_batch(p, false);
 	pthread_mutex_unlock(&p->helper_lock);
 	if (left)
 		atomic_fetch_add_explicit(&p->order_seq, 1, memory_order_relaxed);
@@ -259,9 +263,9 @@ void order_finish(struct program *p)
 			futex_wait(&p->order_seq, seen, ORDER_WAIT_MS);
 		if (atomic_load(&p->order_seq) != seen)
 			continue;
-		pthread_mutex_lock(&p->helper_lock);
+		helper_lock_take(p);
 		while (atomic_load_explicit(&p->ordered, memory_order_relaxed))
-			order_batch(p, MOVER_RUNS);
+			order_batch(p, true);
 		pthread_mutex_unlock(&p->helper_lock);
 	}
 }

@@ -192,6 +192,8 @@ struct program {
 	uint64_t seen_size_pages, seen_map_seq; /* at the last survey */
 	unsigned nr_waiting_looks; /* at which messages waited */
 	uint64_t anon_pages;       /* resident, at the last look */
+	uint64_t measured_size_pages; /* of its address space, when the mover looked last */
+	bool grown;                /* that has changed: the keeper is to look at it; plan_lock */
 	uint64_t looked_ns;
 };
 
@@ -247,6 +249,7 @@ struct server {
 	_Atomic uint64_t unmanaged_ended[8];  /* of programs that have ended, pages */
 	uint64_t peak_managed_pages, peak_resident;
 	pid_t program_pid;                    /* the one that was started */
+	int keeper_bell;                      /* eventfd: a program has grown */
 	int guard_socket;
 	char name[64];                        /* of the socket */
 };
@@ -276,6 +279,12 @@ int tract_add(struct program *program, uint64_t vpn, uint64_t nr_pages, struct t
 /* Put a tract that no extent covers any more aside; the mover frees it. */
 void tract_bury(struct tract *tract);
 void tract_free(struct tract *tract);
+
+/* ---- lock.c: for the keeper and the mover. plan_lock held ---- */
+
+void program_lock_shared(struct program *program);
+void program_lock_exclusive(struct program *program);
+void helper_lock_take(struct program *program);
 
 /* ---- page.c: releasing what a word owns ---- */
 
@@ -342,7 +351,7 @@ int handlers_start(struct program *program);
  * *add_used. Keeper. */
 void handlers_choose(struct program *program, cpu_set_t *add_used);
 /* Messages have waited for long: whoever should read them does not get to run. Make all of the normal
- * class. Keeper. */
+ * class. plan_lock held. */
 void handlers_hurry(struct program *program);
 /* Tell them to end and wait for it. */
 void handlers_stop(struct program *program);

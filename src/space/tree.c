@@ -376,7 +376,7 @@ static int stretch_unshare(struct program *p, uint64_t vpn, uint64_t nr)
 {
 	while (nr) {
 		uint64_t run = 0;
-		pthread_rwlock_rdlock(&p->lock);
+		program_lock_shared(p);
 		const struct extent *e = extent_find(p, vpn);
 		while (e && run < nr && vpn + run < e->vpn + e->nr_pages &&
 		       page_state(atomic_load(&e->tract->region.state[e->idx + (vpn - e->vpn) + run])) ==
@@ -384,7 +384,7 @@ static int stretch_unshare(struct program *p, uint64_t vpn, uint64_t nr)
 			run++;
 		pthread_rwlock_unlock(&p->lock);
 		if (run) {
-			pthread_mutex_lock(&p->helper_lock);
+			helper_lock_take(p);
 			p->command.op = HELPER_POPULATE;
 			p->command.nr_runs = 1;
 			p->command.runs[0] = (struct helper_run){
@@ -410,7 +410,7 @@ void program_unshare(struct program *p)
 	if (!atomic_load(&p->forked) || p->nr_family > 1 || p->helper_socket < 0)
 		return;
 	atomic_store(&p->forked, false);
-	pthread_rwlock_rdlock(&p->lock);
+	program_lock_shared(p);
 	size_t nr = p->nr_extents;
 	struct extent *extents = calloc(nr + 1, sizeof *extents);
 	if (extents)

@@ -498,6 +498,22 @@ def memory_option(place):
     judge_budget(result, 96)
 
 
+def budget_beside_hogs(place):
+    """Others want every CPU: what is allocated waits for room, however long that takes to be made."""
+    only_with_tool(place)
+    hogs = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(os.cpu_count())]
+    try:
+        result = place.run([thread_program(place), "allocates-fast"], BUDGET_MIB)
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+    judge_end(result)
+    judge_stats(result.stats)
+    check(b"above the budget" not in result.errors, tail(result.errors))
+    return f"peak {result.peak_bytes / MIB:.0f} MiB, over for {result.longest_excess_s:.2f} s"
+
+
 def full_tiers_exceeded(place):
     only_with_tool(place)
     result = place.run([thread_program(place), "allocates-fast"], BUDGET_MIB,
@@ -558,6 +574,7 @@ TOOL_CASES = {
     "record-cut-off": record_cut_off,
     "verify-option": verify_option,
     "memory-option": memory_option,
+    "budget-beside-hogs": budget_beside_hogs,
     "full-tiers-exceeded": full_tiers_exceeded,
     "full-tiers-hard": full_tiers_hard,
 }

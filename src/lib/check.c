@@ -218,15 +218,7 @@ static bool try_pidfd(struct tide_feature *feature)
 
 static bool try_idle_class(struct tide_feature *feature)
 {
-	bool entered;
-	int err = probe_idle_class(&entered);
-
-	if (!err)
-		return true;
-	reason_set(feature, "SCHED_IDLE can%s: %s",
-		   entered ? " be entered but not left again" : "not be entered", strerror(-err));
-	mend_set(feature, "run as root, or raise the bound of nice (ulimit -e 20)");
-	return false;
+	return outcome_set(feature, "SCHED_IDLE", probe_idle_class());
 }
 
 static bool try_memory_limit(struct tide_feature *feature)

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,6 +153,7 @@ static int server_open(struct server *s, const struct budget *b, const char *rec
 	}
 	s->pool_bounded = b->pool_bytes || b->memory_bytes;
 	s->nr_cpus = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+	sched_getaffinity(0, sizeof s->cpus, &s->cpus);
 	s->guard_socket = s->keeper_bell = -1;
 	atomic_store(&s->next_cookie, 1);
 	pthread_mutex_init(&s->engine_lock, NULL);

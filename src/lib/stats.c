@@ -100,14 +100,13 @@ static json_t *moves_json(const struct engine_stats *e)
 	return moves;
 }
 
-static uint64_t handlers_cpu_ns(struct server *s)
+static uint64_t forced_cpu_ns(struct server *s)
 {
-	uint64_t sum = atomic_load(&s->forced_ns);
+	uint64_t sum = atomic_load(&s->forced_ns) + atomic_load(&s->mover_ns);
 
 	pthread_mutex_lock(&s->plan_lock);
 	for (struct program *p = s->programs; p; p = p->next)
-		for (unsigned i = 0; i < p->nr_handlers; i++)
-			sum += atomic_load(&p->handlers[i].cpu_ns);
+		sum += handlers_cpu_ns(p);
 	pthread_mutex_unlock(&s->plan_lock);
 	return sum;
 }
@@ -118,7 +117,7 @@ static json_t *overhead_json(struct server *s, uint64_t wall_ns)
 	uint64_t voluntary = atomic_load(&s->keeper_ns);
 
 	set(o, "voluntary_cpu_ns", voluntary);
-	set(o, "forced_cpu_ns", handlers_cpu_ns(s) + atomic_load(&s->mover_ns));
+	set(o, "forced_cpu_ns", forced_cpu_ns(s));
 	json_object_set_new(o, "share", json_real(wall_ns ? (double)voluntary / (double)wall_ns : 0));
 	return o;
 }

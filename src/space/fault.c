@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The fault service: handlers, one thread for each CPU of a program that is managed.
- *
- *   wait ─► lock exclusive: read messages, apply events ─► serve each fault ─► wait
+ * The fault service: what a handler does with the messages it has read.
  *
  * Serving looks the page up and acts on its word:
  *
@@ -15,27 +13,14 @@
  *
  * A woken thread that finds nothing simply faults again, so a superfluous wake is harmless and a
  * missing one is not: every path that gives a claim back wakes.
- *
- * Waking a thread on another CPU costs ten times what the service costs, so each handler is pinned
- * to one CPU, and of the idle class while that CPU has nothing else to do.
  */
 #include <errno.h>
-#include <poll.h>
-#include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "assert.h"
 #include "clock.h"
 #include "futex.h"
 #include "intake.h"
-#include "proc.h"
 #include "program.h"
 #include "uffd.h"
 
@@ -493,12 +478,12 @@ static void defer(struct handler *h, uint64_t address, bool write, uint32_t tid)
 	h->deferred[h->nr_deferred++] = (struct deferred){ address, tid, write };
 }
 
-static void fault_take(void *arg, uint64_t address, bool write, uint32_t tid)
+void fault_take(void *arg, uint64_t address, bool write, uint32_t tid)
 {
 	defer(arg, address, write, tid);
 }
 
-static void fault_serve(struct handler *h, const struct deferred *fault)
+void fault_serve(struct handler *h, const struct deferred *fault)
 {
 	struct program *p = h->program;
 	uint64_t vpn = fault->address >> PAGE_SHIFT;
@@ -521,239 +506,4 @@ static void fault_serve(struct handler *h, const struct deferred *fault)
 	}
 	histogram_add(&p->server->fault_times, clock_now_ns() - start_ns);
 	atomic_fetch_add_explicit(&h->nr_served, 1, memory_order_relaxed);
-}
-
-/* ---- threads ---- */
-
-/*
- * Idle class or normal. The idle class keeps the faulting thread on its CPU (a CPU with only idle-class
- * work counts as idle, and is where it is woken); but where other work never ends it starves. So each
- * handler watches how long it waits for its CPU: idle class while that is short, normal when it gets
- * long, and back to see after a while, more seldom each time it was wrong. Waiting while the thread
- * that it has just served runs, or the helper at its command, is as it should be, and does not count.
- */
-#define LOOK_FAULTS 32u
-#define LOOK_NS 10000000u /* it takes as long as two faults: not one of a hundred may meet it */
-#define CLASS_WAIT_NS 25000u
-#define CLASS_LONG_WAITS 2u /* in a row: once may be the mover, before it was sent away */
-#define CLASS_RETRY_NS 250000000u
-#define CLASS_RETRY_MAX_NS 4000000000u
-
-static void class_set(struct handler *h, bool idle)
-{
-	struct sched_param param = { 0 };
-
-	if (!sched_setscheduler(0, idle ? SCHED_IDLE : SCHED_OTHER, &param))
-		h->idle_class = idle;
-	h->class_since_ns = clock_now_ns();
-}
-
-/* After the fault of thread `tid`. */
-static void class_choose(struct handler *h, uint32_t tid)
-{
-	struct proc_sched own, served, helper = { 0 }, before = h->seen;
-	uint32_t seen_tid = h->seen_tid;
-
-	h->seen_tid = 0;
-	if (proc_sched(gettid(), &own) || proc_sched((pid_t)tid, &served))
-		return;
-	if (h->program->helper_pid)
-		(void)proc_sched(h->program->helper_pid, &helper);
-	uint64_t ran_ns = served.ran_ns + helper.ran_ns, ran_before_ns = h->seen_ran_ns;
-	h->seen = own;
-	h->seen_ran_ns = ran_ns;
-	h->seen_tid = tid;
-	if (tid != seen_tid || own.nr_times == before.nr_times)
-		return;
-	uint64_t waited_ns = own.waited_ns - before.waited_ns;
-	ran_ns = ran_ns > ran_before_ns ? ran_ns - ran_before_ns : 0;
-	uint64_t mean_ns = (waited_ns > ran_ns ? waited_ns - ran_ns : 0) / (own.nr_times - before.nr_times);
-	uint64_t here_ns = clock_now_ns() - h->class_since_ns;
-	h->nr_long_waits = mean_ns > CLASS_WAIT_NS ? h->nr_long_waits + 1 : 0;
-	if (h->idle_class && h->nr_long_waits >= CLASS_LONG_WAITS) {
-		h->class_retry_ns = here_ns > CLASS_RETRY_MAX_NS ? CLASS_RETRY_NS
-				    : h->class_retry_ns < CLASS_RETRY_MAX_NS ? h->class_retry_ns * 2
-									    : h->class_retry_ns;
-		class_set(h, false);
-	} else if (!h->idle_class && here_ns > h->class_retry_ns) {
-		class_set(h, true);
-	}
-}
-
-static void handler_ring(struct handler *h)
-{
-	uint64_t one = 1;
-	ssize_t n = write(h->bell, &one, sizeof one);
-
-	tide_assert(n == sizeof one); /* a counter of 2^64 does not overflow here */
-}
-
-static void handler_park(struct handler *h, bool park)
-{
-	if (atomic_exchange(&h->parked, park) != park)
-		handler_ring(h);
-}
-
-void handlers_choose(struct program *p, cpu_set_t *add_used)
-{
-	cpu_set_t used;
-
-	CPU_ZERO(&used);
-	for (unsigned i = 0; i < p->nr_handlers; i++)
-		for (unsigned k = 0; k < HANDLER_TIDS; k++) {
-			uint32_t tid = atomic_exchange(&p->handlers[i].tids[k], 0);
-			int cpu;
-			if (tid && !proc_cpu((pid_t)tid, &cpu) && cpu < CPU_SETSIZE)
-				CPU_SET((unsigned)cpu, &used);
-		}
-	if (!CPU_COUNT(&used))
-		return; /* no faults: leave it as it is */
-	CPU_OR(add_used, add_used, &used);
-	for (unsigned i = 0; i < p->nr_handlers; i++) {
-		struct handler *h = &p->handlers[i];
-		/* One that serves CPUs without a handler must stay: the last. */
-		bool last = i + 1 == p->nr_handlers && p->nr_handlers < p->server->nr_cpus;
-		handler_park(h, !last && !CPU_ISSET((unsigned)h->cpu, &used));
-	}
-}
-
-void handlers_hurry(struct program *p)
-{
-	struct sched_param param = { 0 };
-
-	for (unsigned i = 0; i < p->nr_handlers; i++) {
-		struct handler *h = &p->handlers[i];
-		pid_t tid = atomic_load(&h->tid);
-		handler_park(h, false);
-		if (tid && atomic_exchange(&h->idle_class, false))
-			sched_setscheduler(tid, SCHED_OTHER, &param);
-	}
-}
-
-static void handler_place(struct handler *h)
-{
-	struct proc_sched own;
-	cpu_set_t cpus;
-
-	CPU_ZERO(&cpus);
-	CPU_SET((unsigned)h->cpu, &cpus);
-	sched_setaffinity(0, sizeof cpus, &cpus);
-	/* When it is of the normal class it is to run soon; without the right to, it is as others. */
-	setpriority(PRIO_PROCESS, (id_t)gettid(), -15);
-	h->class_retry_ns = CLASS_RETRY_NS;
-	class_set(h, true);
-	/* Who cannot leave the idle class must not enter it; without a measure neither. */
-	class_set(h, false);
-	if (!h->idle_class && !proc_sched(gettid(), &own))
-		class_set(h, true);
-}
-
-/* Others have the lock for some microseconds, and being woken from another CPU takes longer. */
-#define LOCK_SPINS 1000u
-
-static void lock_exclusive(struct program *p)
-{
-	for (unsigned i = 0; i < LOCK_SPINS; i++) {
-		if (!pthread_rwlock_trywrlock(&p->lock))
-			return;
-		cpu_pause();
-	}
-	pthread_rwlock_wrlock(&p->lock);
-}
-
-static void *handler_main(void *arg)
-{
-	struct handler *h = arg;
-	struct program *p = h->program;
-	struct pollfd wait[2] = {
-		{ .fd = p->uffd, .events = POLLIN },
-		{ .fd = h->bell, .events = POLLIN },
-	};
-	uint64_t rings;
-
-	atomic_store(&h->tid, gettid());
-	handler_place(h);
-	for (;;) {
-		/* Deferred faults are waiting for a thread of the program to run: let it. */
-		if (h->nr_deferred)
-			sched_yield();
-		if (poll(wait, 2, h->nr_deferred ? 0 : -1) < 0 && errno != EINTR)
-			break;
-		if (wait[1].revents && read(h->bell, &rings, sizeof rings) < 0)
-			break;
-		if (atomic_load(&p->stopping))
-			break;
-		wait[0].fd = atomic_load(&h->parked) ? -1 : p->uffd;
-		if (wait[0].revents & POLLIN) {
-			lock_exclusive(p);
-			while (events_read(p, fault_take, h) > 0 && h->nr_deferred < 64)
-				;
-			pthread_rwlock_unlock(&p->lock);
-		}
-		size_t nr = h->nr_deferred;
-		struct deferred now[64];
-		if (nr > 64)
-			nr = 64;
-		memcpy(now, h->deferred, nr * sizeof *now);
-		memmove(h->deferred, h->deferred + nr, (h->nr_deferred - nr) * sizeof *now);
-		h->nr_deferred -= nr;
-		for (size_t i = 0; i < nr; i++)
-			fault_serve(h, &now[i]);
-		order_work(p);
-		/* Both are system calls: not after every fault. */
-		h->nr_since_look += nr > 0;
-		if (nr && h->nr_since_look >= LOOK_FAULTS && clock_now_ns() - h->looked_ns >= LOOK_NS) {
-			h->nr_since_look = 0;
-			h->looked_ns = clock_now_ns();
-			class_choose(h, now[nr - 1].tid);
-			atomic_store_explicit(&h->cpu_ns, clock_thread_cpu_ns(), memory_order_relaxed);
-		}
-	}
-	atomic_store_explicit(&h->cpu_ns, clock_thread_cpu_ns(), memory_order_relaxed);
-	return NULL;
-}
-
-int handlers_start(struct program *p)
-{
-	struct server *s = p->server;
-	unsigned nr = s->nr_cpus < HANDLERS_MAX ? s->nr_cpus : HANDLERS_MAX;
-
-	for (unsigned i = 0; i < nr; i++) {
-		struct handler *h = &p->handlers[i];
-		h->program = p;
-		h->cpu = (int)i;
-		h->cookie = atomic_fetch_add(&s->next_cookie, 1) & PAGE_MARK_MAX;
-		h->buffer = mmap(NULL, FAULT_RUN_PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE,
-				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-		h->bell = eventfd(0, EFD_CLOEXEC);
-		int error = h->buffer == MAP_FAILED || h->bell < 0
-				    ? ENOMEM
-				    : pthread_create(&h->thread, NULL, handler_main, h);
-		if (error) {
-			if (h->bell >= 0)
-				close(h->bell);
-			if (h->buffer != MAP_FAILED)
-				munmap(h->buffer, FAULT_RUN_PAGES * PAGE_BYTES);
-			if (!p->nr_handlers)
-				return -error;
-			break; /* fewer are slower, not wrong */
-		}
-		p->nr_handlers++;
-	}
-	return 0;
-}
-
-void handlers_stop(struct program *p)
-{
-	atomic_store(&p->stopping, true);
-	for (unsigned i = 0; i < p->nr_handlers; i++) {
-		struct handler *h = &p->handlers[i];
-		handler_ring(h);
-		pthread_join(h->thread, NULL);
-		close(h->bell);
-		atomic_fetch_add(&p->server->forced_ns, atomic_load(&h->cpu_ns));
-		munmap(h->buffer, FAULT_RUN_PAGES * PAGE_BYTES);
-		free(h->deferred);
-	}
-	p->nr_handlers = 0;
 }

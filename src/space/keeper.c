@@ -156,7 +156,7 @@ static uint64_t program_survey(struct keeper *k, struct program *p)
 	if (!p->hold.address && hold_open(p, hold_pages(k->server)))
 		return 0;
 	/* Registered and nobody to serve it, the program would hang at its next touch. */
-	if (!p->nr_handlers && handlers_start(p))
+	if (!p->nr_handlers && handlers_start(p, k->server->saturated))
 		return 0;
 	atomic_store(&p->unknown, false);
 	p->seen_size_pages = p->size_pages;
@@ -218,9 +218,13 @@ static void programs_choose(struct keeper *k, uint64_t now_ns)
 		return;
 	k->looks_ns += time_count(k, false);
 	CPU_ZERO(&used);
+	handlers_weigh(s, now_ns, clock_other_cpu_ns(k->mover));
 	for (struct program *p = s->programs; p; p = p->next)
-		handlers_choose(p, &used);
-	if (CPU_COUNT(&used))
+		handlers_choose(p, now_ns, &used);
+	/* Where every CPU has something to do, one is as good as another. */
+	if (s->saturated)
+		CPU_ZERO(&used);
+	if (s->saturated || CPU_COUNT(&used))
 		mover_place(s, &used);
 	scan_done(&k->pace.choose, now_ns, time_count(k, false), (uint64_t)CPU_COUNT(&used));
 }

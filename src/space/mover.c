@@ -49,24 +49,20 @@ void mover_wake(struct server *s)
 	futex_signal(&s->work);
 }
 
-/*
- * Taking pages out beside the faulting thread doubles what the two get done; on its CPU each would
- * wait for the other. The scheduler does not know that they go together.
- */
 void mover_place(struct server *s, const cpu_set_t *used)
 {
 	cpu_set_t cpus;
 	pid_t tid = atomic_load(&s->mover_tid);
 
 	CPU_ZERO(&cpus);
-	for (unsigned cpu = 0; cpu < s->nr_cpus && cpu < CPU_SETSIZE; cpu++)
-		if (!CPU_ISSET(cpu, used))
+	for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &s->cpus) && !CPU_ISSET(cpu, used))
 			CPU_SET(cpu, &cpus);
 	if (!CPU_COUNT(&cpus))
-		for (unsigned cpu = 0; cpu < s->nr_cpus && cpu < CPU_SETSIZE; cpu++)
-			CPU_SET(cpu, &cpus);
+		cpus = s->cpus;
 	if (tid)
 		sched_setaffinity(tid, sizeof cpus, &cpus);
+	sched_setaffinity(getpid(), sizeof cpus, &cpus);
 }
 
 /* ---- store ---- */

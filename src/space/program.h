@@ -5,7 +5,7 @@
  * The server lives outside. It holds each program's userfaultfd, the tables, the engine and the
  * pool. Inside the program is only a helper (os/helper.h) that moves pages out on command.
  *
- *   handlers (per program, one a CPU)   read the userfaultfd; events change the table, faults bring
+ *   handlers (per program and CPU)      read the userfaultfd; events change the table, faults bring
  *                                       pages back
  *   mover (one)                         asks the engine for a plan and carries it out, with the
  *                                       handlers' help (order.c)
@@ -45,7 +45,7 @@
 #define PAGE_SHIFT 12
 #define ADOPT_MIN_PAGES 256u   /* mappings below 1 MiB are left alone */
 #define FAULT_RUN_PAGES 64u    /* most that one fault brings in: 256 KiB stay in the cache */
-#define HANDLERS_MAX 64u
+#define HANDLERS_MAX 128u      /* two a CPU */
 #define REMAPPED_MAX 64u
 #define HANDLER_TIDS 4u
 
@@ -88,27 +88,23 @@ struct handler {
 	struct program *program;
 	pthread_t thread;
 	int cpu;
+	bool normal;               /* its class; else idle */
+	bool runs;                 /* is a thread; plan_lock to change once the program is on the list */
 	uint32_t cookie;           /* in the words of pages it is bringing in */
 	uint8_t *buffer;           /* FAULT_RUN_PAGES pages */
 	_Atomic uint64_t nr_served;
 	struct deferred *deferred; /* faults to look at again after reading on */
 	size_t nr_deferred, room_deferred;
-	_Atomic uint64_t cpu_ns;   /* thread time, refreshed by itself */
-	/* Choice of scheduling class: see class_choose(). */
-	/* Every reader is woken for every fault, so only those wait whose CPU runs the program: the keeper
-	 * parks the others. A ring of the bell makes a handler look at this, and at program.stopping. */
-	_Atomic bool parked;
+	/* The keeper parks and lifts, other handlers have it read, and who does so rings the bell: then the
+	 * handler looks at these, and at program.stopping. */
+	_Atomic bool parked;       /* does not read */
+	_Atomic bool lifted;       /* an idle one out of its class */
 	int bell;
+	_Atomic int tid;           /* 0: has not begun */
+	bool slept;                /* before this turn, and */
+	unsigned nr_woken;         /* so many faults in a row */
+	unsigned nr_vain;          /* turns in a row in which it found nothing */
 	_Atomic uint32_t tids[HANDLER_TIDS]; /* threads that faulted last; 0: none */
-	_Atomic bool idle_class;
-	_Atomic int tid;
-	unsigned nr_since_look;    /* rounds with faults since its thread time and waits were read */
-	uint64_t looked_ns;
-	uint32_t seen_tid;         /* thread served when they were; 0: not known */
-	struct proc_sched seen;
-	uint64_t seen_ran_ns;      /* that thread and the helper */
-	unsigned nr_long_waits;    /* looks in a row */
-	uint64_t class_since_ns, class_retry_ns;
 };
 
 /* Pages that a plan wants held, and pages of the hold area to drop before; how far it is carried out. */
@@ -172,8 +168,12 @@ struct program {
 	pthread_mutex_t hold_lock;
 	struct hold hold;
 
-	struct handler handlers[HANDLERS_MAX];
-	unsigned nr_handlers;
+	struct handler handlers[HANDLERS_MAX]; /* of each CPU the idle one, then the normal one */
+	unsigned nr_handlers;      /* of which some may not run */
+	_Atomic unsigned nr_reading; /* handlers that are not parked */
+	_Atomic bool normal;       /* the class that reads: plan_lock to change, as the next two */
+	uint64_t normal_until_ns;  /* whatever the machine is like, since the idle ones starved */
+	uint64_t normal_for_ns;
 	_Atomic bool stopping;     /* handlers end */
 	_Atomic bool gone;         /* the process has ended */
 	bool adopted;              /* its mappings are registered: keeper */
@@ -206,6 +206,7 @@ struct server {
 	bool pool_bounded;
 	struct program *programs;
 	unsigned nr_cpus;
+	cpu_set_t cpus;            /* on which the programs may run */
 	pthread_t warden;
 	int warden_epoll, warden_stop;
 	_Atomic uint32_t next_cookie;
@@ -226,6 +227,9 @@ struct server {
 	_Atomic bool stopping;
 	bool hard, quiet;
 	bool tight;                /* memory has been short: programs are adopted; keeper */
+	bool saturated;            /* all CPUs have something to do; keeper, as are the next two */
+	int64_t free_ns;           /* of the CPUs together, when that was looked at last */
+	uint64_t weighed_ns;       /* then; 0: never */
 	bool warned_uffd;          /* keeper */
 	_Atomic uint64_t unhelped_pages; /* resident, of processes without a helper */
 
@@ -340,28 +344,44 @@ void order_finish(struct program *program);
  * hold area dropped; the others' goes with their next one. Mover. */
 void order_settle(struct program *program);
 
-/* ---- event.c, fault.c: the handlers ---- */
+/* ---- event.c ---- */
 
 /* Read what is waiting; program.lock exclusive. Faults go to `take`. Returns 1 when more may be waiting,
  * 0 when not, or -errno. */
 int events_read(struct program *program,
 		void (*take)(void *arg, uint64_t address, bool write, uint32_t tid), void *arg);
-int handlers_start(struct program *program);
-/* Choose who waits for faults, from where the program's faulting threads run; adds their CPUs to
- * *add_used. Keeper. */
-void handlers_choose(struct program *program, cpu_set_t *add_used);
-/* Messages have waited for long: whoever should read them does not get to run. Make all of the normal
- * class. plan_lock held. */
+
+/* ---- handler.c ---- */
+
+/* Those of one class; a thread starts others of its own class only, or it may not get them there. */
+int handlers_start(struct program *program, bool normal);
+/* Choose who waits for faults, from where the program's faulting threads run and what the machine is
+ * like; adds their CPUs to *add_used. Keeper. */
+void handlers_choose(struct program *program, uint64_t now_ns, cpu_set_t *add_used);
+/* Messages, or a lock, have waited for long: who reads, or holds it, does not get to run. plan_lock held. */
 void handlers_hurry(struct program *program);
+/* Look whether the machine's CPUs all have something to do; the mover, with its processor time so far, does
+ * not count as that. Keeper. */
+void handlers_weigh(struct server *server, uint64_t now_ns, uint64_t mover_ns);
 /* Tell them to end and wait for it. */
 void handlers_stop(struct program *program);
+/* Processor time so far of those that run. Keeper. */
+uint64_t handlers_cpu_ns(const struct program *program);
+
+/* ---- fault.c ---- */
+
+/* For events_read(): the fault is the handler's (arg) to serve. */
+void fault_take(void *arg, uint64_t address, bool write, uint32_t tid);
+void fault_serve(struct handler *handler, const struct deferred *fault);
 /* Bring a page that was held back into the program: RETURNING -> RESIDENT (or HELD after a failure).
  * program.lock shared; `word` is the page's RETURNING word; `page` its content. */
 int page_install(struct program *program, struct tract *tract, uint64_t idx, uint64_t vpn,
 		 uint64_t word, const void *page);
 
 /* ---- mover.c ---- */
-/* Keep the mover off the CPUs in `used`, unless that is all of them. */
+/* Keep the mover and the keeper off the CPUs in `used`, unless that is all of them: beside the faulting
+ * thread one gets done what on its CPU would have it wait, or woken elsewhere. The scheduler does not know
+ * who goes together. */
 void mover_place(struct server *server, const cpu_set_t *used);
 int mover_start(struct server *server, pthread_t *ret_thread);
 void mover_wake(struct server *server);

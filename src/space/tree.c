@@ -25,6 +25,7 @@
 #include "proc.h"
 #include "program.h"
 #include "sock.h"
+#include "thread.h"
 #include "uffd.h"
 
 #define PROGRAM_FEATURES                                                                           \
@@ -209,7 +210,7 @@ void program_fork(struct program *parent, int uffd)
 	if (error == -ESRCH) /* it was killed meanwhile */
 		error = 0;
 	if (!error)
-		error = handlers_start(child);
+		error = handlers_start(child, parent->normal && !thread_is_idle());
 	if (error) {
 		/* Without tables the child would read zeros: neither may go on. */
 		program_fail(parent, "no memory to follow a fork");

@@ -228,8 +228,9 @@ class Place:
         return text
 
     def run(self, argv, budget_mib, timeout_s=60, tiers=None, options=(), env=None, stdin=None,
-            during=None, stdout=None, limit_mib=None):
-        """Run to the end. `during(process)` is called while it runs.
+            during=None, stdout=None, limit_mib=None, prefix=()):
+        """Run to the end. `during(process)` is called while it runs. `prefix`: a command that ends by
+        executing the rest of its arguments.
 
         The program is told `budget_mib`; `limit_mib` is what it is held to if that is another.
         """
@@ -250,7 +251,7 @@ class Place:
         environment.update(env or {})
         started = time.monotonic()
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-            process = subprocess.Popen(self.command(argv, tiers, options, stats_path),
+            process = subprocess.Popen([*prefix, *self.command(argv, tiers, options, stats_path)],
                                        stdin=stdin or subprocess.DEVNULL,
                                        stdout=stdout or output, stderr=errors, env=environment,
                                        cwd=self.folder)

@@ -396,6 +396,85 @@ def looking_keeps_to_its_share(place):
     return f"voluntary work: {100 * spent / wall:.2f} % of a core"
 
 
+def handlers_turns(process):
+    """{"n": ..., "i": ...}: how often handlers of the normal and of the idle class were put on a CPU;
+    and whether each thread is of the class that its name says."""
+    turns, classes = {"n": 0, "i": 0}, {"n": os.SCHED_OTHER, "i": os.SCHED_IDLE}
+    right = True
+    for task in os.listdir(f"/proc/{process.pid}/task"):
+        with open(f"/proc/{process.pid}/task/{task}/comm", encoding="latin-1") as file:
+            name = file.read().strip()
+        if not name.startswith("handler-"):
+            continue
+        with open(f"/proc/{process.pid}/task/{task}/schedstat", encoding="latin-1") as file:
+            turns[name[8]] += int(file.read().split()[2])
+        right &= name[8] == "i" or os.sched_getscheduler(int(task)) == classes["n"]
+    return turns, right
+
+
+def handlers_wait(process, wanted, timeout_s=20):
+    """Wait until handlers of the class `wanted` serve the faults, and those of the other do not."""
+    other = "i" if wanted == "n" else "n"
+    deadline = time.monotonic() + timeout_s
+    before, _ = handlers_turns(process)
+    while time.monotonic() < deadline:
+        time.sleep(0.3)
+        now, right = handlers_turns(process)
+        check(right, "a normal handler is of the idle class")
+        grown = {kind: now[kind] - before[kind] for kind in now}
+        before = now
+        if grown[wanted] > 50 and grown[other] * 10 < grown[wanted]:
+            return True
+    return False
+
+
+def machine_idle_share(seconds):
+    """How many CPUs had nothing to do."""
+    def idle():
+        with open("/proc/stat", encoding="latin-1") as file:
+            fields = file.readline().split()
+        return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
+    before = idle()
+    time.sleep(seconds)
+    return (idle() - before) / seconds
+
+
+def class_by_load(prefix=()):
+    """All CPUs busy: the handlers of the normal class serve. A CPU free again: those of the idle class do,
+    with and without the right to leave it."""
+    def run(place):
+        only_with_tool(place)
+        if not os.path.exists(f"/proc/{os.getpid()}/schedstat"):
+            raise Skipped("the kernel does not count how often a thread was put on a CPU")
+        said = []
+
+        def during(process):
+            hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"])
+                    for _ in os.sched_getaffinity(0)]
+            try:
+                deadline = time.monotonic() + 20
+                while time.monotonic() < deadline and \
+                        not (stats_now(place, process) or {"demoted_pages": 0})["demoted_pages"]:
+                    time.sleep(0.1)
+                said.append(handlers_wait(process, "n"))
+            finally:
+                for hog in hogs:
+                    hog.kill()
+                    hog.wait()
+            # The program itself takes one CPU at most; others may use this machine, too.
+            said.append(handlers_wait(process, "i", timeout_s=10) or
+                        machine_idle_share(1.0) < 0.9)
+            process.send_signal(signal.SIGINT)
+
+        result = place.run([thread_program(place), "hold-until-signal"], BUDGET_MIB, during=during,
+                           prefix=prefix)
+        judge_end(result)
+        check(said[0], "beside busy CPUs handlers of the idle class went on serving")
+        check(said[1], "with a CPU free handlers of the normal class went on serving")
+        return None
+    return run
+
+
 def replay(place, path, *options):
     """(exit status, what it said) of a recording put through the core alone."""
     program = os.path.join(os.path.dirname(place.programs), "sim", "replay")
@@ -567,6 +646,9 @@ TOOL_CASES = {
     "wrong-byte-is-seen": wrong_byte_is_seen,
     "work-is-counted-rule27": work_is_counted_rule27,
     "looking-keeps-to-its-share": looking_keeps_to_its_share,
+    "handler-class-by-load": class_by_load(),
+    "handler-class-without-right": class_by_load(
+        ["prlimit", "--nice=0:0", "setpriv", "--bounding-set", "-sys_nice"]),
     "recorded-threads-replay": recorded_replays(["live_thread", "eight-threads-random"], 500),
     "recorded-family-replays": recorded_replays(["live_fork", "fork-then-both-write"], 500),
     "recorded-discards-replay": recorded_replays(["live_advice", "dontneed"], 100),

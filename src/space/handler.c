@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Handlers: the threads that serve faults. There are two for each CPU, pinned to it, for waking a thread
+ * on another CPU costs ten times what the service costs:
+ *
+ *   idle     of the idle class. A CPU with only idle-class work counts as idle, so the program's thread
+ *            is woken where it was, and runs at once. Where other work never ends it starves.
+ *   normal   gets its share of a busy CPU. But as long as another CPU has nothing to do, the program's
+ *            thread is woken there.
+ *
+ *   wait ─► lock exclusive: read messages, apply events ─► serve each fault ─► wait
+ *
+ * Every reader is woken for every fault, so only those read whose CPU runs the program; the others are
+ * parked. The keeper chooses, and of the two of a CPU it chooses the normal one when all CPUs have
+ * something to do, or when messages wait because an idle one starves. Nobody changes its class by
+ * itself, for who has entered the idle class may need a right to leave it.
+ *
+ * A handler of the idle class stops wherever another thread wants its CPU, with program.lock held too.
+ * So the keeper lifts it out of the class when it parks it; where that is not permitted, the others wait
+ * for what little time an idle thread gets.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "assert.h"
+#include "clock.h"
+#include "cpu.h"
+#include "futex.h"
+#include "proc.h"
+#include "program.h"
+#include "thread.h"
+
+#define MS UINT64_C(1000000)
+/* Idle time is told to 10 ms a CPU: not to be compared over less. */
+#define WEIGH_NS (60 * MS)
+/* After an idle handler has starved; twice that each time it happens again soon. */
+#define NORMAL_NS (250 * MS)
+#define NORMAL_MAX_NS (4000 * MS)
+#define DEFERRED_MAX 64u /* served before more is read */
+/* Slept before so many faults in a row; to ask for a thread's CPU takes as long as a fault. */
+#define FOLLOW_IDLE 4u
+#define FOLLOW_NORMAL 64u
+#define VAIN_TURNS 4u
+
+/* ---- one handler ---- */
+
+static void handler_ring(struct handler *h)
+{
+	uint64_t one = 1;
+	ssize_t n = write(h->bell, &one, sizeof one);
+
+	tide_assert(n == sizeof one); /* a counter of 2^64 does not overflow here */
+}
+
+/* Take an idle handler out of its class, as far as that is permitted; it goes back when it is needed. */
+static void handler_lift(struct handler *h)
+{
+	pid_t tid = atomic_load(&h->tid);
+
+	if (!h->normal && tid && !thread_leave_idle(tid))
+		atomic_store(&h->lifted, true);
+}
+
+static void handler_park(struct handler *h, bool park)
+{
+	if (atomic_exchange(&h->parked, park) == park)
+		return;
+	if (park)
+		atomic_fetch_sub(&h->program->nr_reading, 1);
+	else
+		atomic_fetch_add(&h->program->nr_reading, 1);
+	if (park)
+		handler_lift(h);
+	handler_ring(h);
+}
+
+/* Woken in vain time and again: others read what it is woken for. */
+static void handler_retire(struct handler *h)
+{
+	struct program *p = h->program;
+
+	if (atomic_load(&p->nr_reading) < 2 || atomic_exchange(&h->parked, true))
+		return;
+	/* Somebody must read. The keeper looks for the same after it has parked. */
+	if (atomic_fetch_sub(&p->nr_reading, 1) > 1)
+		return;
+	if (atomic_exchange(&h->parked, false))
+		atomic_fetch_add(&p->nr_reading, 1);
+}
+
+static void handler_begin(struct handler *h)
+{
+	char name[16];
+
+	snprintf(name, sizeof name, "handler-%c%u", h->normal ? 'n' : 'i', (unsigned)h->cpu % 10000);
+	pthread_setname_np(pthread_self(), name);
+	thread_pin(h->cpu);
+	/* The idle class keeps the short slice. */
+	thread_hurry();
+	if (!h->normal)
+		thread_enter_idle();
+	atomic_store(&h->tid, gettid());
+}
+
+/* Wait until there may be something to do; false: never again. `served`: the last turn served a fault. */
+static bool handler_wait(struct handler *h, bool served)
+{
+	bool parked = atomic_load(&h->parked);
+	struct pollfd wait[2] = {
+		{ .fd = parked ? -1 : h->program->uffd, .events = POLLIN },
+		{ .fd = h->bell, .events = POLLIN },
+	};
+	uint64_t rings;
+
+	/* The program's thread has run since, as it is let run before an idle handler; now it waits again,
+	 * mostly for its next page. */
+	h->slept = !served || h->normal || parked || h->nr_deferred;
+	if (!h->slept)
+		return true;
+	/* Deferred faults are waiting for a thread of the program to run: let it. */
+	if (h->nr_deferred)
+		sched_yield();
+	if (poll(wait, 2, h->nr_deferred ? 0 : -1) < 0 && errno != EINTR)
+		return false;
+	if (wait[1].revents && read(h->bell, &rings, sizeof rings) < 0)
+		return false;
+	if (!atomic_load(&h->parked) && atomic_exchange(&h->lifted, false))
+		thread_enter_idle();
+	return true;
+}
+
+/* Others have the lock for some microseconds, and being woken from another CPU takes longer. */
+#define LOCK_SPINS 1000u
+
+static void lock_exclusive(struct program *p)
+{
+	for (unsigned i = 0; i < LOCK_SPINS; i++) {
+		if (!pthread_rwlock_trywrlock(&p->lock))
+			return;
+		cpu_pause();
+	}
+	pthread_rwlock_wrlock(&p->lock);
+}
+
+static void handler_read(struct handler *h)
+{
+	struct program *p = h->program;
+
+	lock_exclusive(p);
+	while (events_read(p, fault_take, h) > 0 && h->nr_deferred < DEFERRED_MAX)
+		;
+	pthread_rwlock_unlock(&p->lock);
+}
+
+/* An idle handler that sleeps before each fault may not be on the CPU of the program any more; a normal one
+ * always sleeps. Have the one there read as well: the keeper parks who has become superfluous. */
+static void handler_follow(struct handler *h, uint32_t tid)
+{
+	struct program *p = h->program;
+	int cpu;
+
+	h->nr_woken = h->slept ? h->nr_woken + 1 : 0;
+	if (h->nr_woken < (h->normal ? FOLLOW_NORMAL : FOLLOW_IDLE))
+		return;
+	h->nr_woken = 0;
+	if (proc_cpu((pid_t)tid, &cpu) || cpu == h->cpu)
+		return;
+	unsigned at = 2 * (unsigned)cpu + h->normal;
+	if (at < p->nr_handlers && atomic_load(&p->handlers[at].tid))
+		handler_park(&p->handlers[at], false);
+}
+
+/* Serve what has been read; whether there was anything. */
+static bool handler_serve(struct handler *h)
+{
+	struct deferred now[DEFERRED_MAX];
+	size_t nr = h->nr_deferred < DEFERRED_MAX ? h->nr_deferred : DEFERRED_MAX;
+
+	memcpy(now, h->deferred, nr * sizeof *now);
+	memmove(h->deferred, h->deferred + nr, (h->nr_deferred - nr) * sizeof *now);
+	h->nr_deferred -= nr;
+	for (size_t i = 0; i < nr; i++)
+		fault_serve(h, &now[i]);
+	if (nr)
+		handler_follow(h, now[0].tid);
+	h->nr_vain = nr || !h->slept ? 0 : h->nr_vain + 1;
+	if (h->nr_vain == VAIN_TURNS) {
+		h->nr_vain = 0;
+		handler_retire(h);
+	}
+	return nr;
+}
+
+static void *handler_main(void *arg)
+{
+	struct handler *h = arg;
+	struct program *p = h->program;
+	bool served = false;
+
+	handler_begin(h);
+	while (handler_wait(h, served) && !atomic_load(&p->stopping)) {
+		if (!atomic_load(&h->parked))
+			handler_read(h);
+		served = handler_serve(h);
+		order_work(p);
+	}
+	atomic_fetch_add(&p->server->forced_ns, clock_thread_cpu_ns());
+	return NULL;
+}
+
+static int handler_start(struct handler *h)
+{
+	h->buffer = mmap(NULL, FAULT_RUN_PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	h->bell = eventfd(0, EFD_CLOEXEC);
+	int error = h->buffer == MAP_FAILED || h->bell < 0
+			    ? ENOMEM
+			    : pthread_create(&h->thread, NULL, handler_main, h);
+	h->runs = !error;
+	if (!error) {
+		atomic_fetch_add(&h->program->nr_reading, 1);
+		return 0;
+	}
+	if (h->bell >= 0)
+		close(h->bell);
+	if (h->buffer != MAP_FAILED)
+		munmap(h->buffer, FAULT_RUN_PAGES * PAGE_BYTES);
+	return -error;
+}
+
+/* ---- those of a program ---- */
+
+int handlers_start(struct program *p, bool normal)
+{
+	struct server *s = p->server;
+	unsigned nr = 2 * s->nr_cpus < HANDLERS_MAX ? 2 * s->nr_cpus : HANDLERS_MAX, nr_running = 0;
+	int error = 0;
+
+	p->normal = normal;
+	for (unsigned i = 0; i < nr; i++) {
+		struct handler *h = &p->handlers[i];
+		h->program = p;
+		h->cpu = (int)(i / 2);
+		h->normal = i % 2;
+		h->cookie = atomic_fetch_add(&s->next_cookie, 1) & PAGE_MARK_MAX;
+	}
+	/* Of the other class when they are wanted. Fewer are slower, not wrong. */
+	for (unsigned i = normal; i < nr && !error; i += 2) {
+		error = handler_start(&p->handlers[i]);
+		nr_running += !error;
+	}
+	if (!nr_running)
+		return error;
+	p->nr_handlers = nr;
+	return 0;
+}
+
+void handlers_stop(struct program *p)
+{
+	atomic_store(&p->stopping, true);
+	for (unsigned i = 0; i < p->nr_handlers; i++) {
+		struct handler *h = &p->handlers[i];
+		if (!h->runs)
+			continue;
+		handler_lift(h);
+		handler_ring(h);
+		pthread_join(h->thread, NULL);
+	}
+	/* Handlers ring each other: only when all have ended. */
+	for (unsigned i = 0; i < p->nr_handlers; i++) {
+		struct handler *h = &p->handlers[i];
+		if (!h->runs)
+			continue;
+		close(h->bell);
+		munmap(h->buffer, FAULT_RUN_PAGES * PAGE_BYTES);
+		free(h->deferred);
+	}
+	p->nr_handlers = 0;
+}
+
+uint64_t handlers_cpu_ns(const struct program *p)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < p->nr_handlers; i++)
+		if (p->handlers[i].runs)
+			sum += clock_other_cpu_ns(p->handlers[i].thread);
+	return sum;
+}
+
+/* Have the handlers of one class read on the CPUs in `used`, and nobody else. */
+static void handlers_select(struct program *p, const cpu_set_t *used, bool normal)
+{
+	int nr_reading = 0;
+
+	for (unsigned i = normal; i < p->nr_handlers; i += 2) {
+		struct handler *h = &p->handlers[i];
+		if (!CPU_ISSET((unsigned)h->cpu, used) || (!h->runs && handler_start(h)))
+			continue;
+		handler_park(h, false);
+		nr_reading++;
+	}
+	/* A CPU without a handler is served by all there are. */
+	bool lacking = nr_reading < CPU_COUNT(used);
+	for (unsigned i = 0; i < p->nr_handlers; i++) {
+		struct handler *h = &p->handlers[i];
+		if (h->runs && (h->normal != normal || !CPU_ISSET((unsigned)h->cpu, used)))
+			handler_park(h, !lacking);
+	}
+	p->normal = normal;
+	/* All that were to read have just retired in favour of one that has been parked here. */
+	for (unsigned i = normal; i < p->nr_handlers && !atomic_load(&p->nr_reading); i += 2)
+		if (p->handlers[i].runs)
+			handler_park(&p->handlers[i], false);
+}
+
+/* CPUs on which handlers read. */
+static void cpus_read(const struct program *p, cpu_set_t *ret_cpus)
+{
+	CPU_ZERO(ret_cpus);
+	for (unsigned i = 0; i < p->nr_handlers; i++)
+		if (p->handlers[i].runs && !atomic_load(&p->handlers[i].parked))
+			CPU_SET((unsigned)p->handlers[i].cpu, ret_cpus);
+}
+
+/* CPUs of the threads that faulted since this was asked last. */
+static void cpus_faulted(struct program *p, cpu_set_t *ret_cpus)
+{
+	CPU_ZERO(ret_cpus);
+	for (unsigned i = 0; i < p->nr_handlers; i++)
+		for (unsigned k = 0; k < HANDLER_TIDS; k++) {
+			uint32_t tid = atomic_exchange(&p->handlers[i].tids[k], 0);
+			int cpu;
+			if (tid && !proc_cpu((pid_t)tid, &cpu) && cpu < CPU_SETSIZE)
+				CPU_SET((unsigned)cpu, ret_cpus);
+		}
+}
+
+void handlers_choose(struct program *p, uint64_t now_ns, cpu_set_t *add_used)
+{
+	bool normal = p->server->saturated || now_ns < p->normal_until_ns;
+	cpu_set_t used;
+
+	cpus_faulted(p, &used);
+	CPU_OR(add_used, add_used, &used);
+	if (!CPU_COUNT(&used) && normal == p->normal)
+		return; /* no faults: leave it as it is */
+	if (!CPU_COUNT(&used))
+		cpus_read(p, &used);
+	handlers_select(p, &used, normal);
+}
+
+void handlers_hurry(struct program *p)
+{
+	uint64_t now_ns = clock_now_ns();
+	cpu_set_t used;
+
+	if (now_ns > p->normal_until_ns + NORMAL_MAX_NS)
+		p->normal_for_ns = NORMAL_NS;
+	else if (now_ns > p->normal_until_ns && p->normal_for_ns < NORMAL_MAX_NS)
+		p->normal_for_ns *= 2;
+	p->normal_until_ns = now_ns + p->normal_for_ns;
+	cpus_read(p, &used);
+	handlers_select(p, &used, true);
+}
+
+/* ---- the machine ---- */
+
+void handlers_weigh(struct server *s, uint64_t now_ns, uint64_t mover_ns)
+{
+	uint64_t idle_ns, span_ns = now_ns - s->weighed_ns;
+
+	if (span_ns < WEIGH_NS || cpu_idle("", &s->cpus, &idle_ns))
+		return;
+	/* The mover works beside the program, and gets out of its way. */
+	int64_t free_ns = (int64_t)(idle_ns + mover_ns);
+	int64_t more_ns = free_ns - s->free_ns;
+	if (s->weighed_ns && more_ns < (int64_t)(span_ns / 4))
+		s->saturated = true;
+	else if (more_ns > (int64_t)(span_ns / 2))
+		s->saturated = false;
+	s->free_ns = free_ns;
+	s->weighed_ns = now_ns;
+}

@@ -372,6 +372,82 @@ void node_map_free(struct node_map *map)
 	*map = (struct node_map){ 0 };
 }
 
+/* The nodes of `map` in the places that they had in `before`. */
+static int map_arrange(const struct node_map *before, const struct node_map *map, struct node_map *ret_map)
+{
+	struct node_map next = *map;
+	size_t room = before->nr + map->nr;
+
+	next.nr = before->nr;
+	next.nodes = calloc(room, sizeof(*next.nodes));
+	next.distances = calloc(room, room);
+	if (!next.nodes || !next.distances) {
+		free(next.nodes);
+		free(next.distances);
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i < before->nr; i++) {
+		const struct node *node = node_find(map, before->nodes[i].id);
+
+		next.nodes[i] = node ? *node : (struct node){
+			.id = before->nodes[i].id,
+			.tier = NODE_NO_TIER,
+			.why = "it has gone",
+		};
+	}
+	for (size_t i = 0; i < map->nr; i++)
+		if (!node_find(before, map->nodes[i].id))
+			next.nodes[next.nr++] = map->nodes[i];
+	for (size_t row = 0; row < next.nr; row++) {
+		for (size_t column = 0; column < next.nr; column++) {
+			unsigned int distance = node_distance(map, next.nodes[row].id,
+							      next.nodes[column].id);
+			next.distances[row * next.nr + column] =
+				(uint8_t)(distance == DISTANCE_UNKNOWN ? 0 : distance);
+		}
+	}
+	*ret_map = next;
+	return 0;
+}
+
+int node_map_renew(const char *root, const struct node_map *before, struct node_map *ret_map)
+{
+	struct node_map map;
+	int error = node_map_read(root, &map);
+
+	if (error)
+		return error;
+	error = map_arrange(before, &map, ret_map);
+	/* What remains of the old arrangement. */
+	if (error)
+		free(map.cpu_node);
+	free(map.nodes);
+	free(map.distances);
+	return error;
+}
+
+static bool node_same(const struct node *one, const struct node *other)
+{
+	const struct node_access *a = &one->access, *b = &other->access;
+
+	return one->id == other->id && one->has_memory == other->has_memory && one->slow == other->slow &&
+	       one->tier == other->tier && a->read_latency_ns == b->read_latency_ns &&
+	       a->read_bandwidth_mbs == b->read_bandwidth_mbs;
+}
+
+bool node_map_same(const struct node_map *one, const struct node_map *other)
+{
+	if (one->nr != other->nr || one->nr_cpus != other->nr_cpus ||
+	    memcmp(one->distances, other->distances, one->nr * one->nr) != 0 ||
+	    (one->nr_cpus && memcmp(one->cpu_node, other->cpu_node,
+				    one->nr_cpus * sizeof(*one->cpu_node)) != 0))
+		return false;
+	for (size_t i = 0; i < one->nr; i++)
+		if (!node_same(&one->nodes[i], &other->nodes[i]))
+			return false;
+	return memcmp(&one->online, &other->online, sizeof(one->online)) == 0;
+}
+
 const struct node *node_find(const struct node_map *map, unsigned int id)
 {
 	for (size_t i = 0; i < map->nr; i++)

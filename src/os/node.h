@@ -4,7 +4,7 @@
  * are slow, and why we think so.
  *
  * Read from sysfs and /proc below a root folder ("" for the running system), so recorded trees test
- * it. A map is a picture: nodes come and go (CXL memory onlined, offlined), read a new one then.
+ * it. A map is a picture: nodes come and go (CXL memory onlined, offlined), node_map_renew() takes the next.
  * A map never changes; all calls are thread-safe. 0 or -errno; results on success only.
  */
 #ifndef TIDE_NODE_H
@@ -39,11 +39,11 @@ struct node {
 
 struct node_map {
 	size_t nr;
-	struct node *nodes;        /* [nr], by id: every online node */
+	struct node *nodes;        /* [nr], by id: every online node; see node_map_renew() */
 	uint8_t *distances;        /* [nr][nr] in the order of `nodes`; 10 is a node to itself; 0 unknown */
 	uint16_t *cpu_node;        /* [nr_cpus]: the node of each CPU, NODE_NONE when it has none */
 	size_t nr_cpus;
-	struct nodeset online;     /* all of `nodes` */
+	struct nodeset online;     /* all of `nodes` but those that went */
 	struct nodeset memory;     /* those that have memory */
 	struct nodeset fast, slow; /* by default; together: memory */
 };
@@ -54,6 +54,15 @@ struct node_map {
  */
 int node_map_read(const char *root, struct node_map *ret_map);
 void node_map_free(struct node_map *map);
+
+/*
+ * Read the map again. Each node of `before` keeps its place in `nodes`, also when it went: then it has
+ * neither memory nor CPUs. New ones come behind. As node_map_read().
+ */
+int node_map_renew(const char *root, const struct node_map *before, struct node_map *ret_map);
+/* Whether nodes, their CPUs, speeds and distances are the same. How much memory they have is not looked
+ * at, only whether they have any. */
+bool node_map_same(const struct node_map *one, const struct node_map *other);
 
 /* NULL: there is no such node. */
 const struct node *node_find(const struct node_map *map, unsigned int id);

@@ -303,9 +303,66 @@ static void room(void **state)
 	assert_int_equal(node_room_read(root, 1, &found), -ENODEV);
 }
 
+/* Node 1 loses its memory and its CPUs, and goes; nodes 2 and 3 come; node 1 comes back. */
+static void nodes_come_and_go(void **state)
+{
+	struct node_map first, second, third, fourth;
+
+	(void)state;
+	three_put();
+	first = map_read();
+	assert_int_equal(node_map_renew(root, &first, &second), 0);
+	assert_true(node_map_same(&first, &second));
+	node_map_free(&second);
+	/* It has less memory: the same. None: not the same. */
+	node_put(4, "\n", 2048, "30 40 10\n");
+	assert_int_equal(node_map_renew(root, &first, &second), 0);
+	assert_true(node_map_same(&first, &second));
+	node_map_free(&second);
+
+	put(NODE "/online", "0,2-4\n");
+	node_put(0, "0-1,4\n", 1024, "10 14 15 30\n");
+	node_put(2, "2-3\n", 1024, "14 10 16 31\n");
+	node_put(3, "\n", 1024, "15 16 10 32\n");
+	node_put(4, "\n", 0, "30 31 32 10\n");
+	assert_int_equal(node_map_renew(root, &first, &second), 0);
+	assert_false(node_map_same(&first, &second));
+	static const uint16_t places[] = { 0, 1, 4, 2, 3 };
+	assert_int_equal(second.nr, 5);
+	for (size_t i = 0; i < 5; i++)
+		assert_int_equal(second.nodes[i].id, places[i]);
+	assert_false(second.nodes[1].has_memory || second.nodes[1].has_cpus || second.nodes[2].has_memory);
+	assert_string_equal(second.nodes[1].why, "it has gone");
+	assert_false(nodeset_has(&second.online, 1) || nodeset_has(&second.memory, 1) ||
+		     nodeset_has(&second.memory, 4));
+	assert_true(nodeset_has(&second.online, 4) && nodeset_has(&second.fast, 2) &&
+		    nodeset_has(&second.slow, 3));
+	assert_int_equal(node_distance(&second, 2, 3), 16);
+	assert_int_equal(node_distance(&second, 4, 2), 31);
+	assert_int_equal(node_distance(&second, 0, 1), 255);
+	assert_int_equal(node_of_cpu(&second, 3), 2);
+
+	three_put();
+	assert_int_equal(node_map_renew(root, &second, &third), 0);
+	assert_int_equal(third.nr, 5);
+	for (size_t i = 0; i < 5; i++)
+		assert_int_equal(third.nodes[i].id, places[i]);
+	assert_true(third.nodes[1].has_memory && nodeset_has(&third.slow, 4) && !third.nodes[4].has_memory);
+	assert_int_equal(node_distance(&third, 1, 4), 40);
+	assert_int_equal(node_map_renew(root, &third, &fourth), 0);
+	assert_true(node_map_same(&third, &fourth));
+	put(NODE "/online", "nonsense\n");
+	node_map_free(&first);
+	assert_int_equal(node_map_renew(root, &third, &first), -EIO);
+	node_map_free(&second);
+	node_map_free(&third);
+	node_map_free(&fourth);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TREE_TEST(nodes_come_and_go),
 		TREE_TEST(memory_without_cpus),
 		TREE_TEST(the_kernels_tiers_decide),
 		TREE_TEST(a_faster_tier),

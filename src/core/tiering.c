@@ -159,6 +159,42 @@ int tiering_window_remove(struct tiering *tiering, struct tiering_window *window
 	return 0;
 }
 
+/* ---- nodes ---- */
+
+/* Pages of nodes that are neither fast nor slow are let go, those of fast ones counted anew. */
+static void block_recount(const struct tiering *tiering, struct tiering_window *window, uint32_t block)
+{
+	uint32_t fast = 0;
+
+	for (uint32_t i = 0; i < HEAT_BLOCK_PAGES; i++) {
+		struct tiering_page *page = &window->pages[block * HEAT_BLOCK_PAGES + i];
+		uint32_t node = page_node(page), nr = page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
+
+		if (node == TIERING_NODE_UNKNOWN)
+			continue;
+		const struct tiering_node *there = &tiering->config.nodes[node];
+		if (!there->fast && !there->slow && !(page->flags & PAGE_MOVING)) {
+			window->space->node_pages[node] -= nr;
+			page->node = 0;
+		}
+		fast += there->fast ? nr : 0;
+	}
+	window->nr_fast[block] = (uint16_t)fast;
+}
+
+void tiering_nodes_set(struct tiering *tiering, const struct tiering_node *nodes, uint32_t nr_nodes)
+{
+	struct tiering_space *space = tiering->first;
+
+	tide_assert(nr_nodes >= tiering->config.nr_nodes && nr_nodes <= TIERING_NODES_MAX);
+	tiering->config.nr_nodes = nr_nodes;
+	memcpy(tiering->config.nodes, nodes, nr_nodes * sizeof *nodes);
+	for (uint32_t i = 0; i < tiering->nr_spaces; i++, space = space->next)
+		for (uint32_t w = 0; w < space->nr_windows; w++)
+			for (uint32_t block = 0; block < TIERING_BLOCKS; block++)
+				block_recount(tiering, space->windows[w], block);
+}
+
 /* ---- what is seen ---- */
 
 void page_set_node(const struct tiering *tiering, struct tiering_window *window, uint32_t idx,

@@ -163,6 +163,12 @@ struct tiering {
 };
 
 void tiering_init(struct tiering *tiering, const struct tiering_config *config);
+/*
+ * Nodes came, went, or are fast or slow now and were not before. Each keeps its place, new ones come
+ * behind: nr_nodes never falls. One that went is neither fast nor slow; what was known to be there is
+ * unknown now, and looked for when it is touched. Moves under way end as ever. Looks at every page.
+ */
+void tiering_nodes_set(struct tiering *tiering, const struct tiering_node *nodes, uint32_t nr_nodes);
 
 /* ---- spaces and windows ---- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Spaces on made-up nodes under the engine for nodes: random touches, places, unmaps, windows and
- * spaces that come and go, caps, weights, full nodes, moves that end in every way. The truth (where
+ * spaces that come and go, nodes too, caps, weights, full nodes, moves that end in every way. The truth (where
  * each page is) is kept beside the engine, which is told of it only as a caller would: by looks and
  * results. tiering_check() after every step; every outcome must have come often, or the run fails.
  *
@@ -31,6 +31,9 @@ static struct tiering tiering;
 static struct space spaces[SPACES];
 static uint64_t seed, state, step_nr, now_ns = UINT64_C(1000000000000);
 static uint64_t room[NODES] = { 3000, 40000, 2000, 60000 }; /* free pages */
+static uint64_t kept_room[NODES]; /* of a node that is not there: what it would have free */
+static bool gone[NODES];
+static uint64_t nodes_changed;
 static uint64_t outcomes[REASON_COUNT], ops[TIERING_PROMOTE + 1], huge_moves;
 
 static void fail(const char *what)
@@ -61,14 +64,43 @@ static void window_new(struct space *s, uint64_t first_vpn)
 static void page_free(struct space *s, uint64_t vpn)
 {
 	if (s->node[vpn] != NOWHERE)
-		room[s->node[vpn]]++;
+		room[s->node[vpn]]++; /* of one that went nothing is left here */
 	s->node[vpn] = NOWHERE;
+}
+
+/* Nodes 2 and 3 come and go. What is on one that goes the kernel puts on another, or it is lost. */
+static void node_change(void)
+{
+	struct tiering_node nodes[NODES];
+	unsigned n = 2 + (unsigned)any(2);
+
+	gone[n] = !gone[n];
+	nodes_changed++;
+	for (unsigned i = 0; gone[n] && i < SPACES; i++) {
+		for (uint64_t vpn = 0; spaces[i].here && vpn < PAGES; vpn++) {
+			if (spaces[i].node[vpn] != n)
+				continue;
+			page_free(&spaces[i], vpn);
+			uint8_t to = (uint8_t)any(2);
+			if (!room[to])
+				continue;
+			spaces[i].node[vpn] = to;
+			room[to]--;
+		}
+	}
+	if (gone[n])
+		kept_room[n] = room[n];
+	room[n] = gone[n] ? 0 : kept_room[n];
+	memcpy(nodes, tiering.config.nodes, sizeof nodes);
+	nodes[n].fast = !gone[n] && n % 2 == 0;
+	nodes[n].slow = !gone[n] && n % 2;
+	tiering_nodes_set(&tiering, nodes, NODES);
 }
 
 /* A run of pages is born, mostly on slow nodes, and sometimes as a huge page. */
 static void pages_born(struct space *s)
 {
-	bool huge = !any(4);
+	bool huge = !any(3);
 	uint64_t nr = huge ? TIERING_HUGE_PAGES : any(300) + 1, vpn = any(PAGES - nr);
 	uint8_t node = (uint8_t)(any(4) ? 1 + 2 * any(2) : 2 * any(2));
 
@@ -248,6 +280,8 @@ static void step(void)
 	now_ns += any(any(50) ? 200000000 : UINT64_C(60000000000));
 	if (!s->here)
 		space_begin(s);
+	if (!any(700))
+		node_change();
 	switch (any(400) ? any(6) : 6) {
 	case 0:
 		pages_born(s);
@@ -303,6 +337,7 @@ int main(int argc, char **argv)
 	}
 	printf("looks %" PRIu64 ", demotions %" PRIu64 ", promotions %" PRIu64 ", huge %" PRIu64 "\n",
 	       ops[TIERING_LOOK], ops[TIERING_DEMOTE], ops[TIERING_PROMOTE], huge_moves);
+	printf("nodes came or went %" PRIu64 " times\n", nodes_changed);
 	if (ops[TIERING_LOOK] < LEAST || ops[TIERING_DEMOTE] < LEAST || huge_moves < LEAST)
 		fail("an operation came too seldom");
 	for (unsigned i = 0; i < SPACES; i++)

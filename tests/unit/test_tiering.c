@@ -517,6 +517,66 @@ static void it_stops_when_it_thrashes(void **state)
 	assert_true(w->space.counts.pingpong > 0);
 }
 
+static void nodes_tell(struct world *w, const struct tiering_node *nodes, uint32_t nr)
+{
+	tiering_nodes_set(&w->tiering, nodes, nr);
+	assert_null(tiering_check(&w->tiering));
+}
+
+/* A node goes with what was on it: nothing is moved to or from it, and its pages are looked for. */
+static void a_node_that_went(void **state)
+{
+	struct world *w = *state;
+	struct tiering_node nodes[NR_NODES + 1] = { 0 };
+
+	memcpy(nodes, w->tiering.config.nodes, sizeof w->tiering.config.nodes[0] * NR_NODES);
+	place(w, 0, 100, SLOW, false);
+	place(w, 512, 512, FAST, true);
+	place(w, 1024, 100, FAST, false);
+	touch_twice(w, 0, 10);
+	nodes[SLOW].slow = nodes[FAST].fast = false;
+	nodes_tell(w, nodes, NR_NODES);
+	assert_int_equal(w->space.node_pages[SLOW], 0);
+	assert_int_equal(w->space.node_pages[FAST], 0);
+	assert_int_equal(step(w), 10);
+	for (size_t i = 0; i < 10; i++)
+		assert_int_equal(w->plan[i].op, TIERING_LOOK);
+	/* The kernel has put them on another slow node: from there they are promoted, to who is left. */
+	place(w, 0, 10, SLOW_FAR, false);
+	assert_int_equal(step(w), 10);
+	for (size_t i = 0; i < 10; i++)
+		assert_int_equal(w->plan[i].to, FAST_FAR);
+	/* It goes while they are on their way. */
+	nodes[FAST_FAR].fast = false;
+	nodes[FAST].fast = true;
+	nodes_tell(w, nodes, NR_NODES);
+	complete(w, 10, REASON_NO_ROOM);
+	assert_int_equal(w->space.counts.ended[REASON_NO_ROOM], 10);
+	assert_int_equal(w->space.node_pages[SLOW_FAR], 10);
+}
+
+/* A slow node comes, in a place of its own, and what is in use there is promoted. */
+static void a_node_that_came(void **state)
+{
+	struct world *w = *state;
+	struct tiering_node nodes[NR_NODES + 1] = { 0 };
+
+	memcpy(nodes, w->tiering.config.nodes, sizeof w->tiering.config.nodes[0] * NR_NODES);
+	nodes[NR_NODES] = nodes[SLOW];
+	for (unsigned n = 0; n < NR_NODES; n++)
+		nodes[NR_NODES].distance[n] = nodes[n].distance[NR_NODES] = n == FAST_FAR ? 11 : 50;
+	place(w, 1024, 100, FAST, false);
+	nodes_tell(w, nodes, NR_NODES + 1);
+	assert_int_equal(w->space.node_pages[FAST], 100);
+	place(w, 0, 100, NR_NODES, false);
+	touch_twice(w, 0, 10);
+	assert_int_equal(step(w), 10);
+	assert_int_equal(w->plan[0].from, NR_NODES);
+	assert_int_equal(w->plan[0].to, FAST_FAR);
+	complete(w, 10, REASON_MOVED);
+	assert_int_equal(w->tiering.pair_pages[NR_NODES][FAST_FAR], 10);
+}
+
 static void memory_is_at_most_16_bytes_a_page(void **state)
 {
 	(void)state;
@@ -546,6 +606,8 @@ int main(void)
 		CASE(shares_follow_the_weights),
 		CASE(defect_4a_24_the_rate_is_kept),
 		CASE(it_stops_when_it_thrashes),
+		CASE(a_node_that_went),
+		CASE(a_node_that_came),
 		CASE(memory_is_at_most_16_bytes_a_page),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

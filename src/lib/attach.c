@@ -267,6 +267,7 @@ static void loop(struct attach *a)
 			/* What cannot be told now is told the next time. */
 			watches_share(a->watches, &a->shares, now_ns);
 		}
+		tiers_look(a, now_ns);
 		room_look(a, now_ns);
 		if (!a->paused)
 			again = round_work(a, now_ns);

@@ -26,6 +26,8 @@ struct attach {
 	const struct tide_attach_options *options;
 	struct node_map map;
 	struct nodeset fast, slow;
+	struct nodeset named_fast, named_slow; /* by the user; empty: not named */
+	uint64_t tiers_ns;            /* when the nodes were looked at last */
 	struct tiering tiering;
 	struct tiering_need need;
 	struct sense *sense;          /* = sensors.sense */

@@ -8,8 +8,26 @@
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
 #define RATE_PAGES_PER_S (UINT64_C(1) << 18)  /* 1 GiB/s */
+#define LOOK_NS UINT64_C(4000000000)
 #define LATENCY_FAST_NS 90u                   /* where the machine does not say */
 #define LATENCY_SLOW_NS 250u
+
+/* What is named, of the nodes that have memory now; else as the machine says, or all the others. */
+static void tiers_derive(struct attach *a)
+{
+	bool fast = !nodeset_empty(&a->named_fast), slow = !nodeset_empty(&a->named_slow);
+
+	a->fast = a->map.fast;
+	a->slow = a->map.slow;
+	if (fast)
+		a->fast = nodeset_and(&a->named_fast, &a->map.memory);
+	if (slow)
+		a->slow = nodeset_and(&a->named_slow, &a->map.memory);
+	if (fast && !slow)
+		a->slow = nodeset_minus(&a->map.memory, &a->named_fast);
+	if (slow && !fast)
+		a->fast = nodeset_minus(&a->map.memory, &a->named_slow);
+}
 
 int tiers_choose(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 {
@@ -17,18 +35,13 @@ int tiers_choose(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 	char text[NODESET_TEXT_BYTES];
 	int error = 0;
 
-	a->fast = a->map.fast;
-	a->slow = a->map.slow;
 	if (o->fast)
-		error = ask_nodes("--fast", o->fast, &a->map, &a->fast, ret_message);
+		error = ask_nodes("--fast", o->fast, &a->map, &a->named_fast, ret_message);
 	if (!error && o->slow)
-		error = ask_nodes("--slow", o->slow, &a->map, &a->slow, ret_message);
+		error = ask_nodes("--slow", o->slow, &a->map, &a->named_slow, ret_message);
 	if (error)
 		return error;
-	if (o->fast && !o->slow)
-		a->slow = nodeset_minus(&a->map.memory, &a->fast);
-	if (o->slow && !o->fast)
-		a->fast = nodeset_minus(&a->map.memory, &a->slow);
+	tiers_derive(a);
 	struct nodeset both = nodeset_and(&a->fast, &a->slow);
 	if (!nodeset_empty(&both)) {
 		MESSAGE("node %.80s is named both fast and slow: name it once",
@@ -43,16 +56,11 @@ int tiers_choose(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 	return 0;
 }
 
-void tiers_begin(struct attach *a)
+static void nodes_fill(const struct attach *a, struct tiering_node *nodes)
 {
-	struct tiering_config config = {
-		.nr_nodes = (uint32_t)a->map.nr,
-		.rate_pages_per_s = RATE_PAGES_PER_S,
-	};
-
 	for (size_t i = 0; i < a->map.nr; i++) {
 		const struct node *node = &a->map.nodes[i];
-		struct tiering_node *ours = &config.nodes[i];
+		struct tiering_node *ours = &nodes[i];
 
 		ours->fast = nodeset_has(&a->fast, node->id);
 		ours->slow = nodeset_has(&a->slow, node->id);
@@ -63,6 +71,39 @@ void tiers_begin(struct attach *a)
 			ours->distance[k] = (uint16_t)node_distance(&a->map, node->id,
 								    a->map.nodes[k].id);
 	}
+}
+
+void tiers_begin(struct attach *a)
+{
+	struct tiering_config config = {
+		.nr_nodes = (uint32_t)a->map.nr,
+		.rate_pages_per_s = RATE_PAGES_PER_S,
+	};
+
+	nodes_fill(a, config.nodes);
 	tiering_init(&a->tiering, &config);
 	shares_init(&a->shares, &a->tiering);
+}
+
+void tiers_look(struct attach *a, uint64_t now_ns)
+{
+	struct tiering_node nodes[TIERING_NODES_MAX] = { 0 };
+	struct node_map map;
+
+	if (now_ns - a->tiers_ns < LOOK_NS)
+		return;
+	a->tiers_ns = now_ns;
+	if (node_map_renew("", &a->map, &map))
+		return; /* it changes just now: the next time */
+	if (map.nr > TIERING_NODES_MAX || node_map_same(&map, &a->map)) {
+		node_map_free(&map);
+		return;
+	}
+	node_map_free(&a->map);
+	a->map = map;
+	tiers_derive(a);
+	nodes_fill(a, nodes);
+	tiering_nodes_set(&a->tiering, nodes, (uint32_t)a->map.nr);
+	/* What has room is read again at once. */
+	a->room_ns = 0;
 }

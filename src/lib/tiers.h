@@ -16,4 +16,10 @@ int tiers_choose(struct attach *a, char ret_message[TIDE_MESSAGE_MAX]);
 /* Begin the engine with these nodes. */
 void tiers_begin(struct attach *a);
 
+/*
+ * Now and then: nodes that came and went. A new one is fast or slow as the machine says, or, where one
+ * list is named, by not being on it; one that went is neither until it is back.
+ */
+void tiers_look(struct attach *a, uint64_t now_ns);
+
 #endif

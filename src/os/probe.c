@@ -24,6 +24,7 @@
 
 #include "pagemap.h"
 #include "proc.h"
+#include "thread.h"
 #include "uapi.h"
 #include "uffd.h"
 
@@ -403,16 +404,26 @@ int probe_pidfd(void)
 	return err;
 }
 
-int probe_idle_class(bool *ret_entered)
+static void enter_idle(void *arg)
 {
-	const struct sched_param none = { 0 };
-	int before = sched_getscheduler(0);
+	int *ret_error = arg;
 
-	*ret_entered = false;
-	if (before < 0 || sched_setscheduler(0, SCHED_IDLE, &none))
+	*ret_error = thread_enter_idle();
+}
+
+int probe_idle_class(void)
+{
+	int *error = mmap(NULL, sizeof(*error), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int err;
+
+	if (error == MAP_FAILED)
 		return -errno;
-	*ret_entered = true;
-	return sched_setscheduler(0, before == SCHED_IDLE ? SCHED_OTHER : before, &none) ? -errno : 0;
+	/* In a child: who has entered it may not be permitted to leave it. */
+	err = probe_in_child(enter_idle, error);
+	if (!err)
+		err = *error;
+	munmap(error, sizeof(*error));
+	return err;
 }
 
 /* ---- files ------------------------------------------------------------------------------------ */

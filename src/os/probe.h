@@ -55,8 +55,8 @@ int probe_soft_dirty(void);
 int probe_read_child(void);
 /* pidfd_open() of a child; the descriptor becomes readable when it ends. */
 int probe_pidfd(void);
-/* SCHED_IDLE: enter, and leave again. *ret_entered tells which of the two failed. */
-int probe_idle_class(bool *ret_entered);
+/* SCHED_IDLE can be entered. */
+int probe_idle_class(void);
 
 /* Files of the kernel, below a root folder ("" for the running system). */
 /* The mode of transparent huge pages: always, madvise or never. */

@@ -383,27 +383,6 @@ bool proc_environ_has(pid_t pid, const char *entry)
 	return found;
 }
 
-int proc_sched(pid_t tid, struct proc_sched *ret_sched)
-{
-	char path[64], text[96];
-	unsigned long ran, waited, times;
-
-	snprintf(path, sizeof path, "/proc/%d/schedstat", (int)tid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT ? -ESRCH : -errno;
-	ssize_t n = read(fd, text, sizeof text - 1);
-	close(fd);
-	if (n <= 0)
-		return -ESRCH;
-	text[n] = '\0';
-	/* Zeros: the kernel has the file, but does not fill it. */
-	if (sscanf(text, "%lu %lu %lu", &ran, &waited, &times) != 3 || !times)
-		return -ENOTSUP;
-	*ret_sched = (struct proc_sched){ ran, waited, times };
-	return 0;
-}
-
 int proc_present(int dir, uint64_t start, uint64_t end,
 		 void (*visit)(void *arg, uint64_t start, uint64_t end, bool huge), void *arg)
 {

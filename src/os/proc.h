@@ -75,14 +75,6 @@ int proc_status_text(int dir, const char *name, char *text, size_t bytes);
 /* Whether the environment that the process's program began with has the entry "NAME=value". */
 bool proc_environ_has(pid_t pid, const char *entry);
 
-/* What the scheduler counted for a thread. */
-struct proc_sched {
-	uint64_t ran_ns, waited_ns; /* running; ready to run, but not running */
-	uint64_t nr_times;          /* how often it was put on a CPU */
-};
-/* -ENOTSUP: the kernel does not count. */
-int proc_sched(pid_t tid, struct proc_sched *ret_sched);
-
 /*
  * Call `visit` for each run of present pages (in memory now, whether huge or not) in
  * [start, end) addresses of the process, in order.

@@ -267,10 +267,14 @@ def write_initramfs(path, command, files, thp):
 # ---- the machine ---------------------------------------------------------------------------------
 
 class Machine:
-    """What the guest is made of: nodes, memory (MiB each), CPUs, tiers, huge pages."""
+    """What the guest is made of: nodes, memory (MiB each), CPUs, tiers, huge pages. `late`: the last
+    node has none until the guest takes it into use (see memory_state in run.py)."""
 
     def __init__(self, nodes=2, cpu_nodes=1, memory_mib=None, cpus=2, hmat=True, thp="never",
-                 kernel_options=""):
+                 kernel_options="", late=False):
+        self.late = late
+        if late:
+            kernel_options += " memhp_default_state=offline"
         self.nodes, self.cpu_nodes, self.cpus = nodes, cpu_nodes, cpus
         self.hmat, self.thp, self.kernel_options = hmat, thp, kernel_options
         given = list(memory_mib or [])
@@ -295,17 +299,26 @@ class Machine:
         words = []
         for node, mib in enumerate(self.memory_mib):
             words += ["-object", f"memory-backend-ram,id=ram{node},size={mib}M"]
+            initiator = f",initiator={self.initiator(node)}" if self.hmat else ""
+            if self.late and node == self.nodes - 1:
+                words += ["-numa", f"node,nodeid={node}{initiator}",
+                          "-device", f"pc-dimm,id=dimm,memdev=ram{node},node={node}"]
+                continue
             share = ""
             if node < self.cpu_nodes:
                 first = node * self.cpus // self.cpu_nodes
                 last = (node + 1) * self.cpus // self.cpu_nodes - 1
                 share = f",cpus={first}-{last}"
-            initiator = f",initiator={self.initiator(node)}" if self.hmat else ""
             words += ["-numa", f"node,nodeid={node},memdev=ram{node}{share}{initiator}"]
         for one in range(self.nodes):
             for other in range(self.nodes):
                 words += ["-numa", f"dist,src={one},dst={other},val={self.distance(one, other)}"]
         return words + (self.hmat_options() if self.hmat else [])
+
+    def memory_options(self):
+        late = self.memory_mib[-1] if self.late else 0
+        slots = f",slots=1,maxmem={sum(self.memory_mib) + 1024}M" if late else ""
+        return ["-m", f"{sum(self.memory_mib) - late}M{slots}"]
 
     def hmat_options(self):
         """Latency (ns) and bandwidth (MiB/s) from each node with CPUs to each node."""
@@ -324,7 +337,7 @@ class Machine:
                   + self.kernel_options)
         words = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off",
                  "-machine", "pc,hmat=" + ("on" if self.hmat else "off"),
-                 "-smp", str(self.cpus), "-m", f"{sum(self.memory_mib)}M", *self.node_options(),
+                 "-smp", str(self.cpus), *self.memory_options(), *self.node_options(),
                  "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                  "-kernel", image, "-initrd", initramfs, "-append", append,
                  "-serial", "file:" + os.path.join(folder, "console"),

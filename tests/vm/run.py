@@ -384,6 +384,56 @@ def attach_shared(place):
     return f"moved {moved} pages, the kernel counted {kernel['pgmigrate_success']}"
 
 
+# Node 2 comes, is used, and goes with all that is on it, while attach looks after our children.
+NODES_SCRIPT = """
+memory_state() { # of all blocks of memory that come late; those of the machine cannot be taken out
+	for block in $blocks; do echo $1 > $block/state || return; done
+}
+blocks=$(grep -l offline /sys/devices/system/memory/memory*/state | sed 's,/state,,')
+sleep 1000 & # somebody to look after
+pagetide attach -p $$ --json > $RESULTS/json &
+attach=$!
+sleep 3
+memory_state online_movable || exit 3
+vm_hot --size 64 --hot 16 --slow 2 --pattern runs16 > $RESULTS/hot &
+hot=$!
+until grep -q report $RESULTS/hot; do sleep 0.2; done
+for i in $(seq 40); do
+	fast=$(tail -n 1 $RESULTS/hot | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/')
+	[ $fast -lt $((12 << 20)) ] || break
+	sleep 1
+done
+for i in $(seq 20); do memory_state offline && break; sleep 1; done 2> /dev/null
+cat /sys/devices/system/node/has_memory > $RESULTS/has_memory
+# The hot set becomes another one; where it is now the kernel chose.
+kill -USR1 $hot
+sleep 5
+kill -TERM $hot
+wait $hot || exit 4
+kill -INT $attach
+wait $attach || exit 5
+"""
+
+
+def attach_nodes_change(place):
+    """A node that comes is slow as the machine says, and its hot pages leave it; when it goes attach
+    goes on, asks for nothing there, and every byte is what it was."""
+    machine = Machine(nodes=3, memory_mib=[1024, 512, 512], late=True)
+    result = place.run(NODES_SCRIPT, machine, programs=["vm_hot"], files=[(place.pagetide, None)])
+    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    files = texts_of(result)
+    check(files["has_memory"] == "0-1\n", f"node 2 is still there: {files['has_memory']}")
+    ready, seen, _ = reports(files["hot"].splitlines())
+    report = json.loads(files["json"])
+    for population in populations(report):
+        judge_moves(population)
+    moved = {(one["from"], one["to"]): one["bytes"] for one in report["moved_bytes"]}
+    check(moved.get((2, 0), 0) >= ready["hot_bytes"] // 2, f"{moved} {seen[-1]}")
+    check(all(to != 2 for _, to in moved), f"it was moved to a node that goes: {moved}")
+    check((report["fast"], report["slow"]) == ("0", "1"), f"{report['fast']} {report['slow']}")
+    return f"moved {moved}"
+
+
 KILLED_SCRIPT = f"""
 mount -t debugfs debugfs /sys/kernel/debug
 grep . {SETTINGS} > /tmp/before
@@ -713,6 +763,7 @@ CASES = {
     "attach-converges": attach_converges,
     "attach-dry-run": attach_dry_run,
     "attach-shared": attach_shared,
+    "attach-nodes-change": attach_nodes_change,
     "attach-killed": attach_killed,
     "attach-follows-the-accessor": attach_follows_the_accessor,
     "attach-makes-room": attach_makes_room,

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* What the CPUs of the machine do. Thread-safe. */
+#ifndef TIDE_CPU_H
+#define TIDE_CPU_H
+
+#include <sched.h>
+#include <stdint.h>
+
+/*
+ * The time that the CPUs in `cpus` had nothing to do, together, since the machine was started; those that
+ * are not online count as none. To 10 ms for each CPU. Below a root folder ("" for the running system).
+ * -ENOENT, -EIO: not what /proc/stat looks like.
+ */
+int cpu_idle(const char *root, const cpu_set_t *cpus, uint64_t *ret_idle_ns);
+
+#endif

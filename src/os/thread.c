@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+#include "thread.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define PRIORITY (-15)
+#define SLICE_NS 100000u /* the least that the kernel takes */
+
+/* Of sched_setattr(2), as it was in the first kernel that had it. */
+struct thread_attr {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
+
+int thread_pin(int cpu)
+{
+	cpu_set_t cpus;
+
+	if (cpu < 0 || cpu >= CPU_SETSIZE)
+		return -EINVAL;
+	CPU_ZERO(&cpus);
+	CPU_SET((unsigned)cpu, &cpus);
+	return sched_setaffinity(0, sizeof cpus, &cpus) ? -errno : 0;
+}
+
+void thread_hurry(void)
+{
+	struct thread_attr attr = { .size = sizeof attr, .policy = SCHED_OTHER, .runtime = SLICE_NS };
+
+	setpriority(PRIO_PROCESS, (id_t)gettid(), PRIORITY);
+	attr.nice = getpriority(PRIO_PROCESS, (id_t)gettid());
+	/* An older kernel knows no slice, and ignores it. */
+	syscall(SYS_sched_setattr, 0, &attr, 0);
+}
+
+int thread_enter_idle(void)
+{
+	struct sched_param param = { 0 };
+
+	return sched_setscheduler(0, SCHED_IDLE, &param) ? -errno : 0;
+}
+
+int thread_leave_idle(pid_t tid)
+{
+	struct sched_param param = { 0 };
+
+	return sched_setscheduler(tid, SCHED_OTHER, &param) ? -errno : 0;
+}
+
+bool thread_is_idle(void)
+{
+	return sched_getscheduler(0) == SCHED_IDLE;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* How the system schedules single threads. All return 0 or -errno unless they say otherwise. */
+#ifndef TIDE_THREAD_H
+#define TIDE_THREAD_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* The calling thread runs on one CPU only. -EINVAL: not online, or not ours. */
+int thread_pin(int cpu);
+
+/*
+ * The calling thread is to run soon after it is woken, and never runs long: a high priority where that is
+ * permitted, and a short slice where the kernel (6.12) has such a thing. Only in the normal class.
+ */
+void thread_hurry(void);
+
+/* The calling thread is of the idle class from now on; everybody may. It runs while nobody else wants to,
+ * and its CPU counts as idle meanwhile. */
+int thread_enter_idle(void);
+/* A thread of this process leaves the idle class. -EPERM: that needs CAP_SYS_NICE or a bound of nice that
+ * allows for 0; -ESRCH. */
+int thread_leave_idle(pid_t tid);
+/* Whether the calling thread is of the idle class. */
+bool thread_is_idle(void);
+
+#endif

@@ -49,7 +49,7 @@ _pagetide()
 		-p | --pid) COMPREPLY=($(compgen -W "$(ps -e -o pid= 2>/dev/null)" -- "$word")) ;;
 		--fast | --slow) COMPREPLY=($(compgen -W "$(_pagetide_nodes)" -- "$word")) ;;
 		--for | --metrics-listen) ;;
-		--sensor) COMPREPLY=($(compgen -W 'hint idle soft-dirty' -- "$word")) ;;
+		--sensor) COMPREPLY=($(compgen -W 'hint idle damon soft-dirty' -- "$word")) ;;
 		--control | --metrics-file) COMPREPLY=($(compgen -f -- "$word")) ;;
 		*) COMPREPLY=($(compgen -W '--pid --fast --slow --for --sensor --json --dry-run --quiet --control
 			--metrics-file --metrics-listen --help' -- "$word")) ;;

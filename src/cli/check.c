@@ -19,14 +19,14 @@ static const struct option options[OPT_COUNT] = {
 
 static void table_print(const struct tide_feature *features, size_t nr, bool able)
 {
-	printf("%-16s %-9s %-8s %s\n", "feature", "", "there", "found");
+	printf("%-18s %-9s %-8s %s\n", "feature", "", "there", "found");
 	for (size_t i = 0; i < nr; i++) {
 		const struct tide_feature *feature = &features[i];
 
-		printf("%-16s %-9s %-8s %s\n", feature->name, feature->needed ? "needed" : "optional",
+		printf("%-18s %-9s %-8s %s\n", feature->name, feature->needed ? "needed" : "optional",
 		       feature->present ? "yes" : "NO", feature->reason);
 		if (feature->mend[0])
-			printf("%-16s %-9s %-8s mend: %s\n", "", "", "", feature->mend);
+			printf("%-18s %-9s %-8s mend: %s\n", "", "", "", feature->mend);
 	}
 	printf("\npagetide run %s on this machine as this user.\n",
 	       able ? "works" : "does NOT work");

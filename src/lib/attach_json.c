@@ -157,6 +157,7 @@ static json_t *sensor_json(const struct sensors_choice *choice)
 	json_object_set_new(sensor, "name", json_string(sense->ops->name));
 	json_object_set_new(sensor, "cost", json_string(sense->ops->cost));
 	set(sensor, "grain_bytes", sense->ops->grain_bytes);
+	json_object_set_new(sensor, "regions", json_boolean(sense->ops->regions));
 	json_object_set_new(sensor, "knows_cpu", json_boolean(sense->ops->knows_cpu));
 	json_object_set_new(sensor, "writes_only", json_boolean(sense->ops->writes_only));
 	json_object_set_new(sensor, "refused", refused_json(choice));

@@ -323,6 +323,11 @@ static bool try_idle(struct tide_feature *feature)
 	return try_sensor(feature, "idle");
 }
 
+static bool try_damon(struct tide_feature *feature)
+{
+	return try_sensor(feature, "damon");
+}
+
 static bool try_soft_dirty(struct tide_feature *feature)
 {
 	return try_sensor(feature, "soft-dirty");
@@ -351,6 +356,7 @@ static const struct probe {
 	{ "process-limits", false, try_limits },
 	{ "sensor-hint", false, try_hint },
 	{ "sensor-idle", false, try_idle },
+	{ "sensor-damon", false, try_damon },
 	{ "sensor-soft-dirty", false, try_soft_dirty },
 };
 #define NR_PROBES (sizeof(probes) / sizeof(probes[0]))

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "damon.h"
 #include "hint.h"
 #include "idle.h"
 #include "soft_dirty.h"
@@ -14,6 +15,7 @@
 
 static const struct hint_options hint_here = { .root = "" };
 static const struct idle_options idle_here = { .root = "" };
+static const struct damon_options damon_here = { .root = "" };
 static const struct soft_dirty_options soft_dirty_here = { .root = "" };
 
 static int hint_try(struct sense **ret_sense, const char **ret_why)
@@ -24,6 +26,11 @@ static int hint_try(struct sense **ret_sense, const char **ret_why)
 static int idle_try(struct sense **ret_sense, const char **ret_why)
 {
 	return ret_sense ? idle_open(&idle_here, ret_sense, ret_why) : idle_probe(&idle_here, ret_why);
+}
+
+static int damon_try(struct sense **ret_sense, const char **ret_why)
+{
+	return ret_sense ? damon_open(&damon_here, ret_sense, ret_why) : damon_probe(&damon_here, ret_why);
 }
 
 static int soft_dirty_try(struct sense **ret_sense, const char **ret_why)
@@ -40,6 +47,7 @@ static const struct kind {
 } kinds[] = {
 	{ "hint", hint_try },
 	{ "idle", idle_try },
+	{ "damon", damon_try },
 	{ "soft-dirty", soft_dirty_try },
 };
 #define NR_KINDS (sizeof kinds / sizeof *kinds)
@@ -65,7 +73,7 @@ int sensors_known(const char *name, char ret_message[TIDE_MESSAGE_MAX])
 	if (nearest)
 		MESSAGE("--sensor %.40s: unknown: did you mean %s?", name, nearest);
 	else
-		MESSAGE("--sensor %.40s: unknown: write hint, idle or soft-dirty", name);
+		MESSAGE("--sensor %.40s: unknown: write hint, idle, damon or soft-dirty", name);
 	return -EINVAL;
 }
 

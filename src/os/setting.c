@@ -51,12 +51,12 @@ int setting_write(const char *root, const char *path, uint64_t value)
 	return file_put(root, text, "%s", path);
 }
 
-/* What must be stopped for it may be gone already. */
+/* What must be stopped for it may have stopped, or be gone; while it runs the value cannot be written. */
 static int setting_restore(const char *root, const struct setting *setting, uint64_t value)
 {
-	int error = setting->stop_path ? file_put(root, setting->stop_text, "%s", setting->stop_path) : 0;
-
-	return error && error != -ENOENT ? error : setting_write(root, setting->path, value);
+	if (setting->stop_path)
+		file_put(root, setting->stop_text, "%s", setting->stop_path);
+	return setting_write(root, setting->path, value);
 }
 
 static const struct setting *setting_find(const struct setting *table, size_t nr, const char *name)

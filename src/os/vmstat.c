@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "file.h"
+#include "proc.h"
+
 int vmstat_read(const char *root, struct vmstat *ret_vmstat)
 {
 	struct vmstat found = { 0 };
@@ -67,6 +70,20 @@ bool vmstat_damon_on(const char *root)
 	if (dir)
 		closedir(dir);
 	return on;
+}
+
+static int kdamond_find(void *arg, pid_t pid, pid_t parent)
+{
+	enum { KTHREADD = 2 };
+	char name[32];
+
+	return parent == KTHREADD && !file_read(arg, name, sizeof name, "/proc/%d/comm", (int)pid) &&
+	       !strncmp(name, "kdamond", strlen("kdamond"));
+}
+
+bool vmstat_damon_thread(const char *root)
+{
+	return proc_parents(root, kdamond_find, (void *)(uintptr_t)root) == 1;
 }
 
 bool vmstat_demotion_on(const char *root)

@@ -47,6 +47,7 @@ struct sense_ops {
 	uint32_t grain_bytes;   /* of the finest it can tell apart */
 	bool knows_cpu;
 	bool writes_only;
+	bool regions;           /* it tells regions that it takes for evenly used, not pages */
 	bool sees_fast;         /* also touches of pages on fast nodes */
 	bool kernel_moves;      /* with room on fast nodes the kernel promotes what it sees by itself */
 	/* Begin with a process. -ESRCH; -EPERM; -ENOMEM, -EMFILE: too many threads. */

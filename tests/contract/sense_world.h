@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "file.h"
 #include "page_idle.h"
 #include "pagemap.h"
 #include "perf.h"
@@ -26,11 +27,16 @@
 #define WORLD_CPU 1u
 #define ENTRY_PRESENT (UINT64_C(1) << 63)
 #define ENTRY_SOFT_DIRTY (UINT64_C(1) << 55)
+#define DAMON_ADMIN "/sys/kernel/mm/damon/admin/kdamonds/"
+#define DAMON_CONTEXT DAMON_ADMIN "0/contexts/0/"
 #define PROC "/proc/4711/"
 
 static uint64_t world_now_ns;
 static char *world_ring;       /* of the process's one thread; NULL: none is open */
 static size_t world_ring_bytes;
+
+/* DAMON: whether it runs, and which of its regions of 4 pages were accessed since the last update. */
+static bool world_damon_on, world_damon[WORLD_PAGES / 4];
 
 /* ---- files ---- */
 
@@ -73,9 +79,9 @@ static uint64_t world_entry(unsigned page)
 }
 
 /* `image`: another one is another program. */
-static void world_stat(char *text, size_t bytes, int image)
+static void world_stat(char *text, size_t bytes, int parent, int image)
 {
-	snprintf(text, bytes, "%d (a (b) c) S 1", WORLD_PID);
+	snprintf(text, bytes, "%d (a (b) c) S %d", WORLD_PID, parent);
 	for (int field = 5; field <= 52; field++)
 		snprintf(text + strlen(text), bytes - strlen(text), " %d",
 			 field == 39 ? 0 : field == 22 ? image : field);
@@ -88,7 +94,7 @@ static void world_lay(void)
 
 	put(PROC "maps", "10000000-10040000 rw-p 00000000 00:00 0 \n"
 			 "7ffff000-80000000 r-xp 00000000 00:00 0                    [vdso]\n");
-	world_stat(stat, sizeof stat, 22);
+	world_stat(stat, sizeof stat, 1, 22);
 	put(PROC "stat", stat);
 	put(PROC "task/4711/stat", stat);
 	put(PROC "statm", "80 64 0 0 0 0 0\n");
@@ -103,6 +109,7 @@ static void world_lay(void)
 		word_write(PAGE_IDLE_PATH, word, 0);
 	world_now_ns = UINT64_C(1000000000000);
 	world_ring = NULL;
+	world_damon_on = false;
 }
 
 static void world_end(void)
@@ -151,12 +158,15 @@ static void world_touch(unsigned page)
 	word_write(PROC "pagemap", at, word_read(PROC "pagemap", at) | ENTRY_SOFT_DIRTY);
 	word_write(PAGE_IDLE_PATH, frame / 64,
 		   word_read(PAGE_IDLE_PATH, frame / 64) & ~(UINT64_C(1) << frame % 64));
+	world_damon[page / 4] = true;
 	ring_touch(WORLD_BASE + page * 4096 + 8);
 }
 
 /* ---- the kernel's side ---- */
 
 /* Names that the linker makes. */
+int __wrap_file_put(const char *tree, const char *text, const char *format, ...);
+int __real_file_put(const char *tree, const char *text, const char *format, ...);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret);
 int __wrap_pagemap_clear_soft_dirty(int dir);
 int __real_pagemap_clear_soft_dirty(int dir);
@@ -211,6 +221,75 @@ int __wrap_perf_ring_open(pid_t tid, size_t bytes, uint32_t probe_type, struct p
 	*ret_ring = (struct perf_ring){
 		.fds = { -1, -1, -1 }, .ids = { { 11, 0, 0 } }, .tid = tid, .map = world_ring, .bytes = bytes,
 	};
+	return 0;
+}
+
+/* The regions that were accessed, each 9 times of 10; and one that was once. */
+static void damon_update(void)
+{
+	char path[PATH_MAX], command[PATH_MAX + 16], text[32];
+	unsigned nr = 0;
+
+	world_path(path, DAMON_CONTEXT "schemes/0/tried_regions");
+	snprintf(command, sizeof command, "rm -rf %s", path);
+	assert_int_equal(system(command), 0);
+	for (unsigned i = 0; i < WORLD_PAGES / 4; i++) {
+		const uint64_t values[] = {
+			WORLD_BASE + i * UINT64_C(16384), WORLD_BASE + (i + 1) * UINT64_C(16384),
+			world_damon[i] ? 9 : 1,
+		};
+		if (!world_damon[i] && !(i && world_damon[i - 1]))
+			continue;
+		for (unsigned f = 0; f < 3; f++) {
+			static const char *const names[] = { "start", "end", "nr_accesses" };
+			snprintf(path, sizeof path, DAMON_CONTEXT "schemes/0/tried_regions/%u/%s", nr, names[f]);
+			snprintf(text, sizeof text, "%llu\n", (unsigned long long)values[f]);
+			put(path, text);
+		}
+		nr++;
+	}
+	memset(world_damon, 0, sizeof world_damon);
+}
+
+/* A word to DAMON's thread, as the kernel takes it. */
+static int damon_word(const char *word)
+{
+	char path[PATH_MAX], pid[16] = "";
+
+	if (!strcmp(word, "off")) {
+		world_damon_on = false;
+		return 0;
+	}
+	if (strcmp(word, "on")) {
+		world_path(path, PROC "stat");
+		if (!world_damon_on || access(path, F_OK))
+			return -EINVAL; /* it ends with its last process */
+		damon_update();
+		return 0;
+	}
+	assert_false(world_damon_on);
+	assert_int_equal(file_read(root, pid, sizeof pid, DAMON_CONTEXT "targets/0/pid_target"), 0);
+	assert_int_equal(atoi(pid), WORLD_PID);
+	memset(world_damon, 0, sizeof world_damon);
+	world_damon_on = true;
+	return 0;
+}
+
+/* The folders of DAMON come when they are asked for; here with the first write. */
+int __wrap_file_put(const char *tree, const char *text, const char *format, ...)
+{
+	char path[PATH_MAX];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(path, sizeof path, format, args);
+	va_end(args);
+	if (strncmp(path, DAMON_ADMIN "0/", strlen(DAMON_ADMIN "0/")))
+		return __real_file_put(tree, text, "%s", path);
+	if (!strcmp(path, DAMON_ADMIN "0/state"))
+		return damon_word(text);
+	assert_false(world_damon_on); /* what runs is left as it is */
+	put(path, text);
 	return 0;
 }
 

@@ -11,12 +11,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
+#include "damon.h"
 #include "hint.h"
 #include "idle.h"
 #include "sense_world.h"
+#include "setting.h"
 #include "soft_dirty.h"
 
 /* ---- who is asked ----------------------------------------------------------------------------- */
@@ -51,6 +54,15 @@ static int open_soft_dirty(struct sense **ret_sense, const char **ret_why)
 	return soft_dirty_open(&options, ret_sense, ret_why);
 }
 
+static int open_damon(struct sense **ret_sense, const char **ret_why)
+{
+	const struct damon_options options = { .root = root };
+
+	put("/run/x", "");
+	put(DAMON_ADMIN "nr_kdamonds", "0\n");
+	return damon_open(&options, ret_sense, ret_why);
+}
+
 struct subject {
 	const char *name;
 	int (*open)(struct sense **ret_sense, const char **ret_why);
@@ -61,6 +73,7 @@ struct subject {
 static const struct subject subjects[] = {
 	{ "hint", open_hint, ring_lose, WORLD_PAGES },
 	{ "idle", open_idle, NULL, 5 },
+	{ "damon", open_damon, NULL, WORLD_PAGES },
 	{ "soft-dirty", open_soft_dirty, NULL, WORLD_PAGES },
 };
 
@@ -174,7 +187,7 @@ static void a_touch_is_seen_and_none_that_was_not(void **state)
 	touch(63);
 	look(4);
 	assert_true(seen[3] && seen[17] && seen[63]);
-	if (sense->ops->grain_bytes == 4096)
+	if (!sense->ops->regions)
 		assert_int_equal(nr_pages_seen(), 3);
 	look(4);
 	assert_int_equal(nr_pages_seen(), 0);
@@ -262,7 +275,7 @@ static void what_is_lost_is_counted(void **state)
 static void soft_dirty_doubts_new_bounds(void **state)
 {
 	(void)state;
-	subject = &subjects[2];
+	subject = &subjects[3];
 	begin_added();
 	put(PROC "maps", "10000000-10030000 rw-p 00000000 00:00 0 \n10030000-10040000 rw-p 00000000 00:00 0 \n");
 	world_touch(1);
@@ -279,12 +292,12 @@ static void soft_dirty_doubts_new_bounds(void **state)
 static void another_program_is_another_process(void **state)
 {
 	(void)state;
-	for (size_t i = 1; i < 3; i++) {
+	for (size_t i = 1; i < 4; i += 2) {
 		char stat[512];
 
 		subject = &subjects[i];
 		begin_added();
-		world_stat(stat, sizeof stat, 99);
+		world_stat(stat, sizeof stat, 1, 99);
 		put(PROC "stat", stat);
 		world_touch(2);
 		look(4);
@@ -312,6 +325,64 @@ static void idle_follows_frames(void **state)
 	sense->ops->close(sense);
 }
 
+static uint64_t nr_kdamonds(void)
+{
+	uint64_t nr = 99;
+
+	assert_int_equal(setting_read(root, DAMON_ADMIN "nr_kdamonds", &nr), 0);
+	return nr;
+}
+
+/* Whoever has DAMON keeps it, with a place for a thread or with a thread that a module started. */
+static void damon_has_an_owner(void **state)
+{
+	const struct damon_options options = { .root = root };
+	const char *why = "";
+	char stat[512];
+
+	(void)state;
+	world_lay();
+	put("/run/x", "");
+	put(DAMON_ADMIN "nr_kdamonds", "1\n");
+	assert_int_equal(damon_probe(&options, &why), -EBUSY);
+	assert_int_equal(damon_open(&options, &sense, &why), -EBUSY);
+	assert_non_null(strstr(why, "left alone"));
+	assert_int_equal(nr_kdamonds(), 1);
+	put(DAMON_ADMIN "nr_kdamonds", "0\n");
+	world_stat(stat, sizeof stat, 2, 22);
+	put("/proc/77/stat", stat);
+	put("/proc/77/comm", "kdamond.0\n");
+	assert_int_equal(damon_open(&options, &sense, &why), -EBUSY);
+	assert_int_equal(nr_kdamonds(), 0);
+	put("/proc/77/comm", "kswapd0\n");
+	assert_int_equal(damon_open(&options, &sense, &why), 0);
+	assert_int_equal(nr_kdamonds(), 1);
+	sense->ops->close(sense);
+	assert_int_equal(nr_kdamonds(), 0);
+}
+
+/* Killed in the middle; the next one takes down what was set up, and then has it. */
+static void damon_is_taken_down_after_a_kill(void **state)
+{
+	int status;
+
+	(void)state;
+	subject = &subjects[2];
+	pid_t child = fork();
+	if (!child) {
+		begin_added();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_int_equal(nr_kdamonds(), 1);
+	const char *why = "";
+	const struct damon_options options = { .root = root };
+	assert_int_equal(damon_open(&options, &sense, &why), 0);
+	sense->ops->close(sense);
+	assert_int_equal(nr_kdamonds(), 0);
+}
+
 static void what_is_missing_is_said(void **state)
 {
 	const char *why = "";
@@ -332,6 +403,8 @@ int main(void)
 		TREE_TEST(soft_dirty_doubts_new_bounds),
 		TREE_TEST(another_program_is_another_process),
 		TREE_TEST(idle_follows_frames),
+		TREE_TEST(damon_has_an_owner),
+		TREE_TEST(damon_is_taken_down_after_a_kill),
 		TREE_TEST(what_is_missing_is_said),
 	};
 	const struct CMUnitTest tests[] = {

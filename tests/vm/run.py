@@ -634,6 +634,34 @@ def sensor_soft_dirty(place):
     return "\n".join(sensed(place, "soft-dirty", pattern, 95, 1.2) for pattern in ("runs16", "huge"))
 
 
+def sensor_damon(place):
+    """Regions in use are found by DAMON, which is nobody's before and afterwards; with an owner it is
+    refused, and the owner goes on."""
+    note = sensed(place, "damon", "contiguous", 80, 2.5)
+    said = place.lines(DAMON_OWNED, programs=["vm_hot"], files=[(place.pagetide, None)])
+    check(said[0] == "125" and "DAMON has an owner" in said[1] and said[2:] == ["1", "on"], str(said))
+    return note
+
+
+DAMON_OWNED = """
+cd /sys/kernel/mm/damon/admin/kdamonds
+vm_hot --size 16 --hot 4 > /tmp/hot &
+hot=$!
+until grep -q report /tmp/hot; do sleep 0.2; done
+echo 1 > nr_kdamonds
+echo 1 > 0/contexts/nr_contexts
+echo vaddr > 0/contexts/0/operations
+echo 1 > 0/contexts/0/targets/nr_targets
+echo $hot > 0/contexts/0/targets/0/pid_target
+echo on > 0/state
+pagetide attach -p $hot --sensor damon --for 2s > /tmp/said 2>&1
+echo $?
+head -n 1 /tmp/said
+cat nr_kdamonds 0/state
+kill $hot
+"""
+
+
 # ---- the runtime ---------------------------------------------------------------------------------
 
 # Of the live programs what differs most from kernel to kernel; the host runs them all.
@@ -768,6 +796,7 @@ CASES = {
     "attach-follows-the-accessor": attach_follows_the_accessor,
     "attach-makes-room": attach_makes_room,
     "control": control,
+    "sensor-damon": sensor_damon,
     "sensor-soft-dirty": sensor_soft_dirty,
     "runtime": runtime,
     "verbs": verbs,

@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: MIT */
+/* Set up, read, take down; the idea is in damon.h. */
+#include "damon.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "file.h"
+#include "proc.h"
+#include "setting.h"
+#include "vmstat.h"
+
+#define KDAMONDS "/sys/kernel/mm/damon/admin/kdamonds/"
+#define STATE KDAMONDS "0/state"
+#define CONTEXT KDAMONDS "0/contexts/0/"
+#define SAMPLE_US "50000"
+#define AGGREGATE_US "500000" /* ten samples */
+#define UPDATE_US "2000000"   /* of what is mapped */
+#define REGIONS_MIN "10"
+#define REGIONS_MAX "1000"
+#define ACCESSES_MIN "2"      /* of ten */
+#define READ_LEAST_NS UINT64_C(500000000)
+#define START_LEAST_NS UINT64_C(2000000000)
+#define NO_INDEX UINT32_MAX
+
+static const struct setting table[] = {
+	{ .name = "nr_kdamonds", .path = KDAMONDS "nr_kdamonds", .stop_path = STATE, .stop_text = "off" },
+};
+
+struct target {
+	pid_t pid;
+	uint32_t index;       /* in what runs; NO_INDEX: it is not in it */
+	struct target *next;
+};
+
+struct region {
+	uint64_t start, end, nr_accesses;
+};
+
+struct damon {
+	struct sense sense;
+	struct settings settings;
+	const char *root;
+	struct target *targets;
+	bool on, changed;     /* its thread runs; but not for these processes */
+	uint64_t period_ns, read_ns, start_ns; /* 0: paused; of the last reading and start */
+	struct region *regions;
+	size_t nr_regions, max_regions;
+	uint64_t nr_touches, nr_lost, nr_passes;
+};
+
+static struct damon *damon_of(struct sense *sense)
+{
+	return (struct damon *)(void *)sense;
+}
+
+/* ---- set up, and take down ---- */
+
+/* Below CONTEXT. */
+__attribute__((format(printf, 3, 4)))
+static int context_put(const struct damon *damon, const char *text, const char *format, ...)
+{
+	char name[128];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(name, sizeof name, format, args);
+	va_end(args);
+	return file_put(damon->root, text, CONTEXT "%s", name);
+}
+
+/* One that lists the regions of one target. */
+static int scheme_put(const struct damon *damon, uint32_t index)
+{
+	static const char *const settings[][2] = {
+		{ "action", "stat" },
+		{ "access_pattern/sz/min", "0" },
+		{ "access_pattern/sz/max", "18446744073709551615" },
+		{ "access_pattern/nr_accesses/min", ACCESSES_MIN },
+		{ "access_pattern/nr_accesses/max", "4294967295" },
+		{ "access_pattern/age/min", "0" },
+		{ "access_pattern/age/max", "4294967295" },
+		{ "filters/nr_filters", "1" },
+		{ "filters/0/type", "target" },
+		{ "filters/0/matching", "N" },
+	};
+	char text[16];
+	int error = 0;
+
+	for (size_t i = 0; !error && i < sizeof settings / sizeof *settings; i++)
+		error = context_put(damon, settings[i][1], "schemes/%" PRIu32 "/%s", index, settings[i][0]);
+	snprintf(text, sizeof text, "%" PRIu32, index);
+	if (!error)
+		error = context_put(damon, text, "schemes/%" PRIu32 "/filters/0/damon_target_idx", index);
+	return error;
+}
+
+static int context_begin(const struct damon *damon)
+{
+	static const char *const settings[][2] = {
+		{ "operations", "vaddr" },
+		{ "monitoring_attrs/intervals/sample_us", SAMPLE_US },
+		{ "monitoring_attrs/intervals/aggr_us", AGGREGATE_US },
+		{ "monitoring_attrs/intervals/update_us", UPDATE_US },
+		{ "monitoring_attrs/nr_regions/min", REGIONS_MIN },
+		{ "monitoring_attrs/nr_regions/max", REGIONS_MAX },
+		{ "schemes/nr_schemes", "1" },
+	};
+	int error = file_put(damon->root, "1", KDAMONDS "0/contexts/nr_contexts");
+
+	for (size_t i = 0; !error && i < sizeof settings / sizeof *settings; i++)
+		error = context_put(damon, settings[i][1], "%s", settings[i][0]);
+	return error ? error : scheme_put(damon, 0);
+}
+
+static void damon_off(struct damon *damon)
+{
+	if (damon->on)
+		file_put(damon->root, "off", STATE);
+	damon->on = false;
+}
+
+/* Number those that live; returns how many. */
+static uint32_t targets_number(struct damon *damon)
+{
+	uint32_t nr = 0;
+
+	for (struct target *target = damon->targets; target; target = target->next) {
+		int dir, error = proc_open_below(damon->root, target->pid, &dir);
+		if (!error)
+			close(dir);
+		target->index = error ? NO_INDEX : nr++;
+	}
+	return nr;
+}
+
+static int targets_put(const struct damon *damon, uint32_t nr)
+{
+	char text[16];
+
+	snprintf(text, sizeof text, "%" PRIu32, nr);
+	int error = context_put(damon, text, "targets/nr_targets");
+	if (!error)
+		error = context_put(damon, text, "schemes/nr_schemes");
+	for (const struct target *target = damon->targets; !error && target; target = target->next) {
+		if (target->index == NO_INDEX)
+			continue;
+		snprintf(text, sizeof text, "%d", (int)target->pid);
+		error = context_put(damon, text, "targets/%" PRIu32 "/pid_target", target->index);
+		if (!error)
+			error = scheme_put(damon, target->index);
+	}
+	return error;
+}
+
+/* Begin anew with the processes that there are. One that ends meanwhile makes it fail: then later. */
+static void damon_start(struct damon *damon, uint64_t now_ns)
+{
+	damon_off(damon);
+	damon->start_ns = now_ns;
+	uint32_t nr = targets_number(damon);
+	if (nr && (targets_put(damon, nr) || file_put(damon->root, "on", STATE)))
+		return;
+	damon->on = nr != 0;
+	damon->changed = false;
+}
+
+/* ---- reading ---- */
+
+static int number_read(const struct damon *damon, uint32_t index, size_t region, const char *name,
+		       uint64_t *ret_value)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof path, CONTEXT "schemes/%" PRIu32 "/tried_regions/%zu/%s", index, region, name);
+	return setting_read(damon->root, path, ret_value);
+}
+
+static int region_add(struct damon *damon, const struct region *region)
+{
+	if (damon->nr_regions == damon->max_regions) {
+		size_t max = damon->max_regions ? damon->max_regions * 2 : 256;
+		struct region *more = reallocarray(damon->regions, max, sizeof *more);
+		if (!more)
+			return -ENOMEM;
+		damon->regions = more;
+		damon->max_regions = max;
+	}
+	damon->regions[damon->nr_regions++] = *region;
+	return 0;
+}
+
+/* All of a target; the most accesses that one of them had. */
+static int regions_read(struct damon *damon, uint32_t index, uint64_t *ret_most)
+{
+	uint64_t most = 0;
+	int error = 0;
+
+	damon->nr_regions = 0;
+	for (size_t i = 0; !error; i++) {
+		struct region region;
+
+		error = number_read(damon, index, i, "start", &region.start);
+		if (!error)
+			error = number_read(damon, index, i, "end", &region.end);
+		if (!error)
+			error = number_read(damon, index, i, "nr_accesses", &region.nr_accesses);
+		if (error || region.start >= region.end)
+			continue;
+		most = region.nr_accesses > most ? region.nr_accesses : most;
+		error = region_add(damon, &region);
+	}
+	if (error == -ENOENT) /* the one behind the last */
+		error = 0;
+	if (!error)
+		*ret_most = most;
+	return error;
+}
+
+static void target_read(struct damon *damon, const struct target *target,
+			void (*visit)(void *arg, const struct sense_event *event), void *arg)
+{
+	uint64_t most, now_ns = clock_now_ns();
+
+	if (regions_read(damon, target->index, &most)) {
+		damon->nr_lost++;
+		return;
+	}
+	for (size_t i = 0; i < damon->nr_regions; i++) {
+		const struct region *region = &damon->regions[i];
+		if (region->nr_accesses * 2 < most)
+			continue;
+		damon->nr_touches++;
+		visit(arg, &(struct sense_event){
+			.kind = SENSE_TOUCH,
+			.cpu = SENSE_CPU_UNKNOWN,
+			.time_ns = now_ns,
+			.address = region->start,
+			.end = region->end,
+			.pid = target->pid,
+		});
+	}
+}
+
+static void damon_read(struct sense *sense, void (*visit)(void *arg, const struct sense_event *event),
+		       void *arg)
+{
+	struct damon *damon = damon_of(sense);
+	uint64_t now_ns = clock_now_ns();
+
+	if (!damon->period_ns)
+		return;
+	if (damon->changed && now_ns - damon->start_ns >= START_LEAST_NS) {
+		damon_start(damon, now_ns);
+		damon->read_ns = now_ns;
+	}
+	if (!damon->on || now_ns - damon->read_ns < damon->period_ns)
+		return;
+	if (file_put(damon->root, "update_schemes_tried_regions", STATE)) {
+		/* All its processes have ended, or somebody stopped it. */
+		damon->nr_lost++;
+		damon->changed = true;
+		return;
+	}
+	damon->nr_passes++;
+	for (const struct target *target = damon->targets; target; target = target->next)
+		if (target->index != NO_INDEX)
+			target_read(damon, target, visit, arg);
+	damon->read_ns = clock_now_ns();
+}
+
+/* ---- processes and pace ---- */
+
+static int damon_add(struct sense *sense, pid_t pid)
+{
+	struct damon *damon = damon_of(sense);
+	int dir, error = proc_open_below(damon->root, pid, &dir);
+
+	if (error)
+		return error;
+	close(dir);
+	struct target *target = calloc(1, sizeof *target);
+	if (!target)
+		return -ENOMEM;
+	target->pid = pid;
+	target->index = NO_INDEX;
+	target->next = damon->targets;
+	damon->targets = target;
+	damon->changed = true;
+	return 0;
+}
+
+static void damon_remove(struct sense *sense, pid_t pid)
+{
+	struct damon *damon = damon_of(sense);
+
+	for (struct target **at = &damon->targets; *at; at = &(*at)->next) {
+		struct target *target = *at;
+		if (target->pid != pid)
+			continue;
+		/* It goes on to be watched until it is begun anew; nobody hears of it. */
+		*at = target->next;
+		free(target);
+		damon->changed = true;
+		return;
+	}
+}
+
+static int damon_pace(struct sense *sense, uint64_t period_ns)
+{
+	struct damon *damon = damon_of(sense);
+
+	damon->period_ns = period_ns && period_ns < READ_LEAST_NS ? READ_LEAST_NS : period_ns;
+	if (!period_ns) {
+		damon_off(damon);
+		damon->changed = true;
+	}
+	return 0;
+}
+
+static void damon_usage(const struct sense *sense, struct sense_usage *ret_usage)
+{
+	const struct damon *damon = (const struct damon *)(const void *)sense;
+
+	*ret_usage = (struct sense_usage){
+		.nr_touches = damon->nr_touches,
+		.nr_lost = damon->nr_lost,
+		.nr_passes = damon->nr_passes,
+	};
+}
+
+/* ---- open and close ---- */
+
+static void damon_close(struct sense *sense)
+{
+	struct damon *damon = damon_of(sense);
+
+	while (damon->targets)
+		damon_remove(sense, damon->targets->pid);
+	damon_off(damon);
+	settings_restore(&damon->settings);
+	free(damon->regions);
+	free(damon);
+}
+
+static const struct sense_ops damon_ops = {
+	.name = "damon",
+	.cost = "a kernel thread looks at up to 1000 pages 20 times a second; sees regions, not pages",
+	.grain_bytes = 4096,
+	.regions = true,
+	.sees_fast = true,
+	.add = damon_add,
+	.remove = damon_remove,
+	.read = damon_read,
+	.pace = damon_pace,
+	.usage = damon_usage,
+	.close = damon_close,
+};
+
+static const char *why_not(int error)
+{
+	switch (error) {
+	case -EBUSY:
+		return "DAMON has an owner, who is left alone: stop that one first";
+	case -EPERM:
+	case -EACCES:
+		return "DAMON is root's: run as root";
+	case -ENOENT:
+		return "this kernel has no DAMON: use one built with CONFIG_DAMON_SYSFS";
+	case -EINVAL:
+		return "this kernel's DAMON does not tell processes apart: use Linux 6.6 or later, built with "
+		       "CONFIG_DAMON_VADDR";
+	default:
+		return "DAMON cannot be set up";
+	}
+}
+
+static int refuse(int error, const char **ret_why)
+{
+	*ret_why = why_not(error);
+	return error == -ENOENT || error == -EINVAL ? -EOPNOTSUPP : error == -EACCES ? -EPERM : error;
+}
+
+int damon_probe(const struct damon_options *options, const char **ret_why)
+{
+	uint64_t nr;
+	int error = setting_read(options->root, table->path, &nr);
+
+	if (!error && (nr || vmstat_damon_thread(options->root)))
+		error = -EBUSY;
+	if (!error)
+		error = file_may_write(options->root, "%s", table->path);
+	return error ? refuse(error, ret_why) : 0;
+}
+
+/* Nothing is changed before it is clear that it is nobody's. */
+static int damon_begin(struct damon *damon, const char *state_path)
+{
+	int error = settings_save(&damon->settings, damon->root, state_path, table, 1);
+
+	/* Somebody took it just now: the settings that would be put back are his. */
+	if (!error && damon->settings.saved[0]) {
+		damon->settings.there[0] = false;
+		error = -EBUSY;
+	}
+	if (!error)
+		error = settings_change(&damon->settings, 0, 1);
+	return error ? error : context_begin(damon);
+}
+
+int damon_open(const struct damon_options *options, struct sense **ret_sense, const char **ret_why)
+{
+	const char *state_path = options->state_path ? options->state_path : DAMON_STATE_PATH;
+	int error = settings_repair(options->root, state_path, table, 1);
+
+	if (error >= 0)
+		error = damon_probe(options, ret_why);
+	else
+		return refuse(error, ret_why);
+	if (error)
+		return error;
+	struct damon *damon = calloc(1, sizeof *damon);
+	if (!damon) {
+		*ret_why = "no memory";
+		return -ENOMEM;
+	}
+	damon->sense.ops = &damon_ops;
+	damon->root = options->root;
+	damon->period_ns = READ_LEAST_NS;
+	damon->settings.lock = -1;
+	error = damon_begin(damon, state_path);
+	if (error) {
+		damon_close(&damon->sense);
+		return refuse(error, ret_why);
+	}
+	*ret_sense = &damon->sense;
+	return 0;
+}

@@ -14,6 +14,7 @@
 #include "hint.h"
 #include "tree.h"
 
+#define SECOND_NS UINT64_C(1000000000)
 #define BALANCING "/sys/kernel/debug/sched/numa_balancing/"
 #define MODE "/proc/sys/kernel/numa_balancing"
 #define LIMIT "/proc/sys/kernel/numa_balancing_promote_rate_limit_MBps"
@@ -70,6 +71,36 @@ static void settings_are_set_and_come_back(void **state)
 	expect(BALANCING "hot_threshold_ms", "1000\n");
 	expect(BALANCING "scan_size_mb", "256\n");
 	assert_int_equal(hint_repair(&options), 0);
+}
+
+/* Paused, the kernel's scanner stands still; then it begins at once, however long its period is. */
+static void paused_and_on_again(void **state)
+{
+	const struct hint_options options = { .root = root };
+	const pid_t nobody = 1 << 30;
+	struct sense *sense;
+	const char *why = NULL;
+
+	(void)state;
+	machine_lay();
+	put("/proc/1073741824/task/1073741824/x", "");
+	assert_int_equal(hint_open(&options, &sense, &why), 0);
+	if (sense->ops->add(sense, nobody)) {
+		sense->ops->close(sense);
+		skip(); /* no perf events here */
+	}
+	assert_int_equal(sense->ops->pace(sense, 3600 * SECOND_NS), 0);
+	sense->ops->read(sense, never, NULL);
+	expect(MODE, "2\n");
+	assert_int_equal(sense->ops->pace(sense, 0), 0);
+	expect(MODE, "0\n");
+	sense->ops->read(sense, never, NULL);
+	expect(MODE, "0\n");
+	assert_int_equal(sense->ops->pace(sense, 3600 * SECOND_NS), 0);
+	sense->ops->read(sense, never, NULL);
+	expect(MODE, "2\n");
+	sense->ops->close(sense);
+	expect(MODE, "1\n");
 }
 
 static void one_at_a_time(void **state)
@@ -129,6 +160,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TREE_TEST(settings_are_set_and_come_back),
+		TREE_TEST(paused_and_on_again),
 		TREE_TEST(one_at_a_time),
 		TREE_TEST(what_is_missing_is_said),
 		cmocka_unit_test(when_the_kernel_moves_by_itself),

@@ -286,8 +286,10 @@ void tiering_touch(struct tiering *tiering, struct tiering_space *space, uint64_
 		record = heat_publish(&window->heat[idx], epoch, now, known, node, false, &too);
 		raised |= too;
 	}
-	if (page_node(page) != TIERING_NODE_UNKNOWN && tiering->config.nodes[page_node(page)].fast)
+	if (page_node(page) != TIERING_NODE_UNKNOWN && tiering->config.nodes[page_node(page)].fast) {
 		page->stamp = tick_at(now_ns);
+		page->flags &= (uint8_t)~PAGE_UNSEEN;
+	}
 	/* One touch alone moves nothing. */
 	if (raised && heat_class(record) >= CANDIDATE_CLASS)
 		page_mark_ready(window, idx, heat_class(record));
@@ -466,6 +468,10 @@ static void page_moved(struct tiering *tiering, const struct tiering_move *move,
 	struct tiering_page *page = &window->pages[idx];
 	uint32_t age = tick_at(now_ns) - page->stamp;
 
+	if (move->op == TIERING_DEMOTE && page->flags & PAGE_UNSEEN && age < PINGPONG_TICKS)
+		window->space->counts.wasted += move->nr_pages;
+	page->flags &= (uint8_t)~PAGE_UNSEEN;
+	page->flags |= move->op == TIERING_PROMOTE ? PAGE_UNSEEN : 0;
 	if (move->op == TIERING_DEMOTE) {
 		page->flags |= PAGE_DEMOTED;
 	} else if (page->flags & PAGE_DEMOTED) {
@@ -546,6 +552,7 @@ void tiering_counts_add(struct tiering_counts *sum, const struct tiering_counts 
 	sum->candidates += more->candidates;
 	sum->unpaid += more->unpaid;
 	sum->pingpong += more->pingpong;
+	sum->wasted += more->wasted;
 	sum->touches += more->touches;
 	sum->strays += more->strays;
 	sum->touched += more->touched;

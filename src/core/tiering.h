@@ -106,6 +106,7 @@ struct tiering_counts { /* pages, since the space began */
 	uint64_t candidates;            /* found on a slow node with two touches */
 	uint64_t unpaid;                /* candidates that were not worth their move */
 	uint64_t pingpong;              /* promoted again soon after they were demoted */
+	uint64_t wasted;                /* demoted soon after they were promoted, not seen in use since */
 	uint64_t touches, strays;       /* times; strays: where no window is */
 	uint64_t touched;               /* pages, a huge one as 512, each time */
 };

@@ -10,6 +10,7 @@
 #define PAGE_DEMOTED 4u  /* it is where it is because we demoted it */
 #define PAGE_WAITED 8u   /* counted as refused, for want of room or by the rate */
 #define PAGE_LOOKED 16u  /* its place was asked for */
+#define PAGE_UNSEEN 32u  /* we promoted it, and it was not seen in use since */
 
 #define CANDIDATE_CLASS 2u
 #define QUICK_TICKS (HEAT_WINDOW_TICKS / 2)

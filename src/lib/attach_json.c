@@ -35,6 +35,7 @@ static json_t *moves_json(const struct tiering_counts *counts)
 	json_object_set_new(moves, "refused", refused);
 	set(moves, "candidates", counts->candidates);
 	set(moves, "ping_pong", counts->pingpong);
+	set(moves, "wasted", counts->wasted);
 	return moves;
 }
 

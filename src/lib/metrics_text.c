@@ -152,6 +152,9 @@ static void moves_write(FILE *file, const struct attach *a)
 		  sum.candidates);
 	one_write(file, COUNTER("pagetide_pingpong_pages", "pages",
 				"Promoted again within two minutes after their demotion."), sum.pingpong);
+	one_write(file, COUNTER("pagetide_wasted_pages", "pages",
+				"Demoted within two minutes after their promotion, not seen in use since."),
+		  sum.wasted);
 }
 
 static void stalls_write(FILE *file, const struct attach *a)

@@ -308,6 +308,44 @@ static void the_cap_of_a_space_is_kept(void **state)
 	complete(w, nr, REASON_MOVED);
 }
 
+/* Everything above the cap goes. */
+static void cap(struct world *w, uint64_t pages, size_t wanted)
+{
+	w->space.fast_max_pages = pages;
+	assert_int_equal(step(w), wanted);
+	assert_int_equal(w->plan[0].op, TIERING_DEMOTE);
+	complete(w, wanted, REASON_MOVED);
+}
+
+/* What was promoted for nothing is counted: it goes again soon, and nobody was seen to use it. */
+static void moves_that_never_paid(void **state)
+{
+	struct world *w = *state;
+
+	place(w, 0, 120, SLOW, false);
+	touch_twice(w, 0, 90);
+	complete(w, step(w), REASON_MOVED);
+	assert_int_equal(w->space.counts.promoted, 90);
+	w->now_ns += 40 * SECOND;
+	for (uint64_t i = 0; i < 30; i++)
+		tiering_touch(&w->tiering, &w->space, i, 0, w->now_ns);
+	w->now_ns += 10 * SECOND;
+	cap(w, 30, 60);
+	assert_int_equal(w->space.counts.wasted, 60);
+	/* These were of use. */
+	w->now_ns += 40 * SECOND;
+	cap(w, 0, 30);
+	assert_int_equal(w->space.counts.wasted, 60);
+	/* These may have been, for so long. */
+	w->space.fast_max_pages = UINT64_MAX;
+	touch_twice(w, 90, 30);
+	complete(w, step(w), REASON_MOVED);
+	assert_int_equal(w->space.counts.promoted, 120);
+	w->now_ns += 200 * SECOND;
+	cap(w, 0, 30);
+	assert_int_equal(w->space.counts.wasted, 60);
+}
+
 static void the_guarantee_of_a_space_is_kept(void **state)
 {
 	struct world *w = *state;
@@ -596,6 +634,7 @@ int main(void)
 		CASE(demotion_makes_room_first),
 		CASE(a_page_stays_its_least_residence),
 		CASE(the_cap_of_a_space_is_kept),
+		CASE(moves_that_never_paid),
 		CASE(the_guarantee_of_a_space_is_kept),
 		CASE(weight_0_is_left_alone),
 		CASE(every_reason_has_its_counter),

@@ -555,6 +555,7 @@ def judge_metrics(metrics, report):
                          ("migrate_requested_pages", sum(one["requested"] for one in moves)),
                          ("candidate_pages", sum(one["candidates"] for one in moves)),
                          ("pingpong_pages", sum(one["ping_pong"] for one in moves)),
+                         ("wasted_pages", sum(one["wasted"] for one in moves)),
                          ("process_promoted_bytes", space["promoted_bytes"]),
                          ("process_demoted_bytes", space["demoted_bytes"])):
         found = metrics["pagetide_" + name].value()

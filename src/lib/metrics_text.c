@@ -98,13 +98,17 @@ static void pairs_write(FILE *file, const struct attach *a)
 	for (size_t from = 0; from < a->map.nr; from++) {
 		for (size_t to = 0; to < a->map.nr; to++) {
 			const struct tiering_node *nodes = a->tiering.config.nodes;
-			if (from == to || !(nodes[from].fast ? nodes[to].slow : nodes[from].slow))
+			uint64_t pages = a->tiering.pair_pages[from][to];
+			bool up = nodes[from].slow && nodes[to].fast, down = nodes[from].fast && nodes[to].slow;
+			/* What was moved stays counted when one of them went. */
+			if (!up && !down && !pages)
 				continue;
 			expose_number(file, family,
 				      EXPOSE_LABELS({ "from", number(from_text, a->map.nodes[from].id) },
 						    { "to", number(to_text, a->map.nodes[to].id) },
-						    { "reason", nodes[to].fast ? "promotion" : "demotion" }),
-				      a->tiering.pair_pages[from][to] * PAGE_BYTES);
+						    { "reason", nodes[to].fast || nodes[from].slow ? "promotion"
+												   : "demotion" }),
+				      pages * PAGE_BYTES);
 		}
 	}
 }

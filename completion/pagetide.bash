@@ -7,7 +7,7 @@ _pagetide()
 
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		COMPREPLY=($(compgen -W 'run attach status pause resume tune check topo pages migrate stats help version --help --version' -- "$word"))
+		COMPREPLY=($(compgen -W 'run attach daemon status pause resume tune check topo pages migrate stats help version --help --version' -- "$word"))
 		return
 	fi
 	case $verb in
@@ -48,10 +48,20 @@ _pagetide()
 		case $before in
 		-p | --pid) COMPREPLY=($(compgen -W "$(ps -e -o pid= 2>/dev/null)" -- "$word")) ;;
 		--fast | --slow) COMPREPLY=($(compgen -W "$(_pagetide_nodes)" -- "$word")) ;;
-		--for | --metrics-listen) ;;
+		--cgroup) COMPREPLY=($(compgen -d -- "${word:-/sys/fs/cgroup/}")) ;;
+		--exe | --for | --metrics-listen) ;;
 		--sensor) COMPREPLY=($(compgen -W 'hint idle damon soft-dirty' -- "$word")) ;;
-		--control | --metrics-file) COMPREPLY=($(compgen -f -- "$word")) ;;
-		*) COMPREPLY=($(compgen -W '--pid --fast --slow --for --sensor --json --dry-run --quiet --control
+		--tiers | --control | --metrics-file) COMPREPLY=($(compgen -f -- "$word")) ;;
+		*) COMPREPLY=($(compgen -W '--pid --cgroup --exe --fast --slow --tiers --for --sensor --json
+			--dry-run --quiet --control --metrics-file --metrics-listen --help' -- "$word")) ;;
+		esac
+		;;
+	daemon)
+		case $before in
+		--metrics-listen) ;;
+		--sensor) COMPREPLY=($(compgen -W 'hint idle damon soft-dirty' -- "$word")) ;;
+		-c | --config | --control | --metrics-file) COMPREPLY=($(compgen -f -- "$word")) ;;
+		*) COMPREPLY=($(compgen -W '--config --print-config --sensor --dry-run --json --quiet --control
 			--metrics-file --metrics-listen --help' -- "$word")) ;;
 		esac
 		;;
@@ -85,7 +95,7 @@ _pagetide()
 			COMPREPLY=($(compgen -W "$(pgrep -x pagetide 2>/dev/null)" -- "$word"))
 		fi
 		;;
-	help) COMPREPLY=($(compgen -W 'run attach status pause resume tune check topo pages migrate stats help version' -- "$word")) ;;
+	help) COMPREPLY=($(compgen -W 'run attach daemon status pause resume tune check topo pages migrate stats help version' -- "$word")) ;;
 	esac
 }
 

@@ -136,14 +136,25 @@ TIDE_API int tide_run(const struct tide_run_options *options, int *ret_wait_stat
  */
 TIDE_API int tide_stats_fetch(int pid, char **ret_json, char ret_message[TIDE_MESSAGE_MAX]);
 
-/* ---- pagetide attach -------------------------------------------------------------------------- */
+/* ---- pagetide attach and daemon --------------------------------------------------------------- */
 
 struct tide_attach_options {
 	size_t size;            /* sizeof(struct tide_attach_options), for later growth */
-	const int *pids;        /* processes to look after; their children are followed */
+	/*
+	 * Who: processes by number, then their children are followed; or those that fit one of the
+	 * patterns of groups and one of the regular expressions of programs, where there are any; or as
+	 * a configuration file says, which is read again at SIGHUP.
+	 */
+	const int *pids;
 	size_t nr_pids;
+	const char *const *cgroups; /* "/system.slice/web*", with all groups below */
+	size_t nr_cgroups;
+	const char *const *exes;    /* extended, somewhere in the path of the program */
+	size_t nr_exes;
+	const char *config_path;    /* with its drop-ins; nothing of the above, and no nodes, then */
 	const char *fast, *slow; /* nodes as numactl writes them; NULL: as the machine says */
-	uint64_t duration_ns;   /* 0: until the last of them ends, or a signal */
+	const char *tiers_path; /* a file that says so in its section [tiers]; NULL: none */
+	uint64_t duration_ns;   /* 0: until the last of them ends (not with a file), or a signal */
 	bool dry_run;           /* sense and decide, move nothing: counters say what would move */
 	bool quiet;             /* no warnings */
 	const char *control_path;   /* of its control socket; NULL: TIDE_CONTROL_PATH, if it can be had */
@@ -157,11 +168,14 @@ struct tide_attach_options {
  * Look after running processes: pages in use on slow nodes go to fast ones, cold ones make room.
  * Returns when the time is over, all processes have ended, or SIGINT, SIGTERM or SIGHUP came (which
  * it handles meanwhile); whatever it changed in the kernel's settings is put back by then.
- * Pages stay where they are then. Prints warnings on standard error unless `quiet`.
+ * Pages stay where they are then. With a configuration file it goes on without processes and waits for
+ * some, and tells a service manager ($NOTIFY_SOCKET) how it is. Prints warnings on standard error unless
+ * `quiet`, and in any case why a file was not read again.
  * Returns 0 and the report as JSON text (schema pagetide.attach/1), which the caller frees; -errno
  * with a one-line reason, which names the mend, in `ret_message`, nothing having been changed:
- *   -EINVAL           nodes that do not exist, have no memory, or are named as both; an address for
- *                     metrics that is none, or that other machines could reach; no such sensor
+ *   -EINVAL           nodes that do not exist, have no memory, or are named as both; a pattern or a
+ *                     file that is not understood; an address for metrics that is none, or that other
+ *                     machines could reach; no such sensor
  *   -ESRCH            no such process
  *   -EPERM, -EACCES   needs to be root
  *   -ENODEV           there is no slow node
@@ -186,6 +200,12 @@ TIDE_API int tide_attach(const struct tide_attach_options *options, char **ret_j
  */
 TIDE_API int tide_control(const char *path, const char *verb, const char *const *words, size_t nr_words,
 			  char **ret_json, char ret_message[TIDE_MESSAGE_MAX]);
+
+/*
+ * Read a configuration file with its drop-ins; the result as one file that says the same, which the
+ * caller frees. Returns -EINVAL with what is wrong in `ret_message`. Thread-safe.
+ */
+TIDE_API int tide_config_fetch(const char *path, char **ret_text, char ret_message[TIDE_MESSAGE_MAX]);
 
 #ifdef __cplusplus
 }

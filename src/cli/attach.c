@@ -16,14 +16,33 @@
 #include "text.h"
 
 #define PIDS_MAX 256
+#define WORDS_MAX 32
 
-enum { OPT_PID, OPT_FAST, OPT_SLOW, OPT_FOR, OPT_SENSOR, OPT_JSON, OPT_DRY_RUN, OPT_QUIET, OPT_CONTROL,
-       OPT_METRICS_FILE, OPT_METRICS_LISTEN, OPT_COUNT };
+enum {
+	OPT_PID,
+	OPT_CGROUP,
+	OPT_EXE,
+	OPT_FAST,
+	OPT_SLOW,
+	OPT_TIERS,
+	OPT_FOR,
+	OPT_SENSOR,
+	OPT_JSON,
+	OPT_DRY_RUN,
+	OPT_QUIET,
+	OPT_CONTROL,
+	OPT_METRICS_FILE,
+	OPT_METRICS_LISTEN,
+	OPT_COUNT
+};
 
 static const struct option options[OPT_COUNT] = {
 	[OPT_PID] = { "pid", "PID[,...]", "the processes, and all they start", 'p' },
+	[OPT_CGROUP] = { "cgroup", "PATH", "instead those in these control groups, and below", 0 },
+	[OPT_EXE] = { "exe", "REGEX", "those whose program has a path like this", 0 },
 	[OPT_FAST] = { "fast", "NODES", "where pages in use belong: 0-1,3, !2 or all", 0 },
 	[OPT_SLOW] = { "slow", "NODES", "where the others may be", 0 },
+	[OPT_TIERS] = { "tiers", "FILE", "a file that says so in its section [tiers]", 0 },
 	[OPT_FOR] = { "for", "TIME", "stop after 30s, 5m, 1h; else when they end, or at Ctrl-C", 0 },
 	[OPT_SENSOR] = { "sensor", "NAME", "who tells which pages are in use; else the best that works", 0 },
 	[OPT_JSON] = { "json", NULL, "print the report as JSON (schema pagetide.attach/1)", 0 },
@@ -37,6 +56,7 @@ static const struct option options[OPT_COUNT] = {
 struct words {
 	struct tide_attach_options attach;
 	int pids[PIDS_MAX];
+	const char *cgroups[WORDS_MAX], *exes[WORDS_MAX];
 	bool json;
 };
 
@@ -121,6 +141,34 @@ static int time_read(const char *text, uint64_t *ret_ns)
 	return 0;
 }
 
+static int word_add(const char *option, const char *word, const char **list, size_t *nr)
+{
+	if (!*word || *nr == WORDS_MAX) {
+		cli_say(*word ? "--%s: more than %d: write a file for pagetide daemon"
+			      : "--%s is empty: leave it out", option, WORDS_MAX);
+		return EXIT_USAGE;
+	}
+	list[(*nr)++] = word;
+	return 0;
+}
+
+/* What must not, or only, stand together. */
+static int words_agree(const struct words *words)
+{
+	const struct tide_attach_options *o = &words->attach;
+	bool selects = o->nr_cgroups || o->nr_exes;
+
+	if (!o->nr_pids && !selects)
+		cli_say("which processes? write pagetide attach -p PID, --cgroup PATH or --exe REGEX");
+	else if (o->nr_pids && selects)
+		cli_say("--pid names the processes: leave out --cgroup and --exe, or --pid");
+	else if (o->tiers_path && (o->fast || o->slow))
+		cli_say("--tiers says what is fast and slow: leave out --fast and --slow, or --tiers");
+	else
+		return 0;
+	return EXIT_USAGE;
+}
+
 static int words_read(char **list, struct words *words)
 {
 	struct option_reader reader = { .verb = &verb_attach, .words = list };
@@ -130,6 +178,15 @@ static int words_read(char **list, struct words *words)
 		switch (option) {
 		case OPT_PID:
 			status = pids_read(reader.value, words);
+			break;
+		case OPT_CGROUP:
+			status = word_add("cgroup", reader.value, words->cgroups, &words->attach.nr_cgroups);
+			break;
+		case OPT_EXE:
+			status = word_add("exe", reader.value, words->exes, &words->attach.nr_exes);
+			break;
+		case OPT_TIERS:
+			words->attach.tiers_path = reader.value;
 			break;
 		case OPT_FAST:
 			words->attach.fast = reader.value;
@@ -169,11 +226,7 @@ static int words_read(char **list, struct words *words)
 		cli_say("attach takes no %s: write pagetide attach -p PID", reader.words[0]);
 		status = EXIT_USAGE;
 	}
-	if (!status && !words->attach.nr_pids) {
-		cli_say("which processes? write pagetide attach -p PID");
-		status = EXIT_USAGE;
-	}
-	return status;
+	return status ? status : words_agree(words);
 }
 
 static int run(char **list)
@@ -186,6 +239,8 @@ static int run(char **list)
 	if (status)
 		return status;
 	words.attach.pids = words.pids;
+	words.attach.cgroups = words.cgroups;
+	words.attach.exes = words.exes;
 	err = tide_attach(&words.attach, &text, message);
 	if (err) {
 		cli_say("%s", message[0] ? message : strerror(-err));
@@ -196,13 +251,16 @@ static int run(char **list)
 
 const struct verb verb_attach = {
 	.name = "attach",
-	.usage = "-p PID[,...] [OPTIONS]",
+	.usage = "-p PID | --cgroup PATH | --exe REGEX",
 	.help = "move pages in use of running processes to fast nodes",
 	.detail =
 		"Look after running processes: pages in use on slow nodes are moved to fast ones, and\n"
-		"pages not in use make room for them. Children are followed. Which nodes are fast the\n"
+		"pages not in use make room for them. Processes that are named are looked after with their\n"
+		"children; those that are selected by their group or program are found as they come.\n"
+		"--cgroup and --exe may be repeated; given both, both must fit. Which nodes are fast the\n"
 		"machine says, or --fast and --slow do. Ends after --for, when the processes have ended, or\n"
-		"at Ctrl-C, with a report; pages stay where they are then. Needs root.",
+		"at Ctrl-C, with a report; pages stay where they are then, and the kernel's settings are put\n"
+		"back. Needs root.",
 	.options = options,
 	.nr_options = OPT_COUNT,
 	.run = run,

@@ -19,8 +19,8 @@ enum {
 	EXIT_NOT_FOUND = 127,
 };
 
-extern const struct verb verb_run, verb_attach, verb_check, verb_migrate, verb_pages, verb_pause,
-	verb_resume, verb_stats, verb_status, verb_topo, verb_tune;
+extern const struct verb verb_run, verb_attach, verb_daemon, verb_check, verb_migrate, verb_pages,
+	verb_pause, verb_resume, verb_stats, verb_status, verb_topo, verb_tune;
 
 /* One line on standard error, whatever bytes the text holds. */
 __attribute__((format(printf, 1, 2)))

@@ -33,8 +33,8 @@ static const struct verb verb_version = {
 };
 
 static const struct verb *const verbs[] = {
-	&verb_run,    &verb_attach, &verb_status,  &verb_pause, &verb_resume, &verb_tune,    &verb_check,
-	&verb_topo,   &verb_pages,  &verb_migrate, &verb_stats, &verb_help,   &verb_version,
+	&verb_run,   &verb_attach, &verb_daemon, &verb_status,  &verb_pause, &verb_resume, &verb_tune,
+	&verb_check, &verb_topo,   &verb_pages,  &verb_migrate, &verb_stats, &verb_help,   &verb_version,
 };
 
 void cli_say(const char *format, ...)

@@ -23,6 +23,7 @@
 #include "ask.h"
 #include "clock.h"
 #include "control.h"
+#include "daemon.h"
 #include "hint.h"
 #include "metrics.h"
 #include "select.h"
@@ -53,12 +54,14 @@ static const struct scan_config pace_config = {
 
 /* ---- signals ---- */
 
-static volatile sig_atomic_t signalled;
+static volatile sig_atomic_t signalled, hung_up;
 
 static void signal_note(int number)
 {
-	(void)number;
-	signalled = 1;
+	if (number == SIGHUP)
+		hung_up = 1;
+	else
+		signalled = 1;
 }
 
 static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
@@ -68,7 +71,7 @@ static void signals_take(struct sigaction old[NR_SIGNALS])
 {
 	struct sigaction action = { .sa_handler = signal_note };
 
-	signalled = 0;
+	signalled = hung_up = 0;
 	for (size_t i = 0; i < NR_SIGNALS; i++)
 		sigaction(signals[i], &action, &old[i]);
 }
@@ -181,6 +184,27 @@ static bool round_move(struct attach *a)
 	return again;
 }
 
+void attach_total(const struct attach *a, struct tiering_counts *ret_total)
+{
+	shares_total(&a->shares, ret_total);
+	tiering_counts_add(ret_total, &a->gone);
+}
+
+/* While nobody is looked after nobody's touches are wanted. Returns whether somebody is. */
+static bool rest_look(struct attach *a, uint64_t now_ns)
+{
+	struct scan_config config = a->pace.config; /* as it was tuned */
+	bool rest = !a->nr_live;
+
+	if (rest == a->resting)
+		return !rest;
+	a->resting = rest;
+	if (!rest)
+		scan_init(&a->pace, &config, SCAN_WEIGHT_MAX, now_ns);
+	a->sense->ops->pace(a->sense, rest ? 0 : config.period_ns);
+	return !rest;
+}
+
 /*
  * How often the sensor should go over everything: less and less often while nothing comes of it; at
  * once when pages that were quiet are touched again. What touches cost that led to nothing is bounded.
@@ -189,7 +213,9 @@ static void pace_look(struct attach *a, uint64_t now_ns)
 {
 	struct tiering_counts total;
 
-	shares_total(&a->shares, &total);
+	if (!rest_look(a, now_ns))
+		return;
+	attach_total(a, &total);
 	uint64_t touches = total.touches - total.strays, touched = total.touched;
 	uint64_t promoted = total.promoted;
 	bool stir = touched - a->paced_touched >= STIR_PAGES && now_ns - a->paced_ns >= LOOK_NS;
@@ -210,7 +236,7 @@ static void busy_look(struct attach *a, uint64_t now_ns)
 {
 	struct tiering_counts total;
 
-	shares_total(&a->shares, &total);
+	attach_total(a, &total);
 	uint64_t touches = total.touches;
 	if (touches - a->busy_touches >= BUSY_TOUCHES || a->start_ns + LOOK_IDLE_NS > now_ns)
 		a->busy_ns = now_ns;
@@ -247,23 +273,35 @@ static bool round_work(struct attach *a, uint64_t now_ns)
 	return again;
 }
 
+/* Whether to go on: a service goes on without processes, and reads its file again at SIGHUP. */
+static bool wanted(struct attach *a)
+{
+	bool service = a->options->config_path;
+
+	if (hung_up && service) {
+		hung_up = 0;
+		daemon_reload(a);
+	}
+	return !signalled && !hung_up && (service || a->nr_live);
+}
+
 static void loop(struct attach *a)
 {
 	struct door *const doors[] = { &a->control, &a->metrics.door };
 	uint64_t until_ns = a->options->duration_ns ? a->start_ns + a->options->duration_ns : UINT64_MAX;
-	bool any = true;
 
-	while (!signalled && any) {
+	while (wanted(a)) {
 		uint64_t now_ns = clock_now_ns();
 		bool again = false;
 
 		if (now_ns >= until_ns)
 			break;
+		daemon_look(a, now_ns);
 		a->sense->ops->read(a->sense, event_visit, a);
 		busy_look(a, now_ns);
 		if (now_ns - a->looked_ns >= (a->busy ? LOOK_NS : LOOK_IDLE_NS)) {
 			a->looked_ns = now_ns;
-			any = select_look(a);
+			select_look(a);
 			/* What cannot be told now is told the next time. */
 			watches_share(a->watches, &a->shares, now_ns);
 		}
@@ -320,7 +358,12 @@ static void files_raise(void)
 
 static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 {
-	int error = a->options->sensor ? sensors_known(a->options->sensor, ret_message) : 0;
+	const struct tide_attach_options *o = a->options;
+	int error = o->sensor ? sensors_known(o->sensor, ret_message) : 0;
+
+	if (!error)
+		error = o->config_path ? config_read(o->config_path, "", &a->config, ret_message)
+				       : config_from_options(o, &a->config, ret_message);
 
 	if (!error)
 		error = ask_map(&a->map, ret_message);
@@ -359,6 +402,7 @@ static void end(struct attach *a)
 		a->sense->ops->close(a->sense);
 	select_end(a);
 	node_map_free(&a->map);
+	config_free(&a->config);
 }
 
 int tide_attach(const struct tide_attach_options *options, char **ret_json,
@@ -383,7 +427,9 @@ int tide_attach(const struct tide_attach_options *options, char **ret_json,
 			sense_say(a);
 		for (size_t i = 0; i < a->nr_warnings && !options->quiet; i++)
 			fprintf(stderr, "pagetide: %s\n", a->warnings[i]);
+		daemon_begin(a);
 		loop(a);
+		daemon_end(a);
 		json_t *report = attach_report(a, clock_now_ns());
 		char *json = json_dumps(report, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 		json_decref(report);

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "config.h"
 #include "door.h"
 #include "node.h"
 #include "pagetide.h"
@@ -24,6 +25,7 @@ struct metrics {
 
 struct attach {
 	const struct tide_attach_options *options;
+	struct config config;         /* the rules; changed at a look only */
 	struct node_map map;
 	struct nodeset fast, slow;
 	struct nodeset named_fast, named_slow; /* by the user; empty: not named */
@@ -33,15 +35,20 @@ struct attach {
 	struct sense *sense;          /* = sensors.sense */
 	struct sensors_choice sensors;
 	struct shares shares;
-	struct watch *watches, *last; /* `last`: whose touch it was */
+	struct watch *watches, *last; /* the latest first; `last`: whose touch it was */
+	size_t nr_live, nr_ended;     /* of them */
+	size_t nr_gone;               /* no longer among them, and what they came to */
+	struct tiering_counts gone;
 	struct scan pace;             /* of the sensor */
 	uint64_t start_ns, looked_ns, room_ns, cpu_start_ns;
-	bool busy;
+	bool busy, resting;           /* something may be to do; nobody is there */
 	uint64_t busy_ns, idle_ns, busy_touches;
 	uint64_t paced_ns, paced_touches, paced_touched, paced_promoted;
 	struct vmstat before;         /* the kernel's counters at the start */
 	bool kernel_moves;            /* at some time it promoted by itself */
 	bool warned_kernel;
+	uint64_t watchdog_ns, watched_ns; /* when the service manager wants to hear of us; heard */
+	size_t told_live;             /* what it was told last */
 	const char *warnings[8];
 	size_t nr_warnings;
 	uint64_t stall_ns;            /* how long a call may hold a process up */
@@ -52,6 +59,9 @@ struct attach {
 
 /* Neither scan nor move, or go on. 0; -errno: the sensor could not be stopped. */
 int attach_pause(struct attach *attach, bool paused);
+
+/* What all spaces counted, also those that are gone. */
+void attach_total(const struct attach *attach, struct tiering_counts *ret_total);
 
 /* The report so far, schema pagetide.attach/1. */
 json_t *attach_report(const struct attach *attach, uint64_t now_ns);

@@ -87,6 +87,11 @@ static json_t *space_json(const struct attach *a, const struct watch *watch, uin
 
 	set(space, "pid", (uint64_t)watch->pid);
 	json_object_set_new(space, "name", json_string(watch->name));
+	json_object_set_new(space, "rule", json_string(watch->rule ? watch->rule->name : ""));
+	set(space, "weight", watch->space.weight);
+	if (watch->space.fast_max_pages != UINT64_MAX)
+		set(space, "fast_max_bytes", watch->space.fast_max_pages * PAGE_BYTES);
+	set(space, "fast_min_bytes", watch->space.fast_min_pages * PAGE_BYTES);
 	json_object_set_new(space, "child", json_boolean(watch->child));
 	json_object_set_new(space, "ended", json_boolean(watch->ended));
 	set(space, "weight", watch->space.weight);
@@ -96,6 +101,16 @@ static json_t *space_json(const struct attach *a, const struct watch *watch, uin
 	json_object_set_new(space, "stall_ns", stall_json(watch->process));
 	json_object_set_new(space, "nodes", nodes_json(a, &watch->space, now_ns));
 	return space;
+}
+
+/* Those that are not among the spaces any more. */
+static json_t *gone_json(const struct attach *a)
+{
+	json_t *gone = json_object();
+
+	set(gone, "processes", a->nr_gone);
+	counts_set(gone, &a->gone);
+	return gone;
 }
 
 static json_t *share_json(const struct attach *a, const struct share *share, uint64_t now_ns)
@@ -222,6 +237,7 @@ json_t *attach_report(const struct attach *a, uint64_t now_ns)
 	for (const struct watch *w = a->watches; w; w = w->next)
 		json_array_append_new(spaces, space_json(a, w, now_ns));
 	json_object_set_new(root, "spaces", spaces);
+	json_object_set_new(root, "gone", gone_json(a));
 	shares_set(root, a, now_ns);
 	json_object_set_new(root, "moved_bytes", pairs_json(a));
 	json_object_set_new(root, "kernel", kernel_json(a));

@@ -142,7 +142,7 @@ static void moves_write(FILE *file, const struct attach *a)
 {
 	struct tiering_counts sum;
 
-	shares_total(&a->shares, &sum);
+	attach_total(a, &sum);
 	pairs_write(file, a);
 	one_write(file, COUNTER("pagetide_migrate_requested_pages", "pages", "Pages that were to move."),
 		  sum.requested);

@@ -1,20 +1,33 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who is looked after: finding the processes, following their children, and noticing their ends.
+ * Who is looked after: the processes that the rules select, as they come, go, exec and are put into
+ * other groups; children of those that are named by number.
+ *
+ * A rule is one workload. What it may have of fast memory its processes share, divided anew at each
+ * look by what each uses: the pages it has there, and those it touched elsewhere since. So a process
+ * that wants more gets it, in a few looks, from those of its workload that do not use theirs. What one
+ * still has above its part nobody gets before it is given up, so all together never have more. What is
+ * guaranteed is divided by what each has there. Memory that several processes share is not counted.
  */
 #ifndef TIDE_SELECT_H
 #define TIDE_SELECT_H
 
 #include "attach.h"
 
-/* NULL: nobody looks after it. Quick when it is the one of the call before. */
+/* Who lives; NULL: nobody looks after it. Quick when it is the one of the call before. */
 struct watch *select_find(struct attach *a, pid_t pid);
 
-/* Begin with the processes that are named. -ESRCH, -EPERM, -EACCES, -EMFILE, with the reason. */
+/*
+ * Begin. Processes that are named must be there, and of those that are selected some, unless the rules are
+ * a file's. -ESRCH, -EPERM, -EACCES, -EMFILE, with the reason.
+ */
 int select_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX]);
 
-/* Now and then: who is there, and what do they have mapped. Returns whether anybody is left. */
-bool select_look(struct attach *a);
+/* Now and then: who is there, and what do they have mapped. Returns how many. */
+size_t select_look(struct attach *a);
+
+/* From now on these rules, which become ours; nobody is let go that they select too. */
+void select_change(struct attach *a, struct config *config);
 
 /* Leave everybody alone. */
 void select_end(struct attach *a);

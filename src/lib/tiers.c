@@ -31,14 +31,14 @@ static void tiers_derive(struct attach *a)
 
 int tiers_choose(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 {
-	const struct tide_attach_options *o = a->options;
+	const struct config *c = &a->config;
 	char text[NODESET_TEXT_BYTES];
 	int error = 0;
 
-	if (o->fast)
-		error = ask_nodes("--fast", o->fast, &a->map, &a->named_fast, ret_message);
-	if (!error && o->slow)
-		error = ask_nodes("--slow", o->slow, &a->map, &a->named_slow, ret_message);
+	if (c->fast)
+		error = ask_nodes("fast", c->fast, &a->map, &a->named_fast, ret_message);
+	if (!error && c->slow)
+		error = ask_nodes("slow", c->slow, &a->map, &a->named_slow, ret_message);
 	if (error)
 		return error;
 	tiers_derive(a);
@@ -49,7 +49,7 @@ int tiers_choose(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 		return -EINVAL;
 	}
 	if (nodeset_empty(&a->slow) || nodeset_empty(&a->fast)) {
-		MESSAGE("no node is %s here (nodes with memory: %.80s): name them with --fast and --slow",
+		MESSAGE("no node is %s here (nodes with memory: %.80s): name them as fast and slow",
 			nodeset_empty(&a->slow) ? "slow" : "fast", nodeset_format(text, &a->map.memory));
 		return -ENODEV;
 	}

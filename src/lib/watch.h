@@ -11,10 +11,13 @@
 
 #include "share.h"
 
+struct rule;
+
 struct watch {
 	struct watch *next;
 	pid_t pid;
 	char name[64];              /* of its program, as it was when it was added */
+	const struct rule *rule;    /* that it is looked after by */
 	bool child;                 /* found, not asked for */
 	bool ended;
 	int error;                  /* why we left it alone; 0 */
@@ -27,6 +30,7 @@ struct watch {
 	size_t nr_ranges;
 	uint64_t mappings_hash;     /* of them */
 	struct walk walk;           /* looking where pages are */
+	uint64_t touched_lately, touched_before; /* pages, between the last two looks; until then */
 	uint64_t cpu_ns;            /* spent on it */
 	struct tiering_census census; /* as of census_ns; 0: never */
 	uint64_t census_ns, census_cost_ns;

@@ -128,3 +128,22 @@ int file_replace(const char *path, const char *text, size_t bytes)
 		unlink(beside);
 	return error;
 }
+
+int file_link(const char *root, char *buffer, size_t bytes, const char *format, ...)
+{
+	char path[PATH_MAX];
+	va_list args;
+
+	va_start(args, format);
+	int error = path_make(path, root, format, args);
+	va_end(args);
+	if (error)
+		return error;
+	ssize_t n = readlink(path, buffer, bytes);
+	if (n < 0)
+		return -errno;
+	if ((size_t)n == bytes)
+		return -EFBIG;
+	buffer[n] = '\0';
+	return 0;
+}

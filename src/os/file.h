@@ -34,4 +34,10 @@ int file_put(const char *root, const char *text, const char *format, ...);
  */
 int file_replace(const char *path, const char *text, size_t bytes);
 
+/*
+ * Where a symbolic link points to, as text. 0; -EFBIG: it does not fit into `bytes` with its end; -errno.
+ */
+__attribute__((format(printf, 4, 5)))
+int file_link(const char *root, char *buffer, size_t bytes, const char *format, ...);
+
 #endif

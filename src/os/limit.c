@@ -1,15 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Finding our control group takes two files. /proc/self/cgroup names the group ("4:memory:/a/b"),
- * /proc/self/mountinfo says where that hierarchy is mounted and which group is the mount's top:
- *
- *     36 32 0:29 /a /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
- *                ^  ^                          ^             ^
- *               top mount point              v1 or v2     v1: controllers
- *
- * so the group's folder is the mount point plus what of "/a/b" lies below "/a". In a container the
- * name may lie outside of what is mounted; then the mount point itself is the group.
- */
 #include "limit.h"
 
 #include <errno.h>
@@ -18,13 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cgroup.h"
 #include "file.h"
 
 /* Version 1 says "no limit" with the largest number of pages it can count. */
 #define LIMIT_V1_NONE_BYTES (UINT64_C(1) << 62)
 
 struct hierarchy {
-	bool unified;          /* version 2 */
 	const char *file;      /* name of the limit's file in each group's folder */
 	char mount[PATH_MAX];  /* below the root */
 	char group[PATH_MAX];  /* below the mount, "" for its top */
@@ -50,134 +39,23 @@ int limit_machine(const char *root, uint64_t *ret_total_bytes, uint64_t *ret_ava
 	return 0;
 }
 
-/* Whether `word` is one of the words of a comma-separated list. */
-static bool list_has(const char *list, const char *word)
-{
-	size_t len = strlen(word);
-
-	for (const char *at = list; (at = strstr(at, word)); at += len)
-		if ((at == list || at[-1] == ',') && (at[len] == ',' || at[len] == '\0'))
-			return true;
-	return false;
-}
-
-/* The path of our group, from the "ID:CONTROLLERS:PATH" line of its hierarchy. */
-static int group_name(const char *root, bool unified, char ret_name[PATH_MAX])
-{
-	FILE *file = file_below(root, "/proc/self/cgroup");
-	char *line = NULL;
-	size_t room = 0;
-	int err = -ENOENT;
-
-	if (!file)
-		return -errno;
-	while (err && getline(&line, &room, file) > 0) {
-		char *controllers = strchr(line, ':');
-		char *path = controllers ? strchr(controllers + 1, ':') : NULL;
-
-		if (!path)
-			continue;
-		*path++ = '\0';
-		controllers++;
-		path[strcspn(path, "\n")] = '\0';
-		if (unified ? *controllers != '\0' : !list_has(controllers, "memory"))
-			continue;
-		if (strlen(path) >= PATH_MAX)
-			continue;
-		memcpy(ret_name, path, strlen(path) + 1);
-		err = 0;
-	}
-	free(line);
-	fclose(file);
-	return err;
-}
-
-/* mountinfo writes blanks, tabs, line ends and backslashes as \ooo. */
-static void unescape(char *text)
-{
-	char *to = text;
-
-	for (const char *from = text; *from; to++) {
-		if (from[0] == '\\' && from[1] >= '0' && from[1] <= '3' && from[2] >= '0' &&
-		    from[2] <= '7' && from[3] >= '0' && from[3] <= '7') {
-			*to = (char)((from[1] - '0') * 64 + (from[2] - '0') * 8 + (from[3] - '0'));
-			from += 4;
-		} else {
-			*to = *from++;
-		}
-	}
-	*to = '\0';
-}
-
-/* One line of mountinfo: is it the hierarchy we look for? `top` and `mount` point into the line. */
-static bool mount_matches(char *line, bool unified, char **ret_top, char **ret_mount)
-{
-	char *rest = strstr(line, " - ");
-	char *save = NULL;
-	char *word = strtok_r(line, " ", &save);
-	char *kind, *options;
-
-	if (!rest)
-		return false;
-	for (int field = 0; word && field < 5; field++, word = strtok_r(NULL, " ", &save)) {
-		if (field == 3)
-			*ret_top = word;
-		if (field == 4)
-			*ret_mount = word;
-	}
-	if (!word)
-		return false;
-	kind = strtok_r(rest + 3, " ", &save);
-	if (!kind || !strtok_r(NULL, " ", &save))
-		return false;
-	options = strtok_r(NULL, " \n", &save);
-	if (strcmp(kind, unified ? "cgroup2" : "cgroup") != 0)
-		return false;
-	if (!unified && (!options || !list_has(options, "memory")))
-		return false;
-	unescape(*ret_top);
-	unescape(*ret_mount);
-	return true;
-}
-
-/* What of `name` lies below `top`; "" when it lies elsewhere. */
-static const char *below(const char *name, const char *top)
-{
-	size_t len = strcmp(top, "/") == 0 ? 0 : strlen(top);
-
-	if (strncmp(name, top, len) != 0 || (name[len] != '/' && name[len] != '\0'))
-		return "";
-	return strcmp(name + len, "/") == 0 ? "" : name + len;
-}
-
+/* In a container our name may lie outside of what is mounted; then the mount point itself is the group. */
 static int hierarchy_find(const char *root, bool unified, struct hierarchy *ret_hierarchy)
 {
-	FILE *file;
-	char *line = NULL;
-	char name[PATH_MAX];
-	size_t room = 0;
-	int err = group_name(root, unified, name);
+	enum cgroup_hierarchy which = unified ? CGROUP_UNIFIED : CGROUP_MEMORY;
+	struct cgroup_names names;
+	char top[PATH_MAX];
+	int err = cgroup_names_read(root, 0, &names);
 
+	if (!err)
+		err = names.name[which][0] ? cgroup_mount_read(root, which, ret_hierarchy->mount, top)
+					   : -ENOENT;
 	if (err)
 		return err;
-	file = file_below(root, "/proc/self/mountinfo");
-	if (!file)
-		return -errno;
-	err = -ENOENT;
-	while (err && getline(&line, &room, file) > 0) {
-		char *top = line, *mount = line;
-
-		if (!mount_matches(line, unified, &top, &mount))
-			continue;
-		ret_hierarchy->unified = unified;
-		ret_hierarchy->file = unified ? "memory.max" : "memory.limit_in_bytes";
-		snprintf(ret_hierarchy->mount, PATH_MAX, "%s", mount);
-		snprintf(ret_hierarchy->group, PATH_MAX, "%s", below(name, top));
-		err = 0;
-	}
-	free(line);
-	fclose(file);
-	return err;
+	const char *below = cgroup_below(names.name[which], top);
+	strcpy(ret_hierarchy->group, below ? below : "");
+	ret_hierarchy->file = unified ? "memory.max" : "memory.limit_in_bytes";
+	return 0;
 }
 
 /* UINT64_MAX when the file says that there is no limit. */

@@ -262,7 +262,7 @@ int proc_cpu(pid_t tid, int *ret_cpu)
 	return error;
 }
 
-int proc_parents(const char *root, int (*visit)(void *arg, pid_t pid, pid_t parent), void *arg)
+int proc_pids(const char *root, int (*visit)(void *arg, pid_t pid), void *arg)
 {
 	char path[PATH_MAX];
 	struct dirent *entry;
@@ -273,18 +273,37 @@ int proc_parents(const char *root, int (*visit)(void *arg, pid_t pid, pid_t pare
 	DIR *folder = opendir(path);
 	if (!folder)
 		return -errno;
-	while (!error && (entry = readdir(folder))) {
-		struct stat_fields fields;
-		char name[sizeof entry->d_name + 8];
-
-		snprintf(name, sizeof name, "%s/stat", entry->d_name);
-		/* Who ends meanwhile is nobody's child any more. */
-		if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9' &&
-		    !stat_read_in(dirfd(folder), name, &fields))
-			error = visit(arg, atoi(entry->d_name), fields.parent);
-	}
+	while (!error && (entry = readdir(folder)))
+		if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9')
+			error = visit(arg, atoi(entry->d_name));
 	closedir(folder);
 	return error;
+}
+
+struct parent_walk {
+	const char *root;
+	int (*visit)(void *arg, pid_t pid, pid_t parent);
+	void *arg;
+};
+
+static int parent_visit(void *arg, pid_t pid)
+{
+	const struct parent_walk *walk = arg;
+	struct stat_fields fields;
+	char path[PATH_MAX];
+
+	/* Who ends meanwhile is nobody's child any more. */
+	if ((size_t)snprintf(path, sizeof path, "%s/proc/%d/stat", walk->root, (int)pid) >= sizeof path ||
+	    stat_read_in(AT_FDCWD, path, &fields))
+		return 0;
+	return walk->visit(walk->arg, pid, fields.parent);
+}
+
+int proc_parents(const char *root, int (*visit)(void *arg, pid_t pid, pid_t parent), void *arg)
+{
+	struct parent_walk walk = { root, visit, arg };
+
+	return proc_pids(root, parent_visit, &walk);
 }
 
 int proc_threads(int dir, void (*visit)(void *arg, pid_t tid, char state, int cpu), void *arg)

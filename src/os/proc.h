@@ -54,6 +54,8 @@ int proc_parent(pid_t pid, pid_t *ret_parent);
 int proc_state(pid_t pid, char *ret_state);
 /* Call `visit` for each process below a root folder (see file.h) until it returns non-zero, which is
  * returned. */
+int proc_pids(const char *root, int (*visit)(void *arg, pid_t pid), void *arg);
+/* The same with its parent. */
 int proc_parents(const char *root, int (*visit)(void *arg, pid_t pid, pid_t parent), void *arg);
 /* The CPU that a thread ran on last. */
 int proc_cpu(pid_t tid, int *ret_cpu);

@@ -70,6 +70,7 @@ struct hint {
 	uint32_t probe_type;         /* 0: there are no probes */
 	/* Passes. */
 	bool passing;
+	bool news;                   /* somebody came since the last pass began */
 	uint64_t pass_ns, period_ns; /* begin of the last one; 0: paused */
 	uint64_t pass_touches;       /* nr_touches then */
 	uint64_t nr_passes;
@@ -136,6 +137,7 @@ static int hint_add(struct sense *sense, pid_t pid)
 	int error = target_look(hint, target);
 	if (error)
 		hint_remove(sense, pid);
+	hint->news |= !error;
 	return error;
 }
 
@@ -173,6 +175,7 @@ static void pass_begin(struct hint *hint, uint64_t now_ns)
 	hint->pass_ns = now_ns;
 	hint->pass_touches = hint->nr_touches;
 	hint->nr_passes++;
+	hint->news = false;
 	size_set(hint, hint->pass_size_mb);
 }
 
@@ -205,7 +208,7 @@ static bool pass_due(const struct hint *hint, uint64_t now_ns)
 	if (!hint->nr_passes || hint->off)
 		return true;
 	return passed_ns >= hint->period_ns &&
-	       (hint->nr_touches - hint->pass_touches >= PASS_TOUCHES ||
+	       (hint->news || hint->nr_touches - hint->pass_touches >= PASS_TOUCHES ||
 		passed_ns >= hint->period_ns * PASS_ANYWAY);
 }
 

@@ -242,7 +242,7 @@ int process_threads(const struct process_space *space, uint32_t *ret_counts)
 
 struct kin {
 	pid_t pid, parent;
-	bool ours;
+	bool ours;   /* an ancestor, or descends from one */
 };
 
 struct family {
@@ -283,39 +283,52 @@ static bool kin_ours(const struct family *family, pid_t pid)
 	return kin && kin->ours;
 }
 
-/* Mark who has a parent that is ours until nobody is added: a child may have a lower number. */
-static size_t family_mark(struct family *family, pid_t pid)
+static bool listed(const pid_t *pids, size_t nr, pid_t pid)
 {
-	size_t nr_ours = 0, before;
+	while (nr && pids[nr - 1] != pid)
+		nr--;
+	return nr;
+}
+
+/* Mark who has a parent that is ours until nobody is added: a child may have a lower number. */
+static void family_mark(struct family *family, const pid_t *pids, size_t nr)
+{
+	bool more = true;
 
 	if (family->nr)
 		qsort(family->kin, family->nr, sizeof(*family->kin), kin_compare);
-	do {
-		before = nr_ours;
+	for (size_t i = 0; i < family->nr; i++)
+		family->kin[i].ours = listed(pids, nr, family->kin[i].pid);
+	while (more) {
+		more = false;
 		for (size_t i = 0; i < family->nr; i++) {
 			struct kin *one = &family->kin[i];
 
-			if (one->ours || one->pid == pid ||
-			    (one->parent != pid && !kin_ours(family, one->parent)))
+			if (one->ours || !kin_ours(family, one->parent))
 				continue;
 			one->ours = true;
-			nr_ours++;
+			more = true;
 		}
-	} while (nr_ours != before);
-	return nr_ours;
+	}
 }
 
-int process_children(const char *root, pid_t pid, pid_t *ret_pids, size_t max, size_t *ret_nr)
+int process_children(const char *root, const pid_t *pids, size_t nr, pid_t *ret_pids, size_t max,
+		     size_t *ret_nr)
 {
 	struct family family = { 0 };
-	size_t nr = 0;
+	size_t found = 0;
 	int error = proc_parents(root, kin_take, &family);
 
 	if (!error) {
-		*ret_nr = family_mark(&family, pid);
-		for (size_t i = 0; i < family.nr && nr < max; i++)
-			if (family.kin[i].ours)
-				ret_pids[nr++] = family.kin[i].pid;
+		family_mark(&family, pids, nr);
+		for (size_t i = 0; i < family.nr; i++) {
+			if (!family.kin[i].ours || listed(pids, nr, family.kin[i].pid))
+				continue;
+			if (found < max)
+				ret_pids[found] = family.kin[i].pid;
+			found++;
+		}
+		*ret_nr = found;
 	}
 	free(family.kin);
 	return error;

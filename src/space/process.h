@@ -153,9 +153,10 @@ int process_allowed(const struct process_space *space, struct nodeset *ret_nodes
 int process_threads(const struct process_space *space, uint32_t *ret_counts);
 
 /*
- * All descendants that live now, in no order, at most `max`; *ret_nr may be larger. Found by one
- * pass over /proc.
+ * All descendants of some processes that live now, in no order, at most `max`; *ret_nr may be larger.
+ * Found by one pass over /proc.
  */
-int process_children(const char *root, pid_t pid, pid_t *ret_pids, size_t max, size_t *ret_nr);
+int process_children(const char *root, const pid_t *pids, size_t nr, pid_t *ret_pids, size_t max,
+		     size_t *ret_nr);
 
 #endif

@@ -22,8 +22,8 @@ def offers(*words):
 
 
 def verbs():
-    expect(offers('') == ['run', 'attach', 'status', 'pause', 'resume', 'tune', 'check', 'topo', 'pages',
-                         'migrate', 'stats', 'help', 'version', '--help', '--version'],
+    expect(offers('') == ['run', 'attach', 'daemon', 'status', 'pause', 'resume', 'tune', 'check', 'topo',
+                         'pages', 'migrate', 'stats', 'help', 'version', '--help', '--version'],
            offers(''))
     expect(offers('ch') == ['check'], offers('ch'))
     expect(offers('help', 'st') == ['status', 'stats'], 'help')

@@ -257,14 +257,19 @@ static void children(void **state)
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
 		stat_put(all[i].path, "x", 'S', all[i].parent, 0);
 	put("/proc/meminfo", "");
-	assert_int_equal(process_children(root, 77, pids, 8, &nr), 0);
+	assert_int_equal(process_children(root, (pid_t[]){ 77 }, 1, pids, 8, &nr), 0);
 	assert_int_equal(nr, 4);
 	qsort(pids, nr, sizeof(*pids), pid_compare);
 	assert_true(pids[0] == 9 && pids[1] == 12 && pids[2] == 80 && pids[3] == 90);
-	assert_int_equal(process_children(root, 77, pids, 1, &nr), 0);
+	assert_int_equal(process_children(root, (pid_t[]){ 77 }, 1, pids, 1, &nr), 0);
 	assert_int_equal(nr, 4);
-	assert_int_equal(process_children(root, 9, pids, 8, &nr), 0);
+	assert_int_equal(process_children(root, (pid_t[]){ 9 }, 1, pids, 8, &nr), 0);
 	assert_int_equal(nr, 0);
+	/* Who is named himself is nobody's child. */
+	assert_int_equal(process_children(root, (pid_t[]){ 81, 77, 80 }, 3, pids, 8, &nr), 0);
+	assert_int_equal(nr, 4);
+	qsort(pids, nr, sizeof(*pids), pid_compare);
+	assert_true(pids[0] == 9 && pids[1] == 12 && pids[2] == 82 && pids[3] == 90);
 }
 
 static void nothing_moves_in_a_recording(void **state)

@@ -93,7 +93,7 @@ static void find(struct chase *chase, pid_t root)
 	pid_t pids[MAX_SPACES];
 	size_t nr;
 
-	CHECK(process_children("", root, pids, MAX_SPACES, &nr) == 0);
+	CHECK(process_children("", &root, 1, pids, MAX_SPACES, &nr) == 0);
 	for (size_t i = 0; i < nr && chase->nr_chased < MAX_SPACES; i++) {
 		struct chased *next = &chase->chased[chase->nr_chased];
 

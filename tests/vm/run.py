@@ -611,6 +611,102 @@ def control(place):
     for word in ("is paused", "is running", "rate 64M a second, stall 10ms, cpu 2.00%", "weight 7"):
         check(word in files["said"], f"{word}: {files['said']}")
     return f"{len(metrics)} families, {report['spaces'][0]['promoted_bytes'] >> 20} MiB promoted"
+# ---- daemon: what the rules select ---------------------------------------------------------------
+
+# hot NAME GROUP WORDS: a workload that begins in a group. fast GROUP: its anonymous bytes on node 0.
+DAEMON_TOOLS = """
+cd /sys/fs/cgroup
+echo +memory > cgroup.subtree_control
+hot() {
+	name=$1; group=$2; shift 2
+	mkdir -p $group
+	[ $group = ${group%/*} ] || echo +memory > ${group%/*}/cgroup.subtree_control
+	sh -c 'echo $$ > /sys/fs/cgroup/$0/cgroup.procs; exec "$@"' $group \
+		vm_hot "$@" > $RESULTS/$name &
+	until grep -q report $RESULTS/$name; do sleep 0.2; done
+}
+fast() { grep "^anon " $1/memory.numa_stat | sed 's/.* N0=\\([0-9]*\\).*/\\1/'; }
+daemon() {
+	pagetide daemon -c /tmp/conf --json > $RESULTS/json 2> $RESULTS/said &
+	daemon=$!
+}
+finish() {
+	kill -TERM $daemon
+	wait $daemon || echo "the daemon ended with $?" >&2
+	for pid in $(pidof vm_hot); do kill $pid; done
+	wait
+}
+until_fast() { # GROUP BYTES SECONDS
+	for i in $(seq $(($3 * 5))); do
+		[ $(fast $1) -lt $2 ] || break
+		sleep 0.2
+	done
+}
+"""
+
+DAEMON_SCRIPT = DAEMON_TOOLS + """
+cat > /tmp/conf <<'.'
+[rule left]
+cgroup = /jobs/left
+weight = 0
+
+[rule jobs]
+cgroup = /jobs
+.
+daemon
+sleep 2
+hot new jobs/deep --size 32 --hot 24 --pattern runs16
+hot left jobs/left --size 32 --hot 24 --pattern runs16
+hot other other --size 32 --hot 24 --pattern runs16
+until_fast jobs/deep 25000000 20
+echo new $(fast jobs/deep) left $(fast jobs/left) other $(fast other)
+printf '[rule left]\\ncgruop = /other\\n' >> /tmp/conf
+kill -HUP $daemon
+sleep 1
+cat > /tmp/conf <<'.'
+[rule jobs]
+cgroup = /jobs/left
+.
+kill -HUP $daemon
+until_fast jobs/left 25000000 20
+echo new $(fast jobs/deep) left $(fast jobs/left) other $(fast other)
+finish
+"""
+
+
+def numbers(line):
+    words = line.split()
+    return {name: int(value) for name, value in zip(words[::2], words[1::2])}
+
+
+def daemon_result(place, script, machine=None, **more):
+    """The lines a script printed, the daemon's report and what it said."""
+    result = place.run(script, machine or Machine(thp="madvise"), programs=["vm_hot", "vm_notify"],
+                       files=[(place.pagetide, None)] + more.pop("files", []), **more)
+    check(result.status == 0 and not result.errors,
+          f"exit status {result.status}: {tail(result.errors)}")
+    files = texts_of(result)
+    report = json.loads(files["json"])
+    for space in report["spaces"]:
+        judge_moves(space)
+    return result.output.decode().splitlines(), report, files
+
+
+def daemon_selects(place):
+    """Who starts later in a group that a rule names is found, weight 0 and others are left alone;
+    a bad file is refused, a good one changes who is looked after."""
+    lines, report, files = daemon_result(place, DAEMON_SCRIPT)
+    before, after = numbers(lines[0]), numbers(lines[1])
+    check(before["new"] > 24 << 20, f"not found: {before}")
+    check(before["left"] < 1 << 20 and before["other"] < 1 << 20, f"not left alone: {before}")
+    said = files["said"].splitlines()
+    check("/tmp/conf:8: unknown key cgruop: did you mean cgroup?" in files["said"], files["said"])
+    check(any(line.startswith("pagetide: reloaded: 1 processes of 1 rules") for line in said),
+          files["said"])
+    check(after["left"] > 24 << 20 and after["other"] < 1 << 20, f"not reloaded: {after}")
+    check([space["rule"] for space in report["spaces"]] == ["jobs"], str(report["spaces"]))
+    check(report["gone"]["processes"] == 1 and report["gone"]["promoted_bytes"] > 23 << 20,
+          str(report["gone"]))
 
 
 # ---- other sensors -------------------------------------------------------------------------------
@@ -799,6 +895,7 @@ CASES = {
     "control": control,
     "sensor-damon": sensor_damon,
     "sensor-soft-dirty": sensor_soft_dirty,
+    "daemon-selects": daemon_selects,
     "runtime": runtime,
     "verbs": verbs,
     "four-nodes-verbs": four_nodes_verbs,

@@ -21,9 +21,9 @@
 
 enum { FIRST, SECOND, ABSENT, NR };
 static const struct setting table[NR] = {
-	[FIRST] = { "first", "/first", false },
-	[SECOND] = { "second", "/second", false },
-	[ABSENT] = { "absent", "/absent", true },
+	[FIRST] = { .name = "first", .path = "/first" },
+	[SECOND] = { .name = "second", .path = "/second" },
+	[ABSENT] = { .name = "absent", .path = "/absent", .optional = true },
 };
 
 static void values_lay(void)

@@ -209,6 +209,22 @@ def door_offences(helps, man, completions):
                 yield '%s: verb %s is missing' % (name, verb)
 
 
+NAMED_TEST = re.compile(r'`([a-zA-Z0-9_./-]+)`')
+
+
+def shown_offences(table, tests):
+    """table: docs/shown.md; tests: names and texts of all files below tests. What shows a promise exists."""
+    known = ' '.join(name + ' ' + text for name, text in tests)
+    words = set(re.findall(r'[a-zA-Z0-9_./-]+', known))
+    words |= {part for word in words for part in word.split('/')}
+    words |= {name[:-2] for name in words if name.endswith('.c')}
+    rows = [line for line in table.splitlines() if line.startswith('|')]
+    for row in rows:
+        for name in NAMED_TEST.findall(row.split('|')[2]):
+            if name not in words and name.rstrip('.') not in words:
+                yield 'docs/shown.md: no test %s' % name
+
+
 class Report:
     def __init__(self):
         self.number = 0
@@ -255,6 +271,13 @@ def scan_files(report, root):
                 form_offences([('x.c', '/* SPDX-License-Identifier: MIT */\n' + 'x' * (LINE_COLUMNS + 1))]))
 
 
+def scan_shown(report, root):
+    tests = [(name, read(os.path.join(root, name))) for name in tracked(root) if name.startswith('tests/')]
+    report.rule('what docs/shown.md names is a test', shown_offences(read(os.path.join(root, 'docs/shown.md')),
+                                                                     tests),
+                shown_offences('| x | `no-such-test-anywhere` |\n', []))
+
+
 def scan_door(report, root, program):
     helps = {verb: verb_options(program, verb) for verb in verbs(program)}
     man = read(os.path.join(root, 'man', 'pagetide.1'))
@@ -271,6 +294,7 @@ def main():
     report = Report()
     scan_code(report, root, libcore, libbase)
     scan_files(report, root)
+    scan_shown(report, root)
     if len(sys.argv) > 4:
         scan_door(report, root, sys.argv[4])
     print('1..%d' % report.number)

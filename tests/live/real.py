@@ -156,6 +156,28 @@ def gcc_optimizing(place):
                     result_file="big.o")
 
 
+PERL_HASHES = """
+my %seen;
+for my $i (1 .. 85000) {
+	my $key = ($i * 7919) % 1000003;
+	$seen{"key$key"} = [ $i, "value $i of $key", { half => $key / 2 } ];
+}
+delete $seen{"key" . ($_ * 7919) % 1000003} for grep { $_ % 3 == 0 } 1 .. 85000;
+my $sum = 0;
+for my $i (1 .. 85000) {
+	my $key = "key" . ($i * 7919) % 1000003;
+	next unless $seen{$key};
+	$sum = ($sum * 31 + $seen{$key}[0] + length($seen{$key}[1]) + $seen{$key}[2]{half} * 2) % 1000000007;
+}
+print scalar(keys %seen), " $sum\\n";
+"""
+
+
+def perl_hashes(place):
+    needs("perl")
+    return compared(place, ["env", "PERL_HASH_SEED=0", "perl", "-e", PERL_HASHES])
+
+
 def stress_ng_verified(place):
     needs("stress-ng")
     argv = ["stress-ng", "--vm", "1", "--vm-bytes", "256M", "--verify", "--vm-method", "all",
@@ -334,6 +356,7 @@ CASES = {
     "gcc-O2": gcc_optimizing,
     "eight-threads": eight_threads,
     "xz-eight-threads": compressor_with_threads,
+    "perl-hashes": perl_hashes,
 }
 
 

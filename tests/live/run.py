@@ -559,6 +559,16 @@ def record_cut_off(place):
     check(status == 2, f"exit {status}: {said}")
 
 
+def stats_cut_off(place):
+    """No room for the statistics: the program's own status stays, and a line says so."""
+    only_with_tool(place)
+    done = subprocess.run([place.pagetide, "run", "--stats", "/dev/full", "sh", "-c", "exit 3"],
+                          stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60, check=False)
+    check(done.returncode == 3, f"exit status {done.returncode}, not the program's")
+    check(done.stderr == b"pagetide: /dev/full: cannot write the statistics: No space left on device\n",
+          tail(done.stderr))
+
+
 def verify_option(place):
     only_with_tool(place)
     result = place.run([thread_program(place), "eight-threads-random"], BUDGET_MIB,
@@ -654,6 +664,7 @@ TOOL_CASES = {
     "recorded-discards-replay": recorded_replays(["live_advice", "dontneed"], 100),
     "recorded-python-replays": recorded_replays([sys.executable, "-c", PYTHON_CHURN], 100),
     "record-cut-off": record_cut_off,
+    "stats-cut-off": stats_cut_off,
     "verify-option": verify_option,
     "memory-option": memory_option,
     "budget-beside-hogs": budget_beside_hogs,

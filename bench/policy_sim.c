@@ -316,7 +316,10 @@ static void move_run(struct world *w, const struct move *m)
 
 static void world_step(struct world *w, uint64_t filling)
 {
-	struct engine_need need = { w->resident, w->limit, w->held, w->held_max, filling, false };
+	struct engine_need need = {
+		.resident = w->resident, .limit = w->limit, .held = w->held, .held_max = w->held_max,
+		.filling = filling,
+	};
 	bool again = true;
 
 	for (unsigned i = 0; again && i < 64; i++) {
@@ -387,9 +390,9 @@ static void run_engine(struct source *s, uint64_t warm, uint64_t measure, struct
 		if (getenv("TRACE") && i % (measure / 10) == 0)
 			fprintf(stderr, "  %9" PRIu64 " returns %" PRIu64 " loads %" PRIu64
 				" threshold %d gap %u beat %" PRIu64 " held %" PRIu64 "\n", i,
-				w->returns, w->loads, w->engine->place.threshold_q8 / 256,
-				w->engine->place.gap_q8,
-				w->engine->place.beat, w->held);
+				w->returns, w->loads, w->engine->clocks[0].place.threshold_q8 / 256,
+				w->engine->clocks[0].place.gap_q8,
+				w->engine->clocks[0].place.beat, w->held);
 		if (w->returns + w->loads >= faults + 64) { /* the mover comes by */
 			faults = w->returns + w->loads;
 			world_step(w, 0);

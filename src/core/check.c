@@ -23,6 +23,8 @@ static const char *region_check(const struct engine *engine, const struct region
 			return "a page is in no known state";
 		if (page_state(word) == PAGE_ABSENT && word)
 			return "an absent page owns something";
+		if (!page_has_slot(word) && page_tier(word) > 1)
+			return "a page is on no known node";
 		for (unsigned c = 0; c < READY_CLASSES; c++)
 			marks |= atomic_load(&priv->ready.classes[c].level[0][idx / 64]) & bit;
 		if ((record & HEAT_MASK(READY)) && !marks)
@@ -56,7 +58,9 @@ const char *engine_check(const struct engine *engine)
 		bad = "the ring of regions is not as long as its count";
 	if (!bad && nr_pages != engine->nr_pages)
 		bad = "the pages of all regions are miscounted";
-	if (!bad)
-		bad = hand_check(engine, &engine->front);
-	return bad ? bad : hand_check(engine, &engine->back);
+	for (unsigned i = 0; !bad && i < CLOCKS; i++) {
+		bad = hand_check(engine, &engine->clocks[i].front);
+		bad = bad ? bad : hand_check(engine, &engine->clocks[i].back);
+	}
+	return bad;
 }

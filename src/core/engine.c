@@ -68,7 +68,8 @@ void engine_region_add(struct engine *engine, struct region *region)
 	} else {
 		priv->next = priv->previous = region;
 		engine->first = engine->reader = region;
-		engine->front = engine->back = (struct hand){ region, 0 };
+		for (unsigned i = 0; i < CLOCKS; i++)
+			engine->clocks[i].front = engine->clocks[i].back = (struct hand){ region, 0 };
 	}
 	engine->nr_regions++;
 	engine->nr_pages += region->nr_pages;
@@ -87,8 +88,10 @@ void engine_region_remove(struct engine *engine, struct region *region)
 
 	tide_assert(priv->engine == engine);
 	migrate_disown(&engine->migrate, region);
-	hand_leave(&engine->front, region, next);
-	hand_leave(&engine->back, region, next);
+	for (unsigned i = 0; i < CLOCKS; i++) {
+		hand_leave(&engine->clocks[i].front, region, next);
+		hand_leave(&engine->clocks[i].back, region, next);
+	}
 	if (engine->reader == region)
 		engine->reader = next;
 	if (engine->first == region)
@@ -164,7 +167,9 @@ struct engine *engine_init(void *zeroed_memory, const struct engine_config *conf
 	*engine = (struct engine){ .last_beat = 1 };
 	migrate_init(&engine->migrate, (char *)zeroed_memory + round_up(sizeof *engine),
 		     config->max_moves);
-	place_init(&engine->place);
+	for (unsigned i = 0; i < CLOCKS; i++)
+		place_init(&engine->clocks[i].place);
+	exchange_init(&engine->exchange);
 	return engine;
 }
 
@@ -173,10 +178,10 @@ void engine_tape_set(struct engine *engine, struct engine_tape *tape)
 	engine->tape = tape;
 }
 
-enum page_state engine_tape_state(struct engine_tape *tape, enum page_state state)
+uint32_t engine_tape_state(struct engine_tape *tape, uint32_t state)
 {
 	if (tape->replay)
-		return tape->at++ < tape->nr ? (enum page_state)tape->states[tape->at - 1] : PAGE_ABSENT;
+		return tape->at++ < tape->nr ? tape->states[tape->at - 1] : (uint32_t)PAGE_ABSENT;
 	tide_assert(tape->nr < ENGINE_TAPE_ROOM);
 	tape->states[tape->nr++] = (uint8_t)state;
 	return state;
@@ -186,13 +191,13 @@ enum page_state engine_tape_state(struct engine_tape *tape, enum page_state stat
 static void run_backoff(struct engine *engine, const struct migrate_entry *move, uint32_t level)
 {
 	for (uint64_t idx = move->first; idx < move->first + move->nr_pages; idx++) {
-		enum page_state state = state_load(engine->tape, move->region, idx);
+		uint32_t state = state_load(engine->tape, move->region, idx);
 		uint32_t record = atomic_load_explicit(&move->region->heat[idx], memory_order_relaxed);
-		bool stayed = state == PAGE_RESIDENT || state == PAGE_HELD;
-		if (stayed && !(move->op == MOVE_HOLD && state == PAGE_HELD) &&
-		    !(record & HEAT_MASK(READY)))
+		bool resident = state == PAGE_RESIDENT || state == SIGHT_RESIDENT_SLOW;
+		bool held = state == PAGE_HELD || state == SIGHT_HELD_SLOW;
+		if ((resident || (held && move->op != MOVE_HOLD)) && !(record & HEAT_MASK(READY)))
 			estimate_store(move->region, idx,
-				       place_estimate_backoff(&engine->place, level));
+				       place_estimate_backoff(&engine->clocks[0].place, level));
 	}
 }
 
@@ -202,16 +207,31 @@ void engine_complete(struct engine *engine, uint64_t id, const struct move_resul
 	const uint32_t *nr = result->nr_pages;
 	struct migrate_entry move = migrate_close(&engine->migrate, id, result, now_ns);
 
-	if (move.op == MOVE_STORE)
-		place_stored(&engine->place, nr[MOVE_OK], engine->resident_pages);
-	else
-		place_held(&engine->place, nr[MOVE_OK]);
+	/* The clock of beats goes by what leaves the fast node. */
+	if (move.op == MOVE_DEMOTE || (move.op == MOVE_STORE && !engine->slow_node))
+		place_stored(&engine->clocks[0].place, nr[MOVE_OK], engine->resident_pages);
+	else if (move.op == MOVE_HOLD)
+		place_held(&engine->clocks[0].place, nr[MOVE_OK]);
 	if (!move.region)
 		return;
 	if (nr[MOVE_FAIL_DENIED] || nr[MOVE_FAIL_REFUSED])
 		run_backoff(engine, &move, PLACE_LEVEL_LEAVE);
 	else if (nr[MOVE_FAIL_BUSY] || (move.op == MOVE_HOLD && nr[MOVE_FAIL_IO]))
 		run_backoff(engine, &move, PLACE_LEVEL_BUSY);
+}
+
+bool engine_promote(struct region *region, uint64_t idx, uint64_t now_ns)
+{
+	struct region_private *priv = region->priv;
+	uint32_t record = atomic_load_explicit(&region->heat[idx], memory_order_relaxed);
+	uint32_t epoch = atomic_load_explicit(&priv->block_epoch[idx / HEAT_BLOCK_PAGES],
+					      memory_order_relaxed);
+
+	tide_assert(idx < region->nr_pages);
+	/* To have been born is no touch. */
+	return heat_class(record) > 0 &&
+	       heat_age_ticks(record, epoch, heat_moment_at(now_ns)) <= HEAT_WINDOW_TICKS &&
+	       exchange_promote(&priv->engine->exchange);
 }
 
 void engine_stats(const struct engine *engine, struct engine_stats *ret_stats)

@@ -31,7 +31,8 @@ enum engine_touch {
 
 enum move_op {
 	MOVE_HOLD,  /* RESIDENT -> HELD: unmap, so that the next touch is seen */
-	MOVE_STORE, /* HELD -> STORED */
+	MOVE_STORE, /* HELD -> STORED; with a slow node only from there */
+	MOVE_DEMOTE, /* HELD on the fast node -> HELD on the slow one */
 	MOVE_OP_COUNT
 };
 
@@ -71,6 +72,11 @@ struct engine_need {
 	uint64_t held_max;      /* room of the hold areas */
 	uint64_t filling;       /* faults now waiting for room */
 	bool store_full;        /* the last tier refused for want of room since the last step */
+	/* With a slow node (slow_max is not 0) all above is of the fast one alone. */
+	uint64_t slow;          /* resident pages on the slow node, held included */
+	uint64_t slow_held;     /* of those, in hold areas */
+	uint64_t slow_max;      /* pages that it may have; 0: there is no slow node */
+	bool slow_last;         /* nothing comes after it: MOVE_STORE is not planned */
 };
 
 /* ---- regions ---------------------------------------------------------------------------------- */
@@ -128,7 +134,15 @@ void engine_forget(struct region *region, uint64_t first, uint64_t nr_pages);
 uint32_t engine_readahead(struct region *region, uint64_t idx, enum engine_touch kind);
 
 /*
- * Make a plan: at most `max` moves into `plan`, hottest need first, batches for one space together.
+ * A page of the slow node is being touched: whether it has earned to come back to the fast one. It has if
+ * it was touched before not long ago; and only so many a second have, see exchange.h. Call it before
+ * engine_touch(), and only where there is room. Thread-safe, lock-free.
+ */
+bool engine_promote(struct region *region, uint64_t idx, uint64_t now_ns);
+
+/*
+ * Make a plan: at most `max` moves into `plan`, hottest need first, batches for one space together, what
+ * leaves the hold areas before what is to be held.
  * Returns their number. Bounded work: looks at no more than a fixed number of pages a call; when it
  * wants to be called again at once, *ret_again is true.
  */
@@ -144,10 +158,16 @@ void engine_complete(struct engine *engine, uint64_t id, const struct move_resul
  * calls in the same order have the same answers.
  */
 struct engine_tape {
-	uint8_t *states;  /* room for ENGINE_TAPE_ROOM, of enum page_state */
+	uint8_t *states;  /* room for ENGINE_TAPE_ROOM, of enum page_state or enum engine_sight */
 	size_t nr;        /* read and kept; the caller sets it to 0. Replay: how many there are to read */
 	size_t at;        /* replay: how many were read; more than nr: they were not enough */
 	bool replay;
+};
+/* What the engine sees of a page is its state, but for these two. */
+enum engine_sight {
+	SIGHT_RESIDENT_SLOW = PAGE_STATE_COUNT, /* RESIDENT, on the slow node */
+	SIGHT_HELD_SLOW,
+	SIGHT_COUNT
 };
 #define ENGINE_TAPE_ROOM (6u * 128u * HEAT_BLOCK_PAGES) /* more than one call reads */
 

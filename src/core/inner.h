@@ -5,6 +5,7 @@
 
 #include "ahead.h"
 #include "engine.h"
+#include "exchange.h"
 #include "migrate.h"
 #include "place.h"
 #include "ready.h"
@@ -25,35 +26,50 @@ struct hand {
 	uint64_t idx;
 };
 
+/* The two hands of one node, see plan.c. */
+struct clock {
+	struct place place;    /* estimates go by that of the fast node */
+	struct hand front;     /* holds cold pages */
+	struct hand back;      /* what is still held when it comes by goes to the next tier */
+	uint64_t fruitless_pages;          /* looked at since the last move was found */
+	uint64_t rest_until_ns;            /* after a whole pass that found nothing */
+};
+
+#define CLOCKS 2u /* of the fast node, or of all memory, and of the slow one */
+
 struct engine {
 	struct migrate migrate;
-	struct place place;
-	struct hand front;     /* holds cold pages */
-	struct hand back;      /* stores what is still held when it comes by */
+	struct clock clocks[CLOCKS];
+	struct exchange exchange;
 	struct region *reader; /* whose ready pages are next */
 	struct region *first;  /* any region */
 	uint64_t nr_regions;
 	uint64_t nr_pages;     /* of all regions */
+	uint64_t now_ns;         /* of the last step */
 	uint64_t resident_pages; /* at the last step */
+	bool slow_node;          /* there is one, at the last step */
 	uint64_t owed_pages;   /* the front hand must pass them before the next beat */
 	uint64_t last_beat;
-	uint64_t fruitless_pages;          /* looked at since the last move was found */
-	uint64_t rest_until_ns;            /* after a whole pass that found nothing */
 	uint64_t gone_touches[TOUCH_COUNT]; /* of regions removed */
 	uint64_t gone_issued, gone_used;
 	uint64_t seen_returns; /* at the last step */
 	struct engine_tape *tape;
 };
 
-enum page_state engine_tape_state(struct engine_tape *tape, enum page_state state);
+uint32_t engine_tape_state(struct engine_tape *tape, uint32_t state);
 
-/* How the engine reads the state of a page. `tape`: the engine's. */
-static inline enum page_state state_load(struct engine_tape *tape, const struct region *region,
+/* How the engine reads the state of a page: enum page_state or enum engine_sight. `tape`: the engine's. */
+static inline uint32_t state_load(struct engine_tape *tape, const struct region *region,
 					 uint64_t idx)
 {
 	/* Acquire: pairs with region_change(). */
-	enum page_state state =
-		page_state(atomic_load_explicit(&region->state[idx], memory_order_acquire));
+	uint64_t word = atomic_load_explicit(&region->state[idx], memory_order_acquire);
+	uint32_t state = page_state(word);
+
+	if (state == PAGE_RESIDENT && page_slow(word))
+		state = SIGHT_RESIDENT_SLOW;
+	if (state == PAGE_HELD && page_slow(word))
+		state = SIGHT_HELD_SLOW;
 
 	return __builtin_expect(tape != NULL, 0) ? engine_tape_state(tape, state) : state;
 }

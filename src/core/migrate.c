@@ -4,8 +4,8 @@
 
 #include "assert.h"
 
-#define STORE_DELAY_MIN_NS UINT64_C(10000000)   /* 10 ms */
-#define STORE_DELAY_MAX_NS UINT64_C(1000000000) /* 1 s */
+#define DELAY_MIN_NS UINT64_C(10000000)   /* 10 ms */
+#define DELAY_MAX_NS UINT64_C(1000000000) /* 1 s */
 
 size_t migrate_bytes(uint32_t max_moves)
 {
@@ -61,11 +61,11 @@ struct migrate_entry migrate_close(struct migrate *migrate, uint64_t id,
 	*entry = (struct migrate_entry){ .next_free = migrate->free };
 	migrate->free = (uint32_t)(id % migrate->max_moves);
 
-	if (was.op == MOVE_STORE) {
+	if (was.op != MOVE_HOLD) {
 		if (result->nr_pages[MOVE_FAIL_FULL] || result->nr_pages[MOVE_FAIL_IO])
-			migrate_store_stop(migrate, now_ns);
+			migrate_stop(migrate, was.op, now_ns);
 		else if (result->nr_pages[MOVE_OK])
-			migrate->store_delay_ns = migrate->store_again_ns = 0;
+			migrate->delay_ns[was.op] = migrate->again_ns[was.op] = 0;
 	}
 	return was;
 }
@@ -77,20 +77,23 @@ void migrate_disown(struct migrate *migrate, const struct region *region)
 			migrate->entries[i].region = NULL;
 }
 
-void migrate_store_stop(struct migrate *migrate, uint64_t now_ns)
+void migrate_stop(struct migrate *migrate, enum move_op op, uint64_t now_ns)
 {
-	if (now_ns < migrate->store_again_ns)
+	uint64_t delay_ns = migrate->delay_ns[op] * 2;
+
+	if (now_ns < migrate->again_ns[op])
 		return; /* one failure is not counted twice */
-	migrate->store_delay_ns = migrate->store_delay_ns ? migrate->store_delay_ns * 2
-							  : STORE_DELAY_MIN_NS;
-	if (migrate->store_delay_ns > STORE_DELAY_MAX_NS)
-		migrate->store_delay_ns = STORE_DELAY_MAX_NS;
-	migrate->store_again_ns = now_ns + migrate->store_delay_ns;
+	if (delay_ns < DELAY_MIN_NS)
+		delay_ns = DELAY_MIN_NS;
+	if (delay_ns > DELAY_MAX_NS)
+		delay_ns = DELAY_MAX_NS;
+	migrate->delay_ns[op] = delay_ns;
+	migrate->again_ns[op] = now_ns + delay_ns;
 }
 
-bool migrate_may_store(const struct migrate *migrate, uint64_t now_ns)
+bool migrate_may(const struct migrate *migrate, enum move_op op, uint64_t now_ns)
 {
-	return now_ns >= migrate->store_again_ns;
+	return now_ns >= migrate->again_ns[op];
 }
 
 const char *migrate_check(const struct migrate *migrate)

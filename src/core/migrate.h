@@ -5,8 +5,8 @@
  * A move is opened when it enters a plan and closed by exactly one completion, whose counts sum to
  * its pages. At any time requested = moved + failed + dropped + pending, in base pages.
  *
- * When the tier has no room or fails, stores stop for a while that doubles each time, and begin
- * again with the first store that succeeds. Pages that would not move are put off one by one, in
+ * When the tier has no room or fails, moves to it stop for a while that doubles each time, and begin
+ * again with the first one that succeeds. Pages that would not move are put off one by one, in
  * their estimates (engine.c).
  */
 #ifndef TIDE_MIGRATE_H
@@ -32,7 +32,7 @@ struct migrate {
 	uint64_t requested;
 	uint64_t moved[MOVE_OP_COUNT];
 	uint64_t ended[MOVE_REASON_COUNT];
-	uint64_t store_delay_ns, store_again_ns;
+	uint64_t delay_ns[MOVE_OP_COUNT], again_ns[MOVE_OP_COUNT];
 };
 
 size_t migrate_bytes(uint32_t max_moves);
@@ -51,9 +51,9 @@ struct migrate_entry migrate_close(struct migrate *migrate, uint64_t id,
 /* The region goes; its moves stay owed. */
 void migrate_disown(struct migrate *migrate, const struct region *region);
 
-/* The tier refused for want of room, or failed. */
-void migrate_store_stop(struct migrate *migrate, uint64_t now_ns);
-bool migrate_may_store(const struct migrate *migrate, uint64_t now_ns);
+/* The tier that such moves go to refused for want of room, or failed. */
+void migrate_stop(struct migrate *migrate, enum move_op op, uint64_t now_ns);
+bool migrate_may(const struct migrate *migrate, enum move_op op, uint64_t now_ns);
 
 const char *migrate_check(const struct migrate *migrate);
 

@@ -10,6 +10,12 @@
  * The gap is how long a held page has to be touched and so to come back for the price of a fault.
  * The back hand stays behind the front one unless somebody waits for room.
  *
+ * With a slow node there are two such clocks. What is still held when the back hand of the fast node's
+ * comes by goes to the slow node, held. Of the slow node's clock, the back hand stores the coldest that
+ * is held, when the node gets full. Its front hand holds whatever is mapped there, in turn and at a
+ * bounded rate: only so can a touch be seen, and a page that is touched again and again return to the
+ * fast node.
+ *
  * A step looks at a bounded number of pages. It wants to be called again while it has not found what
  * it needs, but after a whole pass that found nothing it rests: it never spins.
  */
@@ -18,14 +24,18 @@
 
 #define FOLD_MAX 4096u              /* ready pages a step folds */
 #define LOOK_PAGES (128u * HEAT_BLOCK_PAGES) /* pages a hand looks at in a step: up to one block more */
+#define SLOW_LOOK_PAGES (16u * HEAT_BLOCK_PAGES) /* a hand of the slow node's clock */
 #define BRIDGE_PAGES 16u            /* pages of no interest that a run may span */
 #define REST_NS UINT64_C(10000000)  /* 10 ms */
 
 /* The front hand reads a page's state at most twice, the back hand three times. */
-_Static_assert(5 * (LOOK_PAGES + HEAT_BLOCK_PAGES) <= ENGINE_TAPE_ROOM, "a step fits on a tape");
+_Static_assert(5 * (LOOK_PAGES + SLOW_LOOK_PAGES + 2 * HEAT_BLOCK_PAGES) <= ENGINE_TAPE_ROOM,
+	       "a step fits on a tape");
 
 struct plan {
 	struct engine *engine;
+	struct clock *clock; /* whose hands go now */
+	bool slow;           /* that is the slow node's */
 	struct move *moves;
 	size_t nr, max;
 	uint64_t room; /* of the hold areas, in pages */
@@ -46,8 +56,9 @@ static void page_fold(struct engine *engine, struct region *region, uint64_t idx
 	if (!heat_take(&region->heat[idx], &record))
 		return;
 	uint16_t estimate = estimate_load(region, idx);
-	estimate = heat_class(record) ? place_estimate_touched(&engine->place, estimate)
-				      : place_estimate_born(&engine->place);
+	const struct place *place = &engine->clocks[0].place;
+	estimate = heat_class(record) ? place_estimate_touched(place, estimate)
+				      : place_estimate_born(place);
 	estimate_store(region, idx, estimate);
 }
 
@@ -77,11 +88,28 @@ static void returns_count(struct engine *engine)
 	for (uint64_t i = 0; i < engine->nr_regions; i++, region = region->priv->next)
 		returns += atomic_load_explicit(&region->priv->touches[TOUCH_RETURN],
 						memory_order_relaxed);
-	place_returned(&engine->place, returns - engine->seen_returns);
+	place_returned(&engine->clocks[0].place, returns - engine->seen_returns);
 	engine->seen_returns = returns;
 }
 
 /* ---- hands ---- */
+
+static void clock_choose(struct plan *plan, bool slow)
+{
+	plan->clock = &plan->engine->clocks[slow];
+	plan->slow = slow;
+}
+
+static uint64_t look_pages(const struct plan *plan)
+{
+	return plan->slow ? SLOW_LOOK_PAGES : LOOK_PAGES;
+}
+
+/* How pages look that are resident where the clock is. */
+static uint32_t sight_resident(const struct plan *plan)
+{
+	return plan->slow ? (uint32_t)SIGHT_RESIDENT_SLOW : (uint32_t)PAGE_RESIDENT;
+}
 
 /* The end of the block around the hand: blocks are aligned in the address space. */
 static uint64_t hand_block_end(const struct hand *hand)
@@ -109,19 +137,19 @@ static void plan_add(struct plan *plan, struct region *region, uint64_t first, u
 {
 	plan->moves[plan->nr++] = migrate_open(&plan->engine->migrate, region, first,
 					       (uint32_t)(end - first), op);
-	plan->engine->fruitless_pages = 0;
+	plan->clock->fruitless_pages = 0;
 }
 
 /* ---- the front hand ---- */
 
 enum look { LOOK_OTHER, LOOK_KEEP, LOOK_NEAR, LOOK_COLD };
 
-/* Look at one page as the front hand passes: what is known of it is brought up to date first. */
-static enum look page_look(struct engine *engine, struct engine_tape *tape, struct region *region,
-			   uint64_t idx)
+/* Look at one page as a hand passes: what is known of it is brought up to date. Returns its state. */
+static uint32_t page_freshen(struct engine *engine, struct engine_tape *tape, struct region *region,
+			     uint64_t idx)
 {
 	uint32_t record = atomic_load_explicit(&region->heat[idx], memory_order_relaxed);
-	enum page_state state = state_load(tape, region, idx);
+	uint32_t state = state_load(tape, region, idx);
 
 	if (state == PAGE_ABSENT) {
 		/* A freed page loses its heat, unless it was filled since the record was read. */
@@ -131,17 +159,27 @@ static enum look page_look(struct engine *engine, struct engine_tape *tape, stru
 								memory_order_relaxed);
 		if (estimate_load(region, idx))
 			estimate_store(region, idx, 0);
-		return LOOK_OTHER;
+		return state;
 	}
 	if (record & HEAT_MASK(READY))
 		page_fold(engine, region, idx);
 	uint16_t old = estimate_load(region, idx);
-	uint16_t estimate = place_estimate_forget(&engine->place, old);
+	uint16_t estimate = place_estimate_forget(&engine->clocks[0].place, old);
 	if (estimate != old)
 		estimate_store(region, idx, estimate);
-	if (state != PAGE_RESIDENT)
+	return state;
+}
+
+/* Look at one page as the front hand passes. */
+static enum look page_look(const struct plan *plan, struct engine_tape *tape, struct region *region,
+			   uint64_t idx)
+{
+	if (page_freshen(plan->engine, tape, region, idx) != sight_resident(plan))
 		return LOOK_OTHER;
-	switch (place_judge(&engine->place, estimate)) {
+	uint16_t estimate = estimate_load(region, idx);
+	if (plan->slow) /* all in turn, but for what would not move */
+		return place_level(estimate) > PLACE_LEVEL_TOP ? LOOK_KEEP : LOOK_COLD;
+	switch (place_judge(&plan->clock->place, estimate)) {
 	case PLACE_COLD:
 		return LOOK_COLD;
 	case PLACE_NEAR:
@@ -181,15 +219,15 @@ static bool look_run(const uint8_t *looks, uint32_t nr, uint32_t *from, uint32_t
 	return true;
 }
 
-static void run_unmap(struct engine *engine, struct region *region, uint64_t first, uint64_t end)
+static void run_unmap(const struct plan *plan, struct region *region, uint64_t first, uint64_t end)
 {
-	struct engine_tape *tape = engine->tape;
+	struct engine_tape *tape = plan->engine->tape;
+	const struct place *place = &plan->engine->clocks[0].place;
 
 	for (uint64_t idx = first; idx < end; idx++)
-		if (state_load(tape, region, idx) == PAGE_RESIDENT)
+		if (state_load(tape, region, idx) == sight_resident(plan))
 			estimate_store(region, idx,
-				       place_estimate_unmapped(&engine->place,
-							       estimate_load(region, idx)));
+				       place_estimate_unmapped(place, estimate_load(region, idx)));
 }
 
 /* Judge the rest of the block under the front hand and hold at most about `want` pages of it.
@@ -198,14 +236,14 @@ static uint64_t front_block(struct plan *plan, uint64_t want)
 {
 	struct engine *engine = plan->engine;
 	struct engine_tape *tape = engine->tape;
-	struct hand *hand = &engine->front;
+	struct hand *hand = &plan->clock->front;
 	struct region *region = hand->region;
 	uint64_t base = hand->idx, end = hand_block_end(hand), stop = end, got = 0;
 	uint32_t nr = (uint32_t)(end - base), seen = 0, cold = 0, from = 0, to, pages;
 	uint8_t looks[HEAT_BLOCK_PAGES];
 
 	for (uint32_t i = 0; i < nr; i++) {
-		looks[i] = (uint8_t)page_look(engine, tape, region, base + i);
+		looks[i] = (uint8_t)page_look(plan, tape, region, base + i);
 		seen += looks[i] != LOOK_OTHER;
 		cold += looks[i] == LOOK_COLD;
 	}
@@ -217,12 +255,14 @@ static uint64_t front_block(struct plan *plan, uint64_t want)
 		if (pages > plan->room)
 			to = from + (pages = (uint32_t)plan->room);
 		plan->room -= pages;
-		run_unmap(engine, region, base + from, base + to);
+		run_unmap(plan, region, base + from, base + to);
 		plan_add(plan, region, base + from, base + to, MOVE_HOLD);
 		got += pages;
 	}
-	place_seen(&engine->place, seen, cold);
-	engine->owed_pages = minus(engine->owed_pages, stop - base);
+	if (!plan->slow) {
+		place_seen(&plan->clock->place, seen, cold);
+		engine->owed_pages = minus(engine->owed_pages, stop - base);
+	}
 	hand_advance(hand, stop);
 	return got;
 }
@@ -230,14 +270,16 @@ static uint64_t front_block(struct plan *plan, uint64_t want)
 /* Go on with the front hand: hold about `want` pages, and pass what must be passed anyway. */
 static bool front_run(struct plan *plan, uint64_t want)
 {
-	struct engine *engine = plan->engine;
+	struct clock *clock = plan->clock;
+	const uint64_t *owed = &plan->engine->owed_pages;
 	uint64_t looked = 0, got = 0;
 
-	while (looked < LOOK_PAGES && ((got < want && !plan_full(plan)) || engine->owed_pages)) {
-		uint64_t left = hand_block_end(&engine->front) - engine->front.idx;
+	while (looked < look_pages(plan) &&
+	       ((got < want && !plan_full(plan)) || (!plan->slow && *owed))) {
+		uint64_t left = hand_block_end(&clock->front) - clock->front.idx;
 		bool may = got < want && !plan_full(plan);
 		looked += left;
-		engine->fruitless_pages += left;
+		clock->fruitless_pages += left;
 		got += front_block(plan, may ? want - got : 0);
 	}
 	return got < want;
@@ -245,11 +287,22 @@ static bool front_run(struct plan *plan, uint64_t want)
 
 /* ---- the back hand ---- */
 
-/* Store what is held in the rest of the block under the back hand. */
-static uint64_t back_block(struct plan *plan, uint64_t want)
+/* A page is to leave the fast node: was it in use not long ago? */
+static void page_leaves(struct engine *engine, const struct region *region, uint64_t idx)
+{
+	uint32_t record = atomic_load_explicit(&region->heat[idx], memory_order_relaxed);
+	uint32_t epoch = atomic_load_explicit(&region->priv->block_epoch[idx / HEAT_BLOCK_PAGES],
+					      memory_order_relaxed);
+	uint64_t age = heat_age_ticks(record, epoch, heat_moment_at(engine->now_ns));
+
+	exchange_left(&engine->exchange, heat_class(record) > 1 && age <= HEAT_WINDOW_TICKS);
+}
+
+/* What is still held in the rest of the block under the back hand goes on. */
+static uint64_t back_block(struct plan *plan, uint64_t want, enum move_op op)
 {
 	struct engine_tape *tape = plan->engine->tape;
-	struct hand *hand = &plan->engine->back;
+	struct hand *hand = &plan->clock->back;
 	struct region *region = hand->region;
 	uint64_t at = hand->idx, end = hand_block_end(hand), got = 0;
 
@@ -266,33 +319,67 @@ static uint64_t back_block(struct plan *plan, uint64_t want)
 				continue;
 			last = at;
 			got++;
+			if (op == MOVE_DEMOTE)
+				page_leaves(plan->engine, region, at);
 		}
 		at = last + 1;
-		plan_add(plan, region, first, at, MOVE_STORE);
+		plan_add(plan, region, first, at, op);
 	}
 	hand_advance(hand, at);
 	return got;
 }
 
-static bool hands_meet(const struct engine *engine)
+/* The same on the slow node: only its coldest. What is there stays for long, so where it lies says
+ * nothing about how long it has been untouched. */
+static uint64_t back_block_slow(struct plan *plan, uint64_t want)
 {
-	return engine->back.region == engine->front.region &&
-	       engine->back.idx / HEAT_BLOCK_PAGES == engine->front.idx / HEAT_BLOCK_PAGES;
+	struct engine *engine = plan->engine;
+	struct engine_tape *tape = engine->tape;
+	struct hand *hand = &plan->clock->back;
+	struct region *region = hand->region;
+	uint64_t at = hand->idx, end = hand_block_end(hand), first = at, got = 0;
+	uint32_t seen = 0, cold = 0;
+
+	for (; at < end && got < want && !plan_full(plan); at++) {
+		bool held = page_freshen(engine, tape, region, at) == SIGHT_HELD_SLOW;
+		bool goes = held && place_judge(&plan->clock->place, estimate_load(region, at)) == PLACE_COLD;
+		seen += held;
+		cold += goes;
+		got += goes;
+		if (goes)
+			continue;
+		if (at > first)
+			plan_add(plan, region, first, at, MOVE_STORE);
+		first = at + 1;
+	}
+	if (at > first)
+		plan_add(plan, region, first, at, MOVE_STORE);
+	place_seen(&plan->clock->place, seen, cold);
+	hand_advance(hand, at);
+	return got;
+}
+
+static bool hands_meet(const struct clock *clock)
+{
+	return clock->back.region == clock->front.region &&
+	       clock->back.idx / HEAT_BLOCK_PAGES == clock->front.idx / HEAT_BLOCK_PAGES;
 }
 
 /* Go on with the back hand until about `want` pages are found; returns how many. */
-static uint64_t back_run(struct plan *plan, uint64_t want)
+static uint64_t back_run(struct plan *plan, uint64_t want, enum move_op op)
 {
-	struct engine *engine = plan->engine;
+	struct clock *clock = plan->clock;
 	uint64_t looked = 0, got = 0;
 
-	while (looked < LOOK_PAGES && got < want && !plan_full(plan)) {
-		if (hands_meet(engine) && !engine->place.urgent && engine->fruitless_pages < engine->nr_pages)
+	while (looked < look_pages(plan) && got < want && !plan_full(plan)) {
+		if (!plan->slow && hands_meet(clock) && !clock->place.urgent &&
+		    clock->fruitless_pages < plan->engine->nr_pages)
 			break;
-		uint64_t left = hand_block_end(&engine->back) - engine->back.idx;
+		uint64_t left = hand_block_end(&clock->back) - clock->back.idx;
 		looked += left;
-		engine->fruitless_pages += left;
-		got += back_block(plan, want - got);
+		clock->fruitless_pages += left;
+		got += plan->slow ? back_block_slow(plan, want - got)
+				  : back_block(plan, want - got, op);
 	}
 	return got;
 }
@@ -302,12 +389,79 @@ static uint64_t back_run(struct plan *plan, uint64_t want)
 /* The hand must pass every page before stamps wrap: each beat it owes its share of a pass. */
 static void sweep_owe(struct engine *engine)
 {
-	uint64_t beats = engine->place.beat - engine->last_beat;
+	uint64_t beats = engine->clocks[0].place.beat - engine->last_beat;
 
-	engine->last_beat = engine->place.beat;
+	engine->last_beat = engine->clocks[0].place.beat;
 	engine->owed_pages += beats * (engine->nr_pages / PLACE_SWEEP_BEATS + 1);
 	if (engine->owed_pages > engine->nr_pages)
 		engine->owed_pages = engine->nr_pages;
+}
+
+/* Whether a whole pass found nothing: rest then. */
+static bool clock_rests(struct plan *plan, uint64_t now_ns)
+{
+	struct clock *clock = plan->clock;
+
+	if (clock->fruitless_pages <= 2 * plan->engine->nr_pages + LOOK_PAGES)
+		return false;
+	clock->fruitless_pages = 0;
+	clock->rest_until_ns = now_ns + REST_NS;
+	return true;
+}
+
+/* What of the fast node's pages goes on to the next tier, whose room is `room`. Returns how many of
+ * `excess` pages are planned; *ret_lacking: how many were there and were not found. */
+static uint64_t fast_leave(struct plan *plan, const struct engine_need *need, uint64_t excess,
+			   uint64_t room, uint64_t *ret_lacking)
+{
+	enum move_op op = need->slow_max ? MOVE_DEMOTE : MOVE_STORE;
+	size_t max = plan->max;
+	uint64_t there = minus(need->held, plan->engine->migrate.pending[op]);
+	uint64_t want = there < excess ? there : excess;
+
+	want = want < room ? want : room;
+	/* Half a plan is kept for holds: they feed the next stores. */
+	plan->max = max - max / 2;
+	uint64_t got = back_run(plan, want, op);
+	plan->max = max;
+	*ret_lacking = minus(want, got);
+	return got;
+}
+
+/*
+ * The slow node gets full: its coldest held pages go to the next tier. Returns how many pages of the
+ * node must be held for this to go on.
+ */
+static uint64_t slow_leave(struct plan *plan, const struct engine_need *need, uint64_t now_ns)
+{
+	struct engine *engine = plan->engine;
+	struct clock *clock = plan->clock;
+	uint64_t pending = engine->migrate.pending[MOVE_STORE];
+	size_t max = plan->max;
+
+	clock->place.beat = engine->clocks[0].place.beat;
+	if (need->slow_last)
+		return 0;
+	uint64_t excess = place_excess(&clock->place, minus(need->slow, pending), need->slow_max, 0);
+	uint64_t there = minus(need->slow_held, pending);
+	uint64_t want = there < excess ? there : excess, got = 0;
+	if (now_ns >= clock->rest_until_ns && migrate_may(&engine->migrate, MOVE_STORE, now_ns)) {
+		plan->max = max - max / 4;
+		got = back_run(plan, want, MOVE_STORE);
+		plan->max = max;
+	}
+	return minus(minus(excess, got), minus(there, got));
+}
+
+/* Hold what is mapped on the slow node: `forced` pages, and what the rate allows to see who is used. */
+static void slow_hold(struct plan *plan, uint64_t forced, uint64_t now_ns)
+{
+	struct exchange *exchange = &plan->engine->exchange;
+	uint64_t want = forced + exchange_probes(exchange, plan->room);
+
+	want = want < plan->room ? want : plan->room;
+	if (want && now_ns >= plan->clock->rest_until_ns)
+		front_run(plan, want);
 }
 
 size_t engine_step(struct engine *engine, uint64_t now_ns, const struct engine_need *need,
@@ -315,50 +469,58 @@ size_t engine_step(struct engine *engine, uint64_t now_ns, const struct engine_n
 {
 	struct plan plan = { .engine = engine, .moves = plan_moves, .max = max };
 	struct migrate *migrate = &engine->migrate;
-	uint64_t stores = 0, lacking = 0;
+	struct clock *fast = &engine->clocks[0];
+	uint64_t gone = 0, lacking = 0, slow_forced = 0;
 
 	*ret_again = false;
+	engine->now_ns = now_ns;
 	engine->resident_pages = need->resident;
+	engine->slow_node = need->slow_max;
 	if (need->store_full)
-		migrate_store_stop(migrate, now_ns);
+		migrate_stop(migrate, MOVE_STORE, now_ns);
+	if (need->slow_max)
+		exchange_refill(&engine->exchange, now_ns);
 	if (!engine->first)
 		return 0;
 	ready_fold(engine);
 	returns_count(engine);
 	sweep_owe(engine);
 
-	uint64_t resident = minus(need->resident, migrate->pending[MOVE_STORE]);
-	uint64_t held = minus(need->held + migrate->pending[MOVE_HOLD], migrate->pending[MOVE_STORE]);
-	uint64_t excess = place_excess(&engine->place, resident, need->limit, need->filling);
-	place_starve(&engine->place, now_ns);
-	bool may_store = migrate_may_store(migrate, now_ns);
-	bool rested = now_ns >= engine->rest_until_ns;
+	enum move_op leave = need->slow_max ? MOVE_DEMOTE : MOVE_STORE;
+	uint64_t room = need->slow_max ? minus(need->slow_max, need->slow + migrate->pending[leave])
+				       : UINT64_MAX;
+	uint64_t resident = minus(need->resident, migrate->pending[leave]);
+	uint64_t held = minus(need->held + migrate->pending[MOVE_HOLD], migrate->pending[leave]);
+	uint64_t excess = place_excess(&fast->place, resident, need->limit, need->filling);
+	place_starve(&fast->place, now_ns);
+	bool may_leave = room && migrate_may(migrate, leave, now_ns);
+	bool rested = now_ns >= fast->rest_until_ns;
 
-	if (excess && rested && may_store) {
-		uint64_t there = minus(need->held, migrate->pending[MOVE_STORE]);
-		lacking = there < excess ? there : excess;
-		/* Half a plan is kept for holds: they feed the next stores. */
-		plan.max = max - max / 2;
-		stores = back_run(&plan, lacking);
-		lacking = minus(lacking, stores);
-		plan.max = max;
+	clock_choose(&plan, false);
+	if (excess && rested && may_leave)
+		gone = fast_leave(&plan, need, excess, room, &lacking);
+	if (need->slow_max) {
+		clock_choose(&plan, true);
+		slow_forced = slow_leave(&plan, need, now_ns);
+		clock_choose(&plan, false);
 	}
 	uint64_t want = 0;
-	if (engine->place.pressed && rested) {
-		uint64_t left = minus(held, stores), forced = minus(minus(excess, stores), left);
-		uint64_t gap = place_gap(&engine->place, need->limit, need->held_max);
+	plan.room = minus(need->held_max, need->held + migrate->pending[MOVE_HOLD]);
+	if (fast->place.pressed && rested) {
+		uint64_t left = minus(held, gone), forced = minus(minus(excess, gone), left);
+		uint64_t gap = place_gap(&fast->place, need->limit, need->held_max);
 
-		want = minus(minus(excess, stores) + gap, left);
-		want = forced + place_tokens(&engine->place, minus(want, forced), now_ns);
-		plan.room = minus(need->held_max, need->held + migrate->pending[MOVE_HOLD]);
+		want = minus(minus(excess, gone) + gap, left);
+		want = forced + place_tokens(&fast->place, minus(want, forced), now_ns);
 		want = want < plan.room ? want : plan.room;
 	}
 	bool short_of = front_run(&plan, want);
-	if (engine->fruitless_pages > 2 * engine->nr_pages + LOOK_PAGES) {
-		engine->fruitless_pages = 0;
-		engine->rest_until_ns = now_ns + REST_NS;
-	} else {
+	if (!clock_rests(&plan, now_ns))
 		*ret_again = want && (short_of || lacking);
+	if (need->slow_max) {
+		clock_choose(&plan, true);
+		slow_hold(&plan, slow_forced, now_ns);
+		*ret_again |= !clock_rests(&plan, now_ns) && slow_forced;
 	}
 	return plan.nr;
 }

@@ -13,7 +13,9 @@
  *   slot   place inside a private tier; valid when STORED, STORING or LOADING, or when `shadow` is set
  *   mark   HELD, STORING, RETURNING: place in the hold area · LOADING, FILLING: who loads (a cookie
  *          that tells two loaders of one page apart)
- *   tier   index of the tier whose slot it is; RESIDENT without shadow: the node
+ *   tier   index of the tier whose slot it is; without a slot, of the node that a page in memory is on:
+ *          0 the fast one, 1 the slow one. Contents are found without it, so where the kernel has put a
+ *          page elsewhere, counts are wrong by it and nothing else
  *   shadow the page is in memory, yet its old slot is kept: if it proves unwritten, demoting it
  *          again is a drop instead of a write
  *
@@ -66,11 +68,19 @@ static inline bool page_has_hold(uint64_t word)
 	       page_state(word) == PAGE_RETURNING;
 }
 
+/* Whether the page is in memory, on the slow node. */
+static inline bool page_slow(uint64_t word) { return page_tier(word) == 1 && !page_has_slot(word); }
+
 static inline uint64_t page_word(enum page_state state, uint32_t tier, uint32_t mark, uint32_t slot,
 				 bool shadow)
 {
 	return (uint64_t)state | (uint64_t)shadow << 4 | (uint64_t)(tier & 0xf) << 5 |
 	       (uint64_t)(mark & PAGE_MARK_MAX) << 9 | (uint64_t)slot << 32;
+}
+/* The same word, of a page in memory, on the fast or the slow node. */
+static inline uint64_t page_word_on(uint64_t word, bool slow)
+{
+	return (word & ~((uint64_t)0xf << 5)) | (uint64_t)slow << 5;
 }
 /* The same word in another state: slot, tier, mark and shadow are kept. */
 static inline uint64_t page_word_as(uint64_t word, enum page_state state)

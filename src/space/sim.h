@@ -86,6 +86,7 @@ struct sim_config {
 	struct tier *tier;      /* the caller's; its slots must stay below nr_slots */
 	struct engine *engine;  /* the caller's, or NULL */
 	uint64_t limit_pages;   /* for the engine */
+	uint64_t slow_pages;    /* room of the slow node; 0: there is none */
 };
 
 struct sim_counts {

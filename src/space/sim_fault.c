@@ -181,6 +181,12 @@ static void install_exists(struct sim *sim, uint32_t space, uint32_t at, uint64_
 	sim_change(sim, space, at, word, 0);
 }
 
+/* Without an engine every touched page is. */
+static bool promoted(struct sim *sim, uint32_t space, uint32_t at)
+{
+	return !sim->config.engine || engine_promote(&sim->regions[space], at, sim->now_ns);
+}
+
 static void install_page(struct sim *sim, struct sim_handler *handler, uint32_t i)
 {
 	uint32_t at = handler->page + i, space = handler->space;
@@ -208,7 +214,8 @@ static void install_page(struct sim *sim, struct sim_handler *handler, uint32_t 
 		page->content = sim_place_content(sim_place(sim, space, page_mark(word)));
 		sim_place(sim, space, page_mark(word))->use = PLACE_DROP;
 		to = page_shadow(word) ?
-			page_word(PAGE_RESIDENT, page_tier(word), 0, page_slot(word), true) : to;
+			page_word(PAGE_RESIDENT, page_tier(word), 0, page_slot(word), true) :
+			page_word_on(to, page_slow(word) && !promoted(sim, space, at));
 		touch = TOUCH_RETURN;
 	}
 	page->mapped = true;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The simulated mover. Per move: claims; then HOLD by way of the stage, under the lock, or STORE page by
- * page in two steps each (the tier keeps it; published if the page is still its own); then tells the
- * engine. Beside that it drops what was given up in the hold area, and shadows.
+ * page in two steps each (the tier keeps it; published if the page is still its own), or DEMOTE likewise
+ * (the kernel moves it; it counts as moved if it is still held there); then tells the engine. Beside that
+ * it drops what was given up in the hold area, and shadows.
  */
 #include <errno.h>
 #include <string.h>
@@ -22,6 +23,25 @@ static uint64_t pages_used(struct sim *sim, uint64_t *ret_held)
 	return used + *ret_held;
 }
 
+/* What of it is on the slow node, which is not the business of the fast one's budget. */
+static void slow_measure(struct sim *sim, struct engine_need *need)
+{
+	need->slow_max = sim->config.slow_pages;
+	for (uint32_t i = 0; need->slow_max && i < sim->config.nr_spaces; i++) {
+		bool known = sim->spaces[i].state == SPACE_ALIVE || sim->spaces[i].state == SPACE_GONE;
+
+		for (uint32_t j = 0; known && j < sim->config.nr_pages; j++) {
+			uint64_t word = *sim_word(sim, i, j);
+
+			need->slow += page_slow(word);
+			need->slow_held += page_slow(word) && page_has_hold(word);
+		}
+	}
+	need->resident -= need->slow < need->resident ? need->slow : need->resident;
+	need->held -= need->slow_held < need->held ? need->slow_held : need->held;
+	need->held_max -= need->slow_held < need->held_max ? need->slow_held : need->held_max;
+}
+
 static bool plan_ask(struct sim *sim)
 {
 	struct sim_mover *mover = &sim->world->mover;
@@ -32,6 +52,7 @@ static bool plan_ask(struct sim *sim)
 
 	need.resident = pages_used(sim, &need.held);
 	need.held_max = (uint64_t)sim->config.nr_places * sim->config.nr_spaces;
+	slow_measure(sim, &need);
 	for (uint32_t i = 0; i < sim->config.nr_spaces; i++)
 		for (unsigned j = 0; j < SIM_THREADS; j++)
 			need.filling += sim->spaces[i].threads[j].state == T_FAULT;
@@ -115,6 +136,10 @@ static void move_begin(struct sim *sim)
 	enum page_state from = move->op == MOVE_HOLD ? PAGE_RESIDENT : PAGE_HELD;
 	enum page_state to = move->op == MOVE_HOLD ? PAGE_HOLDING : PAGE_STORING;
 
+	if (move->op == MOVE_DEMOTE) {
+		mover->state = M_DEMOTE;
+		return;
+	}
 	for (uint32_t i = 0; i < move->nr; i++) {
 		uint64_t word = *sim_word(sim, move->space, move->first + i);
 
@@ -390,6 +415,43 @@ static void store_publish(struct sim *sim)
 	mover->slot = mover->place = mover->store_reason = 0;
 }
 
+/* The next page that is held on the fast node: the kernel moves it. */
+static void demote_page(struct sim *sim)
+{
+	struct sim_mover *mover = &sim->world->mover;
+	struct sim_move *move = &mover->moves[mover->at];
+	uint64_t word;
+
+	if (mover->page == move->nr) {
+		move_end(sim);
+		return;
+	}
+	word = *sim_word(sim, move->space, (uint32_t)move->first + mover->page);
+	if (page_state(word) == PAGE_HELD && !page_slow(word) && !page_shadow(word)) {
+		mover->place = page_mark(word);
+		mover->state = M_DEMOTED;
+		return;
+	}
+	ends(mover, lost(word, false), 1);
+	mover->page++;
+}
+
+/* It counts as being there, unless it was touched or discarded meanwhile. */
+static void demote_publish(struct sim *sim)
+{
+	struct sim_mover *mover = &sim->world->mover;
+	struct sim_move *move = &mover->moves[mover->at];
+	uint32_t at = (uint32_t)move->first + mover->page++;
+	uint64_t word = page_word(PAGE_HELD, 0, mover->place, 0, false);
+
+	if (sim_change(sim, move->space, at, word, page_word_on(word, true)))
+		ends(mover, MOVE_OK, 1);
+	else
+		ends(mover, lost(*sim_word(sim, move->space, at), true), 1);
+	mover->place = 0;
+	mover->state = M_DEMOTE;
+}
+
 /* Its space was reaped under it: whatever is left of the move is gone. */
 static void move_gone(struct sim *sim)
 {
@@ -439,6 +501,12 @@ bool sim_mover_go_on(struct sim *sim)
 		break;
 	case M_PUBLISH:
 		store_publish(sim);
+		break;
+	case M_DEMOTE:
+		demote_page(sim);
+		break;
+	case M_DEMOTED:
+		demote_publish(sim);
 		break;
 	case M_IDLE:
 		break;

@@ -70,7 +70,10 @@ struct sim_handler {
  * Taking out: CLAIMED, then with the space's lock held shared page by page into the stage (STAGE; LOOK:
  * where is it now?), and all of them from there into the hold area (HOLD), which ends it.
  */
-enum sim_mover_state { M_IDLE, M_BEGIN, M_CLAIMED, M_STAGE, M_LOOK, M_HOLD, M_STORE, M_PUBLISH };
+enum sim_mover_state {
+	M_IDLE, M_BEGIN, M_CLAIMED, M_STAGE, M_LOOK, M_HOLD, M_STORE, M_PUBLISH,
+	M_DEMOTE, M_DEMOTED /* a page stays where it is, claimed by nobody; M_DEMOTED: on the slow node */
+};
 
 struct sim_move {
 	uint64_t id;

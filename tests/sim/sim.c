@@ -148,7 +148,7 @@ static void action_draw(struct sim_action *ret_action)
 	ret_action->page = below(8) ? (run.hot[space] + below(run.hot_pages)) % run.nr_pages :
 				      below(run.nr_pages);
 	chase(ret_action);
-	ret_action->op = below(2) ? MOVE_HOLD : MOVE_STORE;
+	ret_action->op = below(8) == 0 ? MOVE_DEMOTE : below(2) ? MOVE_HOLD : MOVE_STORE;
 	act = ret_action->act;
 	ret_action->nr = act == SIM_READ || act == SIM_WRITE ? 1 : 1 + below(below(8) ? 3 : 30);
 	if (act == SIM_FREE)
@@ -206,6 +206,9 @@ static void world_open(bool with_engine)
 	config.nr_places = run.nr_places;
 	config.tier = run.tier;
 	config.engine = run.engine;
+	/* One in four worlds with an engine has a slow node. */
+	if (with_engine && below(4) == 0)
+		config.slow_pages = 1 + below(NR_SPACES * run.nr_pages);
 	must(sim_open(&config, &run.sim), "no memory");
 }
 
@@ -326,9 +329,9 @@ static void coverage(void)
 
 	for (unsigned i = 0; i < PAGE_STATE_COUNT; i++) {
 		for (unsigned j = 0; j < PAGE_STATE_COUNT; j++) {
-			/* A shadow may be lost on the way, never gained. */
-			uint64_t from = page_word((enum page_state)i, 0, 0, 0, i == j);
-			uint64_t to = page_word((enum page_state)j, 0, 0, 0, false);
+			/* A shadow may be lost on the way, never gained; a held page changes its node. */
+			uint64_t from = page_word((enum page_state)i, 0, 0, 0, i == j && i != PAGE_HELD);
+			uint64_t to = page_word((enum page_state)j, i == j && i == PAGE_HELD, 0, 0, false);
 
 			if (region_may_change(from, to))
 				covered("change", state_names[i], state_names[j],
@@ -353,6 +356,7 @@ static void coverage(void)
 	covered("vanished", "under a", "move", total->vanished_plan);
 	covered("engine", "held", "", run.moved[MOVE_HOLD]);
 	covered("engine", "stored", "", run.moved[MOVE_STORE]);
+	covered("engine", "demoted", "", run.moved[MOVE_DEMOTE]);
 	covered("engine", "filled", "", run.touched[TOUCH_FILL]);
 	covered("engine", "returned", "", run.touched[TOUCH_RETURN]);
 	covered("engine", "loaded", "", run.touched[TOUCH_LOAD]);

@@ -121,20 +121,23 @@ struct world {
 	uint32_t nr_spaces, nr_pages, nr_places, nr_threads, nr_handlers, versions;
 	uint32_t acts;
 	bool failures, slow;
+	bool demotes; /* there is a slow node, too */
 };
 
 static const struct world worlds[] = {
-	{ "three", 1, 3, 2, 1, 1, 1, ACT_BASE | ACT(SHADOW), false, false },
-	{ "race", 1, 1, 2, 2, 2, 1, ACT_BASE, false, false },
+	{ "three", 1, 3, 2, 1, 1, 1, ACT_BASE | ACT(SHADOW), false, false, false },
+	{ "race", 1, 1, 2, 2, 2, 1, ACT_BASE, false, false, false },
 	{ "lazy", 1, 1, 2, 2, 1, 1, ACT_BASE | ACT(FREE) | ACT(RECLAIM) | ACT(RECLAIM_PLACE), false,
-	  false },
-	{ "stale", 1, 1, 1, 1, 1, 2, ACT_BASE | ACT(SHADOW), true, false },
-	{ "unmap", 1, 1, 2, 2, 1, 1, ACT_BASE | ACT(UNMAP) | ACT(MAP) | ACT(ADOPT), false, false },
-	{ "end", 1, 2, 2, 1, 1, 1, ACT_BASE | ACT(EXIT) | ACT(REAP) | ACT(START), true, false },
-	{ "fork", 2, 1, 1, 1, 1, 1, ACT_BASE | ACT(FORK) | ACT(EXIT) | ACT(REAP), false, false },
-	{ "pages", 1, 4, 2, 1, 1, 1, ACT_BASE, false, false },
+	  false, false },
+	{ "stale", 1, 1, 1, 1, 1, 2, ACT_BASE | ACT(SHADOW), true, false, false },
+	{ "unmap", 1, 1, 2, 2, 1, 1, ACT_BASE | ACT(UNMAP) | ACT(MAP) | ACT(ADOPT), false, false, false },
+	{ "end", 1, 2, 2, 1, 1, 1, ACT_BASE | ACT(EXIT) | ACT(REAP) | ACT(START), true, false, false },
+	{ "fork", 2, 1, 1, 1, 1, 1, ACT_BASE | ACT(FORK) | ACT(EXIT) | ACT(REAP), false, false, false },
+	{ "pages", 1, 4, 2, 1, 1, 1, ACT_BASE, false, false, false },
+	{ "node", 1, 1, 2, 2, 1, 1, ACT_BASE | ACT(SHADOW), false, false, true },
+	{ "nodes", 1, 2, 2, 1, 1, 1, ACT_BASE | ACT(EXIT) | ACT(REAP) | ACT(START), true, false, true },
 	/* Of three pages 20 million states are not all. */
-	{ "shadows", 1, 2, 2, 1, 1, 2, ACT_BASE | ACT(SHADOW), true, true },
+	{ "shadows", 1, 2, 2, 1, 1, 2, ACT_BASE | ACT(SHADOW), true, true, false },
 };
 
 /* ---- states -------------------------------------------------------------------------------- */
@@ -341,13 +344,10 @@ static void state_rename(struct search *search)
 			handler->words[j] = word_renamed(handler->words[j], &slots,
 							 &places[handler->space]);
 	}
-	if (mover->state == M_PUBLISH) {
-		if (mover->store_reason == MOVE_OK && !mover->same)
-			mover->slot = renamed(&slots, mover->slot);
-		if (!mover->moves[mover->at].gone)
-			mover->place = renamed(&places[mover->moves[mover->at].space],
-					       mover->place) - 1;
-	}
+	if (mover->state == M_PUBLISH && mover->store_reason == MOVE_OK && !mover->same)
+		mover->slot = renamed(&slots, mover->slot);
+	if ((mover->state == M_PUBLISH || mover->state == M_DEMOTED) && !mover->moves[mover->at].gone)
+		mover->place = renamed(&places[mover->moves[mover->at].space], mover->place) - 1;
 	for (uint32_t i = 0; i < sim->config.nr_spaces; i++)
 		places_sort(sim, i, &places[i]);
 	slots_sort(search, &slots);
@@ -521,7 +521,7 @@ static int act_try(struct search *search, const uint8_t *state, enum sim_act act
 	const struct world *world = search->world;
 	bool fails = world->failures && (act == SIM_HANDLER || act == SIM_MOVER);
 	uint32_t spaces = act == SIM_HANDLER || act == SIM_MOVER ? 1 : world->nr_spaces;
-	uint32_t ops = act == SIM_MOVE ? MOVE_OP_COUNT : 1;
+	uint32_t ops = act == SIM_MOVE ? (world->demotes ? MOVE_OP_COUNT : MOVE_DEMOTE) : 1;
 	struct sim_action action = { .act = act, .nr = 1 };
 
 	for (action.space = 0; action.space < spaces; action.space++)

@@ -320,9 +320,9 @@ static void defect_4b_10_a_step_is_bounded(void **state)
 	world_add(w, 0, nr_pages, 0);
 	w->need.resident = 2000;
 	for (unsigned i = 0; i < 50; i++) {
-		uint64_t before = w->engine->front.idx;
+		uint64_t before = w->engine->clocks[0].front.idx;
 		world_plan(w);
-		passed = (w->engine->front.idx + nr_pages - before) % nr_pages;
+		passed = (w->engine->clocks[0].front.idx + nr_pages - before) % nr_pages;
 		assert_true(passed <= 129 * 512);
 	}
 	world_free(w);

@@ -168,23 +168,23 @@ static void a_full_tier_is_tried_again_later_and_later(void **state)
 	uint64_t now_ns = 5 * MS;
 
 	(void)state;
-	assert_true(migrate_may_store(migrate, now_ns));
+	assert_true(migrate_may(migrate, MOVE_STORE, now_ns));
 	for (size_t i = 0; i < sizeof delay_ms / sizeof *delay_ms; i++) {
 		store_once(migrate, i % 2 ? MOVE_FAIL_IO : MOVE_FAIL_FULL, now_ns);
 		store_once(migrate, MOVE_FAIL_FULL, now_ns); /* of the same plan: one failure */
 		now_ns += delay_ms[i] * MS;
-		assert_false(migrate_may_store(migrate, now_ns - 1));
-		assert_true(migrate_may_store(migrate, now_ns));
+		assert_false(migrate_may(migrate, MOVE_STORE, now_ns - 1));
+		assert_true(migrate_may(migrate, MOVE_STORE, now_ns));
 	}
 	store_once(migrate, MOVE_OK, now_ns);
-	assert_true(migrate_may_store(migrate, now_ns));
+	assert_true(migrate_may(migrate, MOVE_STORE, now_ns));
 	store_once(migrate, MOVE_FAIL_FULL, now_ns);
-	assert_true(migrate_may_store(migrate, now_ns + 10 * MS)); /* and from the start */
+	assert_true(migrate_may(migrate, MOVE_STORE, now_ns + 10 * MS)); /* and from the start */
 	/* What a page does of its own is no failure of the tier. */
 	struct migrate *other = migrate_new();
 	store_once(other, MOVE_DROP_TOUCHED, 0);
 	store_once(other, MOVE_FAIL_REFUSED, 0);
-	assert_true(migrate_may_store(other, 0));
+	assert_true(migrate_may(other, MOVE_STORE, 0));
 	migrate_free(other);
 	migrate_free(migrate);
 }

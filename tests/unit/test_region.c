@@ -118,6 +118,24 @@ static void owners(void **state)
 	assert_true(page_has_slot(page_word(PAGE_RESIDENT, 0, 0, 5, true)));
 }
 
+static void a_page_in_memory_changes_its_node_and_nothing_else(void **state)
+{
+	const enum page_state where[] = { PAGE_RESIDENT, PAGE_HELD };
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t fast = page_word(where[i], 0, 7, 0, false), slow = page_word_on(fast, true);
+
+		assert_true(page_slow(slow) && !page_slow(fast) && page_word_on(slow, false) == fast);
+		assert_true(region_may_change(fast, slow) && region_may_change(slow, fast));
+		assert_false(region_may_change(fast, fast));
+		assert_false(region_may_change(fast, page_word(where[i], 1, 8, 0, false)));
+	}
+	/* With a slot the tier is the slot's. */
+	assert_false(page_slow(page_word(PAGE_STORED, 1, 0, 9, false)));
+	assert_false(page_slow(page_word(PAGE_HELD, 1, 7, 9, true)));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -126,6 +144,7 @@ int main(void)
 		cmocka_unit_test(fields_round_trip),
 		cmocka_unit_test(only_the_expected_word_changes),
 		cmocka_unit_test(owners),
+		cmocka_unit_test(a_page_in_memory_changes_its_node_and_nothing_else),
 	};
 
 	return cmocka_run_group_tests_name("region", tests, NULL, NULL);

@@ -31,7 +31,7 @@ _pagetide()
 			esac
 		done
 		case $before in
-		--tier) COMPREPLY=($(compgen -W 'dram: lz4 lz4: lz4,verify' -- "$word")) ;;
+		--tier) COMPREPLY=($(compgen -W 'dram: lz4 lz4: lz4,verify node:0,size= node:1' -- "$word")) ;;
 		--memory | --overhead) ;;
 		--stats | --record) COMPREPLY=($(compgen -f -- "$word")) ;;
 		*)

@@ -22,7 +22,7 @@ complete -c pagetide -n __fish_use_subcommand -a help -d 'say what a verb can do
 complete -c pagetide -n __fish_use_subcommand -a version -d 'print the version'
 complete -c pagetide -n __fish_use_subcommand -l help -d 'say what pagetide can do'
 
-complete -c pagetide -n '__pagetide_verb run' -l tier -x -a 'dram: lz4 lz4: lz4,verify' -d 'a place for pages'
+complete -c pagetide -n '__pagetide_verb run' -l tier -x -a 'dram: lz4 lz4: lz4,verify node:0,size= node:1' -d 'a place for pages'
 complete -c pagetide -n '__pagetide_verb run' -l memory -x -d 'bound for all together'
 complete -c pagetide -n '__pagetide_verb run' -l overhead -x -d 'time for voluntary work'
 complete -c pagetide -n '__pagetide_verb run' -l hard -d 'kill rather than pass the bound'

@@ -89,18 +89,22 @@ TIDE_API int tide_migrate(const struct tide_migrate_options *options, char **ret
 
 /* ---- pagetide run ---------------------------------------------------------------------------- */
 
-enum tide_tier_kind { TIDE_TIER_DRAM, TIDE_TIER_LZ4, TIDE_TIER_KIND_COUNT };
+enum tide_tier_kind { TIDE_TIER_DRAM, TIDE_TIER_LZ4, TIDE_TIER_NODE, TIDE_TIER_KIND_COUNT };
 
 struct tide_tier_spec {
 	enum tide_tier_kind kind;
-	uint64_t size_bytes; /* 0: not bounded */
+	uint64_t size_bytes; /* 0: not bounded; a first TIDE_TIER_NODE needs one */
 	bool verify;         /* private tiers: keep and test a checksum per page */
+	uint32_t node;       /* TIDE_TIER_NODE: its number */
 };
 #define TIDE_TIERS_MAX 8
 
 struct tide_run_options {
 	size_t size; /* sizeof(struct tide_run_options), for later growth */
-	/* Fastest first. None: dram of `memory_bytes` (below) and an unbounded lz4. */
+	/*
+	 * Fastest first. None: dram of `memory_bytes` (below) and an unbounded lz4. Nodes: two, the fast
+	 * one and the slow one, no dram or memory_bytes beside them, and lz4 behind them or not.
+	 */
 	struct tide_tier_spec tiers[TIDE_TIERS_MAX];
 	size_t nr_tiers;
 	uint64_t memory_bytes; /* bound on resident + pool + metadata together; 0: the default rule */

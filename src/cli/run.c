@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -20,7 +21,7 @@
 #include "pagetide.h"
 #include "text.h"
 
-#define TIER_FORMS "tiers are dram:SIZE and lz4[:SIZE][,verify]"
+#define TIER_FORMS "tiers are dram:SIZE, node:N[,size=SIZE] and lz4[:SIZE][,verify]"
 #define SIZE_FORMS "write 512M, 2G, 40%%" /* for formats */
 #define TIER_TEXT_MAX 64u
 
@@ -54,6 +55,7 @@ static const struct option options[OPT_COUNT] = {
 static const char *const tier_names[TIDE_TIER_KIND_COUNT] = {
 	[TIDE_TIER_DRAM] = "dram",
 	[TIDE_TIER_LZ4] = "lz4",
+	[TIDE_TIER_NODE] = "node",
 };
 
 /* 0, or an exit status after saying why. `what` names the size for the message. */
@@ -82,20 +84,37 @@ static int size_read(const char *what, const char *text, uint64_t *ret_bytes)
 	return err || bytes == 0 || bytes > whole_bytes ? EXIT_USAGE : 0;
 }
 
-/* The flags after the first comma. 0 or EXIT_USAGE. */
+static int tier_size_read(const char *spec, const char *text, struct tide_tier_spec *tier)
+{
+	char what[TIER_TEXT_MAX + 16];
+
+	snprintf(what, sizeof(what), "--tier %s: size", spec);
+	return size_read(what, text, &tier->size_bytes);
+}
+
+/* The flags after the first comma. 0 or an exit status. */
 static int tier_flags_read(const char *spec, char *flags, struct tide_tier_spec *tier)
 {
-	static const char *const names[] = { "verify" };
+	static const char *const names[] = { [TIDE_TIER_LZ4] = "verify", [TIDE_TIER_NODE] = "size" };
 	char *flag;
 
 	while ((flag = strsep(&flags, ","))) {
 		const char *nearest;
 
-		if (tier->kind != TIDE_TIER_DRAM && strcmp(flag, "verify") == 0) {
+		if (tier->kind == TIDE_TIER_LZ4 && strcmp(flag, "verify") == 0) {
 			tier->verify = true;
 			continue;
 		}
-		nearest = text_nearest(flag, names, 1);
+		if (tier->kind == TIDE_TIER_NODE && strncmp(flag, "size=", 5) == 0) {
+			int status = tier_size_read(spec, flag + 5, tier);
+
+			if (status)
+				return status;
+			continue;
+		}
+		if (tier->kind == TIDE_TIER_NODE)
+			flag[strcspn(flag, "=")] = '\0';
+		nearest = tier->kind == TIDE_TIER_DRAM ? NULL : text_nearest(flag, &names[tier->kind], 1);
 		if (tier->kind == TIDE_TIER_DRAM)
 			cli_say("--tier %s: dram has no flags: write dram:SIZE", spec);
 		else if (nearest)
@@ -125,11 +144,25 @@ static int tier_kind_read(const char *spec, const char *name, struct tide_tier_s
 	return EXIT_USAGE;
 }
 
-/* KIND[:SIZE][,FLAG]... */
+/* The number of a node; `text` may be NULL. */
+static int tier_node_read(const char *spec, const char *text, uint32_t *ret_node)
+{
+	char *end = NULL;
+	unsigned long node = text && *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : 0;
+
+	if (end && !*end && node <= UINT16_MAX) {
+		*ret_node = (uint32_t)node;
+		return 0;
+	}
+	cli_say("--tier %s: no number of a node: write node:0,size=2G; pagetide topo shows them", spec);
+	return EXIT_USAGE;
+}
+
+/* KIND[:SIZE][,FLAG]..., and node:N[,size=SIZE] */
 static int tier_read(const char *spec, struct tide_tier_spec *ret_tier)
 {
 	struct tide_tier_spec tier = { 0 };
-	char text[TIER_TEXT_MAX], *flags, *size, what[TIER_TEXT_MAX + 16];
+	char text[TIER_TEXT_MAX], *flags, *size;
 	int status;
 
 	if (strlen(spec) >= sizeof(text)) {
@@ -144,10 +177,10 @@ static int tier_read(const char *spec, struct tide_tier_spec *ret_tier)
 	if (size)
 		*size++ = '\0';
 	status = tier_kind_read(spec, text, &tier);
-	if (!status && size) {
-		snprintf(what, sizeof(what), "--tier %s: size", spec);
-		status = size_read(what, size, &tier.size_bytes);
-	}
+	if (!status && tier.kind == TIDE_TIER_NODE)
+		status = tier_node_read(spec, size, &tier.node);
+	else if (!status && size)
+		status = tier_size_read(spec, size, &tier);
 	if (!status && flags)
 		status = tier_flags_read(spec, flags, &tier);
 	if (!status && tier.kind == TIDE_TIER_DRAM && !size) {
@@ -167,7 +200,8 @@ static int tier_add(struct tide_run_options *run, const char *spec)
 	if (status)
 		return status;
 	for (size_t i = 0; i < run->nr_tiers; i++) {
-		if (run->tiers[i].kind == tier.kind) {
+		if (run->tiers[i].kind == tier.kind &&
+		    (tier.kind != TIDE_TIER_NODE || run->tiers[i].node == tier.node)) {
 			cli_say("--tier %s: a second %s: name each tier once", spec,
 				tier_names[tier.kind]);
 			return EXIT_USAGE;
@@ -176,6 +210,10 @@ static int tier_add(struct tide_run_options *run, const char *spec)
 	if (tier.kind == TIDE_TIER_DRAM && run->nr_tiers > 0) {
 		cli_say("--tier %s: comes after %s: name the fastest tier first", spec,
 			tier_names[run->tiers[0].kind]);
+		return EXIT_USAGE;
+	}
+	if (run->nr_tiers == TIDE_TIERS_MAX) {
+		cli_say("--tier %s: too many tiers: at most %d", spec, TIDE_TIERS_MAX);
 		return EXIT_USAGE;
 	}
 	run->tiers[run->nr_tiers++] = tier;
@@ -350,7 +388,9 @@ const struct verb verb_run = {
 		"\n"
 		"SPEC is dram:SIZE, which bounds the program's memory, or lz4[:SIZE][,verify], which holds\n"
 		"compressed pages (verify keeps a checksum of each). dram alone brings an unbounded lz4\n"
-		"with it. --memory instead bounds all of it together and splits it itself; with neither,\n"
+		"with it. node:0,size=SIZE and then node:1[,size=SIZE] bound the memory on a fast node and\n"
+		"put what is not in use on a slow one; lz4 may follow, for what does not fit there.\n"
+		"--memory instead bounds all of it together and splits it itself; with neither,\n"
 		"the bound is 90% of the control group's limit, or what keeps 5% of the machine available.\n"
 		"SIZE is bytes, 512M, 2G, or 40% of the machine or control group, whichever is less.",
 	.options = options,

@@ -15,6 +15,8 @@
 #include "image.h"
 #include "intake.h"
 #include "keeper.h"
+#include "node.h"
+#include "nodeset.h"
 #include "pagetide.h"
 #include "pool.h"
 #include "sock.h"
@@ -106,17 +108,79 @@ static int features_look(char ret_message[TIDE_MESSAGE_MAX])
 struct budget {
 	uint64_t dram_bytes, memory_bytes, pool_bytes;
 	bool verify;
+	/* Two nodes, the fast one with dram_bytes; or none. */
+	unsigned nr_nodes, nodes[2];
+	uint64_t slow_bytes;
+	bool pool;
 };
+
+/* The nodes are there, and have the memory that is asked of them. */
+static int nodes_look(struct budget *b, char ret_message[TIDE_MESSAGE_MAX])
+{
+	struct node_map map;
+	char there[NODESET_TEXT_BYTES];
+	const struct node *node[2];
+
+	if (!b->nr_nodes)
+		return 0;
+	int error = node_map_read("", &map);
+	if (error) {
+		MESSAGE("cannot find out which nodes there are: %s", strerror(-error));
+		return error;
+	}
+	nodeset_format(there, &map.memory);
+	for (unsigned i = 0; i < 2 && !error; i++) {
+		node[i] = node_find(&map, b->nodes[i]);
+		if (node[i] && node[i]->has_memory)
+			continue;
+		MESSAGE("--tier node:%u: no such node with memory; here there is %.100s", b->nodes[i], there);
+		error = -EINVAL;
+	}
+	if (!error && b->dram_bytes > node[0]->total_bytes) {
+		MESSAGE("--tier node:%u: it has only %lluM; give a smaller size", b->nodes[0],
+			(unsigned long long)(node[0]->total_bytes >> 20));
+		error = -EINVAL;
+	}
+	if (!error && (!b->slow_bytes || b->slow_bytes > node[1]->total_bytes))
+		b->slow_bytes = node[1]->total_bytes;
+	node_map_free(&map);
+	return error;
+}
+
+static int tiers_order_look(const struct tide_run_options *o, char ret_message[TIDE_MESSAGE_MAX])
+{
+	unsigned nodes = 0;
+
+	for (size_t i = 0; i < o->nr_tiers; i++)
+		nodes += o->tiers[i].kind == TIDE_TIER_NODE;
+	if (!nodes)
+		return 0;
+	if (nodes == 2 && o->nr_tiers <= 3 && !o->memory_bytes && o->tiers[0].kind == TIDE_TIER_NODE &&
+	    o->tiers[0].size_bytes && o->tiers[1].kind == TIDE_TIER_NODE &&
+	    o->tiers[0].node != o->tiers[1].node &&
+	    (o->nr_tiers == 2 || o->tiers[2].kind == TIDE_TIER_LZ4))
+		return 0;
+	MESSAGE("nodes come in twos, and bound the memory: write --tier node:0,size=2G --tier node:1, and "
+		"--tier lz4 behind them or not");
+	return -EINVAL;
+}
 
 static int budget_look(const struct tide_run_options *o, struct budget *b,
 		       char ret_message[TIDE_MESSAGE_MAX])
 {
+	int error = tiers_order_look(o, ret_message);
+	if (error)
+		return error;
 	*b = (struct budget){ .memory_bytes = o->memory_bytes };
 	for (size_t i = 0; i < o->nr_tiers; i++) {
 		const struct tide_tier_spec *t = &o->tiers[i];
-		if (t->kind == TIDE_TIER_DRAM) {
+		if (t->kind == TIDE_TIER_NODE) {
+			b->nodes[b->nr_nodes++] = t->node;
+			*(i ? &b->slow_bytes : &b->dram_bytes) = t->size_bytes;
+		} else if (t->kind == TIDE_TIER_DRAM) {
 			b->dram_bytes = t->size_bytes;
 		} else {
+			b->pool = true;
 			b->pool_bytes = t->size_bytes;
 			b->verify = t->verify;
 		}
@@ -127,7 +191,7 @@ static int budget_look(const struct tide_run_options *o, struct budget *b,
 			(unsigned long long)least);
 		return -EINVAL;
 	}
-	return 0;
+	return nodes_look(b, ret_message);
 }
 
 static int server_open(struct server *s, const struct budget *b, const char *record_path,
@@ -151,7 +215,14 @@ static int server_open(struct server *s, const struct budget *b, const char *rec
 		MESSAGE("%.150s: cannot be written: %s", record_path, strerror(-error));
 		return error;
 	}
-	s->pool_bounded = b->pool_bytes || b->memory_bytes;
+	/* A page of a node keeps no slot: its word has room for one of the two. */
+	s->pool_bounded = b->pool_bytes || b->memory_bytes || b->nr_nodes;
+	if (b->nr_nodes) {
+		s->nodes[0] = b->nodes[0];
+		s->nodes[1] = b->nodes[1];
+		s->slow_bound = b->slow_bytes / PAGE_BYTES;
+		s->slow_last = !b->pool;
+	}
 	s->nr_cpus = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
 	sched_getaffinity(0, sizeof s->cpus, &s->cpus);
 	s->guard_socket = s->keeper_bell = -1;
@@ -180,14 +251,20 @@ static int stats_write(struct server *s, const char *path, int wait_status,
 static void dry_run_tell(const struct tide_run_options *o, const struct budget *b)
 {
 	printf("would run %s\n", o->argv[0]);
-	if (b->dram_bytes)
+	if (b->nr_nodes) {
+		printf("node %u: %llu bytes of resident anonymous memory\n", b->nodes[0],
+		       (unsigned long long)b->dram_bytes);
+		printf("node %u: %llu bytes at most, of what is not in use\n", b->nodes[1],
+		       (unsigned long long)b->slow_bytes);
+	} else if (b->dram_bytes)
 		printf("dram: %llu bytes of resident anonymous memory\n", (unsigned long long)b->dram_bytes);
 	else if (b->memory_bytes)
 		printf("memory: %llu bytes, split between dram and pool\n",
 		       (unsigned long long)b->memory_bytes);
 	else
 		printf("memory: 90 %% of the control group's limit, or what keeps 5 %% of the machine free\n");
-	printf("lz4: %llu bytes (0: not bounded)%s\n", (unsigned long long)b->pool_bytes,
+	if (!b->nr_nodes || b->pool)
+		printf("lz4: %llu bytes (0: not bounded)%s\n", (unsigned long long)b->pool_bytes,
 	       b->verify ? ", verified" : "");
 }
 

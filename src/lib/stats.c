@@ -46,19 +46,37 @@ static void census_take(struct server *s, struct census *c)
 	pthread_mutex_unlock(&s->plan_lock);
 }
 
+/* A tier that the CPU addresses. All in pages. */
+static void memory_append(const struct server *s, json_t *tiers, unsigned which, uint64_t capacity,
+			  uint64_t used, uint64_t peak)
+{
+	json_t *tier = json_object();
+	char name[32] = "dram";
+
+	if (s->slow_bound)
+		snprintf(name, sizeof name, "node:%u", s->nodes[which]);
+	json_object_set_new(tier, "name", json_string(name));
+	json_object_set_new(tier, "kind", json_string(s->slow_bound ? "node" : "dram"));
+	set(tier, "capacity_bytes", capacity * PAGE_BYTES);
+	set(tier, "used_bytes", used * PAGE_BYTES);
+	set(tier, "peak_bytes", (peak > used ? peak : used) * PAGE_BYTES);
+	set(tier, "pages", used);
+	json_array_append_new(tiers, tier);
+}
+
 static json_t *tiers_json(struct server *s)
 {
 	struct tier_usage u;
-	json_t *tiers = json_array(), *dram = json_object(), *pool = json_object();
-	uint64_t resident = atomic_load(&s->resident);
+	json_t *tiers = json_array(), *pool = json_object();
+	int64_t slow = atomic_load(&s->slow);
 
-	json_object_set_new(dram, "name", json_string("dram"));
-	json_object_set_new(dram, "kind", json_string("dram"));
-	set(dram, "capacity_bytes", atomic_load(&s->limit) * PAGE_BYTES);
-	set(dram, "used_bytes", resident * PAGE_BYTES);
-	set(dram, "peak_bytes", s->peak_resident * PAGE_BYTES);
-	set(dram, "pages", resident);
-	json_array_append_new(tiers, dram);
+	memory_append(s, tiers, 0, atomic_load(&s->limit), atomic_load(&s->resident), s->peak_resident);
+	if (s->slow_bound)
+		memory_append(s, tiers, 1, s->slow_bound, slow > 0 ? (uint64_t)slow : 0, s->peak_slow);
+	if (s->slow_last) {
+		json_decref(pool);
+		return tiers;
+	}
 	s->pool->ops->usage(s->pool, &u);
 	json_object_set_new(pool, "name", json_string(s->pool->ops->name));
 	json_object_set_new(pool, "kind", json_string("lz4"));
@@ -92,6 +110,7 @@ static json_t *moves_json(const struct engine_stats *e)
 	set(moves, "moved", e->ended[MOVE_OK]);
 	set(moves, "held", e->moved[MOVE_HOLD]);
 	set(moves, "stored", e->moved[MOVE_STORE]);
+	set(moves, "demoted", e->moved[MOVE_DEMOTE]);
 	for (unsigned r = MOVE_DROP_GONE; r < MOVE_REASON_COUNT; r++)
 		set(r < MOVE_FAIL_BUSY ? dropped : failed, reason_names[r], e->ended[r]);
 	json_object_set_new(moves, "failed", failed);
@@ -185,6 +204,7 @@ char *stats_json(struct server *s, int status, bool ended)
 	json_object_set_new(root, "moves", moves_json(&e));
 	set(root, "promoted_pages", atomic_load(&s->promoted));
 	set(root, "demoted_pages", atomic_load(&s->demoted));
+	set(root, "node_promoted_pages", atomic_load(&s->raised));
 	set(root, "unwritten_demotions", atomic_load(&s->shadow_drops));
 	set(root, "over_budget_faults", atomic_load(&s->over_budget));
 	set(root, "refilled_pages", atomic_load(&s->refilled));
@@ -204,6 +224,11 @@ void stats_summary(struct server *s)
 	struct tier_usage u;
 	double mib = 1048576.0;
 
+	if (s->slow_bound)
+		fprintf(stderr, "pagetide: %llu pages went to node %u (%.1f MiB at most), %llu came back\n",
+			(unsigned long long)atomic_load(&s->lowered), s->nodes[1],
+			(double)s->peak_slow * PAGE_BYTES / mib,
+			(unsigned long long)atomic_load(&s->raised));
 	s->pool->ops->usage(s->pool, &u);
 	fprintf(stderr,
 		"pagetide: resident memory peaked at %.1f MiB (budget %.1f MiB); the pool at %.1f MiB\n"

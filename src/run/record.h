@@ -14,8 +14,8 @@
  * without RECORD_END is not whole. Integers of frames are little-endian, all others as in pack.h; a
  * time is a change against the time before. Regions are numbered from 0 in the order of RECORD_ADD.
  *
- * States: how many, then runs: the state in 4 bits, the length less one above; 15 there means that a
- * number follows, which is to be added to it.
+ * States: how many, then runs: the state (or enum engine_sight) in 4 bits, the length less one above; 15
+ * there means that a number follows, which is to be added to it.
  */
 #ifndef TIDE_RECORD_H
 #define TIDE_RECORD_H
@@ -41,6 +41,10 @@ enum record_event {
 			  * of moves, again, of each move: id, region, first, nr_pages, op */
 	RECORD_COMPLETE, /* id, time, nr_pages of each reason; states */
 	RECORD_END,      /* number of events before it */
+	/* With a slow node. */
+	RECORD_SLOW,     /* before RECORD_STEP: slow, slow_held, slow_max, slow_last */
+	RECORD_PROMOTE,  /* region, idx, time; answer */
+	RECORD_EVENT_COUNT
 };
 
 #endif

@@ -147,7 +147,8 @@ static void page_present(void *arg, uint64_t start, uint64_t end, bool huge)
 
 	(void)huge;
 	for (uint64_t i = idx; i < idx + nr; i++) {
-		bool mine = region_change(&t->region.state[i], 0, page_word(PAGE_RESIDENT, 0, 0, 0, false));
+		bool mine = page_change(t->program->server, &t->region.state[i], 0,
+					page_word(PAGE_RESIDENT, 0, 0, 0, false));
 		tide_assert(mine); /* the tract is new and the lock exclusive */
 	}
 }

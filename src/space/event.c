@@ -31,7 +31,7 @@ void page_discard(struct tract *tract, uint64_t idx)
 	uint64_t word = atomic_load_explicit(at, memory_order_acquire);
 
 	/* Only claims race with us (a handler or the mover taking the page): try again. */
-	while (page_state(word) != PAGE_ABSENT && !region_change(at, word, 0))
+	while (page_state(word) != PAGE_ABSENT && !page_change(p->server, at, word, 0))
 		word = atomic_load_explicit(at, memory_order_acquire);
 	if (page_shadow(word))
 		atomic_fetch_sub_explicit(&p->server->nr_shadows, 1, memory_order_relaxed);

@@ -64,6 +64,20 @@ static void room_take(struct server *s, uint64_t pages)
 		mover_wake(s);
 }
 
+static int64_t room_left(const struct server *s)
+{
+	return atomic_load_explicit(&s->room, memory_order_relaxed);
+}
+
+/* Whether a page that was elsewhere belongs on the fast node now that it is touched: the engine says so,
+ * and it has room. */
+static bool page_earned(struct tract *t, uint64_t idx)
+{
+	const struct server *s = t->program->server;
+
+	return s->slow_bound && room_left(s) > 0 && intake_promote(t, idx);
+}
+
 /* No room will come: go on above the budget, or not at all. */
 static void room_exceed(struct program *p)
 {
@@ -77,10 +91,11 @@ static void room_exceed(struct program *p)
 	s->pool->ops->usage(s->pool, &u);
 	/* A pool takes memory in blocks. */
 	bool full = u.capacity_bytes && u.used_bytes + POOL_BLOCK_BYTES > u.capacity_bytes;
+	full |= s->slow_last;
 	if (full && s->hard)
-		program_fail(p, "tier lz4 is full, and so is dram (--hard)");
+		program_fail(p, "the last tier is full, and so are the others (--hard)");
 	else if (first && !s->quiet)
-		server_warn(full ? "tier lz4 is full: running on above the budget"
+		server_warn(full ? "the last tier is full: running on above the budget"
 				 : "no page can be moved out: running on above the budget");
 }
 
@@ -88,19 +103,20 @@ static void room_exceed(struct program *p)
 static void room_wait(struct program *p, int64_t slack)
 {
 	struct server *s = p->server;
-	uint64_t end_ns = clock_now_ns() + ROOM_WAIT_NS, demoted = atomic_load(&s->demoted);
+	uint64_t end_ns = clock_now_ns() + ROOM_WAIT_NS, left = pages_left(s);
 
 	atomic_fetch_add(&s->nr_waiting, 1);
 	for (;;) {
 		uint32_t seen = atomic_load(&s->space);
-		uint64_t demoted_now = atomic_load(&s->demoted);
-		if (demoted_now != demoted)
+		uint64_t left_now = pages_left(s);
+		if (left_now != left)
 			end_ns = clock_now_ns() + ROOM_WAIT_NS;
-		demoted = demoted_now;
+		left = left_now;
 		if (atomic_load(&s->room) > -slack || atomic_load(&p->gone) || atomic_load(&s->stopping))
 			break;
 		if (atomic_load(&s->stuck) || clock_now_ns() > end_ns) {
-			room_exceed(p);
+			if (slow_room(s) <= 0)
+				room_exceed(p);
 			break;
 		}
 		if (atomic_load_explicit(&s->mover_idle, memory_order_acquire))
@@ -121,7 +137,7 @@ static void unclaim(struct program *p, struct tract *t, uint64_t idx, uint64_t v
 		uint64_t back = state == PAGE_ABSENT ? 0
 						     : page_word(state, page_tier(words[i]), 0,
 								 page_slot(words[i]), false);
-		(void)region_change(&t->region.state[idx + i], words[i], back);
+		(void)page_change(p->server, &t->region.state[idx + i], words[i], back);
 	}
 	uffd_wake(p->uffd, vpn_address(vpn), (uint64_t)nr * PAGE_BYTES);
 }
@@ -137,7 +153,7 @@ static uint32_t claim(struct tract *t, uint64_t idx, uint32_t max, enum page_sta
 		if (page_state(word) != from)
 			break;
 		words[nr] = page_word(to, page_tier(word), cookie, page_slot(word), false);
-		if (!region_change(&t->region.state[idx + nr], word, words[nr]))
+		if (!page_change(t->program->server, &t->region.state[idx + nr], word, words[nr]))
 			break;
 		nr++;
 	}
@@ -170,17 +186,22 @@ static enum served serve_absent(struct handler *h, struct tract *t, uint64_t idx
 		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
 		return SERVED;
 	}
+	/* The page of zeros is on no node. It becomes another page by a write, which the program's own
+	 * policy places. */
+	bool slow = write && room_left(p->server) <= 0 && slow_room(p->server) > 0;
+	page_source(p->server, slow);
 	uint32_t filled = zeros_install(p, vpn, nr, write, &error);
 	for (uint32_t i = 0; i < filled; i++)
-		(void)region_change(&t->region.state[idx + i], words[i],
-				    page_word(PAGE_RESIDENT, 0, 0, 0, false));
+		(void)page_change(p->server, &t->region.state[idx + i], words[i],
+				  page_word(PAGE_RESIDENT, slow, 0, 0, false));
 	/* EEXIST: discarded, yet there; it may be on its way out (DONTNEED) or stay (FREE). Nobody
 	 * can tell, so it is never made known: it stays ABSENT, and out of our hands. */
 	if (filled < nr)
 		unclaim(p, t, idx + filled, vpn + filled, words + filled, nr - filled, PAGE_ABSENT);
 	if (!filled)
 		return served_as(error);
-	room_take(p->server, filled);
+	if (!slow)
+		room_take(p->server, filled);
 	intake_touch(t, idx, TOUCH_FILL);
 	return SERVED;
 }
@@ -198,14 +219,14 @@ static enum served serve_resident(struct handler *h, struct tract *t, uint64_t i
 	uint64_t to = page_word(PAGE_RESIDENT, page_tier(word), 0, page_slot(word), page_shadow(word));
 	int error;
 
-	if (!region_change(&t->region.state[idx], word, claimed)) {
+	if (!page_change(p->server, &t->region.state[idx], word, claimed)) {
 		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
 		return SERVED;
 	}
 	uint32_t filled = zeros_install(p, vpn, 1, false, &error);
 	if (filled)
 		to = page_word(PAGE_RESIDENT, 0, 0, 0, false);
-	bool mine = region_change(&t->region.state[idx], claimed, to);
+	bool mine = page_change(p->server, &t->region.state[idx], claimed, to);
 	tide_assert(mine);
 	if (filled && page_shadow(word)) {
 		p->server->pool->ops->unref(p->server->pool, page_slot(word));
@@ -231,22 +252,23 @@ static bool shadow_wanted(const struct server *s)
 /* Publish pages [idx, idx + nr) as resident. `shadow`: keep their slots, so that taking them out
  * again unchanged is a drop. */
 static void loaded_publish(struct program *p, struct tract *t, uint64_t idx, const uint64_t *words,
-			   uint32_t nr, bool shadow)
+			   uint32_t nr, bool shadow, bool slow)
 {
 	struct server *s = p->server;
 
 	for (uint32_t i = 0; i < nr; i++) {
 		uint64_t to = shadow ? page_word(PAGE_RESIDENT, page_tier(words[i]), 0,
 						 page_slot(words[i]), true)
-				     : page_word(PAGE_RESIDENT, 0, 0, 0, false);
-		bool mine = region_change(&t->region.state[idx + i], words[i], to);
+				     : page_word(PAGE_RESIDENT, slow, 0, 0, false);
+		bool mine = page_change(s, &t->region.state[idx + i], words[i], to);
 		tide_assert(mine); /* checked under the same hold of the lock */
 		if (!shadow)
 			s->pool->ops->unref(s->pool, page_slot(words[i]));
 	}
 	if (shadow)
 		atomic_fetch_add_explicit(&s->nr_shadows, nr, memory_order_relaxed);
-	room_take(s, nr);
+	if (!slow)
+		room_take(s, nr);
 	atomic_fetch_add_explicit(&s->promoted, nr, memory_order_relaxed);
 }
 
@@ -256,7 +278,9 @@ static int loaded_install(struct handler *h, struct tract *t, uint64_t idx, uint
 {
 	struct program *p = h->program;
 	uint32_t at = 0;
+	bool slow = !page_earned(t, idx) && slow_room(p->server) >= nr;
 
+	page_source(p->server, slow);
 	while (at < nr) {
 		uint64_t done;
 		uint32_t run = 0;
@@ -270,14 +294,14 @@ static int loaded_install(struct handler *h, struct tract *t, uint64_t idx, uint
 		int error = uffd_copy(p->uffd, vpn_address(vpn + at), h->buffer + at * PAGE_BYTES,
 				      run * PAGE_BYTES, &done);
 		uint32_t installed = (uint32_t)(done / PAGE_BYTES);
-		loaded_publish(p, t, idx + at, words + at, installed, shadow_wanted(p->server));
+		loaded_publish(p, t, idx + at, words + at, installed, shadow_wanted(p->server), slow);
 		at += installed;
 		if (!error)
 			continue;
 		if (error == -EEXIST) {
 			/* In a child of fork: its copy of a page that left the parent meanwhile. What it
 			 * sees is right, and need not be what the slot holds. */
-			loaded_publish(p, t, idx + at, words + at, 1, false);
+			loaded_publish(p, t, idx + at, words + at, 1, false, false);
 			uffd_wake(p->uffd, vpn_address(vpn + at), PAGE_BYTES);
 			at++;
 			continue;
@@ -346,14 +370,16 @@ static enum served serve_stored(struct handler *h, struct tract *t, uint64_t idx
 /* ---- HELD, STORING ---- */
 
 int page_install(struct program *p, struct tract *t, uint64_t idx, uint64_t vpn, uint64_t word,
-		 const void *page)
+		 const void *page, bool slow)
 {
-	uint64_t done;
+	uint64_t done, to = page_word(PAGE_RESIDENT, page_tier(word), 0, page_slot(word), page_shadow(word));
+
+	page_source(p->server, slow);
 	int error = uffd_copy(p->uffd, vpn_address(vpn), page, PAGE_BYTES, &done);
 	bool mine;
 
 	if (error && error != -EEXIST) {
-		mine = region_change(&t->region.state[idx], word, page_word_as(word, PAGE_HELD));
+		mine = page_change(p->server, &t->region.state[idx], word, page_word_as(word, PAGE_HELD));
 		tide_assert(mine);
 		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
 		return error;
@@ -362,9 +388,9 @@ int page_install(struct program *p, struct tract *t, uint64_t idx, uint64_t vpn,
 		atomic_fetch_add(&p->server->vanished, 1);
 		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
 	}
-	mine = region_change(&t->region.state[idx], word,
-			     page_word(PAGE_RESIDENT, page_tier(word), 0, page_slot(word),
-				       page_shadow(word)));
+	if (!page_shadow(word))
+		to = page_word_on(to, slow);
+	mine = page_change(p->server, &t->region.state[idx], word, to);
 	tide_assert(mine);
 	hold_release(p, page_mark(word));
 	return 0;
@@ -376,24 +402,28 @@ static enum served serve_held(struct handler *h, struct tract *t, uint64_t idx, 
 	struct program *p = h->program;
 	uint64_t returning = page_word_as(word, PAGE_RETURNING);
 
-	if (!region_change(&t->region.state[idx], word, returning)) {
+	if (!page_change(p->server, &t->region.state[idx], word, returning)) {
 		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
 		return SERVED;
 	}
 	int error = held_read(p, page_mark(word), h->buffer);
 	if (error) {
-		bool mine = region_change(&t->region.state[idx], returning,
-					  page_word_as(word, PAGE_HELD));
+		bool mine = page_change(p->server, &t->region.state[idx], returning,
+					page_word_as(word, PAGE_HELD));
 		tide_assert(mine);
 		if (uffd_alive(p->uffd))
 			program_fail(p, "a held page cannot be read back");
 		return SERVED;
 	}
-	error = page_install(p, t, idx, vpn, returning, h->buffer);
-	if (!error) {
+	bool slow = page_slow(word) && !page_earned(t, idx);
+	error = page_install(p, t, idx, vpn, returning, h->buffer, slow);
+	if (error)
+		return served_as(error);
+	if (!slow)
 		room_take(p->server, 1);
-		intake_touch(t, idx, TOUCH_RETURN);
-	}
+	if (page_slow(word) && !slow)
+		atomic_fetch_add_explicit(&p->server->raised, 1, memory_order_relaxed);
+	intake_touch(t, idx, TOUCH_RETURN);
 	return served_as(error);
 }
 
@@ -458,7 +488,7 @@ static int64_t fault_slack(const struct handler *h, uint64_t vpn)
 
 	if (state == PAGE_ABSENT)
 		return 0;
-	if (state == PAGE_STORED)
+	if (state == PAGE_STORED && slow_room(p->server) < FAULT_RUN_PAGES)
 		return (int64_t)(atomic_load_explicit(&p->server->limit, memory_order_relaxed) / 32);
 	return INT64_MAX;
 }

@@ -182,6 +182,24 @@ uint32_t intake_ahead(struct tract *t, uint64_t idx, enum engine_touch kind)
 	return answer;
 }
 
+bool intake_promote(struct tract *t, uint64_t idx)
+{
+	struct server *s = t->program->server;
+	uint64_t now_ns = clock_now_ns();
+
+	if (!s->intake)
+		return engine_promote(&t->region, idx, now_ns);
+	pthread_mutex_lock(&s->engine_lock);
+	bool answer = engine_promote(&t->region, idx, now_ns);
+	struct pack *frame = event_begin(s->intake, RECORD_PROMOTE);
+	pack_number(frame, t->serial);
+	pack_number(frame, idx);
+	time_pack(s->intake, now_ns);
+	pack_number(frame, answer);
+	pthread_mutex_unlock(&s->engine_lock);
+	return answer;
+}
+
 void intake_forget(struct tract *t, uint64_t first, uint64_t nr_pages)
 {
 	struct server *s = t->program->server;
@@ -223,6 +241,13 @@ void intake_remove(struct tract *t)
 static void step_pack(struct intake *in, uint64_t now_ns, const struct engine_need *need, size_t max,
 		      const struct move *plan, size_t nr, bool again)
 {
+	if (need->slow_max) {
+		struct pack *slow = event_begin(in, RECORD_SLOW);
+		pack_number(slow, need->slow);
+		pack_number(slow, need->slow_held);
+		pack_number(slow, need->slow_max);
+		pack_number(slow, need->slow_last);
+	}
 	struct pack *frame = event_begin(in, RECORD_STEP);
 
 	time_pack(in, now_ns);

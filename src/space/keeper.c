@@ -19,6 +19,8 @@
 #include "futex.h"
 #include "guard.h"
 #include "limit.h"
+#include "mempolicy.h"
+#include "node.h"
 #include "pace.h"
 #include "place.h"
 #include "proc.h"
@@ -27,6 +29,7 @@
 #define PENDING_MAX 64u
 #define PROGRAMS_AT (2 + PENDING_MAX + 1) /* among what is waited for: signals, listener, peers, bell */
 #define SECOND_NS 1000000000u
+#define NODE_KEPT_BYTES (8u << 20)
 
 struct keeper {
 	struct server *server;
@@ -113,6 +116,24 @@ static void budget_set(struct keeper *k)
 	atomic_store(&s->wake_room, (int64_t)((limit / PAGE_BYTES - low) * 2 / 3));
 }
 
+/* What the slow node may have: no more than there is memory for, some left to the kernel. */
+static void slow_set(struct server *s)
+{
+	struct node_room node;
+	uint64_t max = s->slow_bound;
+	int64_t slow = atomic_load(&s->slow);
+
+	if (!max)
+		return;
+	if (!node_room_read("", s->nodes[1], &node)) {
+		uint64_t kept = node.high_bytes + NODE_KEPT_BYTES;
+		uint64_t there = (node.free_bytes > kept ? node.free_bytes - kept : 0) / PAGE_BYTES;
+		there += slow > 0 ? (uint64_t)slow : 0;
+		max = there < max ? there : max;
+	}
+	atomic_store(&s->slow_max, max ? max : 1);
+}
+
 /* The resident pages from which on memory is tight: programs are adopted, and pages moved out. */
 static uint64_t budget_edge(const struct server *s)
 {
@@ -128,7 +149,10 @@ static uint32_t hold_pages(const struct server *s)
 {
 	uint64_t pages = atomic_load(&s->limit) / 8;
 
-	return (uint32_t)(pages < 2048 ? 2048 : pages > 65536 ? 65536 : pages);
+	pages = pages < 2048 ? 2048 : pages > 65536 ? 65536 : pages;
+	/* All that is on the slow node may be held. */
+	pages += s->slow_bound;
+	return (uint32_t)(pages > PAGE_MARK_MAX ? PAGE_MARK_MAX / 512 * 512 : pages);
 }
 
 /* Thread time since the last call. What is forced by the budget is counted as such here, the rest is
@@ -190,8 +214,8 @@ static bool program_hurry(struct program *p)
 	return p->nr_waiting_looks;
 }
 
-/* Read the sizes of the programs that are due. Returns the resident anonymous pages of all, as of the
- * last look at each; the mover measures those of families. */
+/* Read the sizes of the programs that are due. Returns the resident anonymous pages of all that are not on
+ * the slow node, as of the last look at each; the mover measures those of families. */
 static uint64_t programs_measure(struct server *s, uint64_t now_ns)
 {
 	uint64_t sum = atomic_load(&s->unhelped_pages);
@@ -205,7 +229,8 @@ static uint64_t programs_measure(struct server *s, uint64_t now_ns)
 			p->anon_pages = anon;
 		sum += p->anon_pages;
 	}
-	return sum;
+	int64_t slow = atomic_load(&s->slow);
+	return slow > 0 && s->slow_bound ? sum - ((uint64_t)slow < sum ? (uint64_t)slow : sum) : sum;
 }
 
 /* Choose who waits for faults, and keep the mover off their CPUs. */
@@ -473,6 +498,10 @@ static int program_start(struct keeper *k)
 	if (!pid) {
 		sigprocmask(SIG_SETMASK, &k->mask_before, NULL);
 		error = environment_set(k->options, k->server->name);
+		/* What it has before it is managed is to be on the fast node, too; its own policy, or who
+		 * started us, knows better. */
+		if (!error && k->server->slow_bound && mempolicy_default())
+			(void)mempolicy_prefer(k->server->nodes[0]);
 		if (!error) {
 			execvp(k->options->argv[0], k->options->argv);
 			error = -errno;
@@ -571,6 +600,7 @@ static void second_round(struct keeper *k)
 		return;
 	k->second_ns = now_ns;
 	budget_set(k);
+	slow_set(s);
 	if (s->tight)
 		tree_count(k, now_ns);
 	s->pool->ops->usage(s->pool, &u); /* also gives emptied blocks back to the system */
@@ -703,6 +733,7 @@ int keeper_run(struct server *s, const struct keeper_options *options, int *ret_
 	int error = keeper_open(&k);
 	if (!error) {
 		budget_set(&k);
+		slow_set(s);
 		k.second_ns = clock_now_ns();
 		pace_open(&k.pace, options->overhead_bp * 100, k.second_ns);
 		error = program_start(&k);

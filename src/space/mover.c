@@ -6,11 +6,14 @@
  *          handlers carry out meanwhile; what they leave undone is done here
  *   store  claim HELD pages (STORING) ─► read them from the hold area ─► pool ─► STORED
  *          a page with a shadow is compared with it first: unchanged, it needs no write
+ *   demote HELD pages move from the fast node to the slow one where they are, in the hold area; a touch
+ *          meanwhile waits for the kernel and takes its page back, and the mover finds that out
  *   drop   what is no longer needed in the hold area, in one command
  *
  * A store reads and compresses without program.lock; a touch takes the page back by changing its word,
  * and the store then finds that out. It publishes under the lock, so that a fork sees a page either in
- * the hold area or in the pool.
+ * the hold area or in the pool. No place of the hold area is given to another page during store and
+ * demote: they come first in a plan, and places are dropped by orders only.
  */
 #include <errno.h>
 #include <sched.h>
@@ -24,6 +27,7 @@
 #include "clock.h"
 #include "futex.h"
 #include "intake.h"
+#include "move.h"
 #include "proc.h"
 #include "program.h"
 #include "uffd.h"
@@ -33,12 +37,25 @@
 #define STUCK_NS 100000000u
 #define STUCK_ROUNDS 8u
 #define STORE_CHUNK 32u /* pages read at once: 128 KiB stay in the second-level cache */
+#define DEMOTE_CHUNK MOVE_CALL_PAGES_MAX
+
+/* A page on its way to the slow node. */
+struct demoting {
+	struct tract *tract;
+	struct move_result *result;
+	uint64_t idx, word;
+};
 
 struct mover {
 	struct server *server;
 	struct move plan[PLAN_MOVES];
 	struct move_result results[PLAN_MOVES];
 	uint8_t *buffer; /* STORE_CHUNK pages */
+	struct move_pace pace;
+	struct demoting demoting[DEMOTE_CHUNK];
+	uint64_t addresses[DEMOTE_CHUNK];
+	uint8_t status[DEMOTE_CHUNK];
+	uint32_t nr_demoting;
 	bool refused;    /* the last round met a full pool */
 	unsigned nr_vain_rounds;
 	uint64_t progress_ns; /* when a page was demoted last, or there was room anyway */
@@ -83,7 +100,7 @@ static uint32_t store_claim(const struct move *m, uint64_t *at, struct storing *
 		_Atomic uint64_t *state = &t->region.state[*at];
 		uint64_t word = atomic_load_explicit(state, memory_order_acquire);
 		uint64_t storing = page_word_as(word, PAGE_STORING);
-		if (page_state(word) == PAGE_HELD && region_change(state, word, storing))
+		if (page_state(word) == PAGE_HELD && page_change(t->program->server, state, word, storing))
 			claimed[nr++] = (struct storing){ t, result, *at, storing };
 		else
 			result->nr_pages[page_state(word) == PAGE_RESIDENT ? MOVE_DROP_TOUCHED
@@ -118,12 +135,12 @@ static void store_refused(const struct storing *c, const void *page)
 	uint64_t vpn, run, returning = page_word_as(c->word, PAGE_RETURNING);
 
 	/* Under the lock; an event that was read meanwhile has changed the word. */
-	if (!region_change(state, c->word, returning))
+	if (!page_change(p->server, state, c->word, returning))
 		return;
 	if (extent_place(p, t, c->idx, &vpn, &run)) {
-		page_install(p, t, c->idx, vpn, returning, page);
+		page_install(p, t, c->idx, vpn, returning, page, page_slow(c->word));
 	} else {
-		bool mine = region_change(state, returning, page_word_as(c->word, PAGE_HELD));
+		bool mine = page_change(p->server, state, returning, page_word_as(c->word, PAGE_HELD));
 		tide_assert(mine);
 	}
 }
@@ -139,7 +156,7 @@ static enum move_reason store_publish(const struct storing *c, int error, uint32
 
 	if (!error) {
 		bool same = page_shadow(c->word) && slot == page_slot(c->word);
-		if (!region_change(state, c->word, page_word(PAGE_STORED, 0, 0, slot, false))) {
+		if (!page_change(p->server, state, c->word, page_word(PAGE_STORED, 0, 0, slot, false))) {
 			if (!same)
 				pool->ops->unref(pool, slot);
 			return MOVE_DROP_TOUCHED;
@@ -156,7 +173,7 @@ static enum move_reason store_publish(const struct storing *c, int error, uint32
 		return MOVE_FAIL_REFUSED;
 	}
 	/* Touched meanwhile: then there is nothing to give back. */
-	if (!region_change(state, c->word, page_word_as(c->word, PAGE_HELD)))
+	if (!page_change(p->server, state, c->word, page_word_as(c->word, PAGE_HELD)))
 		return MOVE_DROP_TOUCHED;
 	return error == -ENOSPC ? MOVE_FAIL_FULL : MOVE_FAIL_IO;
 }
@@ -210,6 +227,71 @@ static void store_group(struct mover *v, const struct move *moves, size_t nr,
 		store_chunk(v, p, claimed, nr_claimed);
 }
 
+/* ---- demote ---- */
+
+static enum move_reason demote_reason(enum move_status status)
+{
+	switch (status) {
+	case MOVE_DONE:
+	case MOVE_NO_RANGE: /* the page of zeros: no memory of any node */
+		return MOVE_OK;
+	case MOVE_NO_PAGE:
+		return MOVE_DROP_GONE;
+	case MOVE_NO_MEMORY:
+		return MOVE_FAIL_FULL;
+	case MOVE_SHARED:
+	case MOVE_ISOLATED:
+	case MOVE_HELD:
+		return MOVE_FAIL_BUSY;
+	case MOVE_NOT_TRIED:
+		break;
+	}
+	return MOVE_FAIL_IO;
+}
+
+static void demote_flush(struct mover *v, struct program *p)
+{
+	struct server *s = v->server;
+
+	/* Whatever it says, the pages' contents are where they were: in the hold area. */
+	(void)move_to(p->helper_pid, v->addresses, v->nr_demoting, PAGE_BYTES, s->nodes[1], false, &v->pace,
+		      v->status);
+	program_lock_shared(p);
+	for (uint32_t i = 0; i < v->nr_demoting; i++) {
+		const struct demoting *d = &v->demoting[i];
+		enum move_reason reason = demote_reason((enum move_status)v->status[i]);
+		if (reason == MOVE_OK && !page_change(s, &d->tract->region.state[d->idx], d->word,
+						      page_word_on(d->word, true)))
+			reason = MOVE_DROP_TOUCHED;
+		d->result->nr_pages[reason]++;
+	}
+	pthread_rwlock_unlock(&p->lock);
+	v->nr_demoting = 0;
+}
+
+/* Carry out demote moves of one program. */
+static void demote_group(struct mover *v, const struct move *moves, size_t nr, struct move_result *results)
+{
+	struct program *p = move_tract(moves)->program;
+
+	for (size_t i = 0; i < nr; i++) {
+		struct tract *t = move_tract(&moves[i]);
+		for (uint64_t at = moves[i].first; at < moves[i].first + moves[i].nr_pages; at++) {
+			uint64_t word = atomic_load_explicit(&t->region.state[at], memory_order_acquire);
+			if (page_state(word) != PAGE_HELD || page_slow(word) || page_shadow(word)) {
+				results[i].nr_pages[MOVE_DROP_CHANGED]++;
+				continue;
+			}
+			v->addresses[v->nr_demoting] = hold_address(p, page_mark(word));
+			v->demoting[v->nr_demoting++] = (struct demoting){ t, &results[i], at, word };
+			if (v->nr_demoting == DEMOTE_CHUNK)
+				demote_flush(v, p);
+		}
+	}
+	if (v->nr_demoting)
+		demote_flush(v, p);
+}
+
 /* ---- measure, plan, carry out ---- */
 
 /* New memory of a program fills unseen until it is adopted: the keeper is not to wait for its next look. */
@@ -249,11 +331,25 @@ static void server_measure(struct server *s, uint64_t now_ns, struct engine_need
 {
 	uint64_t resident = atomic_load(&s->unhelped_pages);
 
+	int64_t slow = atomic_load(&s->slow), slow_held = atomic_load(&s->slow_held);
+
 	*need = (struct engine_need){ .limit = atomic_load(&s->limit) };
 	for (struct program *p = s->programs; p; p = p->next) {
 		resident += program_measure(p, now_ns);
 		need->held += p->hold.nr_used;
 		need->held_max += p->hold.nr_pages;
+	}
+	/* The counts of other threads may come in any order. */
+	if (s->slow_bound) {
+		need->slow = slow > 0 ? (uint64_t)slow : 0;
+		need->slow_held = slow_held > 0 ? (uint64_t)slow_held : 0;
+		need->slow_max = atomic_load(&s->slow_max);
+		need->slow_last = s->slow_last;
+		need->held -= need->slow_held < need->held ? need->slow_held : need->held;
+		need->held_max -= need->slow_held < need->held_max ? need->slow_held : need->held_max;
+		resident -= need->slow < resident ? need->slow : resident;
+		if (need->slow > s->peak_slow)
+			s->peak_slow = need->slow;
 	}
 	need->resident = resident;
 	need->filling = atomic_load(&s->nr_waiting);
@@ -297,6 +393,8 @@ static bool plan_run(struct mover *v, size_t nr, struct engine_need *need)
 			group_gone(moves, group, &results[i]);
 		else if (moves->op == MOVE_STORE)
 			store_group(v, moves, group, &results[i]);
+		else if (moves->op == MOVE_DEMOTE)
+			demote_group(v, moves, group, &results[i]);
 		else
 			order_post(p, moves, group, &results[i]);
 	}
@@ -312,6 +410,9 @@ static bool plan_run(struct mover *v, size_t nr, struct engine_need *need)
 						  memory_order_relaxed);
 			need->store_full |= results[i].nr_pages[MOVE_FAIL_FULL] > 0;
 		}
+		if (v->plan[i].op == MOVE_DEMOTE)
+			atomic_fetch_add_explicit(&s->lowered, results[i].nr_pages[MOVE_OK],
+						  memory_order_relaxed);
 		moved |= results[i].nr_pages[MOVE_OK] > 0;
 		intake_complete(s, v->plan[i].id, &results[i]);
 	}
@@ -351,9 +452,9 @@ static bool mover_round(struct mover *v)
 	size_t nr = intake_step(s, &need, v->plan, PLAN_MOVES, &again);
 	pthread_mutex_unlock(&s->engine_lock);
 	need.store_full = false;
-	uint64_t demoted = atomic_load(&s->demoted);
+	uint64_t left = pages_left(s);
 	bool moved = plan_run(v, nr, &need);
-	bool progress = atomic_load(&s->demoted) != demoted;
+	bool progress = pages_left(s) != left;
 	v->refused = need.store_full;
 	server_tidy(s);
 	server_measure(s, clock_now_ns(), &need);
@@ -400,6 +501,7 @@ int mover_start(struct server *s, pthread_t *ret_thread)
 		return -ENOMEM;
 	v->server = s;
 	v->progress_ns = clock_now_ns();
+	move_pace_init(&v->pace, MOVE_STALL_NS);
 	v->buffer = mmap(NULL, STORE_CHUNK * PAGE_BYTES, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	int error = v->buffer == MAP_FAILED ? ENOMEM : pthread_create(ret_thread, NULL, mover_main, v);

@@ -70,7 +70,7 @@ static uint32_t hold_claim(struct tract *t, uint64_t *at, uint64_t end, uint32_t
 		_Atomic uint64_t *state = &t->region.state[*at + nr];
 		uint64_t word = atomic_load_explicit(state, memory_order_acquire);
 		if (page_state(word) != PAGE_RESIDENT ||
-		    !region_change(state, word, page_word_as(word, PAGE_HOLDING)))
+		    !page_change(t->program->server, state, word, page_word_as(word, PAGE_HOLDING)))
 			break;
 		nr++;
 	}
@@ -108,7 +108,7 @@ static void hold_publish(struct tract *t, uint64_t idx, uint32_t place, enum hel
 	case HELPER_OUTCOME_COUNT:
 		break;
 	}
-	bool mine = region_change(state, word, to);
+	bool mine = page_change(p->server, state, word, to);
 	tide_assert(mine);
 	result->nr_pages[reason]++;
 	if (reason != MOVE_OK)

@@ -22,7 +22,7 @@
  *   server.engine_lock   the engine, but for engine_touch() and engine_readahead(); a recording
  *   program.hold_lock    places of the hold area
  *
- * What must always hold: a page's content is where its word says; words change by region_change()
+ * What must always hold: a page's content is where its word says; words change by page_change()
  * only; a page of the hold area is dropped only when no word leads to it.
  */
 #ifndef TIDE_PROGRAM_H
@@ -207,6 +207,15 @@ struct server {
 	struct program *programs;
 	unsigned nr_cpus;
 	cpu_set_t cpus;            /* on which the programs may run */
+	/* With a slow node the budget below is for the fast one. */
+	unsigned nodes[2];         /* the fast and the slow one */
+	uint64_t slow_bound;       /* pages; 0: there is no slow node */
+	bool slow_last;            /* nothing comes after it */
+	_Atomic uint64_t slow_max; /* what of slow_bound there is memory for: keeper */
+	_Atomic int64_t slow;      /* pages there by their words: page_change() */
+	_Atomic int64_t slow_held; /* of those, in hold areas */
+	uint64_t peak_slow;        /* mover */
+	_Atomic uint64_t raised, lowered; /* pages from the slow node to the fast one, and back */
 	pthread_t warden;
 	int warden_epoll, warden_stop;
 	_Atomic uint32_t next_cookie;
@@ -290,7 +299,23 @@ void program_lock_shared(struct program *program);
 void program_lock_exclusive(struct program *program);
 void helper_lock_take(struct program *program);
 
-/* ---- page.c: releasing what a word owns ---- */
+/* ---- page.c ---- */
+
+/* region_change(), with what is on the slow node counted. */
+bool page_change(struct server *server, _Atomic uint64_t *word, uint64_t from, uint64_t to);
+/* The count alone: for words that appear or end otherwise. */
+void page_count(struct server *server, uint64_t from, uint64_t to);
+/* Pages that still may go to the slow node; none without one. */
+int64_t slow_room(const struct server *server);
+/* Pages that have left the memory that is bounded, to whichever tier. */
+static inline uint64_t pages_left(const struct server *server)
+{
+	return atomic_load(&server->demoted) + atomic_load(&server->lowered);
+}
+/* What the calling thread installs from here on is to come from the slow or the fast node. */
+void page_source(const struct server *server, bool slow);
+
+/* ---- event.c: releasing what a word owns ---- */
 
 /* The page is discarded: its word becomes ABSENT and gives back slot and hold place.
  * program.lock exclusive. */
@@ -373,10 +398,11 @@ uint64_t handlers_cpu_ns(const struct program *program);
 /* For events_read(): the fault is the handler's (arg) to serve. */
 void fault_take(void *arg, uint64_t address, bool write, uint32_t tid);
 void fault_serve(struct handler *handler, const struct deferred *fault);
-/* Bring a page that was held back into the program: RETURNING -> RESIDENT (or HELD after a failure).
- * program.lock shared; `word` is the page's RETURNING word; `page` its content. */
+/* Bring a page that was held back into the program: RETURNING -> RESIDENT (or HELD after a failure), on
+ * the slow node or the fast one. program.lock shared; `word` is the page's RETURNING word; `page` its
+ * content. */
 int page_install(struct program *program, struct tract *tract, uint64_t idx, uint64_t vpn,
-		 uint64_t word, const void *page);
+		 uint64_t word, const void *page, bool slow);
 
 /* ---- mover.c ---- */
 /* Keep the mover and the keeper off the CPUs in `used`, unless that is all of them: beside the faulting

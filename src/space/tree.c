@@ -71,6 +71,7 @@ static void slots_release(struct program *p, struct tract *t)
 			atomic_fetch_sub_explicit(&p->server->nr_shadows, 1, memory_order_relaxed);
 		if (page_has_slot(word))
 			pool->ops->unref(pool, page_slot(word));
+		page_count(p->server, word, 0);
 	}
 }
 
@@ -139,6 +140,8 @@ static uint64_t word_forked(struct program *child, const struct tract *t, uint64
 	case PAGE_STORING:
 	case PAGE_RETURNING:
 		error = held_read(parent, page_mark(word), page);
+		/* Two of the coldest are no reason to fill the fast node. */
+		page_source(parent->server, page_slow(word));
 		if (!error)
 			error = uffd_copy(child->uffd, vpn << PAGE_SHIFT, page, sizeof page, &done);
 		/* EEXIST: the child has its own copy of the page as it was. ENOENT: it has not got the
@@ -149,7 +152,7 @@ static uint64_t word_forked(struct program *child, const struct tract *t, uint64
 			program_fail(parent, "a held page cannot be read for a child");
 			atomic_store(&parent->server->lost_child, true);
 		}
-		return page_word(PAGE_RESIDENT, 0, 0, 0, false);
+		return page_word(PAGE_RESIDENT, page_slow(word) && !error, 0, 0, false);
 	case PAGE_ABSENT:
 	case PAGE_FILLING:
 	case PAGE_STATE_COUNT:
@@ -167,10 +170,11 @@ static int extent_fork(struct program *child, const struct extent *e)
 	for (uint64_t i = 0; !error && i < e->nr_pages; i++) {
 		uint64_t word = atomic_load_explicit(&e->tract->region.state[e->idx + i],
 						     memory_order_acquire);
-		if (word)
-			atomic_store_explicit(&t->region.state[i],
-					      word_forked(child, e->tract, e->vpn + i, word),
-					      memory_order_release);
+		if (!word)
+			continue;
+		word = word_forked(child, e->tract, e->vpn + i, word);
+		atomic_store_explicit(&t->region.state[i], word, memory_order_release);
+		page_count(child->server, 0, word);
 	}
 	return error;
 }

@@ -84,7 +84,7 @@ def check_sums(stats):
     moves = stats['moves']
     expect(moves['requested'] == moves['moved'] + sum(moves['failed'].values()) +
            sum(moves['dropped'].values()) + moves['pending'], 'moves: %s' % moves)
-    expect(moves['moved'] == moves['held'] + moves['stored'], 'moved: %s' % moves)
+    expect(moves['moved'] == moves['held'] + moves['stored'] + moves['demoted'], 'moved: %s' % moves)
     faults = stats['faults']
     expect(faults['p50_ns'] <= faults['p99_ns'], 'faults: %s' % faults)
     expect(stats['read_ahead']['used'] <= stats['read_ahead']['issued'], 'read ahead')

@@ -320,7 +320,8 @@ def judge_stats(stats, moved=True):
     check(moves["requested"] == ended,
           f"moves requested {moves['requested']} but ended or pending {ended}: {moves}")
     if moved:
-        for count, text in ((stats["demoted_pages"], "no page was demoted"),
+        demoted = stats["demoted_pages"] + moves["demoted"]
+        for count, text in ((demoted, "no page was demoted"),
                             (stats["faults"]["count"], "no fault was served")):
             if count <= 0:
                 raise Unproved(text + ": this run proved nothing")

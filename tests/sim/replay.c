@@ -51,7 +51,8 @@ struct replay {
 	struct open_move *open;
 	uint32_t max_moves;
 	uint64_t now_ns, nr_events;
-	uint64_t counts[RECORD_END + 1], nr_moves;
+	uint64_t counts[RECORD_EVENT_COUNT], nr_moves;
+	struct engine_need slow; /* what the next step needs to know of the slow node */
 	bool without_touches, ended;
 	struct move plan[RECORD_MOVES_MAX];
 };
@@ -111,7 +112,7 @@ static void states_read(struct replay *r)
 		run = 1 + (byte >> 4);
 		if (byte >> 4 == 15)
 			run += number(r);
-		refuse_unless(r, run <= nr - i && (byte & 15) < PAGE_STATE_COUNT, "no state");
+		refuse_unless(r, run <= nr - i && (byte & 15) < SIGHT_COUNT, "no state");
 		memset(r->tape.states + i, byte & 15, run);
 	}
 	r->tape.nr = nr;
@@ -222,8 +223,10 @@ static void move_compare(struct replay *r, const struct move *here)
 static void replay_step(struct replay *r)
 {
 	uint64_t now_ns = time_read(r);
-	struct engine_need need;
+	struct engine_need need = r->slow;
 	bool again;
+
+	r->slow = (struct engine_need){ 0 };
 
 	/* One after the other: the members of an initialiser have no order. */
 	need.resident = number(r);
@@ -242,6 +245,23 @@ static void replay_step(struct replay *r)
 	for (size_t i = 0; i < nr; i++)
 		move_compare(r, &r->plan[i]);
 	states_compare(r);
+}
+
+static void replay_slow(struct replay *r)
+{
+	r->slow.slow = number(r);
+	r->slow.slow_held = number(r);
+	r->slow.slow_max = number(r);
+	r->slow.slow_last = number(r);
+}
+
+static void replay_promote(struct replay *r)
+{
+	struct place *place = place_read(r);
+	uint64_t idx = number(r), now_ns = time_read(r), answer = number(r);
+
+	refuse_unless(r, idx < place->region.nr_pages, "no page");
+	same(r, "whether a page is promoted", answer, engine_promote(&place->region, idx, now_ns));
 }
 
 static void replay_complete(struct replay *r)
@@ -275,13 +295,14 @@ static void (*const replays[])(struct replay *r) = {
 	[RECORD_BEGIN] = replay_begin, [RECORD_ADD] = replay_add, [RECORD_REMOVE] = replay_remove,
 	[RECORD_TOUCH] = replay_touch, [RECORD_FORGET] = replay_forget, [RECORD_AHEAD] = replay_ahead,
 	[RECORD_STEP] = replay_step, [RECORD_COMPLETE] = replay_complete, [RECORD_END] = replay_end,
+	[RECORD_SLOW] = replay_slow, [RECORD_PROMOTE] = replay_promote,
 };
 
 static void frame_replay(struct replay *r)
 {
 	while (r->in.at < r->in.end) {
 		uint64_t event = number(r);
-		refuse_unless(r, event <= RECORD_END && !r->ended && (r->engine || event == RECORD_BEGIN),
+		refuse_unless(r, event < RECORD_EVENT_COUNT && !r->ended && (r->engine || event == RECORD_BEGIN),
 			      "no event");
 		replays[event](r);
 		refuse_unless(r, true, "");

@@ -804,6 +804,59 @@ def runtime(place):
     return ", ".join(f"{name} {words[1]} s" for name, words in ended.items())
 
 
+# ---- the runtime on two nodes --------------------------------------------------------------------
+
+NODES_SCRIPT = """
+export LIVE_BUDGET_MIB=@BUDGET LIVE_TMP=/tmp
+while read program name; do
+	begin=$(cut -d. -f1 /proc/uptime)
+	timeout 100 pagetide run @TIERS --stats $RESULTS/$name.json -- \\
+		/guest/live_$program $name > $RESULTS/$name.out 2>&1
+	echo $name $? $(($(cut -d. -f1 /proc/uptime) - begin))
+done < /guest/cases
+"""
+
+
+def live_on_nodes(place, cases, budget, tiers, **more):
+    """Live programs on two nodes; returns the statistics of each by its name."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "cases")
+        with open(path, "w", encoding="ascii") as file:
+            file.write("\n".join(cases) + "\n")
+        result = place.run(NODES_SCRIPT.replace("@BUDGET", str(budget)).replace("@TIERS", tiers),
+                           Machine(thp="madvise"), programs=[],
+                           files=[*product(place.build), (path, None)] +
+                           [(os.path.join(place.live_programs, "live_" + name), None)
+                            for name in sorted({case.split()[0] for case in cases})], **more)
+    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    files = results_of(result)
+    ended = {words[0]: words[1:] for words in map(str.split, result.output.decode().splitlines())}
+    stats = {}
+    for case in cases:
+        name = case.split()[1]
+        said = files[name + ".out"]
+        check(b"MISMATCH" not in said, f"{name}: {tail(said)}")
+        check(name in ended and ended[name][0] == "0",
+              f"{name}: exit status and seconds {ended.get(name)}: {tail(said)}")
+        stats[name] = json.loads(files[name + ".json"])
+        judge_stats(stats[name])
+    return stats, ", ".join(f"{name} {words[1]} s" for name, words in ended.items())
+
+
+def nodes(place):
+    """Programs that compare every byte, on a fast node too small for them and a slow one."""
+    stats, notes = live_on_nodes(place, ("map mremap-move-rule09",), 8,
+                                 "--tier node:0,size=8M --tier node:1")
+    for name, one in stats.items():
+        fast, slow = one["tiers"]
+        check((fast["name"], fast["kind"], slow["name"], slow["kind"]) ==
+              ("node:0", "node", "node:1", "node"), str(one["tiers"]))
+        check(fast["capacity_bytes"] == 8 << 20 and slow["peak_bytes"] > 4 << 20, str(one["tiers"]))
+        check(one["moves"]["demoted"] > 1000 and one["moves"]["stored"] == 0, f"{name}: {one['moves']}")
+        check(one["node_promoted_pages"] > 0, f"{name}: nothing came back")
+    return notes
+
+
 VERBS = """
 vm_hot --size 96 --hot 32 --pattern pages --threads 1 --seconds 100 > /tmp/hot & hot=$!
 until grep -q report /tmp/hot; do sleep 0.2; done
@@ -897,6 +950,7 @@ CASES = {
     "sensor-soft-dirty": sensor_soft_dirty,
     "daemon-selects": daemon_selects,
     "runtime": runtime,
+    "nodes": nodes,
     "verbs": verbs,
     "four-nodes-verbs": four_nodes_verbs,
 }

@@ -45,9 +45,11 @@
 #define NORMAL_NS (250 * MS)
 #define NORMAL_MAX_NS (4000 * MS)
 #define DEFERRED_MAX 64u /* served before more is read */
-/* Slept before so many faults in a row; to ask for a thread's CPU takes as long as a fault. */
-#define FOLLOW_IDLE 4u
-#define FOLLOW_NORMAL 64u
+/* Faults before each of which it slept, how long they took each, and how long not to ask again: that takes
+ * longer than a fault. */
+#define FOLLOW_TURNS 8u
+#define FOLLOW_FAULT_NS 25000u
+#define FOLLOW_AGAIN_NS (4 * MS)
 #define VAIN_TURNS 4u
 
 /* ---- one handler ---- */
@@ -147,7 +149,7 @@ static void lock_exclusive(struct program *p)
 			return;
 		cpu_pause();
 	}
-	pthread_rwlock_wrlock(&p->lock);
+	program_lock_exclusive(p);
 }
 
 static void handler_read(struct handler *h)
@@ -160,17 +162,25 @@ static void handler_read(struct handler *h)
 	pthread_rwlock_unlock(&p->lock);
 }
 
-/* An idle handler that sleeps before each fault may not be on the CPU of the program any more; a normal one
- * always sleeps. Have the one there read as well: the keeper parks who has become superfluous. */
+/* A handler that sleeps before each fault, which then takes long, may not be on the CPU of the program any
+ * more. Have the one there read as well; the superfluous one retires. */
 static void handler_follow(struct handler *h, uint32_t tid)
 {
 	struct program *p = h->program;
 	int cpu;
 
-	h->nr_woken = h->slept ? h->nr_woken + 1 : 0;
-	if (h->nr_woken < (h->normal ? FOLLOW_NORMAL : FOLLOW_IDLE))
+	if (!h->slept) {
+		h->nr_woken = 0;
 		return;
-	h->nr_woken = 0;
+	}
+	if (h->nr_woken++ % FOLLOW_TURNS)
+		return;
+	uint64_t now_ns = clock_now_ns(), took_ns = now_ns - h->woken_ns;
+	h->woken_ns = now_ns;
+	if (h->nr_woken == 1 || took_ns < FOLLOW_TURNS * FOLLOW_FAULT_NS ||
+	    now_ns - h->followed_ns < FOLLOW_AGAIN_NS)
+		return;
+	h->followed_ns = now_ns;
 	if (proc_cpu((pid_t)tid, &cpu) || cpu == h->cpu)
 		return;
 	unsigned at = 2 * (unsigned)cpu + h->normal;
@@ -301,9 +311,10 @@ static void handlers_select(struct program *p, const cpu_set_t *used, bool norma
 {
 	int nr_reading = 0;
 
+	/* All of a class, so that they can call each other. */
 	for (unsigned i = normal; i < p->nr_handlers; i += 2) {
 		struct handler *h = &p->handlers[i];
-		if (!CPU_ISSET((unsigned)h->cpu, used) || (!h->runs && handler_start(h)))
+		if ((!h->runs && handler_start(h)) || !CPU_ISSET((unsigned)h->cpu, used))
 			continue;
 		handler_park(h, false);
 		nr_reading++;
@@ -356,6 +367,17 @@ void handlers_choose(struct program *p, uint64_t now_ns, cpu_set_t *add_used)
 	if (!CPU_COUNT(&used))
 		cpus_read(p, &used);
 	handlers_select(p, &used, normal);
+}
+
+void handlers_lift(struct program *p)
+{
+	for (unsigned i = 0; i < p->nr_handlers; i++) {
+		struct handler *h = &p->handlers[i];
+		if (h->normal || atomic_load(&h->lifted) || !atomic_load(&h->tid))
+			continue;
+		handler_lift(h);
+		handler_ring(h); /* to go back */
+	}
 }
 
 void handlers_hurry(struct program *p)

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Locks that keeper and mover share with a program's handlers. A handler may be of the idle class, and
- * where other work never ends it can lose its CPU with a lock in hand and not get it again for long. So
- * who waits longer than anybody holds a lock in earnest makes the handlers hurry first. Handlers among
- * themselves need none of this: the one that waits is of the same class, or has been hurried.
+ * Locks that a handler may hold. One of the idle class loses its CPU with a lock in hand as soon as the
+ * program's own thread is woken there, and where other work never ends does not get it again for long. So
+ * who waits longer than anybody holds a lock in earnest lifts the handlers out of that class.
  */
 #include <errno.h>
 #include <time.h>
@@ -30,7 +29,7 @@ void program_lock_shared(struct program *p)
 	struct timespec end = patience_end();
 
 	while (pthread_rwlock_timedrdlock(&p->lock, &end) == ETIMEDOUT) {
-		handlers_hurry(p);
+		handlers_lift(p);
 		end = patience_end();
 	}
 }
@@ -40,7 +39,7 @@ void program_lock_exclusive(struct program *p)
 	struct timespec end = patience_end();
 
 	while (pthread_rwlock_timedwrlock(&p->lock, &end) == ETIMEDOUT) {
-		handlers_hurry(p);
+		handlers_lift(p);
 		end = patience_end();
 	}
 }
@@ -50,7 +49,7 @@ void helper_lock_take(struct program *p)
 	struct timespec end = patience_end();
 
 	while (pthread_mutex_timedlock(&p->helper_lock, &end) == ETIMEDOUT) {
-		handlers_hurry(p);
+		handlers_lift(p);
 		end = patience_end();
 	}
 }

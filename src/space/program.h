@@ -103,6 +103,8 @@ struct handler {
 	_Atomic int tid;           /* 0: has not begun */
 	bool slept;                /* before this turn, and */
 	unsigned nr_woken;         /* so many faults in a row */
+	uint64_t woken_ns;         /* when that was counted last, and */
+	uint64_t followed_ns;      /* when it asked where the program runs */
 	unsigned nr_vain;          /* turns in a row in which it found nothing */
 	_Atomic uint32_t tids[HANDLER_TIDS]; /* threads that faulted last; 0: none */
 };
@@ -171,7 +173,7 @@ struct program {
 	struct handler handlers[HANDLERS_MAX]; /* of each CPU the idle one, then the normal one */
 	unsigned nr_handlers;      /* of which some may not run */
 	_Atomic unsigned nr_reading; /* handlers that are not parked */
-	_Atomic bool normal;       /* the class that reads: plan_lock to change, as the next two */
+	_Atomic bool normal;       /* the class that reads: keeper to change; the next two: keeper */
 	uint64_t normal_until_ns;  /* whatever the machine is like, since the idle ones starved */
 	uint64_t normal_for_ns;
 	_Atomic bool stopping;     /* handlers end */
@@ -293,7 +295,7 @@ int tract_add(struct program *program, uint64_t vpn, uint64_t nr_pages, struct t
 void tract_bury(struct tract *tract);
 void tract_free(struct tract *tract);
 
-/* ---- lock.c: for the keeper and the mover. plan_lock held ---- */
+/* ---- lock.c: what handlers of the idle class may hold and not give back. Any thread ---- */
 
 void program_lock_shared(struct program *program);
 void program_lock_exclusive(struct program *program);
@@ -383,8 +385,11 @@ int handlers_start(struct program *program, bool normal);
 /* Choose who waits for faults, from where the program's faulting threads run and what the machine is
  * like; adds their CPUs to *add_used. Keeper. */
 void handlers_choose(struct program *program, uint64_t now_ns, cpu_set_t *add_used);
-/* Messages, or a lock, have waited for long: who reads, or holds it, does not get to run. plan_lock held. */
+/* Messages have waited for long: who reads does not get to run. Keeper. */
 void handlers_hurry(struct program *program);
+/* A lock has been waited for for long: who holds it does not get to run. Takes the idle handlers out of their
+ * class, until they have nothing to do. Any thread. */
+void handlers_lift(struct program *program);
 /* Look whether the machine's CPUs all have something to do; the mover, with its processor time so far, does
  * not count as that. Keeper. */
 void handlers_weigh(struct server *server, uint64_t now_ns, uint64_t mover_ns);

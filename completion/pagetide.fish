@@ -40,7 +40,7 @@ complete -c pagetide -n '__pagetide_verb attach' -l tiers -r -F -d 'a file that 
 complete -c pagetide -n '__pagetide_verb attach' -l fast -x -d 'where pages in use belong'
 complete -c pagetide -n '__pagetide_verb attach' -l slow -x -d 'where the others may be'
 complete -c pagetide -n '__pagetide_verb attach' -l for -x -d 'stop after that time'
-complete -c pagetide -n '__pagetide_verb attach' -l sensor -x -a 'hint idle damon soft-dirty' -d 'who tells which pages are in use'
+complete -c pagetide -n '__pagetide_verb attach' -l sensor -x -a 'hint idle damon soft-dirty trace:' -d 'who tells which pages are in use'
 complete -c pagetide -n '__pagetide_verb attach' -l json -d 'print the report as JSON'
 complete -c pagetide -n '__pagetide_verb attach' -l dry-run -d 'move nothing'
 complete -c pagetide -n '__pagetide_verb attach' -l quiet -d 'no warnings'

@@ -2,6 +2,7 @@
 #include "sensors.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,7 +11,9 @@
 #include "idle.h"
 #include "soft_dirty.h"
 #include "text.h"
+#include "trace.h"
 
+#define TRACE "trace:"
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
 
 static const struct hint_options hint_here = { .root = "" };
@@ -63,18 +66,32 @@ static const struct kind *kind_find(const char *name)
 
 int sensors_known(const char *name, char ret_message[TIDE_MESSAGE_MAX])
 {
-	const char *names[NR_KINDS];
+	const char *names[NR_KINDS + 1];
 
-	if (kind_find(name))
+	if (kind_find(name) || !strncmp(name, TRACE, strlen(TRACE)))
 		return 0;
 	for (size_t i = 0; i < NR_KINDS; i++)
 		names[i] = kinds[i].name;
-	const char *nearest = text_nearest(name, names, NR_KINDS);
+	names[NR_KINDS] = TRACE "FILE";
+	const char *nearest = text_nearest(name, names, NR_KINDS + 1);
 	if (nearest)
 		MESSAGE("--sensor %.40s: unknown: did you mean %s?", name, nearest);
 	else
-		MESSAGE("--sensor %.40s: unknown: write hint, idle, damon or soft-dirty", name);
+		MESSAGE("--sensor %.40s: unknown: write hint, idle, damon, soft-dirty or " TRACE "FILE", name);
 	return -EINVAL;
+}
+
+static int trace_named_open(const char *path, struct sense **ret_sense, char ret_message[TIDE_MESSAGE_MAX])
+{
+	const struct trace_options options = { .root = "", .path = path };
+	uint64_t line;
+	int error = trace_open(&options, ret_sense, &line);
+
+	if (error == -EBADMSG)
+		MESSAGE("%.150s, line %" PRIu64 ": no access: write TIME PID ADDRESS [CPU]", path, line);
+	else if (error)
+		MESSAGE("%.150s: %s", path, strerror(-error));
+	return error == -EBADMSG ? -EINVAL : error;
 }
 
 static int named_open(const char *name, struct sense **ret_sense, char ret_message[TIDE_MESSAGE_MAX])
@@ -84,6 +101,8 @@ static int named_open(const char *name, struct sense **ret_sense, char ret_messa
 
 	if (error)
 		return error;
+	if (!kind_find(name))
+		return trace_named_open(name + strlen(TRACE), ret_sense, ret_message);
 	error = kind_find(name)->try(ret_sense, &why);
 	if (error)
 		MESSAGE("sensor %s: %.200s", name, why);

@@ -75,6 +75,7 @@ USAGE = [
     (['attach', '--pid=1', '--json=yes'], 'takes no value'),
     (['attach', '--pid=1', '--fats', '0'], 'did you mean --fast\\?'),
     (['attach', '--pid=1', '--sensor', 'soft'], 'unknown: write hint'),
+    (['attach', '--pid=1', '--sensor', 'trace'], 'write hint, idle, .*trace:FILE'),
     (['attach', '--pid=1', '--sensor', 'idel'], 'did you mean idle\\?'),
     (['attach', '--pid=1', '--fast', 'x'], 'not a list of nodes: write 0'),
     (['attach', '--pid=1', '--slow', '999'], 'node 999 has no memory here'),

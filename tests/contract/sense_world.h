@@ -29,6 +29,7 @@
 #define ENTRY_SOFT_DIRTY (UINT64_C(1) << 55)
 #define DAMON_ADMIN "/sys/kernel/mm/damon/admin/kdamonds/"
 #define DAMON_CONTEXT DAMON_ADMIN "0/contexts/0/"
+#define WORLD_TRACE "/trace"
 #define PROC "/proc/4711/"
 
 static uint64_t world_now_ns;
@@ -101,6 +102,7 @@ static void world_lay(void)
 	put(PROC "clear_refs", "");
 	put(PROC "pagemap", "");
 	put(PAGE_IDLE_PATH, "");
+	put(WORLD_TRACE, "");
 	/* Before anybody cleared the marks all pages have one. */
 	for (unsigned page = 0; page < WORLD_PAGES; page++)
 		word_write(PROC "pagemap", world_entry(page),
@@ -151,15 +153,36 @@ static void ring_lose(uint64_t nr)
 	ring_put(lost, sizeof lost / 8);
 }
 
+static void trace_append(const char *text)
+{
+	char path[PATH_MAX];
+
+	world_path(path, WORLD_TRACE);
+	FILE *file = fopen(path, "a");
+	assert_non_null(file);
+	assert_true(fputs(text, file) >= 0);
+	assert_int_equal(fclose(file), 0);
+}
+
+static void trace_lose(uint64_t nr)
+{
+	for (uint64_t i = 0; i < nr; i++)
+		trace_append("no access\n");
+}
+
 static void world_touch(unsigned page)
 {
 	uint64_t frame = world_frame(page), at = world_entry(page);
+	char line[64];
 
 	word_write(PROC "pagemap", at, word_read(PROC "pagemap", at) | ENTRY_SOFT_DIRTY);
 	word_write(PAGE_IDLE_PATH, frame / 64,
 		   word_read(PAGE_IDLE_PATH, frame / 64) & ~(UINT64_C(1) << frame % 64));
 	world_damon[page / 4] = true;
 	ring_touch(WORLD_BASE + page * 4096 + 8);
+	snprintf(line, sizeof line, "0 %d %llu %u\n", WORLD_PID,
+		 (unsigned long long)WORLD_BASE + page * 4096 + 16, WORLD_CPU);
+	trace_append(line);
 }
 
 /* ---- the kernel's side ---- */

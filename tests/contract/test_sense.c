@@ -21,6 +21,7 @@
 #include "sense_world.h"
 #include "setting.h"
 #include "soft_dirty.h"
+#include "trace.h"
 
 /* ---- who is asked ----------------------------------------------------------------------------- */
 
@@ -63,6 +64,16 @@ static int open_damon(struct sense **ret_sense, const char **ret_why)
 	return damon_open(&options, ret_sense, ret_why);
 }
 
+/* What is touched is written to the end of the file. */
+static int open_trace(struct sense **ret_sense, const char **ret_why)
+{
+	const struct trace_options options = { .root = root, .path = WORLD_TRACE };
+	uint64_t line;
+
+	*ret_why = "no trace";
+	return trace_open(&options, ret_sense, &line);
+}
+
 struct subject {
 	const char *name;
 	int (*open)(struct sense **ret_sense, const char **ret_why);
@@ -75,6 +86,7 @@ static const struct subject subjects[] = {
 	{ "idle", open_idle, NULL, 5 },
 	{ "damon", open_damon, NULL, WORLD_PAGES },
 	{ "soft-dirty", open_soft_dirty, NULL, WORLD_PAGES },
+	{ "trace", open_trace, trace_lose, WORLD_PAGES },
 };
 
 static const struct subject *subject;
@@ -383,6 +395,73 @@ static void damon_is_taken_down_after_a_kill(void **state)
 	assert_int_equal(nr_kdamonds(), 0);
 }
 
+static struct sense_event played[8];
+static size_t nr_played;
+
+static void played_note(void *arg, const struct sense_event *event)
+{
+	(void)arg;
+	assert_true(nr_played < 8);
+	played[nr_played++] = *event;
+}
+
+/* At its own times, from when the first process is there; process 0 is that one. */
+static void trace_is_played_in_time(void **state)
+{
+	const char *why;
+
+	(void)state;
+	world_lay();
+	put(WORLD_TRACE, "# a trace\n0 0 4096\n\n1000000000 4711 0x2010 3\n1500000000 9 0x3000 1\n"
+			 "2000000000 4711 12288 1\n3000000000 4711 0x");
+	assert_int_equal(open_trace(&sense, &why), 0);
+	nr_played = 0;
+	sense->ops->read(sense, played_note, NULL);
+	assert_int_equal(nr_played, 0);
+	world_now_ns += 5000000000;
+	uint64_t begin = world_now_ns;
+	assert_int_equal(sense->ops->add(sense, WORLD_PID), 0);
+	sense->ops->read(sense, played_note, NULL);
+	assert_int_equal(nr_played, 1);
+	assert_int_equal(played[0].pid, WORLD_PID);
+	assert_int_equal(played[0].address, 4096);
+	assert_int_equal(played[0].cpu, SENSE_CPU_UNKNOWN);
+	world_now_ns = begin + 1999999999;
+	sense->ops->read(sense, played_note, NULL);
+	assert_int_equal(nr_played, 2);
+	assert_int_equal(played[1].address, 0x2010);
+	assert_int_equal(played[1].cpu, 3);
+	assert_int_equal(played[1].time_ns, begin + 1000000000);
+	world_now_ns = begin + 9000000000;
+	sense->ops->read(sense, played_note, NULL);
+	assert_int_equal(nr_played, 3);
+	/* The last line was not whole; it is now. */
+	trace_append("4010 0\n");
+	sense->ops->read(sense, played_note, NULL);
+	assert_int_equal(nr_played, 4);
+	assert_int_equal(played[3].address, 0x4010);
+	sense->ops->close(sense);
+}
+
+static void trace_names_the_line_that_is_none(void **state)
+{
+	const struct trace_options options = { .root = root, .path = WORLD_TRACE };
+	static const char *const bad[] = { "1 2", "x 2 3", "1 2 3 4 5", "1 -2 3", "-1 2 3", "1 2 z" };
+	uint64_t line = 0;
+	char text[64];
+
+	(void)state;
+	world_lay();
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		snprintf(text, sizeof text, "1 2 3\n# x\n%s\n", bad[i]);
+		put(WORLD_TRACE, text);
+		assert_int_equal(trace_open(&options, &sense, &line), -EBADMSG);
+		assert_int_equal(line, 3);
+	}
+	const struct trace_options none = { .root = root, .path = "/none" };
+	assert_int_equal(trace_open(&none, &sense, &line), -ENOENT);
+}
+
 static void what_is_missing_is_said(void **state)
 {
 	const char *why = "";
@@ -405,6 +484,8 @@ int main(void)
 		TREE_TEST(idle_follows_frames),
 		TREE_TEST(damon_has_an_owner),
 		TREE_TEST(damon_is_taken_down_after_a_kill),
+		TREE_TEST(trace_is_played_in_time),
+		TREE_TEST(trace_names_the_line_that_is_none),
 		TREE_TEST(what_is_missing_is_said),
 	};
 	const struct CMUnitTest tests[] = {

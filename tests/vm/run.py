@@ -740,6 +740,31 @@ def sensor_damon(place):
     return note
 
 
+TRACE_SCRIPT = """
+vm_hot --size 32 --hot 4 > /tmp/hot &
+hot=$!
+until grep -q report /tmp/hot; do sleep 0.2; done
+address=$(sed -n 's/.*"address": \\([0-9]*\\).*/\\1/p' /tmp/hot)
+for second in 1 2 3; do
+	page=2048
+	while [ $page -lt 3072 ]; do
+		echo ${second}000000000 0 $((address + page * 4096)) 0
+		page=$((page + 1))
+	done
+done > /tmp/trace
+pagetide attach -p $hot --sensor trace:/tmp/trace --for 12s --json
+kill $hot
+"""
+
+
+def sensor_trace(place):
+    """What is moved is what the trace says, whatever the program really touches."""
+    report = json.loads("\n".join(place.lines(TRACE_SCRIPT, programs=["vm_hot"],
+                                              files=[(place.pagetide, None)])))
+    check(report["sensor"]["touches"] == 3 * 1024, str(report["sensor"]))
+    check(report["spaces"][0]["promoted_bytes"] == 1024 * 4096, str(report["spaces"][0]))
+
+
 DAMON_OWNED = """
 cd /sys/kernel/mm/damon/admin/kdamonds
 vm_hot --size 16 --hot 4 > /tmp/hot &
@@ -948,6 +973,7 @@ CASES = {
     "control": control,
     "sensor-damon": sensor_damon,
     "sensor-soft-dirty": sensor_soft_dirty,
+    "sensor-trace": sensor_trace,
     "daemon-selects": daemon_selects,
     "runtime": runtime,
     "nodes": nodes,

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/mempolicy.h>
 #include <linux/sched.h>
 #include <poll.h>
@@ -16,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -51,8 +54,28 @@ static void pin(struct arena *arena)
 	CHECK(vmsplice(pipe_ends[1], &pages, 1, 0) == (ssize_t)pages.iov_len);
 }
 
+static void other_fork(const struct arena *arena)
+{
+	int ready[2];
+	char back;
+
+	CHECK(pipe(ready) == 0);
+	pid_t child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		arena_check(arena, 0, arena->nr_pages);
+		answer(ready[1]);
+		pause();
+		_exit(0);
+	}
+	CHECK(read(ready[0], &back, 1) == 1);
+	close(ready[0]);
+	close(ready[1]);
+}
+
 /* Answers to letters: c: compare all bytes; u: unmap the second half; e: run another program; x: exit;
- * h, p: see there. Busy, it compares and writes all the time. */
+ * h, f, p: see there. Busy, it compares and writes all the time. */
 static void other_live(struct other *other, int words, int answers, bool busy)
 {
 	struct arena *arena = &other->arena;
@@ -82,6 +105,9 @@ static void other_live(struct other *other, int words, int answers, bool busy)
 		case 'h': /* a hole at the end of each huge page */
 			for (size_t at = BLOCK_PAGES - 1; at < NR_PAGES; at += BLOCK_PAGES)
 				CHECK(madvise(arena->base + at * PAGE_BYTES, PAGE_BYTES, MADV_DONTNEED) == 0);
+			break;
+		case 'f': /* a child has all of it in its page tables */
+			other_fork(arena);
 			break;
 		case 'p': /* pages that a pipe holds on to */
 			pin(arena);
@@ -472,6 +498,77 @@ static void shared(void)
 	other_end(&other, 0);
 }
 
+/* What this thread may do to what others have mapped as well: CAP_SYS_NICE. */
+static void nice_set(bool may)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+
+	CHECK(syscall(SYS_capget, &head, data) == 0);
+	data[0].effective &= ~(1u << CAP_SYS_NICE);
+	data[0].effective |= may ? 1u << CAP_SYS_NICE : 0;
+	CHECK(syscall(SYS_capset, &head, data) == 0);
+}
+
+/* Memory that a child has as well: without the right to move it for all it is refused as shared, with it
+ * moved once for both. */
+static void shared_by_two(void)
+{
+	struct other other = other_begin(false, shared_prepare);
+	struct process_tally tally = { 0 };
+
+	other_ask(&other, "f");
+	nice_set(false);
+	struct process_space *space = space_of(other.pid);
+	struct found found = look(space, &other);
+	uint64_t before = vm_counter("pgmigrate_success");
+	CHECK(process_move(space, moves, found.nr, NULL, 0, &tally) == 0);
+	tally_print(&tally);
+	CHECK(tally_pages(&tally, REASON_SHARED) == NR_PAGES && vm_counter("pgmigrate_success") == before);
+	process_close(space);
+
+	nice_set(true);
+	tally = (struct process_tally){ 0 };
+	space = space_of(other.pid);
+	found = look(space, &other);
+	CHECK(found.on[1] == NR_PAGES);
+	CHECK(process_move(space, moves, found.nr, NULL, 0, &tally) == 0);
+	tally_print(&tally);
+	CHECK(tally_pages(&tally, REASON_MOVED) == NR_PAGES);
+	CHECK(vm_counter("pgmigrate_success") - before == NR_PAGES);
+	other_ask(&other, "c");
+	process_close(space);
+	other_end(&other, 0);
+}
+
+#define RAM_FILE "/tmp/ram/file"
+
+static void dirty_prepare(struct arena *arena)
+{
+	CHECK(mkdir("/tmp/ram", 0755) == 0 && mount("none", "/tmp/ram", "ramfs", 0, NULL) == 0);
+	int fd = open(RAM_FILE, O_RDWR | O_CREAT, 0600);
+	CHECK(fd >= 0 && ftruncate(fd, (off_t)(NR_PAGES * PAGE_BYTES)) == 0);
+	CHECK(mmap(arena->base, NR_PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
+	      arena->base);
+}
+
+/* A file that can be written back nowhere: its dirty pages stay, and that is said. */
+static void dirty_file(void)
+{
+	struct other other = other_begin(false, dirty_prepare);
+	struct process_space *space = space_of(other.pid);
+	struct found found = look(space, &other);
+	struct process_tally tally = { 0 };
+
+	CHECK(found.on[1] == NR_PAGES);
+	CHECK(process_move(space, moves, found.nr, NULL, 0, &tally) == 0);
+	tally_print(&tally);
+	CHECK(tally_pages(&tally, REASON_DIRTY_FILE) == NR_PAGES);
+	other_ask(&other, "c");
+	process_close(space);
+	other_end(&other, 0);
+}
+
 static void pinned(void)
 {
 	struct other other = other_begin(false, NULL);
@@ -672,6 +769,8 @@ static const struct live_case cases[] = {
 	{ "executed", executed },
 	{ "forbidden", forbidden },
 	{ "shared", shared },
+	{ "shared-by-two", shared_by_two },
+	{ "dirty-file", dirty_file },
 	{ "pinned", pinned },
 	{ "huge-with-holes", huge_with_holes },
 	{ "hugetlb", hugetlb },

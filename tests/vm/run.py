@@ -384,6 +384,53 @@ def attach_shared(place):
     return f"moved {moved} pages, the kernel counted {kernel['pgmigrate_success']}"
 
 
+# Two groups; of the second, node 1 is all that is allowed.
+GROUPS_SCRIPT = """
+cd /sys/fs/cgroup
+echo "+cpuset +memory" > cgroup.subtree_control
+for group in one two; do
+	mkdir $group
+	[ $group = one ] || echo 1 > two/cpuset.mems
+	echo $$ > $group/cgroup.procs
+	vm_hot --size 48 --hot 16 --pattern runs16 > $RESULTS/$group &
+	echo $! > /tmp/$group
+	echo $$ > cgroup.procs
+done
+for group in one two; do until grep -q report $RESULTS/$group; do sleep 0.2; done; done
+read one < /tmp/one
+read two < /tmp/two
+for group in one two; do grep ^anon $group/memory.numa_stat; done > $RESULTS/before
+pagetide attach -p $one,$two --for 12s --json > $RESULTS/json || exit
+for group in one two; do grep ^anon $group/memory.numa_stat; done > $RESULTS/after
+for group in one two; do grep ^numa_hint_faults $group/memory.stat; done > $RESULTS/faults
+kill $one $two
+wait
+"""
+
+
+def attach_groups(place):
+    """What the report says of the processes of a group is what the kernel counts for the group."""
+    result = place.run(GROUPS_SCRIPT, programs=["vm_hot"], files=[(place.pagetide, None)])
+    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    files = texts_of(result)
+    report = json.loads(files["json"])
+    before, after = ([[int(number) for number in re.findall(r"N[01]=(\d+)", line)]
+                      for line in files[name].splitlines()] for name in ("before", "after"))
+    pids = [reports(files[group].splitlines())[0]["pid"] for group in ("one", "two")]
+    spaces = {space["pid"]: space for space in report["spaces"]}
+    grown = [after[i][0] - before[i][0] for i in (0, 1)]
+    said = [spaces[pid]["promoted_bytes"] - spaces[pid]["demoted_bytes"] for pid in pids]
+    for space in report["spaces"]:
+        judge_moves(space)
+    # Pages that a process has newly got meanwhile, for its own records, count there and not here.
+    check(said[0] >= 15 << 20 and 0 <= grown[0] - said[0] <= 1 << 19, f"one: {said}, {grown}")
+    check(said[1] == 0 and abs(grown[1]) <= 1 << 19, f"two: {said}, {grown}")
+    shrunk = before[0][1] - after[0][1]
+    check(abs(shrunk - said[0]) <= 1 << 19, f"one: {said}, node 1 lost {shrunk}")
+    check(spaces[pids[1]]["moves"]["failed"]["policy"] > 0, str(spaces[pids[1]]["moves"]))
+    return f"promoted {said}, the kernel says {grown}; {files['faults'].split()}"
+
+
 # Node 2 comes, is used, and goes with all that is on it, while attach looks after our children.
 NODES_SCRIPT = """
 memory_state() { # of all blocks of memory that come late; those of the machine cannot be taken out
@@ -966,6 +1013,7 @@ CASES = {
     "attach-converges": attach_converges,
     "attach-dry-run": attach_dry_run,
     "attach-shared": attach_shared,
+    "attach-groups": attach_groups,
     "attach-nodes-change": attach_nodes_change,
     "attach-killed": attach_killed,
     "attach-follows-the-accessor": attach_follows_the_accessor,

@@ -42,7 +42,7 @@
 #define RESERVE_SHARE 64u                     /* of a node stays free, beside its watermarks */
 #define BUSY_TOUCHES 32u                      /* in a second */
 #define STIR_PAGES 256u                       /* touched within a second: something is going on */
-#define TOUCH_COST_NS 2000u                   /* to the process, of a touch that is seen */
+#define FAULT_COST_NS 2000u                   /* to the process, of one for the sensor's sake */
 
 /* Of the sensor's passes over all memory of the processes. */
 static const struct scan_config pace_config = {
@@ -207,25 +207,27 @@ static bool rest_look(struct attach *a, uint64_t now_ns)
 
 /*
  * How often the sensor should go over everything: less and less often while nothing comes of it; at
- * once when pages that were quiet are touched again. What touches cost that led to nothing is bounded.
+ * once when pages that were quiet are touched again. What its faults cost that led to nothing is bounded;
+ * faults that the processes have anyway, and be it millions, slow it down no more.
  */
 static void pace_look(struct attach *a, uint64_t now_ns)
 {
 	struct tiering_counts total;
+	struct sense_usage usage;
 
 	if (!rest_look(a, now_ns))
 		return;
 	attach_total(a, &total);
-	uint64_t touches = total.touches - total.strays, touched = total.touched;
-	uint64_t promoted = total.promoted;
+	uint64_t touched = total.touched, promoted = total.promoted;
 	bool stir = touched - a->paced_touched >= STIR_PAGES && now_ns - a->paced_ns >= LOOK_NS;
 	if (!scan_due(&a->pace, now_ns) && !stir)
 		return;
-	uint64_t seen = touches - a->paced_touches, moved = promoted - a->paced_promoted;
-	uint64_t idle = seen > 2 * moved ? seen - 2 * moved : 0;
-	scan_done(&a->pace, now_ns, idle * TOUCH_COST_NS, stir || moved);
+	a->sense->ops->usage(a->sense, &usage);
+	uint64_t faults = usage.nr_faults - a->paced_faults, moved = promoted - a->paced_promoted;
+	uint64_t idle = faults > 2 * moved ? faults - 2 * moved : 0;
+	scan_done(&a->pace, now_ns, idle * FAULT_COST_NS, stir || moved);
 	a->paced_ns = now_ns;
-	a->paced_touches = touches;
+	a->paced_faults = usage.nr_faults;
 	a->paced_touched = touched;
 	a->paced_promoted = promoted;
 	a->sense->ops->pace(a->sense, scan_wait_ns(&a->pace, now_ns));

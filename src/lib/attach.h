@@ -43,7 +43,7 @@ struct attach {
 	uint64_t start_ns, looked_ns, room_ns, cpu_start_ns;
 	bool busy, resting;           /* something may be to do; nobody is there */
 	uint64_t busy_ns, idle_ns, busy_touches;
-	uint64_t paced_ns, paced_touches, paced_touched, paced_promoted;
+	uint64_t paced_ns, paced_faults, paced_touched, paced_promoted;
 	struct vmstat before;         /* the kernel's counters at the start */
 	bool kernel_moves;            /* at some time it promoted by itself */
 	bool warned_kernel;

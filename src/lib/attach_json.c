@@ -178,6 +178,7 @@ static json_t *sensor_json(const struct sensors_choice *choice)
 	json_object_set_new(sensor, "writes_only", json_boolean(sense->ops->writes_only));
 	json_object_set_new(sensor, "refused", refused_json(choice));
 	set(sensor, "touches", usage.nr_touches);
+	set(sensor, "faults", usage.nr_faults);
 	set(sensor, "lost", usage.nr_lost);
 	set(sensor, "threads", usage.nr_threads);
 	set(sensor, "passes", usage.nr_passes);

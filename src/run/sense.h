@@ -34,6 +34,7 @@ struct sense_event {
 
 struct sense_usage {
 	uint64_t nr_touches;   /* delivered */
+	uint64_t nr_faults;    /* page faults that it caused, in whatever process: what it cost them */
 	uint64_t nr_lost;
 	uint64_t nr_threads;   /* followed now */
 	uint64_t nr_passes;    /* over all memory */

@@ -17,6 +17,7 @@
 #include "proc.h"
 #include "rings.h"
 #include "setting.h"
+#include "vmstat.h"
 
 #define BALANCING "/sys/kernel/debug/sched/numa_balancing/"
 #define BALANCING_MODE "/proc/sys/kernel/numa_balancing"
@@ -67,6 +68,7 @@ struct hint {
 	struct target *targets;
 	struct rings rings;          /* each owned by a target; since_ns: when its range began */
 	uint64_t nr_touches, nr_lost, looked_ns;
+	uint64_t faults_before;      /* the kernel's count of hint faults at the start */
 	uint32_t probe_type;         /* 0: there are no probes */
 	/* Passes. */
 	bool passing;
@@ -402,12 +404,22 @@ static int hint_pace(struct sense *sense, uint64_t period_ns)
 	return error;
 }
 
+/* As the kernel counts them: of the faults that are delivered most may be first touches and the like, which
+ * the process had without us. */
+static uint64_t hint_faults(const struct hint *hint)
+{
+	struct vmstat now = { 0 };
+
+	return vmstat_read(hint->root, &now) ? 0 : now.numa_hint_faults;
+}
+
 static void hint_usage(const struct sense *sense, struct sense_usage *ret_usage)
 {
 	const struct hint *hint = (const struct hint *)(const void *)sense;
 
 	*ret_usage = (struct sense_usage){
 		.nr_touches = hint->nr_touches,
+		.nr_faults = hint_faults(hint) - hint->faults_before,
 		.nr_lost = hint->nr_lost,
 		.nr_threads = hint->rings.nr,
 		.nr_passes = hint->nr_passes,
@@ -537,6 +549,7 @@ int hint_open(const struct hint_options *options, struct sense **ret_sense, cons
 	hint->period_ns = PASS_LEAST_NS;
 	hint->off = true;
 	hint->size_mb = hint->pass_size_mb = SCAN_FIRST_MB;
+	hint->faults_before = hint_faults(hint);
 	perf_probe_type(options->root, &hint->probe_type);
 	hint->settings.lock = -1;
 	if (!*options->root)

@@ -226,6 +226,7 @@ void pass_usage(const struct sense *sense, struct sense_usage *ret_usage)
 
 	*ret_usage = (struct sense_usage){
 		.nr_touches = pass->nr_touches,
+		.nr_faults = pass->nr_touches, /* at most */
 		.nr_lost = pass->nr_lost,
 		.nr_passes = pass->nr_passes,
 	};

@@ -156,9 +156,30 @@ static void when_the_kernel_moves_by_itself(void **state)
 	assert_true(hint_kernel_moves(5 * gib, 64 * gib));
 }
 
+/* What it costs is what the kernel counts of its faults, not all that processes have. */
+static void its_faults_are_the_kernels(void **state)
+{
+	const struct hint_options options = { .root = root };
+	struct sense_usage usage;
+	struct sense *sense;
+	const char *why = NULL;
+
+	(void)state;
+	machine_lay();
+	put("/proc/vmstat", "pgfault 1000\nnuma_hint_faults 100\n");
+	assert_int_equal(hint_open(&options, &sense, &why), 0);
+	sense->ops->usage(sense, &usage);
+	assert_int_equal(usage.nr_faults, 0);
+	put("/proc/vmstat", "pgfault 900000\nnuma_hint_faults 150\n");
+	sense->ops->usage(sense, &usage);
+	assert_int_equal(usage.nr_faults, 50);
+	sense->ops->close(sense);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TREE_TEST(its_faults_are_the_kernels),
 		TREE_TEST(settings_are_set_and_come_back),
 		TREE_TEST(paused_and_on_again),
 		TREE_TEST(one_at_a_time),

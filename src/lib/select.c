@@ -3,17 +3,18 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "ask.h"
 #include "clock.h"
+#include "divide.h"
 #include "proc.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
 #define PAGE_BYTES 4096u
 #define CHILDREN_MAX 4096u
 #define ENDED_MAX 256u     /* that the report names each */
-#define FOOTHOLD 16u       /* of a cap, so much is divided evenly: who has nothing can begin */
 
 struct watch *select_find(struct attach *a, pid_t pid)
 {
@@ -162,70 +163,35 @@ static uint64_t fast_pages(const struct attach *a, const struct watch *watch)
 	return sum;
 }
 
-static uint64_t share(uint64_t whole, uint64_t part, uint64_t sum)
+/* Divide what one rule says; `parts`: room for all that live. Without its word what a process was tuned
+ * to holds. */
+static void rule_divide(struct attach *a, const struct rule *rule, uint64_t fast_bytes, struct part *parts)
 {
-	return sum ? (uint64_t)((unsigned __int128)whole * part / sum) : 0;
-}
+	uint64_t max = rule_size_bytes(&rule->fast_max, fast_bytes);
+	uint64_t min = rule_size_bytes(&rule->fast_min, fast_bytes);
+	size_t nr = 0, i = 0;
 
-static uint64_t minus(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
-
-/* What of a cap is its part, of `used` pages in all. */
-static uint64_t max_part(const struct attach *a, const struct watch *w, uint64_t max_pages, uint64_t used,
-			 uint64_t nr)
-{
-	uint64_t evenly = used ? max_pages / FOOTHOLD : max_pages;
-
-	return evenly / nr + share(max_pages - evenly, fast_pages(a, w) + w->touched_lately, used);
-}
-
-/* Who has more than his part gives it up over time; others get only what is free by then. */
-static void max_divide(const struct attach *a, const struct rule *rule, uint64_t max_pages)
-{
-	uint64_t used = 0, nr = 0, has = 0, lacking = 0;
-
-	for (const struct watch *w = a->watches; w; w = w->next) {
-		if (w->rule != rule || w->ended)
-			continue;
-		has += fast_pages(a, w);
-		used += fast_pages(a, w) + w->touched_lately;
-		nr++;
-	}
+	if (max == RULE_NO_MAX && !min)
+		return;
 	for (const struct watch *w = a->watches; w; w = w->next)
 		if (w->rule == rule && !w->ended)
-			lacking += minus(max_part(a, w, max_pages, used, nr), fast_pages(a, w));
+			parts[nr++] = (struct part){ .has = fast_pages(a, w), .touched = w->touched_lately };
+	divide_max(parts, nr, max / PAGE_BYTES);
+	divide_min(parts, nr, (min < max ? min : max) / PAGE_BYTES);
 	for (struct watch *w = a->watches; w; w = w->next) {
 		if (w->rule != rule || w->ended)
 			continue;
-		uint64_t own = fast_pages(a, w), part = max_part(a, w, max_pages, used, nr);
-		w->space.fast_max_pages = part <= own ? part :
-			own + share(minus(max_pages, has), part - own, lacking);
+		if (max != RULE_NO_MAX)
+			w->space.fast_max_pages = parts[i].max;
+		if (min)
+			w->space.fast_min_pages = parts[i].min;
+		i++;
 	}
 }
 
-static void min_divide(const struct attach *a, const struct rule *rule, uint64_t min_pages)
+static void fast_divide(struct attach *a)
 {
-	uint64_t has = 0, nr = 0;
-
-	for (const struct watch *w = a->watches; w; w = w->next) {
-		if (w->rule != rule || w->ended)
-			continue;
-		has += fast_pages(a, w);
-		nr++;
-	}
-	for (struct watch *w = a->watches; w; w = w->next) {
-		if (w->rule != rule || w->ended)
-			continue;
-		uint64_t own = fast_pages(a, w);
-		w->space.fast_min_pages = has > min_pages ? share(min_pages, own, has)
-							  : own + (min_pages - has) / nr;
-	}
-}
-
-static void shares_divide(struct attach *a)
-{
+	struct part *parts = calloc(a->nr_live + 1, sizeof *parts);
 	uint64_t fast_bytes = 0;
 
 	for (size_t i = 0; i < a->map.nr; i++)
@@ -235,17 +201,9 @@ static void shares_divide(struct attach *a)
 		w->touched_lately = w->space.counts.touched - w->touched_before;
 		w->touched_before = w->space.counts.touched;
 	}
-	for (size_t i = 0; i < a->config.nr_rules; i++) {
-		const struct rule *rule = &a->config.rules[i];
-		uint64_t max = rule_size_bytes(&rule->fast_max, fast_bytes);
-		uint64_t min = rule_size_bytes(&rule->fast_min, fast_bytes);
-
-		/* Without a rule's word what a process was tuned to holds. */
-		if (max != RULE_NO_MAX)
-			max_divide(a, rule, max / PAGE_BYTES);
-		if (min)
-			min_divide(a, rule, (min < max ? min : max) / PAGE_BYTES);
-	}
+	for (size_t i = 0; i < a->config.nr_rules && parts; i++)
+		rule_divide(a, &a->config.rules[i], fast_bytes, parts);
+	free(parts); /* without memory for it what was divided before holds */
 }
 
 /* ---- all together ---- */
@@ -259,7 +217,7 @@ size_t select_look(struct attach *a)
 		children_follow(a, first);
 	else
 		proc_pids("", process_judge, a);
-	shares_divide(a);
+	fast_divide(a);
 	return a->nr_live;
 }
 

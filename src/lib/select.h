@@ -3,11 +3,8 @@
  * Who is looked after: the processes that the rules select, as they come, go, exec and are put into
  * other groups; children of those that are named by number.
  *
- * A rule is one workload. What it may have of fast memory its processes share, divided anew at each
- * look by what each uses: the pages it has there, and those it touched elsewhere since. So a process
- * that wants more gets it, in a few looks, from those of its workload that do not use theirs. What one
- * still has above its part nobody gets before it is given up, so all together never have more. What is
- * guaranteed is divided by what each has there. Memory that several processes share is not counted.
+ * A rule is one workload: what it may have of fast memory its processes share (divide.h). Memory that
+ * several processes map is not counted.
  */
 #ifndef TIDE_SELECT_H
 #define TIDE_SELECT_H

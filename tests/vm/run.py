@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -721,6 +722,50 @@ finish
 """
 
 
+# Two processes of one rule that want 24 MiB each and may have 24 together.
+CAP_SCRIPT = DAEMON_TOOLS + """
+printf '[rule jobs]\\ncgroup = /jobs\\nfast_max = 24M\\n' > /tmp/conf
+hot one jobs/one --size 32 --hot 24 --pattern runs16 --seconds 300
+hot two jobs/two --size 32 --hot 24 --pattern runs16 --seconds 300
+daemon
+most=0
+for i in $(seq 200); do
+	sum=$(($(fast jobs/one) + $(fast jobs/two)))
+	[ $sum -lt $most ] || most=$sum
+	[ $sum -lt 23000000 ] || full=$((full + 1))
+	[ $((full + 0)) -lt 20 ] || break
+	sleep 0.2
+done
+echo one $(fast jobs/one) two $(fast jobs/two) most $most
+finish
+"""
+
+# The service manager's view, with no more than the capabilities of the unit.
+SERVICE_SCRIPT = DAEMON_TOOLS + """
+caps=$(sed -n 's/^CapabilityBoundingSet=//p' /guest/pagetide.service.in | tr 'A-Z' 'a-z' |
+	sed 's/cap_/+/g; s/ /,/g')
+vm_notify /run/notify > $RESULTS/notify &
+notify=$!
+until grep -q listening $RESULTS/notify; do sleep 0.1; done
+hot one jobs/one --size 32 --hot 24 --pattern runs16 --seconds 300
+printf '[rule jobs]\\ncgroup = /jobs\\n' > /tmp/conf
+NOTIFY_SOCKET=/run/notify WATCHDOG_USEC=2000000 /guest/setpriv --bounding-set=-all,$caps --no-new-privs \\
+	pagetide daemon -c /tmp/conf --json > $RESULTS/json 2> $RESULTS/said &
+daemon=$!
+until_fast jobs/one 24000000 20
+grep CapBnd /proc/$daemon/status
+kill -HUP $daemon
+sleep 2
+kill $(pidof vm_hot)
+sleep 5
+kill -TERM $daemon
+wait $daemon || echo "the daemon ended with $?" >&2
+cat /proc/sys/kernel/numa_balancing
+ls /run/pagetide
+kill $notify
+"""
+
+
 def numbers(line):
     words = line.split()
     return {name: int(value) for name, value in zip(words[::2], words[1::2])}
@@ -754,6 +799,36 @@ def daemon_selects(place):
     check([space["rule"] for space in report["spaces"]] == ["jobs"], str(report["spaces"]))
     check(report["gone"]["processes"] == 1 and report["gone"]["promoted_bytes"] > 23 << 20,
           str(report["gone"]))
+
+
+def daemon_fast_max(place):
+    """All processes of a rule together stay below its cap, use it, and share it."""
+    lines, report, _ = daemon_result(place, CAP_SCRIPT, timeout_s=150)
+    seen, cap = numbers(lines[0]), 24 << 20
+    check(seen["most"] <= cap * 105 // 100, f"above the cap: {seen}")
+    check(seen["one"] + seen["two"] >= cap * 9 // 10, f"not used: {seen}")
+    check(min(seen["one"], seen["two"]) >= cap // 8, f"one has it all: {seen}")
+    check(sum(space["fast_max_bytes"] for space in report["spaces"]) <= cap, str(report["spaces"]))
+    return lines[0]
+
+
+def daemon_as_a_service(place):
+    """READY, WATCHDOG, RELOADING and STOPPING arrive, and the unit's capabilities are enough."""
+    setpriv = shutil.which("setpriv")
+    check(setpriv, "no setpriv here: it is part of util-linux")
+    unit = os.path.join(HERE, os.pardir, os.pardir, "systemd", "pagetide.service.in")
+    lines, report, files = daemon_result(place, SERVICE_SCRIPT, files=[(setpriv, None), (unit, None)])
+    check(bin(int(lines[0].split()[1], 16)).count("1") == 6, f"capabilities: {lines[0]}")
+    check(lines[1:] == ["0"], f"left behind: {lines[1:]}")
+    said = files["notify"].splitlines()
+    check(said[1:3] == ["READY=1", "STATUS=1 processes of 1 rules"], str(said))
+    begin = said.index("RELOADING=1")
+    check(said[begin + 1].startswith("MONOTONIC_USEC=") and "READY=1" in said[begin:], str(said))
+    check("WATCHDOG=1" in said[:begin] and said[-1] == "STOPPING=1", str(said))
+    # It waits when nobody is left, and says that it lives.
+    check("WATCHDOG=1" in said[said.index("STATUS=0 processes of 1 rules"):], str(said))
+    check(report["spaces"][0]["promoted_bytes"] > 23 << 20, str(report["spaces"]))
+    check("settings are put back" in files["said"], files["said"])
 
 
 # ---- other sensors -------------------------------------------------------------------------------
@@ -1023,6 +1098,8 @@ CASES = {
     "sensor-soft-dirty": sensor_soft_dirty,
     "sensor-trace": sensor_trace,
     "daemon-selects": daemon_selects,
+    "daemon-fast-max": daemon_fast_max,
+    "daemon-as-a-service": daemon_as_a_service,
     "runtime": runtime,
     "nodes": nodes,
     "verbs": verbs,

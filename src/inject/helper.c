@@ -70,7 +70,7 @@ struct helper {
 	int uffd;      /* the program's: moves to the stage go through it */
 	int hold_uffd; /* the hold area's: moves from the stage */
 	int pagemap;
-	uint64_t stage;
+	uint64_t stage, stock;
 	struct helper_command command;
 	struct helper_reply reply;
 	char control[CMSG_SPACE(sizeof(int) * 2)] __attribute__((aligned(8)));
@@ -179,7 +179,7 @@ static int hello_say(struct helper *h)
 /* An own 2 MiB-aligned area between guards, so that it merges with nothing of the program's. */
 static int64_t area_map(struct helper *h, uint64_t bytes)
 {
-	uint64_t all = bytes + HELPER_STAGE_BYTES;
+	uint64_t all = bytes + HELPER_STAGE_BYTES + HELPER_STOCK_BYTES;
 	long base = SYS(mmap, 0, all + 2 * HUGE, PROT_NONE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (base < 0 && base > -4096)
@@ -192,6 +192,8 @@ static int64_t area_map(struct helper *h, uint64_t bytes)
 		error = SYS(madvise, base, all + 2 * HUGE, MADV_DONTFORK);
 	SYS(madvise, base, all + 2 * HUGE, MADV_DONTDUMP);
 	h->stage = start + bytes;
+	h->stock = h->stage + HELPER_STAGE_BYTES;
+	SYS(madvise, h->stock, HELPER_STOCK_BYTES, MADV_HUGEPAGE);
 	h->pagemap = (int)SYS(openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	if (!error && h->pagemap < 0)
 		error = h->pagemap; /* needed to tell where pages are */
@@ -407,13 +409,74 @@ static void runs_move(struct helper *h)
 			SYS(madvise, run->dst, HUGE, MADV_DONTNEED);
 		pages_move(h, h->stage + huge * HUGE + page * PAGE, run->src, run->bytes,
 			   h->reply.outcome + page);
-		if (huge)
+		if (huge) {
 			stage_empty(h, h->stage + HUGE, 0, 1);
-		page += pages;
-		if (huge)
+			h->reply.whole = block_huge(h, run->dst);
 			return;
+		}
+		page += pages;
 	}
 	stage_empty(h, h->stage, 0, c->nr_runs);
+}
+
+/* A new, empty block of the stock, without a page table: a huge page fits in again. */
+static void stock_renew(struct helper *h, uint64_t block)
+{
+	if (block < h->stock || block >= h->stock + HELPER_STOCK_BYTES)
+		return;
+	SYS(mmap, block, HUGE, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	SYS(munlock, block, HUGE);
+	SYS(madvise, block, HUGE, MADV_HUGEPAGE);
+	SYS(madvise, block, HUGE, MADV_DONTFORK);
+	SYS(madvise, block, HUGE, MADV_DONTDUMP);
+}
+
+/*
+ * What is left to do of a block that came apart on its way: a page table was there already. A page that
+ * is no longer in its source has gone, whatever the call says; one that is, stays there.
+ */
+static void pages_put(struct helper *h, const struct helper_run *run, uint64_t at)
+{
+	unsigned stuck = 0;
+
+	while (at < HUGE) {
+		struct uffdio_move move = { .dst = run->dst + at, .src = run->src + at, .len = HUGE - at,
+					    .mode = UFFDIO_MOVE_MODE_DONTWAKE };
+		long error = stuck < 8 ? SYS(ioctl, h->uffd, UFFDIO_MOVE, &move) : -EBUSY;
+		uint64_t done = !error ? move.len : stuck < 8 && move.move > 0 ? (uint64_t)move.move : 0;
+		memset(h->reply.outcome + at / PAGE, HELPER_MOVED, done / PAGE);
+		at += done;
+		if (done)
+			continue;
+		bool there = there_look(h, run->src + at) == THERE_PAGE;
+		h->reply.outcome[at / PAGE] = there ? HELPER_BUSY : HELPER_MOVED;
+		stuck += there;
+		at += PAGE;
+	}
+}
+
+static void block_put(struct helper *h)
+{
+	const struct helper_run *run = &h->command.runs[0];
+	struct uffdio_move move = { .dst = run->dst, .src = run->src, .len = HUGE,
+				    .mode = UFFDIO_MOVE_MODE_DONTWAKE };
+	long error = -ENODATA;
+
+	if (run->bytes == HUGE && block_huge(h, run->src))
+		error = SYS(ioctl, h->uffd, UFFDIO_MOVE, &move);
+	else
+		stock_renew(h, run->src);
+	if (error && (error == -ENODATA || block_huge(h, run->src))) {
+		h->reply.result = error;
+		return;
+	}
+	memset(h->reply.outcome, HELPER_MOVED, sizeof h->reply.outcome);
+	h->reply.whole = !error && block_huge(h, run->dst);
+	if (error)
+		pages_put(h, run, move.move > 0 ? (uint64_t)move.move : 0);
+	if (!h->reply.whole)
+		stock_renew(h, run->src);
 }
 
 static void command_run(struct helper *h)
@@ -423,12 +486,15 @@ static void command_run(struct helper *h)
 
 	r->seq = c->seq;
 	r->result = 0;
+	r->whole = 0;
 	if (c->nr_runs > HELPER_RUNS_MAX) {
 		r->result = -E2BIG;
 		return;
 	}
 	if (c->op == HELPER_MOVE)
 		runs_move(h);
+	if (c->op == HELPER_PUT && c->nr_runs)
+		block_put(h);
 	if (c->op == HELPER_MAP && c->nr_runs)
 		r->result = area_map(h, c->runs[0].bytes);
 	for (uint32_t i = 0; i < c->nr_runs; i++) {
@@ -459,8 +525,8 @@ static void helper_serve(struct helper *h)
 			h->uffd = fd;
 		}
 		command_run(h);
-		size_t length = h->command.op == HELPER_MOVE ? sizeof h->reply
-							     : offsetof(struct helper_reply, outcome);
+		bool told = h->command.op == HELPER_MOVE || h->command.op == HELPER_PUT;
+		size_t length = told ? sizeof h->reply : offsetof(struct helper_reply, outcome);
 		if (packet_send(h, &h->reply, length, NULL, 0))
 			return;
 	}

@@ -41,11 +41,15 @@ struct helper_hello {
 };
 
 enum helper_op {
-	HELPER_MAP,      /* map a hold area of runs[0].bytes, HELPER_STAGE_BYTES of stage behind it;
-			    reply.result: its address. Comes with the program's userfaultfd */
+	HELPER_MAP,      /* map a hold area of runs[0].bytes, HELPER_STAGE_BYTES of stage behind it, and
+			    HELPER_STOCK_BYTES of stock behind that; reply.result: its address. Comes with
+			    the program's userfaultfd */
 	HELPER_MOVE,     /* move runs out of the program into the hold area: dst <- src, holes and busy
 			    pages skipped */
-	HELPER_DROP,     /* discard the pages of runs of the hold area (dst, bytes) */
+	HELPER_PUT,      /* move runs[0], a block that is one huge page, out of the hold area or the stock
+			    into the program: dst <- src. -ENODATA: it is none (in the stock it is made
+			    anew). Other errors: nothing was moved. 0: outcome[] tells */
+	HELPER_DROP,     /* discard the pages of runs of the hold area or the stock (dst, bytes) */
 	HELPER_POPULATE, /* break copy-on-write of present runs (dst, bytes) after a fork has ended */
 };
 
@@ -58,6 +62,11 @@ enum helper_op {
  * Two blocks: one for single pages, one for whole huge pages, which need a block without page table.
  */
 #define HELPER_STAGE_BYTES (4u << 20)
+
+/* The stock: blocks of zeros that are prepared as huge pages before they are wanted. Registered with
+ * nothing: a touch there is an ordinary one. */
+#define HELPER_STOCK_BLOCKS 8u
+#define HELPER_STOCK_BYTES (HELPER_STOCK_BLOCKS << 21)
 
 struct helper_run {
 	uint64_t dst;
@@ -72,7 +81,7 @@ struct helper_command {
 	struct helper_run runs[HELPER_RUNS_MAX];
 };
 
-/* Why a page of a HELPER_MOVE run was not moved. */
+/* Why a page of a HELPER_MOVE run was not moved. HELPER_PUT: HELPER_MOVED or HELPER_BUSY. */
 enum helper_outcome {
 	HELPER_MOVED,
 	HELPER_HOLE,   /* no page there */
@@ -88,7 +97,8 @@ enum helper_outcome {
 struct helper_reply {
 	uint64_t seq;
 	int64_t result;                     /* 0, an address, or -errno */
-	uint8_t outcome[HELPER_PAGES_MAX];  /* HELPER_MOVE: of every page of all runs, in order */
+	uint64_t whole;                     /* HELPER_MOVE, HELPER_PUT: a block moved as one huge page */
+	uint8_t outcome[HELPER_PAGES_MAX];  /* of every page of all runs of these, in order */
 };
 
 #endif

@@ -128,6 +128,8 @@ int proc_mappings(int dir, bool flags, int (*visit)(void *arg, const struct proc
 			mapping_flags(line, &mapping);
 			mapping.path = path ? path : "";
 			result = visit(arg, &mapping);
+		} else if (flags && !strncmp(line, "THPeligible:", 12)) {
+			mapping.thp = strtoul(line + 12, NULL, 10);
 		} else if (flags && !strncmp(line, "KernelPageSize:", 15)) {
 			mapping.page_bytes = (uint32_t)strtoul(line + 15, NULL, 10) * 1024;
 		} else if (mapping_parse(line, &mapping)) {
@@ -450,4 +452,23 @@ int proc_read(pid_t pid, uint64_t address, void *buffer, size_t bytes)
 	struct iovec remote = { .iov_base = (void *)(uintptr_t)address, .iov_len = bytes };
 
 	return proc_readv(pid, &remote, 1, buffer, bytes);
+}
+
+int proc_memory_open(int dir, int *ret_fd)
+{
+	int fd = openat(dir, "mem", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
+int proc_memory_write(int fd, uint64_t address, const void *buffer, size_t bytes)
+{
+	ssize_t n = pwrite(fd, buffer, bytes, (off_t)address);
+
+	if (n < 0)
+		return -errno;
+	return (size_t)n == bytes ? 0 : -EFAULT;
 }

@@ -31,6 +31,7 @@ struct proc_mapping {
 	bool locked;         /* mlock */
 	bool uffd;           /* registered with some userfaultfd */
 	bool huge;           /* MADV_HUGEPAGE */
+	bool thp;            /* may get huge pages, all settings considered */
 	bool wiped;          /* MADV_WIPEONFORK: empty in a child */
 	bool pinned_kind;    /* VM_IO, VM_PFNMAP, hugetlb: nothing we may move */
 	uint32_t page_bytes; /* what the kernel maps it with at least; more than 4096: hugetlb */
@@ -86,6 +87,11 @@ int proc_present(int dir, uint64_t start, uint64_t end,
 
 /* Copy from another process' memory; all bytes or an error. -EFAULT: not mapped. */
 int proc_read(pid_t pid, uint64_t address, void *buffer, size_t bytes);
+
+/* The memory of a process for writing: it stays the same memory, whatever becomes of the process's number.
+ * -EIO, -EFAULT: not mapped, or the memory is gone. */
+int proc_memory_open(int dir, int *ret_fd);
+int proc_memory_write(int fd, uint64_t address, const void *buffer, size_t bytes);
 
 struct iovec;
 int proc_readv(pid_t pid, const struct iovec *remote, size_t nr, void *buffer, size_t bytes);

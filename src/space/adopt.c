@@ -37,7 +37,7 @@ static bool area_own(const struct program *p, uint64_t start, uint64_t end)
 	uint64_t huge = 2u << 20;
 
 	return p->hold.address && start < p->hold.address + (uint64_t)p->hold.nr_pages * PAGE_BYTES +
-						 HELPER_STAGE_BYTES + huge &&
+						 HELPER_STAGE_BYTES + HELPER_STOCK_BYTES + huge &&
 	       end > p->hold.address - huge;
 }
 

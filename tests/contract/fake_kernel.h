@@ -32,7 +32,7 @@
 #define FAKE_PROGRAM ((uint64_t)1 << 40)
 #define FAKE_PROGRAM_PAGES (4 * FAKE_BLOCK)
 #define FAKE_AREA (((uint64_t)2 << 40) + 5 * FAKE_PAGE) /* not on a 2 MiB line */
-#define FAKE_AREA_PAGES (8 * FAKE_BLOCK)
+#define FAKE_AREA_PAGES (16 * FAKE_BLOCK)
 #define FAKE_IDS (1u << 20)
 
 enum fake_fd { FAKE_UFFD = 70, FAKE_HOLD_UFFD, FAKE_PAGEMAP };
@@ -62,7 +62,7 @@ struct fake_weather {
 static struct {
 	uint64_t rng, seed;
 	struct fake_window program, area;
-	uint64_t hold, stage, stage_end; /* addresses; 0 before the area is mapped */
+	uint64_t hold, stage, stage_end, stock_end; /* addresses; 0 before the area is mapped */
 	struct fake_weather weather;
 	bool changing;        /* an event waits to be read */
 	uint64_t move_start[64], move_pages[64]; /* what is being moved out now */
@@ -245,30 +245,47 @@ static void fake_meanwhile(void)
 
 /* ---- UFFDIO_MOVE ---- */
 
+static bool fake_inside(uint64_t address, uint64_t bytes, uint64_t start, uint64_t end)
+{
+	return address >= start && address + bytes <= end;
+}
+
+static bool fake_readonly(uint64_t address, uint64_t bytes)
+{
+	const struct fake_page *first = fake_page_at(address);
+
+	(void)fake_window_of(address, bytes);
+	for (uint64_t at = 0; at < bytes / FAKE_PAGE; at++)
+		if (first[at].readonly)
+			return true;
+	return false;
+}
+
 /* What is refused before anything moves. */
 static long fake_move_check(int fd, const struct uffdio_move *m)
 {
-	bool from_program = m->src < FAKE_AREA;
+	bool from_program = m->src < FAKE_AREA, to_program = m->dst < FAKE_AREA;
 
 	fake_must(m->len && !((m->dst | m->src | m->len) % FAKE_PAGE), "a move is not of whole pages");
 	fake_must(m->mode == UFFDIO_MOVE_MODE_DONTWAKE, "a move wakes, or takes holes for pages");
 	if (from_program)
-		fake_must(fd == FAKE_UFFD && m->dst >= kernel.stage &&
-				  m->dst + m->len <= kernel.stage_end,
+		fake_must(fd == FAKE_UFFD &&
+				  fake_inside(m->dst, m->len, kernel.stage, kernel.stage_end),
 			  "pages leave the program past the stage");
+	else if (to_program)
+		fake_must(fd == FAKE_UFFD &&
+				  (fake_inside(m->src, m->len, kernel.hold, kernel.stage) ||
+				   fake_inside(m->src, m->len, kernel.stage_end, kernel.stock_end)),
+			  "pages come from neither the hold area nor the stock");
 	else
-		fake_must(fd == FAKE_HOLD_UFFD && m->src >= kernel.stage &&
-				  m->src + m->len <= kernel.stage_end && m->dst >= kernel.hold &&
-				  m->dst + m->len <= kernel.stage,
+		fake_must(fd == FAKE_HOLD_UFFD &&
+				  fake_inside(m->src, m->len, kernel.stage, kernel.stage_end) &&
+				  fake_inside(m->dst, m->len, kernel.hold, kernel.stage),
 			  "a move that is neither into nor out of the stage");
-	if (from_program && kernel.changing)
+	if ((from_program || to_program) && kernel.changing)
 		return -EAGAIN;
-	const struct fake_page *first = fake_page_at(m->src);
-	(void)fake_window_of(m->src, m->len);
-	for (uint64_t at = 0; at < m->len / FAKE_PAGE; at++)
-		if (first[at].readonly)
-			return -EINVAL; /* spans mappings, or the one mapping may not be moved from */
-	return 0;
+	/* Spans mappings, or the one mapping may not be moved from, or to. */
+	return fake_readonly(m->src, m->len) || fake_readonly(m->dst, m->len) ? -EINVAL : 0;
 }
 
 static bool fake_block_pinned(uint64_t src)
@@ -284,10 +301,10 @@ static bool fake_block_pinned(uint64_t src)
 static void fake_page_go(uint64_t dst, uint64_t src)
 {
 	struct fake_page *from = fake_page_at(src), *to = fake_page_at(dst);
-	bool readonly = from->readonly;
+	bool readonly = from->readonly, to_readonly = to->readonly;
 
 	*to = *from;
-	to->readonly = false;
+	to->readonly = to_readonly;
 	*from = (struct fake_page){ .readonly = readonly };
 }
 
@@ -404,8 +421,9 @@ static long fake_advise(uint64_t address, uint64_t bytes, int advice)
 	if (advice != MADV_DONTNEED)
 		return 0;
 	/* With events of its own it would wait for itself to be read (rule 12). */
-	fake_must(address >= kernel.hold && address + bytes <= kernel.stage,
-		  "what is outside the hold area was dropped");
+	fake_must(fake_inside(address, bytes, kernel.hold, kernel.stage) ||
+			  fake_inside(address, bytes, kernel.stage_end, kernel.stock_end),
+		  "what is outside the hold area and the stock was dropped");
 	for (uint64_t at = 0; at < bytes; at += FAKE_PAGE)
 		fake_page_drop(address + at);
 	if (!(address % FAKE_BLOCK_BYTES) && bytes == FAKE_BLOCK_BYTES)

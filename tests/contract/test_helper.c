@@ -32,6 +32,8 @@ static struct {
 	uint32_t before[HELPER_PAGES_MAX]; /* contents of the pages to be moved */
 	enum helper_outcome calm[HELPER_PAGES_MAX]; /* what must become of them in calm weather */
 	bool is_calm;
+	bool was_huge;              /* the block that is to be put */
+	uint32_t nr_put, nr_put_whole, nr_put_none;
 } server;
 
 /* ---- what goes on between commands ---- */
@@ -215,6 +217,69 @@ static void draw_drop(void)
 	}
 }
 
+/* Blocks of the stock are zeros: nobody misses them. */
+static void stock_draw(uint64_t block)
+{
+	bool huge = fake_below(8) > 0;
+
+	if (!fake_huge(block))
+		for (uint32_t i = 0; i < (huge ? FAKE_BLOCK : 1); i++) {
+			struct fake_page *page = fake_page_at(block + i * FAKE_PAGE);
+			page->id = page->id ? page->id : kernel.next_id++;
+			kernel.unmapped[page->id] = true;
+		}
+	if (huge)
+		kernel.area.huge[fake_block_of(&kernel.area, block)] = true;
+}
+
+/* A block without pages, mostly. */
+static void block_clear(uint64_t block)
+{
+	bool some = fake_below(8) == 0;
+
+	for (uint32_t i = 0; i < FAKE_BLOCK; i++) {
+		struct fake_page *page = fake_page_at(block + i * FAKE_PAGE);
+		if (page->id >= ID_FIRST)
+			kernel.unmapped[page->id] = true;
+		*page = (struct fake_page){ .readonly = fake_below(8 * FAKE_BLOCK) == 0 };
+		if (some && fake_below(FAKE_BLOCK / 2) == 0)
+			page->id = kernel.next_id++;
+	}
+	kernel.program.huge[fake_block_of(&kernel.program, block)] = false;
+	kernel.program.table[fake_block_of(&kernel.program, block)] = some || fake_below(4) == 0;
+}
+
+/* Whether the server would ask for the block of places to be put back. */
+static bool places_held(uint32_t place)
+{
+	for (uint32_t i = 0; i < FAKE_BLOCK; i++)
+		if (server.held[place + i] < ID_FIRST)
+			return false;
+	return true;
+}
+
+/* A block from the stock, or one that is held, goes into an empty one of the program. */
+static void draw_put(void)
+{
+	struct helper_command *c = &server.command;
+	uint64_t dst = FAKE_PROGRAM + fake_below(FAKE_PROGRAM_PAGES / FAKE_BLOCK) * FAKE_BLOCK_BYTES;
+	uint64_t src = kernel.stage_end + fake_below(HELPER_STOCK_BLOCKS) * FAKE_BLOCK_BYTES;
+	uint32_t last = HOLD_PAGES - FAKE_BLOCK;
+
+	c->op = HELPER_PUT;
+	block_clear(dst);
+	if (places_held(last))
+		src = kernel.hold + last * FAKE_PAGE;
+	else
+		stock_draw(src);
+	for (uint32_t i = 0; i < FAKE_BLOCK; i++)
+		server.before[i] = fake_page_at(src + i * FAKE_PAGE)->id;
+	kernel.move_start[kernel.nr_moves] = dst;
+	kernel.move_pages[kernel.nr_moves++] = FAKE_BLOCK;
+	c->runs[c->nr_runs++] = (struct helper_run){ .dst = dst, .src = src, .bytes = FAKE_BLOCK_BYTES };
+	server.was_huge = fake_huge(src);
+}
+
 static void draw_populate(void)
 {
 	server.command.op = HELPER_POPULATE;
@@ -236,10 +301,12 @@ static void command_draw(void)
 	}
 	program_grow();
 	weather_draw();
-	uint32_t kind = fake_below(10);
+	uint32_t kind = fake_below(12);
 	if (kind < 6)
 		draw_move();
-	else if (kind < 9)
+	else if (kind < 8)
+		draw_put();
+	else if (kind < 11)
 		draw_drop();
 	else
 		draw_populate();
@@ -310,6 +377,43 @@ static void world_judge(void)
 	kernel.nr_elsewhere = 0;
 }
 
+/* A block that was to be put into the program: each page is where the reply says. */
+static void put_judge(const struct helper_reply *reply)
+{
+	const struct helper_run *run = &server.command.runs[0];
+	bool held = run->src < kernel.stage, again = kernel.changing || kernel.weather.again;
+
+	server.nr_put++;
+	server.nr_put_none += reply->result != 0;
+	server.nr_put_whole += (uint32_t)reply->whole;
+	fake_must(!reply->whole || kernel.changing || fake_huge(run->dst),
+		  "a block is told to be whole, and is not");
+	fake_must(server.was_huge || reply->result == -ENODATA, "a block of single pages was moved");
+	fake_must(!server.was_huge || reply->result != -ENODATA, "a huge page was not seen");
+	for (uint32_t i = 0; i < FAKE_BLOCK; i++) {
+		uint32_t there = fake_page_at(run->dst + i * FAKE_PAGE)->id;
+		uint32_t here = fake_page_at(run->src + i * FAKE_PAGE)->id;
+		uint32_t place = (uint32_t)((run->src - kernel.hold) / FAKE_PAGE) + i;
+		kernel.subject = server.before[i];
+		bool moved = !reply->result && reply->outcome[i] == HELPER_MOVED;
+		fake_must(!moved || kernel.changing || there == server.before[i],
+			  "a page is told to have come, and is not there");
+		fake_must(moved || !server.before[i] || there != server.before[i],
+			  "a page has come that is not told of");
+		if (held)
+			fake_must(moved ? here < ID_FIRST : here == server.before[i],
+				  "a page that stays is not in its place, or one that went is");
+		if (held && moved) {
+			server.used[place] = false;
+			server.held[place] = ID_NONE;
+		}
+	}
+	if (!server.was_huge || again || reply->result)
+		return;
+	fake_must(!server.is_calm || !kernel.program.table[fake_block_of(&kernel.program, run->dst)] ||
+			  !reply->whole, "a huge page went where it does not fit");
+}
+
 static bool stage_clean(void)
 {
 	for (uint64_t at = kernel.stage; at < kernel.stage_end; at += FAKE_PAGE)
@@ -324,12 +428,17 @@ static void reply_judge(const struct helper_reply *reply, size_t bytes)
 	uint32_t k = 0;
 
 	fake_must(reply->seq == c->seq, "a reply to another command");
-	fake_must(bytes == (c->op == HELPER_MOVE ? sizeof *reply
-						 : offsetof(struct helper_reply, outcome)),
+	bool told = c->op == HELPER_MOVE || c->op == HELPER_PUT;
+	fake_must(bytes == (told ? sizeof *reply : offsetof(struct helper_reply, outcome)),
 		  "a reply of another length");
 	if (c->op == HELPER_MAP) {
 		fake_must(reply->result > 0 && (uint64_t)reply->result == kernel.hold,
 			  "the hold area is not where the reply says");
+		return;
+	}
+	if (c->op == HELPER_PUT) {
+		put_judge(reply);
+		world_judge();
 		return;
 	}
 	fake_must(!reply->result, "a command failed");
@@ -379,21 +488,38 @@ static long call_send(const struct msghdr *message)
 	return (long)message->msg_iov->iov_len;
 }
 
+/* A new block in the place of one of the stock. */
+static long call_map_over(uint64_t address, uint64_t bytes)
+{
+	fake_must(fake_inside(address, bytes, kernel.stage_end, kernel.stock_end) &&
+			  bytes == FAKE_BLOCK_BYTES && !(address % FAKE_BLOCK_BYTES),
+		  "a mapping over something else than a block of the stock");
+	for (uint64_t at = 0; at < bytes; at += FAKE_PAGE)
+		*fake_page_at(address + at) = (struct fake_page){ 0 };
+	kernel.area.huge[fake_block_of(&kernel.area, address)] = false;
+	kernel.area.table[fake_block_of(&kernel.area, address)] = false;
+	return (long)address;
+}
+
 static long call_map(uint64_t address, uint64_t bytes)
 {
-	fake_must(!address && bytes <= FAKE_AREA_PAGES * FAKE_PAGE, "a mapping that nobody wants");
+	if (address)
+		return call_map_over(address, bytes);
+	fake_must(bytes <= FAKE_AREA_PAGES * FAKE_PAGE, "a mapping that nobody wants");
 	return (long)FAKE_AREA;
 }
 
 static long call_protect(uint64_t address, uint64_t bytes)
 {
-	fake_must(!(address % FAKE_BLOCK_BYTES) && bytes == HOLD_PAGES * FAKE_PAGE + HELPER_STAGE_BYTES &&
-			  address > FAKE_AREA &&
+	uint64_t all = HOLD_PAGES * FAKE_PAGE + HELPER_STAGE_BYTES + HELPER_STOCK_BYTES;
+
+	fake_must(!(address % FAKE_BLOCK_BYTES) && bytes == all && address > FAKE_AREA &&
 			  address + bytes < FAKE_AREA + FAKE_AREA_PAGES * FAKE_PAGE,
 		  "the area has no guards, or is not of whole blocks");
 	kernel.hold = address;
 	kernel.stage = address + HOLD_PAGES * FAKE_PAGE;
 	kernel.stage_end = kernel.stage + HELPER_STAGE_BYTES;
+	kernel.stock_end = kernel.stage_end + HELPER_STOCK_BYTES;
 	return 0;
 }
 
@@ -445,29 +571,32 @@ static void sequence_run(uint64_t seed, struct helper *h)
 
 int main(int argc, char **argv)
 {
-	static const char *const names[6] = { "moved", "kept", "huge pages", "moves unreported", "events",
-					      "touches of ours" };
+	static const char *const names[9] = {
+		"moved", "kept", "huge pages", "moves unreported", "events", "touches of ours", "put",
+		"put whole", "not put",
+	};
 	struct helper *h = calloc(1, sizeof *h);
-	uint64_t nr[6] = { 0 };
+	uint64_t nr[9] = { 0 };
 	uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
 
 	if (!h)
 		return 1;
 	for (uint64_t seed = first; seed < first + (argc > 1 ? 1 : SEQUENCES); seed++) {
 		sequence_run(seed, h);
-		const uint64_t more[6] = { server.nr_moved, server.nr_kept, kernel.nr_huge,
-					   kernel.nr_unreported, kernel.nr_events, kernel.nr_touches };
-		for (unsigned i = 0; i < 6; i++)
+		const uint64_t more[9] = { server.nr_moved, server.nr_kept, kernel.nr_huge,
+					   kernel.nr_unreported, kernel.nr_events, kernel.nr_touches,
+					   server.nr_put, server.nr_put_whole, server.nr_put_none };
+		for (unsigned i = 0; i < 9; i++)
 			nr[i] += more[i];
 		fake_close();
 	}
 	free(h);
 	printf("%llu sequences", argc > 1 ? 1ull : SEQUENCES);
-	for (unsigned i = 0; i < 6; i++)
+	for (unsigned i = 0; i < 9; i++)
 		printf(", %s %llu", names[i], (unsigned long long)nr[i]);
 	printf("\n");
 	/* A kernel that is never unkind proves nothing. */
-	for (unsigned i = 0; i < 6; i++)
+	for (unsigned i = 0; i < 9; i++)
 		if (argc <= 1 && nr[i] < ENOUGH)
 			return 1;
 	return 0;

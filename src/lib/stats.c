@@ -174,6 +174,16 @@ static void faults_set(json_t *root, struct server *s)
 	json_object_set_new(root, "faults", faults);
 }
 
+static void huge_set(json_t *root, struct server *s)
+{
+	json_t *huge = json_object();
+
+	set(huge, "filled", atomic_load(&s->huge_filled));
+	set(huge, "held", atomic_load(&s->huge_held));
+	set(huge, "returned", atomic_load(&s->huge_returned));
+	json_object_set_new(root, "huge_pages", huge);
+}
+
 char *stats_json(struct server *s, int status, bool ended)
 {
 	struct engine_stats e;
@@ -202,6 +212,7 @@ char *stats_json(struct server *s, int status, bool ended)
 	set(root, "shadow_pages", c.shadows);
 	faults_set(root, s);
 	json_object_set_new(root, "moves", moves_json(&e));
+	huge_set(root, s);
 	set(root, "promoted_pages", atomic_load(&s->promoted));
 	set(root, "demoted_pages", atomic_load(&s->demoted));
 	set(root, "node_promoted_pages", atomic_load(&s->raised));

@@ -20,6 +20,7 @@
 
 struct candidate {
 	uint64_t start, end;
+	bool huge; /* may have huge pages */
 	bool registered, confirmed;
 };
 
@@ -98,7 +99,7 @@ static bool mapping_count(struct survey *s, const struct proc_mapping *m)
 	return false;
 }
 
-static int candidate_add(struct survey *s, uint64_t start, uint64_t end)
+static int candidate_add(struct survey *s, uint64_t start, uint64_t end, bool huge)
 {
 	if (s->nr == s->room) {
 		size_t room = s->room ? s->room * 2 : 64;
@@ -108,7 +109,7 @@ static int candidate_add(struct survey *s, uint64_t start, uint64_t end)
 		s->list = grown;
 		s->room = room;
 	}
-	s->list[s->nr++] = (struct candidate){ .start = start, .end = end };
+	s->list[s->nr++] = (struct candidate){ .start = start, .end = end, .huge = huge };
 	return 0;
 }
 
@@ -123,7 +124,7 @@ static int mapping_survey(void *arg, const struct proc_mapping *m)
 	program_lock_shared(p);
 	bool wanted = !remap_pending(p, m->start, m->end) && uncovered(p, m->start, m->end, NULL);
 	pthread_rwlock_unlock(&p->lock);
-	return wanted ? candidate_add(s, m->start, m->end) : 0;
+	return wanted ? candidate_add(s, m->start, m->end, m->thp) : 0;
 }
 
 static int mapping_confirm(void *arg, const struct proc_mapping *m)
@@ -145,7 +146,9 @@ static void page_present(void *arg, uint64_t start, uint64_t end, bool huge)
 	uint64_t idx = (start >> PAGE_SHIFT) - t->region.first_vpn;
 	uint64_t nr = (end - start) >> PAGE_SHIFT;
 
-	(void)huge;
+	/* Where the kernel has put a huge page it would put more. */
+	if (huge)
+		atomic_store_explicit(&t->huge, true, memory_order_relaxed);
 	for (uint64_t i = idx; i < idx + nr; i++) {
 		bool mine = page_change(t->program->server, &t->region.state[i], 0,
 					page_word(PAGE_RESIDENT, 0, 0, 0, false));
@@ -164,6 +167,18 @@ static int stretch_take(struct program *p, uint64_t vpn, uint64_t nr)
 		error = proc_present(p->proc_dir, vpn << PAGE_SHIFT, (vpn + nr) << PAGE_SHIFT,
 				     page_present, t);
 	return error;
+}
+
+static void candidate_take(struct survey *s, const struct candidate *c)
+{
+	struct program *p = s->program;
+
+	s->taken += uncovered(p, c->start, c->end, stretch_take);
+	for (size_t i = 0; c->huge && i < p->nr_extents; i++) {
+		const struct extent *e = &p->extents[i];
+		if (e->vpn >= c->start >> PAGE_SHIFT && e->vpn < c->end >> PAGE_SHIFT)
+			atomic_store_explicit(&e->tract->huge, true, memory_order_relaxed);
+	}
 }
 
 /*
@@ -234,7 +249,7 @@ static int survey_adopt(struct survey *s)
 	for (size_t i = 0; i < s->nr; i++) {
 		struct candidate *c = &s->list[i];
 		if (c->registered && c->confirmed && !error)
-			s->taken += uncovered(p, c->start, c->end, stretch_take);
+			candidate_take(s, c);
 		else if (c->registered && uncovered(p, c->start, c->end, NULL) ==
 						  (c->end - c->start) >> PAGE_SHIFT)
 			uffd_unregister(p->uffd, c->start, c->end - c->start);
@@ -246,7 +261,7 @@ static int mapping_registered(void *arg, const struct proc_mapping *m)
 {
 	struct survey *s = arg;
 
-	return m->uffd && m->anonymous && !m->shared ? candidate_add(s, m->start, m->end) : 0;
+	return m->uffd && m->anonymous && !m->shared ? candidate_add(s, m->start, m->end, false) : 0;
 }
 
 static void piece_drop(void *arg, const struct extent *piece)

@@ -4,9 +4,10 @@
  *
  * Serving looks the page up and acts on its word:
  *
- *   ABSENT     fill a stretch with zeros                (FILLING)
+ *   ABSENT     fill a stretch with zeros                (FILLING), or a block (block.c)
  *   STORED     decompress outside the lock, install     (LOADING), neighbours too while that pays
- *   HELD       copy back from the hold area, install    (RETURNING, all under the shared lock)
+ *   HELD       copy back from the hold area, install    (RETURNING, all under the shared lock), or
+ *              move back the block (block.c)
  *   STORING    the same: takes the page from the mover, which finds its word changed
  *   RESIDENT   an old fault, or discarded after all
  *   moving     whoever moves it wakes the waiters
@@ -29,11 +30,6 @@
 #define SHADOW_SHARE 16u /* of the budget in pages, at most */
 #define POOL_BLOCK_BYTES (2u << 20)
 
-enum served {
-	SERVED,
-	SERVE_AGAIN, /* the mappings are changing: read on first */
-};
-
 static const uint8_t zeros[FAULT_RUN_PAGES * PAGE_BYTES];
 
 static uint64_t word_load(const struct tract *t, uint64_t idx)
@@ -54,7 +50,7 @@ static enum served served_as(int error)
 
 /* ---- room ---- */
 
-static void room_take(struct server *s, uint64_t pages)
+void room_take(struct server *s, uint64_t pages)
 {
 	int64_t left = atomic_fetch_sub_explicit(&s->room, (int64_t)pages, memory_order_relaxed) -
 		       (int64_t)pages;
@@ -177,10 +173,14 @@ static enum served serve_absent(struct handler *h, struct tract *t, uint64_t idx
 	struct program *p = h->program;
 	uint64_t words[FAULT_RUN_PAGES];
 	uint32_t want = intake_ahead(t, idx, TOUCH_FILL);
+	uint32_t left = BLOCK_PAGES - (uint32_t)(vpn % BLOCK_PAGES);
 	int error;
 
 	if (want < max)
 		max = want;
+	/* A stretch that ran on would keep the next block from being filled as one. */
+	if (left < max && atomic_load_explicit(&t->huge, memory_order_relaxed))
+		max = left;
 	uint32_t nr = claim(t, idx, max, PAGE_ABSENT, PAGE_FILLING, h->cookie, words);
 	if (!nr) {
 		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
@@ -202,7 +202,7 @@ static enum served serve_absent(struct handler *h, struct tract *t, uint64_t idx
 		return served_as(error);
 	if (!slow)
 		room_take(p->server, filled);
-	intake_touch(t, idx, TOUCH_FILL);
+	intake_touch(t, idx, 1, TOUCH_FILL);
 	return SERVED;
 }
 
@@ -333,7 +333,7 @@ static enum served stored_finish(struct handler *h, struct tract *t, uint64_t id
 	}
 	int error = loaded_install(h, t, idx, vpn, words, loaded);
 	if (!error)
-		intake_touch(t, idx, TOUCH_LOAD);
+		intake_touch(t, idx, 1, TOUCH_LOAD);
 	return served_as(error);
 }
 
@@ -423,7 +423,7 @@ static enum served serve_held(struct handler *h, struct tract *t, uint64_t idx, 
 		room_take(p->server, 1);
 	if (page_slow(word) && !slow)
 		atomic_fetch_add_explicit(&p->server->raised, 1, memory_order_relaxed);
-	intake_touch(t, idx, TOUCH_RETURN);
+	intake_touch(t, idx, 1, TOUCH_RETURN);
 	return served_as(error);
 }
 
@@ -456,12 +456,17 @@ static enum served fault_dispatch(struct handler *h, uint64_t vpn, bool write)
 	uint64_t left = e->vpn + e->nr_pages - vpn;
 	uint32_t max = left < FAULT_RUN_PAGES ? (uint32_t)left : FAULT_RUN_PAGES;
 	uint64_t word = word_load(t, idx);
+	enum served served;
+
 	switch (page_state(word)) {
 	case PAGE_ABSENT:
-		return serve_absent(h, t, idx, vpn, max, write);
+		served = write ? block_fill(h, e, vpn) : SERVE_SINGLY;
+		return served == SERVE_SINGLY ? serve_absent(h, t, idx, vpn, max, write) : served;
 	case PAGE_STORED:
 		return serve_stored(h, t, idx, vpn, max);
 	case PAGE_HELD:
+		served = block_return(h, e, vpn, word);
+		return served == SERVE_SINGLY ? serve_held(h, t, idx, vpn, word) : served;
 	case PAGE_STORING:
 		return serve_held(h, t, idx, vpn, word);
 	case PAGE_RESIDENT:
@@ -528,9 +533,15 @@ void fault_serve(struct handler *h, const struct deferred *fault)
 		pthread_rwlock_rdlock(&p->lock);
 	}
 	enum served served = fault_dispatch(h, vpn, fault->write);
+	if (served == SERVE_PREPARE) {
+		pthread_rwlock_unlock(&p->lock);
+		stock_prepare(p);
+		pthread_rwlock_rdlock(&p->lock);
+		served = fault_dispatch(h, vpn, fault->write);
+	}
 	atomic_store_explicit(&h->tids[fault->tid % HANDLER_TIDS], fault->tid, memory_order_relaxed);
 	pthread_rwlock_unlock(&p->lock);
-	if (served == SERVE_AGAIN) {
+	if (served != SERVED) {
 		defer(h, fault->address, fault->write, fault->tid);
 		return;
 	}

@@ -209,6 +209,21 @@ static bool handler_serve(struct handler *h)
 	return nr;
 }
 
+void handlers_prepare(const struct handler *h)
+{
+	struct program *p = h->program;
+	unsigned nr = p->nr_handlers / 2;
+
+	/* Those of the normal class read when no CPU is idle. */
+	for (unsigned i = 1; i < nr && !atomic_load(&p->normal); i++) {
+		struct handler *other = &p->handlers[2 * (((unsigned)h->cpu + i) % nr)];
+		if (!atomic_load(&other->tid) || !atomic_load(&other->parked))
+			continue;
+		handler_ring(other);
+		return;
+	}
+}
+
 static void *handler_main(void *arg)
 {
 	struct handler *h = arg;
@@ -217,10 +232,14 @@ static void *handler_main(void *arg)
 
 	handler_begin(h);
 	while (handler_wait(h, served) && !atomic_load(&p->stopping)) {
-		if (!atomic_load(&h->parked))
+		bool parked = atomic_load(&h->parked);
+		if (parked)
+			stock_fill(p);
+		else
 			handler_read(h);
 		served = handler_serve(h);
-		order_work(p);
+		if (!parked) /* elsewhere the helper would have to follow */
+			order_work(p);
 	}
 	atomic_fetch_add(&p->server->forced_ns, clock_thread_cpu_ns());
 	return NULL;

@@ -71,8 +71,9 @@ int hold_open(struct program *p, uint32_t nr_pages)
 
 	nr_pages = hold.nr_pages = (nr_pages + 511) & ~511u;
 	hold.used = calloc(nr_pages / 64, sizeof *hold.used);
+	hold.whole = calloc(nr_pages / BLOCK_PAGES / 64 + 1, sizeof *hold.whole);
 	hold.freed = calloc(nr_pages, sizeof *hold.freed);
-	int error = hold.used && hold.freed ? 0 : -ENOMEM;
+	int error = hold.used && hold.whole && hold.freed ? 0 : -ENOMEM;
 	if (error)
 		goto out;
 	helper_lock_take(p);
@@ -95,12 +96,14 @@ int hold_open(struct program *p, uint32_t nr_pages)
 out:
 	if (error) {
 		free(hold.used);
+		free(hold.whole);
 		free(hold.freed);
 		return error;
 	}
 	pthread_mutex_lock(&p->hold_lock);
 	p->hold = hold;
 	pthread_mutex_unlock(&p->hold_lock);
+	stock_open(p, hold.address + (uint64_t)nr_pages * PAGE_BYTES + HELPER_STAGE_BYTES);
 	return 0;
 }
 
@@ -208,6 +211,26 @@ uint32_t hold_take(struct program *p, uint32_t nr_pages, uint32_t *ret_place)
 		places_mark(h, *ret_place, got, true);
 	pthread_mutex_unlock(&p->hold_lock);
 	return got;
+}
+
+void hold_whole(struct program *p, uint32_t place, bool whole)
+{
+	uint32_t block = place / BLOCK_PAGES;
+	uint64_t bit = (uint64_t)1 << (block % 64), *word = &p->hold.whole[block / 64];
+
+	pthread_mutex_lock(&p->hold_lock);
+	*word = whole ? *word | bit : *word & ~bit;
+	pthread_mutex_unlock(&p->hold_lock);
+}
+
+bool hold_may_be_whole(struct program *p, uint32_t place)
+{
+	uint32_t block = place / BLOCK_PAGES;
+
+	pthread_mutex_lock(&p->hold_lock);
+	bool may = p->hold.whole[block / 64] >> (block % 64) & 1;
+	pthread_mutex_unlock(&p->hold_lock);
+	return may;
 }
 
 void hold_untake(struct program *p, uint32_t place, uint32_t nr_pages)

@@ -146,23 +146,31 @@ int intake_close(struct server *s)
 	return error;
 }
 
-void intake_touch(struct tract *t, uint64_t idx, enum engine_touch kind)
+static void touch_pack(struct intake *in, const struct tract *t, uint64_t idx, enum engine_touch kind,
+		       uint64_t now_ns)
+{
+	struct pack *frame = event_begin(in, RECORD_TOUCH);
+
+	pack_number(frame, t->serial);
+	pack_number(frame, idx);
+	pack_number(frame, kind);
+	time_pack(in, now_ns);
+}
+
+void intake_touch(struct tract *t, uint64_t idx, uint64_t nr_pages, enum engine_touch kind)
 {
 	struct server *s = t->program->server;
 	uint64_t now_ns = clock_now_ns();
 
-	if (!s->intake) {
-		engine_touch(&t->region, idx, kind, HEAT_NO_NODE, now_ns);
-		return;
+	if (s->intake)
+		pthread_mutex_lock(&s->engine_lock);
+	for (uint64_t i = idx; i < idx + nr_pages; i++) {
+		engine_touch(&t->region, i, kind, HEAT_NO_NODE, now_ns);
+		if (s->intake)
+			touch_pack(s->intake, t, i, kind, now_ns);
 	}
-	pthread_mutex_lock(&s->engine_lock);
-	engine_touch(&t->region, idx, kind, HEAT_NO_NODE, now_ns);
-	struct pack *frame = event_begin(s->intake, RECORD_TOUCH);
-	pack_number(frame, t->serial);
-	pack_number(frame, idx);
-	pack_number(frame, kind);
-	time_pack(s->intake, now_ns);
-	pthread_mutex_unlock(&s->engine_lock);
+	if (s->intake)
+		pthread_mutex_unlock(&s->engine_lock);
 }
 
 uint32_t intake_ahead(struct tract *t, uint64_t idx, enum engine_touch kind)

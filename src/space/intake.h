@@ -18,7 +18,7 @@ int intake_open(struct server *server, const struct engine_config *config, const
 int intake_close(struct server *server);
 
 /* No lock held of server.engine_lock or below. */
-void intake_touch(struct tract *tract, uint64_t idx, enum engine_touch kind);
+void intake_touch(struct tract *tract, uint64_t idx, uint64_t nr_pages, enum engine_touch kind);
 uint32_t intake_ahead(struct tract *tract, uint64_t idx, enum engine_touch kind);
 bool intake_promote(struct tract *tract, uint64_t idx);
 void intake_forget(struct tract *tract, uint64_t first, uint64_t nr_pages);

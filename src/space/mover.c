@@ -457,6 +457,8 @@ static bool mover_round(struct mover *v)
 	bool progress = pages_left(s) != left;
 	v->refused = need.store_full;
 	server_tidy(s);
+	for (struct program *p = s->programs; p; p = p->next)
+		stock_settle(p, clock_now_ns());
 	server_measure(s, clock_now_ns(), &need);
 	pthread_mutex_unlock(&s->plan_lock);
 

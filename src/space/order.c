@@ -126,6 +126,10 @@ static void hold_flush(struct hold_batch *b)
 	int error = helper_call(p);
 	if (!error && p->reply.result)
 		error = (int)p->reply.result;
+	if (!error && p->reply.whole) {
+		hold_whole(p, b->runs[0].place, true);
+		atomic_fetch_add_explicit(&p->server->huge_held, 1, memory_order_relaxed);
+	}
 	uint32_t page = 0;
 	for (uint32_t i = 0; i < b->nr_runs; i++) {
 		const struct hold_run *run = &b->runs[i];

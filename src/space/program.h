@@ -14,13 +14,14 @@
  * Locks, in the order in which they may be taken:
  *   server.plan_lock     the list of programs and their helpers: the mover for a whole plan, the
  *                        keeper to add, adopt or free a program
- *   program.helper_lock  commands to the helper, and the order that is being carried out
+ *   program.helper_lock  commands to the helper, and the order that is being carried out; who has
+ *                        program.lock may try to take it, but not wait for it
  *   program.lock         exclusive: {read messages from the userfaultfd, change table and extents for
  *                        their events}, adoption. shared: {check a page's word, install or move the
  *                        page, change the word}. Events reach the program's threads when they are
  *                        read, so whoever reads must already keep everybody else from installing.
  *   server.engine_lock   the engine, but for engine_touch() and engine_readahead(); a recording
- *   program.hold_lock    places of the hold area
+ *   program.hold_lock    places of the hold area, blocks of the stock
  *
  * What must always hold: a page's content is where its word says; words change by page_change()
  * only; a page of the hold area is dropped only when no word leads to it.
@@ -45,6 +46,7 @@
 #define PAGE_SHIFT 12
 #define ADOPT_MIN_PAGES 256u   /* mappings below 1 MiB are left alone */
 #define FAULT_RUN_PAGES 64u    /* most that one fault brings in: 256 KiB stay in the cache */
+#define BLOCK_PAGES 512u
 #define HANDLERS_MAX 128u      /* two a CPU */
 #define REMAPPED_MAX 64u
 #define HANDLER_TIDS 4u
@@ -60,6 +62,7 @@ struct tract {
 	size_t memory_bytes;
 	uint64_t nr_mapped;        /* pages some extent covers; program.lock exclusive */
 	uint32_t serial;           /* in a recording */
+	_Atomic bool huge;         /* may have huge pages, as far as is known */
 	_Atomic uint32_t nr_users; /* handlers that hold on to it without the lock; raised under it */
 	struct tract *next;        /* in program.tracts or server.dead_tracts */
 };
@@ -125,8 +128,19 @@ struct hold {
 	uint32_t nr_used;
 	uint32_t cursor;
 	uint64_t *used;            /* bitmap */
+	uint64_t *whole;           /* bitmap of blocks: a huge page moved in; it may be gone again */
 	uint32_t *freed;           /* places to drop; room for all */
 	uint32_t nr_freed;
+};
+
+/* Stock: huge pages of zeros in the program's address space, prepared before they are wanted. */
+struct stock {
+	_Atomic uint64_t address;  /* 0: none yet */
+	int memory;                /* the program's, to write to; -1 */
+	uint32_t empty, ready;     /* bitmaps; a block in neither is in somebody's hands. hold_lock */
+	_Atomic uint32_t nr_ahead; /* to keep ready: while blocks are asked for */
+	_Atomic uint64_t used_ns;  /* when one was taken last */
+	_Atomic uint64_t rest_until_ns; /* the system has no huge pages */
 };
 
 struct program {
@@ -169,6 +183,7 @@ struct program {
 
 	pthread_mutex_t hold_lock;
 	struct hold hold;
+	struct stock stock;
 
 	struct handler handlers[HANDLERS_MAX]; /* of each CPU the idle one, then the normal one */
 	unsigned nr_handlers;      /* of which some may not run */
@@ -256,6 +271,8 @@ struct server {
 	_Atomic uint64_t nr_shadows;          /* resident, held or storing pages that keep a slot */
 	_Atomic uint64_t shadow_drops;        /* demotions that needed no write */
 	_Atomic uint64_t refilled;            /* discarded pages that were touched too early */
+	/* Huge pages that moved in one piece: out of the stock, to the hold area and back. */
+	_Atomic uint64_t huge_filled, huge_held, huge_returned;
 	_Atomic uint64_t vanished;            /* pages that were not where the table said: must be 0 */
 	_Atomic uint64_t over_budget;         /* faults served above a full budget */
 	_Atomic uint64_t forced_ns;           /* thread time of handlers and mover that has ended */
@@ -334,7 +351,11 @@ int hold_open(struct program *program, uint32_t nr_pages);
 /* Take up to nr_pages places in a row (a whole block when 512 are asked for and there is one);
  * returns how many. */
 uint32_t hold_take(struct program *program, uint32_t nr_pages, uint32_t *ret_place);
-/* Places that nothing was moved to. */
+/* Note that a huge page has come to a block of places, or is no longer there. */
+void hold_whole(struct program *program, uint32_t place, bool whole);
+/* Whether one may be at a place. */
+bool hold_may_be_whole(struct program *program, uint32_t place);
+/* Places that nothing is in: nothing was moved to them, or all was moved away. */
 void hold_untake(struct program *program, uint32_t place, uint32_t nr_pages);
 /* A place whose page is no longer needed; it is dropped later. Any thread. */
 void hold_release(struct program *program, uint32_t place);
@@ -397,6 +418,8 @@ void handlers_weigh(struct server *server, uint64_t now_ns, uint64_t mover_ns);
 void handlers_stop(struct program *program);
 /* Processor time so far of those that run. Keeper. */
 uint64_t handlers_cpu_ns(const struct program *program);
+/* Have a handler of another CPU prepare blocks, if one is idle. Handlers. */
+void handlers_prepare(const struct handler *handler);
 
 /* ---- fault.c ---- */
 
@@ -408,6 +431,33 @@ void fault_serve(struct handler *handler, const struct deferred *fault);
  * content. */
 int page_install(struct program *program, struct tract *tract, uint64_t idx, uint64_t vpn,
 		 uint64_t word, const void *page, bool slow);
+
+/* How a touch was served. */
+enum served {
+	SERVED,
+	SERVE_AGAIN,   /* the mappings are changing, or the helper is busy: read on first */
+	SERVE_SINGLY,  /* not as a block: by pages */
+	SERVE_PREPARE, /* a block, once the stock has one: see stock_prepare() */
+};
+/* Room for pages was used up. */
+void room_take(struct server *server, uint64_t pages);
+
+/* ---- block.c: huge pages, whole. program.lock shared; `vpn` is that of page `idx` in extent `e` ---- */
+
+/* A first write: fill the block around it from the stock. */
+enum served block_fill(struct handler *h, const struct extent *e, uint64_t vpn);
+/* A touch of the held page with the word `word`: bring back its block, if that is held as one. */
+enum served block_return(struct handler *h, const struct extent *e, uint64_t vpn, uint64_t word);
+/* The area is mapped. */
+void stock_open(struct program *program, uint64_t address);
+void stock_close(struct program *program);
+/* Prepare one block: false if there is none to prepare, or no huge page to be had. No lock held: it takes
+ * as long as fifty faults. */
+bool stock_prepare(struct program *program);
+/* Prepare blocks ahead, while there is room. No lock held. */
+void stock_fill(struct program *program);
+/* Give up blocks that nobody has asked for lately. Mover. */
+void stock_settle(struct program *program, uint64_t now_ns);
 
 /* ---- mover.c ---- */
 /* Keep the mover and the keeper off the CPUs in `used`, unless that is all of them: beside the faulting

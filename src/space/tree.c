@@ -43,7 +43,7 @@ struct program *program_new(struct server *s)
 		return NULL;
 	p->server = s;
 	pace_begin(p, clock_now_ns());
-	p->pidfd = p->proc_dir = p->uffd = p->hold_uffd = p->helper_socket = p->helper_cpu = -1;
+	p->pidfd = p->proc_dir = p->stock.memory = p->uffd = p->hold_uffd = p->helper_socket = p->helper_cpu = -1;
 	p->family = atomic_fetch_add(&s->next_family, 1);
 	/* Who reads events must not wait behind a stream of installs. */
 	pthread_rwlockattr_init(&attr);
@@ -98,7 +98,9 @@ void program_free(struct program *p)
 	pthread_rwlock_destroy(&p->lock);
 	pthread_mutex_destroy(&p->helper_lock);
 	pthread_mutex_destroy(&p->hold_lock);
+	stock_close(p);
 	free(p->hold.used);
+	free(p->hold.whole);
 	free(p->hold.freed);
 	free(p->extents);
 	free(p);

@@ -26,7 +26,7 @@ PROGRAMS = ("map", "advice", "page", "fork", "io", "thread")
 
 # The sum over a family of processes counts the pages they share more than once; what is locked or
 # read-only cannot be moved out.
-NO_BUDGET = {"fork", "mprotect-small-pieces", "mlock-stays", "process-vm-readv-rule24",
+NO_BUDGET = {"fork", "huge-fork", "huge-mprotect-part", "mprotect-small-pieces", "mlock-stays", "process-vm-readv-rule24",
              "close-everything-rule05", "rights-dropped"}
 # Cases whose program is made for another test below.
 NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",
@@ -50,6 +50,41 @@ def program_case(program, name):
                 f"{result.stats['demoted_pages']}, faults {result.stats['faults']['count']}, "
                 f"p50 {result.stats['faults']['p50_ns'] / 1000:.0f} us, "
                 f"p99 {result.stats['faults']['p99_ns'] / 1000:.0f} us")
+    return run
+
+
+# By case: which counts of huge pages must not be zero. A block needs a larger budget to be a small part.
+HUGE_BUDGET_MIB = 64
+HUGE_CASES = {
+    "huge-half-of-memory": ("filled", "held"),
+    "huge-hot-part": ("filled", "held", "returned"),
+    "huge-dontneed-part": ("filled", "held"),
+    "huge-munmap-mid-block": ("filled", "held"),
+    "huge-mremap-block": ("filled", "held"),
+    "huge-mprotect-part": ("filled", "held"),
+    "huge-fork": ("filled",),
+    "huge-threads-one-block": ("filled", "held"),
+    "huge-threads-discard": ("filled",),
+}
+THP_MODE = "/sys/kernel/mm/transparent_hugepage/enabled"
+
+
+def huge_case(name, counted):
+    def run(place):
+        if not os.path.exists(THP_MODE) or "[never]" in open(THP_MODE, encoding="ascii").read():
+            raise Skipped("transparent huge pages are off: echo madvise > " + THP_MODE)
+        result = place.run([os.path.join(place.programs, "live_huge"), name], HUGE_BUDGET_MIB)
+        judge_end(result)
+        if place.native:
+            return None
+        judge_stats(result.stats)
+        if name not in NO_BUDGET:
+            judge_budget(result, HUGE_BUDGET_MIB)
+        huge = result.stats["huge_pages"]
+        for count in counted:
+            check(huge[count] > 0, f"no huge page was {count}: {huge}")
+        check(result.stats["vanished_pages"] == 0, "pages vanished")
+        return f"peak {result.peak_bytes / MIB:.0f} MiB, huge pages {huge}"
     return run
 
 
@@ -681,6 +716,8 @@ def all_cases(place):
         for name in names:
             if name not in NOT_ALONE:
                 cases[name] = program_case(program, name)
+    for name, counted in HUGE_CASES.items():
+        cases[name] = huge_case(name, counted)
     cases.update(TOOL_CASES)
     return cases
 

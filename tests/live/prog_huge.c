@@ -99,7 +99,7 @@ static void huge_hot_part(void)
 	arena_fill(&arena, 0, hot, 1);
 	for (size_t at = hot; at + BLOCK_PAGES <= nr; at += BLOCK_PAGES) {
 		arena_fill(&arena, at, at + BLOCK_PAGES, 1);
-		for (size_t i = 0; i < hot; i += 64)
+		for (size_t i = 0; i < hot; i += BLOCK_PAGES)
 			arena_check(&arena, i, i + 1);
 	}
 	arena_check(&arena, 0, nr);

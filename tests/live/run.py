@@ -54,7 +54,7 @@ def program_case(program, name):
 
 
 # By case: which counts of huge pages must not be zero. A block needs a larger budget to be a small part.
-HUGE_BUDGET_MIB = 64
+HUGE_BUDGET_MIB = 128
 HUGE_CASES = {
     "huge-half-of-memory": ("filled", "held"),
     "huge-hot-part": ("filled", "held", "returned"),

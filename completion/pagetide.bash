@@ -50,7 +50,7 @@ _pagetide()
 		--fast | --slow) COMPREPLY=($(compgen -W "$(_pagetide_nodes)" -- "$word")) ;;
 		--cgroup) COMPREPLY=($(compgen -d -- "${word:-/sys/fs/cgroup/}")) ;;
 		--exe | --for | --metrics-listen) ;;
-		--sensor) COMPREPLY=($(compgen -W 'hint idle damon soft-dirty trace:' -- "$word")) ;;
+		--sensor) COMPREPLY=($(compgen -W 'hint idle perf damon soft-dirty trace:' -- "$word")) ;;
 		--tiers | --control | --metrics-file) COMPREPLY=($(compgen -f -- "$word")) ;;
 		*) COMPREPLY=($(compgen -W '--pid --cgroup --exe --fast --slow --tiers --for --sensor --json
 			--dry-run --quiet --control --metrics-file --metrics-listen --help' -- "$word")) ;;
@@ -59,7 +59,7 @@ _pagetide()
 	daemon)
 		case $before in
 		--metrics-listen) ;;
-		--sensor) COMPREPLY=($(compgen -W 'hint idle damon soft-dirty trace:' -- "$word")) ;;
+		--sensor) COMPREPLY=($(compgen -W 'hint idle perf damon soft-dirty trace:' -- "$word")) ;;
 		-c | --config | --control | --metrics-file) COMPREPLY=($(compgen -f -- "$word")) ;;
 		*) COMPREPLY=($(compgen -W '--config --print-config --sensor --dry-run --json --quiet --control
 			--metrics-file --metrics-listen --help' -- "$word")) ;;

@@ -164,7 +164,7 @@ struct tide_attach_options {
 	const char *control_path;   /* of its control socket; NULL: TIDE_CONTROL_PATH, if it can be had */
 	const char *metrics_file;   /* OpenMetrics text, replaced every 15 s, removed at the end; NULL: none */
 	const char *metrics_listen; /* the same by HTTP: "127.0.0.1:9464", "unix:PATH"; NULL: none */
-	const char *sensor;     /* hint, idle, damon, soft-dirty, trace:FILE; NULL: the best that works here */
+	const char *sensor;     /* hint, idle, perf, damon, soft-dirty, trace:FILE; NULL: the best that works */
 };
 #define TIDE_CONTROL_PATH "/run/pagetide/control"
 

@@ -323,6 +323,11 @@ static bool try_idle(struct tide_feature *feature)
 	return try_sensor(feature, "idle");
 }
 
+static bool try_perf(struct tide_feature *feature)
+{
+	return try_sensor(feature, "perf");
+}
+
 static bool try_damon(struct tide_feature *feature)
 {
 	return try_sensor(feature, "damon");
@@ -356,6 +361,7 @@ static const struct probe {
 	{ "process-limits", false, try_limits },
 	{ "sensor-hint", false, try_hint },
 	{ "sensor-idle", false, try_idle },
+	{ "sensor-perf", false, try_perf },
 	{ "sensor-damon", false, try_damon },
 	{ "sensor-soft-dirty", false, try_soft_dirty },
 };

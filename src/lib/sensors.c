@@ -9,6 +9,7 @@
 #include "damon.h"
 #include "hint.h"
 #include "idle.h"
+#include "sample.h"
 #include "soft_dirty.h"
 #include "text.h"
 #include "trace.h"
@@ -18,6 +19,7 @@
 
 static const struct hint_options hint_here = { .root = "" };
 static const struct idle_options idle_here = { .root = "" };
+static const struct sample_options sample_here = { .root = "" };
 static const struct damon_options damon_here = { .root = "" };
 static const struct soft_dirty_options soft_dirty_here = { .root = "" };
 
@@ -29,6 +31,11 @@ static int hint_try(struct sense **ret_sense, const char **ret_why)
 static int idle_try(struct sense **ret_sense, const char **ret_why)
 {
 	return ret_sense ? idle_open(&idle_here, ret_sense, ret_why) : idle_probe(&idle_here, ret_why);
+}
+
+static int sample_try(struct sense **ret_sense, const char **ret_why)
+{
+	return ret_sense ? sample_open(&sample_here, ret_sense, ret_why) : sample_probe(&sample_here, ret_why);
 }
 
 static int damon_try(struct sense **ret_sense, const char **ret_why)
@@ -50,6 +57,7 @@ static const struct kind {
 } kinds[] = {
 	{ "hint", hint_try },
 	{ "idle", idle_try },
+	{ "perf", sample_try },
 	{ "damon", damon_try },
 	{ "soft-dirty", soft_dirty_try },
 };
@@ -77,7 +85,7 @@ int sensors_known(const char *name, char ret_message[TIDE_MESSAGE_MAX])
 	if (nearest)
 		MESSAGE("--sensor %.40s: unknown: did you mean %s?", name, nearest);
 	else
-		MESSAGE("--sensor %.40s: unknown: write hint, idle, damon, soft-dirty or " TRACE "FILE", name);
+		MESSAGE("--sensor %.40s: unknown: write hint, idle, perf, damon, soft-dirty or " TRACE "FILE", name);
 	return -EINVAL;
 }
 

@@ -3,7 +3,6 @@
 
 #include <asm/perf_regs.h>
 #include <errno.h>
-#include <limits.h>
 #include <linux/perf_event.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,11 +12,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "file.h"
+
 #define PAGE 4096u
 #define SAMPLE_TYPE \
 	(PERF_SAMPLE_IDENTIFIER | PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_ADDR | PERF_SAMPLE_CPU)
 #define PROBE_FUNCTION "change_prot_numa" /* (mapping, start, end) */
 #define PROBE_AT_RETURN 1u
+#define DEVICES "/sys/bus/event_source/devices/"
+#define LOAD_LATENCY 64u           /* cycles: what the near caches hold is not asked for */
+#define PEBS_PERIOD 997u           /* events between two samples */
+#define IBS_COUNT_OPS (1u << 19)   /* operations, not cycles */
+#define IBS_PERIOD 262144u         /* a multiple of 16 */
 /* The result, and the third and second argument of a function, as registers are numbered. */
 #define REGISTERS (1u << PERF_REG_X86_AX | 1u << PERF_REG_X86_DX | 1u << PERF_REG_X86_SI)
 
@@ -113,29 +119,30 @@ int perf_decode(const void *data, size_t bytes, const struct perf_ids *ids,
 	return 0;
 }
 
-int perf_probe_type(const char *root, uint32_t *ret_type)
+/* The number of a source of events. -ENOENT: there is none. */
+static int type_read(const char *root, const char *device, uint32_t *ret_type)
 {
-	char path[PATH_MAX];
+	char text[32];
 	unsigned type;
 
-	snprintf(path, sizeof path, "%s/sys/bus/event_source/devices/kprobe/type", root);
-	FILE *file = fopen(path, "re");
-	if (!file)
-		return -ENOENT;
-	bool found = fscanf(file, "%u", &type) == 1 && type;
-	fclose(file);
-	if (!found)
+	if (file_read(root, text, sizeof text, DEVICES "%s/type", device) ||
+	    sscanf(text, "%u", &type) != 1 || !type)
 		return -ENOENT;
 	*ret_type = type;
 	return 0;
 }
 
+int perf_probe_type(const char *root, uint32_t *ret_type)
+{
+	return type_read(root, "kprobe", ret_type);
+}
+
 static int event_open(pid_t tid, struct perf_event_attr *attr)
 {
 	attr->size = sizeof *attr;
-	attr->sample_period = 1;
+	if (!attr->sample_period)
+		attr->sample_period = 1;
 	attr->sample_type |= SAMPLE_TYPE;
-	attr->exclude_hv = 1;
 	attr->use_clockid = 1;
 	attr->clockid = CLOCK_MONOTONIC;
 	long fd = syscall(SYS_perf_event_open, attr, tid, -1, -1, PERF_FLAG_FD_CLOEXEC);
@@ -148,6 +155,7 @@ static int faults_open(pid_t tid, bool kernel_too, size_t ring_bytes)
 		.type = PERF_TYPE_SOFTWARE,
 		.config = PERF_COUNT_SW_PAGE_FAULTS,
 		.exclude_kernel = !kernel_too,
+		.exclude_hv = 1,
 		.task = 1,
 		.watermark = 1,
 		.wakeup_watermark = (uint32_t)(ring_bytes / 2),
@@ -161,6 +169,7 @@ static int probe_open(pid_t tid, uint32_t type, bool at_return)
 		.type = type,
 		.config = at_return ? PROBE_AT_RETURN : 0,
 		.kprobe_func = (uintptr_t)PROBE_FUNCTION,
+		.exclude_hv = 1,
 		.sample_type = PERF_SAMPLE_REGS_INTR,
 		.sample_regs_intr = REGISTERS,
 	};
@@ -196,15 +205,11 @@ static void probes_open(struct perf_ring *ring, uint32_t type)
 		probes_close(ring);
 }
 
-int perf_ring_open(pid_t tid, size_t ring_bytes, uint32_t probe_type, struct perf_ring *ret_ring)
+/* The ring of an event that is open; it is closed when there can be none. */
+static int ring_make(pid_t tid, int fd, size_t ring_bytes, struct perf_ring *ret_ring)
 {
-	struct perf_ring ring = { .tid = tid, .bytes = ring_bytes };
-	int fd = faults_open(tid, true, ring_bytes);
+	struct perf_ring ring = { .fds = { -1, -1, -1 }, .tid = tid, .bytes = ring_bytes };
 
-	if (fd == -EACCES || fd == -EPERM)
-		fd = faults_open(tid, false, ring_bytes);
-	if (fd < 0)
-		return fd;
 	ring.map = mmap(NULL, PAGE + ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (ring.map == MAP_FAILED || ioctl(fd, PERF_EVENT_IOC_ID, &ring.ids.id[PERF_TOUCH])) {
 		int error = errno == EPERM ? -ENOMEM : -errno;
@@ -214,9 +219,84 @@ int perf_ring_open(pid_t tid, size_t ring_bytes, uint32_t probe_type, struct per
 		return error;
 	}
 	ring.fds[PERF_TOUCH] = fd;
-	probes_open(&ring, probe_type);
 	*ret_ring = ring;
 	return 0;
+}
+
+int perf_ring_open(pid_t tid, size_t ring_bytes, uint32_t probe_type, struct perf_ring *ret_ring)
+{
+	int fd = faults_open(tid, true, ring_bytes);
+
+	if (fd == -EACCES || fd == -EPERM)
+		fd = faults_open(tid, false, ring_bytes);
+	int error = fd < 0 ? fd : ring_make(tid, fd, ring_bytes, ret_ring);
+	if (!error)
+		probes_open(ret_ring, probe_type);
+	return error;
+}
+
+/* ---- accesses that the CPU samples ---- */
+
+/* "event=0xcd,umask=0x1,ldlat=3": where the terms go is the same on all CPUs that have PEBS. */
+static int pebs_find(const char *root, const char *device, struct perf_memory *ret_memory)
+{
+	char text[128];
+	unsigned event, umask;
+	uint32_t type;
+
+	if (type_read(root, device, &type))
+		return -ENOENT;
+	/* Where loads need a second event beside them only stores are sampled. */
+	bool loads = file_read(root, text, sizeof text, DEVICES "%s/events/mem-loads-aux", device) != 0;
+	if (file_read(root, text, sizeof text, DEVICES "%s/events/%s", device,
+		      loads ? "mem-loads" : "mem-stores"))
+		return -ENOENT;
+	if (sscanf(text, "event=%x,umask=%x", &event, &umask) != 2)
+		return -ENOENT;
+	*ret_memory = (struct perf_memory){
+		.type = type,
+		.config = event | umask << 8,
+		.config1 = loads ? LOAD_LATENCY : 0,
+		.period = PEBS_PERIOD,
+		.precise = true,
+	};
+	return 0;
+}
+
+int perf_memory_find(const char *root, struct perf_memory *ret_memory)
+{
+	uint32_t type;
+
+	if (!type_read(root, "ibs_op", &type)) {
+		*ret_memory = (struct perf_memory){
+			.type = type,
+			.config = IBS_COUNT_OPS,
+			.period = IBS_PERIOD,
+			.unfiltered = true,
+		};
+		return 0;
+	}
+	return pebs_find(root, "cpu", ret_memory) ? pebs_find(root, "cpu_core", ret_memory) : 0;
+}
+
+int perf_ring_open_memory(pid_t tid, size_t ring_bytes, const struct perf_memory *memory,
+			  struct perf_ring *ret_ring)
+{
+	struct perf_event_attr attr = {
+		.type = memory->type,
+		.config = memory->config,
+		.config1 = memory->config1,
+		.sample_period = memory->period,
+		.precise_ip = memory->precise ? 2 : 0,
+		.exclude_kernel = !memory->unfiltered,
+		.exclude_hv = !memory->unfiltered,
+		.task = 1,
+		.watermark = 1,
+		.wakeup_watermark = (uint32_t)(ring_bytes / 2),
+	};
+	int fd = event_open(tid, &attr);
+
+	return fd < 0 ? fd : ring_make(tid, fd, ring_bytes, ret_ring);
 }
 
 void perf_ring_close(struct perf_ring *ring)

@@ -5,6 +5,8 @@
  * (the kernel lets a process do that to itself), with the range. All in one ring that the kernel
  * writes and we read.
  *
+ * Beside faults, accesses that the CPU samples by itself (PEBS, IBS), where it can.
+ *
  * Faults are a software event of period 1: no hardware is needed, and the kernel does not throttle
  * it. Ranges come from a probe at the kernel's function (kprobe), where that is permitted. When the
  * ring is full records are lost, and their number is told. That a thread starts another is told in
@@ -53,6 +55,17 @@ struct perf_ids {
 int perf_decode(const void *data, size_t bytes, const struct perf_ids *ids,
 		struct perf_record *ret_record, size_t *ret_bytes);
 
+/* An event of the CPU that samples accesses to memory, with their addresses. */
+struct perf_memory {
+	uint32_t type;
+	uint64_t config, config1, period;
+	bool precise;    /* PEBS: asked for as such */
+	bool unfiltered; /* IBS: samples the kernel, too, and cannot be told not to */
+};
+
+/* The one that this machine names in sysfs. -ENOENT: none. */
+int perf_memory_find(const char *root, struct perf_memory *ret_memory);
+
 struct perf_ring {
 	int fds[PERF_EVENTS]; /* -1: none */
 	struct perf_ids ids;
@@ -70,6 +83,10 @@ struct perf_ring {
  * -EMFILE, -ENOMEM (also: more locked memory than permitted); -ENOENT, -ENOSYS: the kernel cannot.
  */
 int perf_ring_open(pid_t tid, size_t ring_bytes, uint32_t probe_type, struct perf_ring *ret_ring);
+/* Begin to record what an event samples of a thread: PERF_TOUCH. As above; -ENOENT, -EOPNOTSUPP,
+ * -EINVAL, -ENODATA: the machine names the event, but has it not. */
+int perf_ring_open_memory(pid_t tid, size_t ring_bytes, const struct perf_memory *memory,
+			  struct perf_ring *ret_ring);
 static inline bool perf_ring_arms(const struct perf_ring *ring)
 {
 	return ring->fds[PERF_ARM_END] >= 0;

@@ -15,7 +15,7 @@ NOBODY = 65534
 NEEDED = {'kernel', 'userfaultfd', 'fork-events', 'map-events', 'uffdio-missing', 'uffdio-move',
           'pagemap-scan', 'read-child', 'pidfd'}
 OPTIONAL = {'thread-id', 'sigbus', 'idle-class', 'memory-limit', 'huge-pages', 'overcommit',
-            'process-limits', 'sensor-hint', 'sensor-idle', 'sensor-damon', 'sensor-soft-dirty'}
+            'process-limits', 'sensor-hint', 'sensor-idle', 'sensor-perf', 'sensor-damon', 'sensor-soft-dirty'}
 EPERM, EINVAL, ENOSYS = 1, 22, 38
 
 # System call numbers of x86-64; the ioctl numbers are the same everywhere.

@@ -196,6 +196,8 @@ int __real_pagemap_clear_soft_dirty(int dir);
 int __wrap_page_idle_mark(int fd, uint64_t first, const uint64_t *words, size_t nr);
 int __real_page_idle_mark(int fd, uint64_t first, const uint64_t *words, size_t nr);
 int __wrap_perf_ring_open(pid_t tid, size_t bytes, uint32_t probe_type, struct perf_ring *ret_ring);
+int __wrap_perf_ring_open_memory(pid_t tid, size_t bytes, const struct perf_memory *memory,
+				 struct perf_ring *ret_ring);
 void __wrap_perf_ring_close(struct perf_ring *ring);
 
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret)
@@ -237,7 +239,7 @@ int __wrap_page_idle_mark(int fd, uint64_t first, const uint64_t *words, size_t 
 int __wrap_perf_ring_open(pid_t tid, size_t bytes, uint32_t probe_type, struct perf_ring *ret_ring)
 {
 	(void)probe_type;
-	assert_int_equal(tid, WORLD_PID);
+	assert_true(tid == WORLD_PID || tid == getpid());
 	world_ring_bytes = bytes;
 	world_ring = mmap(NULL, 4096 + bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_true(world_ring != MAP_FAILED);
@@ -245,6 +247,14 @@ int __wrap_perf_ring_open(pid_t tid, size_t bytes, uint32_t probe_type, struct p
 		.fds = { -1, -1, -1 }, .ids = { { 11, 0, 0 } }, .tid = tid, .map = world_ring, .bytes = bytes,
 	};
 	return 0;
+}
+
+int __wrap_perf_ring_open_memory(pid_t tid, size_t bytes, const struct perf_memory *memory,
+				 struct perf_ring *ret_ring)
+{
+	assert_int_equal(memory->type, 4);
+	assert_int_equal(memory->config, 0x1cd);
+	return __wrap_perf_ring_open(tid, bytes, 0, ret_ring);
 }
 
 /* The regions that were accessed, each 9 times of 10; and one that was once. */

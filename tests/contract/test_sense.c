@@ -18,6 +18,7 @@
 #include "damon.h"
 #include "hint.h"
 #include "idle.h"
+#include "sample.h"
 #include "sense_world.h"
 #include "setting.h"
 #include "soft_dirty.h"
@@ -64,6 +65,15 @@ static int open_damon(struct sense **ret_sense, const char **ret_why)
 	return damon_open(&options, ret_sense, ret_why);
 }
 
+static int open_perf(struct sense **ret_sense, const char **ret_why)
+{
+	const struct sample_options options = { .root = root };
+
+	put("/sys/bus/event_source/devices/cpu/type", "4\n");
+	put("/sys/bus/event_source/devices/cpu/events/mem-loads", "event=0xcd,umask=0x1,ldlat=3\n");
+	return sample_open(&options, ret_sense, ret_why);
+}
+
 /* What is touched is written to the end of the file. */
 static int open_trace(struct sense **ret_sense, const char **ret_why)
 {
@@ -86,6 +96,7 @@ static const struct subject subjects[] = {
 	{ "idle", open_idle, NULL, 5 },
 	{ "damon", open_damon, NULL, WORLD_PAGES },
 	{ "soft-dirty", open_soft_dirty, NULL, WORLD_PAGES },
+	{ "perf", open_perf, ring_lose, WORLD_PAGES },
 	{ "trace", open_trace, trace_lose, WORLD_PAGES },
 };
 
@@ -462,6 +473,22 @@ static void trace_names_the_line_that_is_none(void **state)
 	assert_int_equal(trace_open(&none, &sense, &line), -ENOENT);
 }
 
+/* The CPU samples the kernel, too, and what had no address. */
+static void perf_passes_over_what_is_not_the_process(void **state)
+{
+	(void)state;
+	subject = &subjects[4];
+	assert_string_equal(subject->name, "perf");
+	begin_added();
+	ring_touch(0);
+	ring_touch(UINT64_C(0xffff888103a21040));
+	touch(12);
+	look(1);
+	assert_int_equal(nr_seen, 1);
+	assert_int_equal(seen[12], 1);
+	sense->ops->close(sense);
+}
+
 static void what_is_missing_is_said(void **state)
 {
 	const char *why = "";
@@ -474,6 +501,9 @@ static void what_is_missing_is_said(void **state)
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(subject->open(&sense, &why), -EOPNOTSUPP);
 	assert_non_null(strstr(why, "CONFIG_IDLE_PAGE_TRACKING"));
+	const struct sample_options options = { .root = root };
+	assert_int_equal(sample_open(&options, &sense, &why), -EOPNOTSUPP);
+	assert_non_null(strstr(why, "PEBS, IBS"));
 }
 
 int main(void)
@@ -486,6 +516,7 @@ int main(void)
 		TREE_TEST(damon_is_taken_down_after_a_kill),
 		TREE_TEST(trace_is_played_in_time),
 		TREE_TEST(trace_names_the_line_that_is_none),
+		TREE_TEST(perf_passes_over_what_is_not_the_process),
 		TREE_TEST(what_is_missing_is_said),
 	};
 	const struct CMUnitTest tests[] = {

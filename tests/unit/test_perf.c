@@ -131,6 +131,48 @@ static void probe_type_from_a_tree(void **state)
 	assert_int_equal(type, 9);
 }
 
+/* What machines name: IBS of AMD; PEBS of Intel, also with two kinds of core, and where loads need a
+ * second event. */
+static void memory_events_from_trees(void **state)
+{
+	struct perf_memory memory = { .type = 77 };
+
+	(void)state;
+	assert_int_equal(perf_memory_find(root, &memory), -ENOENT);
+	assert_int_equal(memory.type, 77);
+	put("/sys/bus/event_source/devices/cpu_core/type", "4\n");
+	put("/sys/bus/event_source/devices/cpu_core/events/mem-loads", "event=0xcd,umask=0x1,ldlat=3\n");
+	put("/sys/bus/event_source/devices/cpu_core/events/mem-stores", "event=0xd0,umask=0x82\n");
+	assert_int_equal(perf_memory_find(root, &memory), 0);
+	assert_int_equal(memory.type, 4);
+	assert_int_equal(memory.config, 0x1cd);
+	assert_true(memory.precise && !memory.unfiltered && memory.config1 && memory.period > 1);
+	put("/sys/bus/event_source/devices/cpu_core/events/mem-loads-aux", "event=0x03,umask=0x82\n");
+	assert_int_equal(perf_memory_find(root, &memory), 0);
+	assert_int_equal(memory.config, 0x82d0);
+	assert_int_equal(memory.config1, 0);
+	put("/sys/bus/event_source/devices/ibs_op/type", "11\n");
+	assert_int_equal(perf_memory_find(root, &memory), 0);
+	assert_int_equal(memory.type, 11);
+	assert_int_equal(memory.config, 1 << 19);
+	assert_true(memory.unfiltered && !memory.precise && memory.period % 16 == 0);
+}
+
+/* A sample that IBS took with no address, or in the kernel, is decoded as it is; who reads it judges. */
+static void samples_of_the_cpu(void **state)
+{
+	uint64_t words[6];
+
+	(void)state;
+	memcpy(words, fault, sizeof words);
+	words[4] = 0;
+	assert_int_equal(decode(words, sizeof words).address, 0);
+	words[4] = UINT64_C(0xffff888103a21040);
+	words[0] = UINT64_C(48) << 48 | UINT64_C(0x4002) << 32 | 9; /* exact, in user mode */
+	assert_int_equal(decode(words, sizeof words).kind, PERF_TOUCH);
+	assert_int_equal(decode(words, sizeof words).address, 0xffff888103a21040);
+}
+
 #define PAGES 300u
 
 struct seen {
@@ -191,6 +233,8 @@ int main(void)
 		cmocka_unit_test(what_a_kernel_wrote),
 		cmocka_unit_test(what_no_kernel_writes),
 		TREE_TEST(probe_type_from_a_tree),
+		TREE_TEST(memory_events_from_trees),
+		cmocka_unit_test(samples_of_the_cpu),
 		cmocka_unit_test(the_faults_of_this_thread),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

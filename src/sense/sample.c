@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+#include "sample.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "perf.h"
+#include "rings.h"
+
+#define THREADS_LOOK_NS UINT64_C(1000000000)
+#define PROBE_RING_BYTES 4096u
+#define ADDRESS_USER_END (UINT64_C(1) << 63)
+
+struct target {
+	pid_t pid;
+	bool look;              /* threads came, or their news was lost */
+	struct target *next;
+};
+
+struct sample {
+	struct sense sense;
+	const char *root;
+	struct perf_memory event;
+	struct rings rings;     /* each owned by a target; none while paused */
+	struct target *targets;
+	uint64_t period_ns, looked_ns, nr_touches, nr_lost;
+};
+
+struct reading {
+	struct sample *sample;
+	struct target *target;
+	void (*visit)(void *arg, const struct sense_event *event);
+	void *arg;
+};
+
+static struct sample *sample_of(struct sense *sense)
+{
+	return (struct sample *)(void *)sense;
+}
+
+static int thread_open(void *arg, pid_t tid, size_t ring_bytes, struct perf_ring *ret_ring)
+{
+	const struct sample *sample = arg;
+
+	return perf_ring_open_memory(tid, ring_bytes, &sample->event, ret_ring);
+}
+
+static int target_look(struct sample *sample, struct target *target)
+{
+	int error = rings_follow(&sample->rings, sample->root, target->pid, target);
+
+	target->look &= error != 0;
+	return error;
+}
+
+static void sample_remove(struct sense *sense, pid_t pid)
+{
+	struct sample *sample = sample_of(sense);
+
+	for (struct target **at = &sample->targets; *at; at = &(*at)->next) {
+		struct target *target = *at;
+		if (target->pid != pid)
+			continue;
+		rings_drop(&sample->rings, target);
+		*at = target->next;
+		free(target);
+		return;
+	}
+}
+
+static int sample_add(struct sense *sense, pid_t pid)
+{
+	struct sample *sample = sample_of(sense);
+	struct target *target = calloc(1, sizeof *target);
+
+	if (!target)
+		return -ENOMEM;
+	target->pid = pid;
+	target->next = sample->targets;
+	sample->targets = target;
+	int error = target_look(sample, target);
+	if (error)
+		sample_remove(sense, pid);
+	return error;
+}
+
+static void record_visit(void *arg, const struct perf_record *record)
+{
+	struct reading *reading = arg;
+	struct sample *sample = reading->sample;
+
+	if (record->kind == PERF_LOST) {
+		/* That a thread began may be among what was lost. */
+		sample->nr_lost += record->nr_lost;
+		reading->target->look = true;
+	} else if (record->kind == PERF_FORK) {
+		reading->target->look |= record->pid == (uint32_t)reading->target->pid;
+	} else if (record->kind == PERF_TOUCH && record->address && record->address < ADDRESS_USER_END) {
+		sample->nr_touches++;
+		reading->visit(reading->arg, &(struct sense_event){
+			.kind = SENSE_TOUCH,
+			.cpu = record->cpu,
+			.time_ns = record->time_ns,
+			.address = record->address,
+			.end = record->address + 1,
+			.pid = reading->target->pid,
+		});
+	}
+}
+
+static void sample_read(struct sense *sense, void (*visit)(void *arg, const struct sense_event *event),
+			void *arg)
+{
+	struct sample *sample = sample_of(sense);
+	uint64_t now_ns = clock_now_ns();
+	bool all = now_ns - sample->looked_ns >= THREADS_LOOK_NS;
+
+	if (!sample->period_ns)
+		return;
+	for (size_t i = 0; i < sample->rings.nr; i++) {
+		struct thread_ring *thread = &sample->rings.list[i];
+		struct reading reading = { sample, thread->owner, visit, arg };
+		perf_ring_read(&thread->ring, record_visit, &reading);
+	}
+	if (all)
+		sample->looked_ns = now_ns;
+	/* A process that cannot be looked at has ended; its owner finds out and removes it. */
+	for (struct target *target = sample->targets; target; target = target->next)
+		if (all || target->look)
+			target_look(sample, target);
+}
+
+/* Samples come by themselves: only a pause changes anything. */
+static int sample_pace(struct sense *sense, uint64_t period_ns)
+{
+	struct sample *sample = sample_of(sense);
+
+	for (struct target *target = sample->targets; target; target = target->next) {
+		if (!period_ns)
+			rings_drop(&sample->rings, target);
+		target->look |= !sample->period_ns;
+	}
+	sample->period_ns = period_ns;
+	return 0;
+}
+
+static void sample_usage(const struct sense *sense, struct sense_usage *ret_usage)
+{
+	const struct sample *sample = (const struct sample *)(const void *)sense;
+
+	*ret_usage = (struct sense_usage){
+		.nr_touches = sample->nr_touches,
+		.nr_lost = sample->nr_lost,
+		.nr_threads = sample->rings.nr,
+	};
+}
+
+static void sample_close(struct sense *sense)
+{
+	struct sample *sample = sample_of(sense);
+
+	while (sample->targets)
+		sample_remove(sense, sample->targets->pid);
+	rings_free(&sample->rings);
+	free(sample);
+}
+
+static const struct sense_ops sample_ops = {
+	.name = "perf",
+	.cost = "an interrupt of the process for each access that is sampled, one in many",
+	.grain_bytes = 4096,
+	.knows_cpu = true,
+	.sees_fast = true,
+	.add = sample_add,
+	.remove = sample_remove,
+	.read = sample_read,
+	.pace = sample_pace,
+	.usage = sample_usage,
+	.close = sample_close,
+};
+
+/* Find the event, and open it on ourselves: a machine may name what it has not. */
+static int event_find(const struct sample_options *options, struct perf_memory *ret_event,
+		      const char **ret_why)
+{
+	struct perf_ring ring;
+	int error = perf_memory_find(options->root, ret_event);
+
+	if (!error)
+		error = perf_ring_open_memory(getpid(), PROBE_RING_BYTES, ret_event, &ring);
+	if (!error) {
+		perf_ring_close(&ring);
+		return 0;
+	}
+	if (error == -EACCES || error == -EPERM) {
+		*ret_why = "its events may not be read: run as root, or sysctl kernel.perf_event_paranoid=1";
+		return -EPERM;
+	}
+	*ret_why = "this machine has no events that sample accesses to memory (PEBS, IBS): use a real one of "
+		   "Intel or AMD";
+	return error == -ENOMEM ? error : -EOPNOTSUPP;
+}
+
+int sample_probe(const struct sample_options *options, const char **ret_why)
+{
+	struct perf_memory event;
+
+	return event_find(options, &event, ret_why);
+}
+
+int sample_open(const struct sample_options *options, struct sense **ret_sense, const char **ret_why)
+{
+	struct perf_memory event;
+	int error = event_find(options, &event, ret_why);
+
+	if (error)
+		return error;
+	struct sample *sample = calloc(1, sizeof *sample);
+	if (!sample) {
+		*ret_why = "no memory";
+		return -ENOMEM;
+	}
+	sample->sense.ops = &sample_ops;
+	sample->root = options->root;
+	sample->event = event;
+	sample->rings.open = thread_open;
+	sample->rings.arg = sample;
+	sample->period_ns = THREADS_LOOK_NS;
+	*ret_sense = &sample->sense;
+	return 0;
+}

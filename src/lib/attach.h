@@ -39,6 +39,7 @@ struct attach {
 	size_t nr_live, nr_ended;     /* of them */
 	size_t nr_gone;               /* no longer among them, and what they came to */
 	struct tiering_counts gone;
+	struct move_pace gone_stalls;
 	struct scan pace;             /* of the sensor */
 	uint64_t start_ns, looked_ns, room_ns, cpu_start_ns;
 	bool busy, resting;           /* something may be to do; nobody is there */

@@ -40,8 +40,8 @@ static void processes_write(FILE *file, const struct attach *a)
 {
 	const struct expose_family *family = GAUGE("pagetide_processes",
 						   "Processes by what became of them.");
-	static const char *const states[] = { "watched", "failed", "ended" };
-	uint64_t counts[NR(states)] = { 0 };
+	static const char *const states[] = { "watched", "failed", "ended", "gone" };
+	uint64_t counts[NR(states)] = { 0, 0, 0, a->nr_gone };
 
 	for (const struct watch *w = a->watches; w; w = w->next)
 		counts[w->ended ? 2 : w->error ? 1 : 0]++;
@@ -167,19 +167,18 @@ static void stalls_write(FILE *file, const struct attach *a)
 		.name = "pagetide_move_call_seconds", .type = EXPOSE_HISTOGRAM, .unit = "seconds",
 		.help = "How long one call that moves pages held the process up.",
 	};
-	uint64_t bounds_ns[MOVE_BUCKETS], counts[MOVE_BUCKETS] = { 0 }, over = 0, sum_ns = 0;
+	uint64_t bounds_ns[MOVE_BUCKETS], counts[MOVE_BUCKETS] = { 0 }, over = 0;
+	struct move_pace sum = a->gone_stalls;
 	const unsigned nr = 23; /* the last of them ends at about 2 s */
 
-	for (const struct watch *w = a->watches; w; w = w->next) {
-		const struct move_pace *pace = process_pace(w->process);
-		sum_ns += pace->stall_sum_ns;
-		for (unsigned i = 0; i < MOVE_BUCKETS; i++)
-			*(i < nr ? &counts[i] : &over) += pace->stalls[i];
-	}
+	for (const struct watch *w = a->watches; w; w = w->next)
+		move_pace_add(&sum, process_pace(w->process));
+	for (unsigned i = 0; i < MOVE_BUCKETS; i++)
+		*(i < nr ? &counts[i] : &over) += sum.stalls[i];
 	for (unsigned i = 0; i < nr; i++)
 		bounds_ns[i] = UINT64_C(250) << (i + 1);
 	expose_begin(file, &family);
-	expose_histogram(file, &family, bounds_ns, counts, nr, over, sum_ns);
+	expose_histogram(file, &family, bounds_ns, counts, nr, over, sum.stall_sum_ns);
 }
 
 /* ---- processes ---- */

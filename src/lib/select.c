@@ -74,6 +74,7 @@ static void process_drop(struct attach *a, struct watch **at)
 	}
 	a->nr_gone++;
 	tiering_counts_add(&a->gone, &watch->space.counts);
+	move_pace_add(&a->gone_stalls, process_pace(watch->process));
 	watch_close(watch);
 }
 

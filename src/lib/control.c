@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "assert.h"
 #include "clock.h"
 #include "request.h"
 #include "select.h"
@@ -78,7 +79,8 @@ static void stall_change(struct attach *a, uint64_t stall_ns)
 
 static void change_make(struct attach *a, const struct request_change *change)
 {
-	struct tiering_space *space = change->pid ? &select_find(a, change->pid)->space : NULL;
+	struct watch *watch = change->pid ? select_find(a, change->pid) : NULL;
+	struct tiering_space *space = watch ? &watch->space : NULL;
 	uint64_t pages = change->value == UINT64_MAX ? UINT64_MAX : change->value / PAGE_BYTES;
 
 	switch (change->key) {
@@ -92,12 +94,15 @@ static void change_make(struct attach *a, const struct request_change *change)
 		scan_bound(&a->pace, (uint32_t)change->value * PPM_OF_BP, a->pace.config.max_ns);
 		break;
 	case REQUEST_WEIGHT:
+		tide_assert(space); /* such a key names a process, and changes_look() has found it */
 		space->weight = (uint32_t)change->value;
 		break;
 	case REQUEST_FAST_MIN:
+		tide_assert(space);
 		space->fast_min_pages = pages;
 		break;
 	case REQUEST_FAST_MAX:
+		tide_assert(space);
 		space->fast_max_pages = pages;
 		break;
 	case REQUEST_KEYS:

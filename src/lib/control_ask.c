@@ -53,7 +53,7 @@ static int text_receive(int fd, char **ret_text)
 {
 	size_t room = ANSWER_FIRST_BYTES, bytes = 0;
 	char *text = malloc(room), *more;
-	ssize_t n = text ? 1 : -ENOMEM;
+	int n = text ? 1 : -ENOMEM;
 
 	while (n > 0) {
 		if (bytes + 1 == room) {
@@ -65,12 +65,12 @@ static int text_receive(int fd, char **ret_text)
 			text = more;
 			room *= 2;
 		}
-		n = stream_read(fd, text + bytes, room - 1 - bytes);
+		n = (int)stream_read(fd, text + bytes, room - 1 - bytes);
 		bytes += n > 0 ? (size_t)n : 0;
 	}
 	if (n < 0) {
 		free(text);
-		return (int)n;
+		return n;
 	}
 	text[bytes] = '\0';
 	*ret_text = text;

@@ -109,9 +109,10 @@ static int named_open(const char *name, struct sense **ret_sense, char ret_messa
 
 	if (error)
 		return error;
-	if (!kind_find(name))
+	const struct kind *kind = kind_find(name);
+	if (!kind)
 		return trace_named_open(name + strlen(TRACE), ret_sense, ret_message);
-	error = kind_find(name)->try(ret_sense, &why);
+	error = kind->try(ret_sense, &why);
 	if (error)
 		MESSAGE("sensor %s: %.200s", name, why);
 	return error;

@@ -188,8 +188,10 @@ static void world_touch(unsigned page)
 /* ---- the kernel's side ---- */
 
 /* Names that the linker makes. */
-int __wrap_file_put(const char *tree, const char *text, const char *format, ...);
-int __real_file_put(const char *tree, const char *text, const char *format, ...);
+int __wrap_file_put(const char *tree, const char *text, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+int __real_file_put(const char *tree, const char *text, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret);
 int __wrap_pagemap_clear_soft_dirty(int dir);
 int __real_pagemap_clear_soft_dirty(int dir);

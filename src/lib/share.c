@@ -118,11 +118,55 @@ static int user_add(struct share *share, struct share_process *process,
 		.first = file_page(range, range->start),
 		.end = file_page(range, range->end),
 	};
-	share->space.homes |= process->homes;
-	if (share->space.weight < process->weight)
-		share->space.weight = process->weight;
+	share->space.homes |= process->own->homes;
+	if (share->space.weight < process->own->weight)
+		share->space.weight = process->own->weight;
 	return 0;
 }
+
+/* ---- caps ---- */
+
+static uint64_t minus(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+static uint64_t fast_pages(const struct tiering *tiering, const struct tiering_space *space)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t n = 0; n < tiering->config.nr_nodes; n++)
+		if (tiering->config.nodes[n].fast)
+			sum += space->node_pages[n];
+	return sum;
+}
+
+/* A share that a process maps twice counts twice for it: then its cap leaves less, never more. */
+static void share_charge(const struct share *share)
+{
+	uint64_t pages = fast_pages(share->tiering, &share->space);
+
+	for (size_t i = 0; i < share->nr_users; i++)
+		share->users[i].process->shared_fast_pages += pages;
+}
+
+static void share_cap(struct share *share)
+{
+	uint64_t pages = fast_pages(share->tiering, &share->space), most = 0;
+
+	for (size_t i = 0; i < share->nr_users && most != UINT64_MAX; i++) {
+		const struct share_process *process = share->users[i].process;
+		uint64_t left = process->own->fast_max_pages;
+
+		if (left != UINT64_MAX)
+			left = minus(left, fast_pages(share->tiering, process->own) +
+						   minus(process->shared_fast_pages, pages));
+		most = left > most ? left : most;
+	}
+	share->space.fast_max_pages = most;
+}
+
+/* ---- rounds ---- */
 
 void shares_begin(struct shares *shares)
 {
@@ -140,6 +184,7 @@ int shares_add(struct shares *shares, struct share_process *process,
 {
 	int error = 0;
 
+	process->shared_fast_pages = 0;
 	for (size_t i = 0; i < nr && !error; i++) {
 		if (!share_has(&ranges[i]))
 			continue;
@@ -210,9 +255,13 @@ int shares_end(struct shares *shares)
 			qsort(share->users, share->nr_users, sizeof *share->users, user_compare);
 			int failed = share_cover(shares, share);
 			error = error ? error : failed;
+			share_charge(share);
 			at = &share->next;
 		}
 	}
+	for (size_t b = 0; b < SHARE_BUCKETS; b++)
+		for (struct share *share = shares->buckets[b]; share; share = share->next)
+			share_cap(share);
 	return error;
 }
 

@@ -15,8 +15,10 @@
  *   which     range->inode with a shared mapping, or a file that is mapped to be read only and of which
  *             the process has no pages of its own. A private mapping that may be written belongs to its
  *             process, with the pages of the file that it did not write yet.
- *   weight    the largest of its users', homes those of all of them. The caps and guarantees of processes
- *             are for what is theirs alone.
+ *   weight    the largest of its users', homes those of all of them
+ *   cap       what the caps of its users leave, the largest of these: of each, less what is on fast nodes of
+ *             the process's own memory and of the other shares that it maps. No cap: one has none.
+ *             A guarantee is for what is a process's alone.
  *   rules     what forbids a page to be moved forbids it for all: locked by one, code of another, a
  *             policy or a cpuset of a third.
  *
@@ -38,8 +40,8 @@
 struct share_process {
 	struct process_space *process;
 	struct nodeset allowed;     /* by its cpuset, as of the last look */
-	uint64_t homes;             /* as in struct tiering_space */
-	uint32_t weight;
+	const struct tiering_space *own; /* the record of what is its alone: weight, homes, cap */
+	uint64_t shared_fast_pages; /* of all shares that it maps, as of the last round */
 	struct process_tally tally;
 };
 

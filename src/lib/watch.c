@@ -187,8 +187,7 @@ static void homes_look(struct watch *watch)
 	for (uint32_t n = 0; n < watch->tiering->config.nr_nodes; n++)
 		if (counts[n])
 			homes |= UINT64_C(1) << n;
-	watch->space.homes = watch->sharer.homes = homes;
-	watch->sharer.weight = watch->space.weight;
+	watch->space.homes = homes;
 }
 
 static void watch_let_go(struct watch *watch)
@@ -260,6 +259,7 @@ int watch_open(pid_t pid, struct shares *shares, const struct node_map *map, uin
 	watch->tiering = shares->tiering;
 	watch->shares = shares;
 	watch->sharer.process = watch->process;
+	watch->sharer.own = &watch->space;
 	name_read(watch);
 	walk_init(&watch->walk, now_ns);
 	*ret_watch = watch;

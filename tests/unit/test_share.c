@@ -22,6 +22,7 @@ struct world {
 	struct tiering tiering;
 	struct shares shares;
 	struct share_process processes[NR_PROCESSES];
+	struct tiering_space own[NR_PROCESSES]; /* what is known of their own memory */
 };
 
 static struct world w;
@@ -74,7 +75,9 @@ static void world_open(const char *first_maps, const char *second_maps)
 	shares_init(&w.shares, &w.tiering);
 	for (int i = 0; i < NR_PROCESSES; i++) {
 		w.processes[i].allowed = w.map.memory;
-		w.processes[i].weight = 5;
+		w.processes[i].own = &w.own[i];
+		w.own[i].weight = 5;
+		w.own[i].fast_max_pages = UINT64_MAX;
 		assert_int_equal(process_open(70 + i, &options, &w.map, &w.processes[i].process), 0);
 	}
 }
@@ -202,10 +205,10 @@ static void weight_and_homes(void **state)
 
 	(void)state;
 	world_open(AT_ONE, AT_TWO);
-	w.processes[FIRST].weight = 0;
-	w.processes[FIRST].homes = 1;
-	w.processes[SECOND].weight = 7;
-	w.processes[SECOND].homes = 2;
+	w.own[FIRST].weight = 0;
+	w.own[FIRST].homes = 1;
+	w.own[SECOND].weight = 7;
+	w.own[SECOND].homes = 2;
 	round_of(true, true);
 	struct share *share = find(FIRST, 0x14005000, &vpn);
 	assert_int_equal(share->space.weight, 7);
@@ -213,6 +216,35 @@ static void weight_and_homes(void **state)
 	round_of(true, false);
 	assert_int_equal(share->space.weight, 0);
 	assert_int_equal(share->space.homes, 1);
+	world_close();
+}
+
+/* What is left of the larger cap, when their own memory and other shares have taken their part. */
+static void cap(void **state)
+{
+	uint64_t vpn;
+
+	(void)state;
+	world_open(AT_ONE "20000000-20100000 rw-s 00000000 00:01 97  /memfd:b (deleted)\n", AT_TWO);
+	round_of(true, true);
+	struct share *share = find(FIRST, 0x14005000, &vpn), *other = find(FIRST, 0x20000000, &vpn);
+	assert_true(share->space.fast_max_pages == UINT64_MAX);
+	w.own[FIRST].fast_max_pages = 1000;
+	round_of(true, true);
+	assert_true(share->space.fast_max_pages == UINT64_MAX);
+	assert_int_equal(other->space.fast_max_pages, 1000);
+	w.own[SECOND].fast_max_pages = 700;
+	w.own[FIRST].node_pages[0] = 100;
+	w.own[FIRST].node_pages[1] = 5000; /* slow: that is not what is capped */
+	tiering_place(&w.tiering, &other->space, 0, 50, 0, false, 0);
+	tiering_place(&w.tiering, &share->space, 0x4000, 30, 0, false, 0);
+	round_of(true, true);
+	assert_int_equal(share->space.fast_max_pages, 1000 - 100 - 50);
+	assert_int_equal(other->space.fast_max_pages, 1000 - 100 - 30);
+	w.own[FIRST].node_pages[0] = 2000;
+	round_of(true, true);
+	assert_int_equal(share->space.fast_max_pages, 700);
+	assert_int_equal(other->space.fast_max_pages, 0);
 	world_close();
 }
 
@@ -294,6 +326,7 @@ int main(void)
 		TREE_TEST(what_is_shared),
 		TREE_TEST(one_population),
 		TREE_TEST(weight_and_homes),
+		TREE_TEST(cap),
 		TREE_TEST(what_one_forbids_holds_for_all),
 		TREE_TEST(segments),
 	};

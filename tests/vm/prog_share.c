@@ -10,7 +10,8 @@
  * maps from its second quarter on; private: the same file, mapped privately by both, and the first has
  * written the first quarter; copy: the same, but it may be read only.
  *
- * Standard output has a JSON object "ready" with the pids, and "end" with where the pages are.
+ * Standard output has a JSON object "ready" with the pids, a "report" each second and an "end" with where
+ * the pages are.
  */
 #include "vm.h"
 
@@ -107,11 +108,25 @@ static void second(unsigned char *memory)
 	_exit(0);
 }
 
+/* Where the pages are. */
+static void report(const char *what, const unsigned char *memory)
+{
+	printf("{\"what\": \"%s\", \"slow_bytes\": %zu, \"hot_slow_bytes\": %zu}\n", what,
+	       vm_pages_on(memory, nr_pages, slow) * PAGE_BYTES,
+	       vm_pages_on(memory, nr_pages / 2, slow) * PAGE_BYTES);
+	fflush(stdout);
+}
+
 static void touch(unsigned char *memory)
 {
 	volatile unsigned char *bytes = memory;
+	uint64_t next_ns = 0;
 
 	while (!ended) {
+		if (vm_now_ns() >= next_ns) {
+			report("report", memory);
+			next_ns = vm_now_ns() + 1000000000;
+		}
 		for (size_t i = 0; i < nr_pages / 2 && !ended; i++) {
 			unsigned char byte = bytes[i * PAGE_BYTES];
 
@@ -161,9 +176,7 @@ int main(int argc, char **argv)
 	       (int)other, nr_pages * PAGE_BYTES, nr_pages / 2 * PAGE_BYTES);
 	fflush(stdout);
 	touch(arena.base);
-	size_t there = vm_pages_on(arena.base, nr_pages, slow);
-	printf("{\"what\": \"end\", \"slow_bytes\": %zu, \"hot_slow_bytes\": %zu}\n", there * PAGE_BYTES,
-	       vm_pages_on(arena.base, nr_pages / 2, slow) * PAGE_BYTES);
+	report("end", arena.base);
 	arena_check(&arena, 0, nr_pages);
 	CHECK(kill(other, SIGTERM) == 0);
 	live_wait(other);

@@ -347,7 +347,17 @@ for kind in anon file private; do
 done
 pids=$(sed -n 's/.*\\[\\(.*\\), \\(.*\\)\\].*/\\1,\\2/p' $RESULTS/anon $RESULTS/file $RESULTS/private |
 	tr '\\n' ',')
-pagetide attach -p ${pids%,} --for 12s --json > $RESULTS/json || exit
+pagetide attach -p ${pids%,} --json > $RESULTS/json &
+attach=$!
+slow() { # bytes of the hot half that are slow still
+	tail -n 1 $RESULTS/$1 | sed 's/.*"hot_slow_bytes": \\([0-9]*\\).*/\\1/'
+}
+for i in $(seq 60); do
+	sleep 1
+	[ $(($(slow anon) + $(slow file) + $(slow private))) -gt $((17 << 20)) ] || break
+done
+kill -INT $attach
+wait $attach || exit
 for one in $(cat /tmp/shares); do kill $one; done
 for one in $(cat /tmp/shares); do wait $one || exit; done
 """
@@ -365,7 +375,7 @@ def attach_shared(place):
     for population in populations(report):
         judge_moves(population)
     for kind in ("anon", "file"):
-        ready, end = said[kind]
+        ready, end = said[kind][0], said[kind][-1]
         check(end["hot_slow_bytes"] <= ready["hot_bytes"] // 20, f"{kind}: {end}")
         check(end["slow_bytes"] >= ready["bytes"] - ready["hot_bytes"], f"{kind}: {end}")
     hot = said["anon"][0]["hot_bytes"]
@@ -401,7 +411,16 @@ for group in one two; do until grep -q report $RESULTS/$group; do sleep 0.2; don
 read one < /tmp/one
 read two < /tmp/two
 for group in one two; do grep ^anon $group/memory.numa_stat; done > $RESULTS/before
-pagetide attach -p $one,$two --for 12s --json > $RESULTS/json || exit
+pagetide attach -p $one,$two --json > $RESULTS/json &
+attach=$!
+for i in $(seq 60); do
+	sleep 1
+	fast=$(tail -n 1 $RESULTS/one | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/')
+	[ $fast -lt $((16 << 20)) ] || break
+done
+sleep 2
+kill -INT $attach
+wait $attach || exit
 for group in one two; do grep ^anon $group/memory.numa_stat; done > $RESULTS/after
 for group in one two; do grep ^numa_hint_faults $group/memory.stat; done > $RESULTS/faults
 kill $one $two
@@ -433,7 +452,7 @@ def attach_groups(place):
 
 
 # Node 2 comes, is used, and goes with all that is on it, while attach looks after our children.
-NODES_SCRIPT = """
+COMING_SCRIPT = """
 memory_state() { # of all blocks of memory that come late; those of the machine cannot be taken out
 	for block in $blocks; do echo $1 > $block/state || return; done
 }
@@ -467,7 +486,7 @@ def attach_nodes_change(place):
     """A node that comes is slow as the machine says, and its hot pages leave it; when it goes attach
     goes on, asks for nothing there, and every byte is what it was."""
     machine = Machine(nodes=3, memory_mib=[1024, 512, 512], late=True)
-    result = place.run(NODES_SCRIPT, machine, programs=["vm_hot"], files=[(place.pagetide, None)])
+    result = place.run(COMING_SCRIPT, machine, programs=["vm_hot"], files=[(place.pagetide, None)])
     check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
     files = texts_of(result)
     check(files["has_memory"] == "0-1\n", f"node 2 is still there: {files['has_memory']}")

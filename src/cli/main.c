@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 #include "pagetide.h"
@@ -133,10 +135,26 @@ static bool asks_for_help(const char *word)
 	return word && (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0);
 }
 
+/*
+ * A standard stream that we were started without must not become one of our descriptors: what is printed
+ * would go there. For reading only, so that printing fails as it did; closed again for a program.
+ */
+static void streams_occupy(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	const struct verb *verb;
 
+	streams_occupy();
 	if (argc < 2) {
 		cli_say("nothing to do: write pagetide run PROGRAM, or pagetide help");
 		return EXIT_USAGE;

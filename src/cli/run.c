@@ -373,6 +373,8 @@ static int run(char **words)
 		cli_say("%s", message[0] ? message : strerror(-err));
 		return failure_status(err);
 	}
+	if (run.dry_run)
+		return cli_finish(0);
 	if (WIFSIGNALED(wait_status))
 		return die_of(WTERMSIG(wait_status));
 	return WEXITSTATUS(wait_status);

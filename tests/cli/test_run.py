@@ -60,6 +60,28 @@ def streams():
     expect(done.stderr == b'err\n', 'stderr is %r' % done.stderr)
 
 
+def closed_streams():
+    """Closed for the tool, closed for the program; and what the tool has to say goes nowhere else."""
+    script = 'import os, sys; open(sys.argv[1], "w").write(str([os.path.exists("/proc/self/fd/%d" % i) ' \
+             'for i in range(3)]))'
+    need_runtime()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'seen')
+        for closed in ((0,), (1,), (2,), (0, 1, 2)):
+            seen = []
+            for words in ([], [PROGRAM, 'run', *BOUND, '--summary', '--']):
+                done = subprocess.run(words + [sys.executable, '-c', script, path], stdin=subprocess.PIPE,
+                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                      preexec_fn=lambda: [os.close(fd) for fd in closed])
+                expect(done.returncode == 0, 'status %d without %s' % (done.returncode, closed))
+                with open(path) as file:
+                    seen.append(file.read())
+            expect(seen[0] == seen[1], 'without %s: %s under the tool, not %s' % (closed, seen[1], seen[0]))
+    done = subprocess.run([PROGRAM, 'run', *BOUND, '--dry-run', 'true'], stderr=subprocess.PIPE,
+                          preexec_fn=lambda: os.close(1))
+    expect(done.returncode == 125 and b'standard output' in done.stderr, 'nobody was told: %s' % done)
+
+
 def arguments():
     words = ['', 'a b', "'", '$HOME', '--tier', '--', '\n', '\udcff']
     need_runtime()
@@ -187,7 +209,7 @@ def nothing_left_behind():
 
 if __name__ == '__main__':
     main([(case.__name__.replace('_', ' '), case) for case in (
-        exit_statuses, death_by_signal, no_core_of_our_own, streams, arguments,
+        exit_statuses, death_by_signal, no_core_of_our_own, streams, closed_streams, arguments,
         options_after_the_program_are_its_own, environment, search_path, summary_when_asked,
         summary_on_a_terminal, dry_run_starts_nothing, statistics_at_the_end,
         statistics_while_running, nothing_left_behind)])

@@ -187,6 +187,7 @@ static uint64_t program_survey(struct keeper *k, struct program *p)
 	p->seen_map_seq = atomic_load(&p->map_seq);
 	p->adopted |= !program_adopt(p, &pages);
 	p->managed_pages = extents_pages(p);
+	program_locate(p);
 	scan_done(&p->survey, clock_now_ns(), time_count(k, changed), pages);
 	return pages;
 }

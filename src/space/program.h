@@ -63,6 +63,7 @@ struct tract {
 	uint64_t nr_mapped;        /* pages some extent covers; program.lock exclusive */
 	uint32_t serial;           /* in a recording */
 	_Atomic bool huge;         /* may have huge pages, as far as is known */
+	bool located;              /* the words say which node its pages are on: keeper */
 	_Atomic uint32_t nr_users; /* handlers that hold on to it without the lock; raised under it */
 	struct tract *next;        /* in program.tracts or server.dead_tracts */
 };
@@ -326,6 +327,9 @@ bool page_change(struct server *server, _Atomic uint64_t *word, uint64_t from, u
 void page_count(struct server *server, uint64_t from, uint64_t to);
 /* Pages that still may go to the slow node; none without one. */
 int64_t slow_room(const struct server *server);
+/* Find out which node resident pages are on, where the words cannot know: memory that the program had before
+ * it was managed, or has shared with a child. Keeper, plan_lock held. */
+void program_locate(struct program *program);
 /* Pages that have left the memory that is bounded, to whichever tier. */
 static inline uint64_t pages_left(const struct server *server)
 {

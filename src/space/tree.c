@@ -427,4 +427,9 @@ void program_unshare(struct program *p)
 		if (stretch_unshare(p, extents[i].vpn, extents[i].nr_pages))
 			break;
 	free(extents);
+	/* Who wrote first has got the new copy, and the other one kept the old. */
+	program_lock_shared(p);
+	for (struct tract *t = p->tracts; t; t = t->next)
+		t->located = false;
+	pthread_rwlock_unlock(&p->lock);
 }

@@ -1089,6 +1089,57 @@ def nodes(place):
     return notes
 
 
+def nodes_then_lz4(place):
+    """A slow node that is too small as well: what is least in use is compressed; also across fork and exec."""
+    stats, notes = live_on_nodes(place, ("page rewritten-after-return-rule19", "fork exec-then-pressure"),
+                                 8, "--tier node:0,size=8M --tier node:1,size=4M --tier lz4,verify",
+                                 timeout_s=150)
+    one = stats["rewritten-after-return-rule19"]
+    slow, pool = one["tiers"][1:]
+    check((slow["kind"], pool["kind"]) == ("node", "lz4"), str(one["tiers"]))
+    check(one["moves"]["demoted"] > 500 and one["moves"]["stored"] > 500, str(one["moves"]))
+    # Faults of several threads may pass the bound together, each by what it brings in.
+    check(slow["peak_bytes"] <= (4 << 20) + (1 << 20), str(slow))
+    return notes
+
+
+# Adopted where it is, all on the slow node; the hot set must come to the fast one.
+NODES_HOT = """
+export LIVE_BUDGET_MIB=48
+pagetide run --tier node:0,size=48M --tier node:1 --stats $RESULTS/stats -- \\
+	vm_hot --size 128 --hot 24 --pattern runs16 --seconds 60 > $RESULTS/hot 2> $RESULTS/errors &
+run=$!
+for i in $(seq 40); do
+	sleep 1
+	hot=$(pidof vm_hot | sed 's/.* //')
+	fast=$(tail -n 1 $RESULTS/hot | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/')
+	[ "${fast:-0}" -lt $((20 << 20)) ] || break
+done
+all=0
+for n in $(sed -n 's/.*anon=.* N0=\\([0-9]*\\).*/\\1/p' /proc/$hot/numa_maps); do
+	all=$((all + n))
+done
+echo $all > $RESULTS/fast
+kill -TERM $run
+wait $run
+echo $? > $RESULTS/status
+"""
+
+
+def nodes_hot_set(place):
+    """What is used again and again comes to the fast node, which holds no more than it may."""
+    result = place.run(NODES_HOT, Machine(thp="madvise"), programs=["vm_hot"],
+                       files=product(place.build), timeout_s=150)
+    files = texts_of(result)
+    check(files["status"] == "0\n", f"{files['status']}: {files['errors']}")
+    ready, seen, _ = reports(files["hot"].splitlines())
+    check(seen[0]["hot_fast_bytes"] < ready["hot_bytes"] // 2, f"it begins fast: {seen[0]}")
+    check(seen[-1]["hot_fast_bytes"] >= ready["hot_bytes"] * 8 // 10, f"{seen[-1]} {files['stats']}")
+    check(1 << 20 < int(files["fast"]) << 12 <= (48 << 20) * 105 // 100, f"{files['fast']} pages on the fast node")
+    took_ns = seen[-1]["since_start_ns"] - seen[0]["since_start_ns"]
+    return f"{seen[-1]['hot_fast_bytes'] / ready['hot_bytes']:.0%} fast after {took_ns / 1e9:.0f} s"
+
+
 VERBS = """
 vm_hot --size 96 --hot 32 --pattern pages --threads 1 --seconds 100 > /tmp/hot & hot=$!
 until grep -q report /tmp/hot; do sleep 0.2; done
@@ -1188,6 +1239,8 @@ CASES = {
     "daemon-control": daemon_control,
     "runtime": runtime,
     "nodes": nodes,
+    "nodes-then-lz4": nodes_then_lz4,
+    "nodes-hot-set": nodes_hot_set,
     "verbs": verbs,
     "four-nodes-verbs": four_nodes_verbs,
 }

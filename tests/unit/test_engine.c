@@ -219,7 +219,7 @@ static void memory_is_kept_between_the_marks(void **state)
 	world_free(w);
 }
 
-static void defect_4a_06_whole_cold_blocks_go_as_one(void **state)
+static void defect_4a_06_4b_14_whole_cold_blocks_go_as_one(void **state)
 {
 	struct world *w = world_new(10000, 4096);
 	struct region *region = world_add(w, 512 * 77 + 100, 20000, 20000);
@@ -446,7 +446,7 @@ static void defect_4a_21_a_freed_page_is_forgotten(void **state)
 
 /* ---- lifetimes ---- */
 
-static void defect_4b_05_a_region_may_go_while_its_pages_move(void **state)
+static void defect_4b_05_06_4a_15_a_region_may_go_while_its_pages_move(void **state)
 {
 	struct world *w = world_new(1000, 20000);
 	struct region *gone = world_add(w, 0, 5000, 5000);
@@ -613,7 +613,7 @@ int main(void)
 		cmocka_unit_test(at_most_16_bytes_a_page),
 		cmocka_unit_test(defect_4a_11_no_work_when_nothing_is_asked),
 		cmocka_unit_test(memory_is_kept_between_the_marks),
-		cmocka_unit_test(defect_4a_06_whole_cold_blocks_go_as_one),
+		cmocka_unit_test(defect_4a_06_4b_14_whole_cold_blocks_go_as_one),
 		cmocka_unit_test(defect_4a_05_no_move_is_empty_or_too_large),
 		cmocka_unit_test(defect_4a_04_pages_of_one_region_together),
 		cmocka_unit_test(defect_4a_12_never_spins),
@@ -622,7 +622,7 @@ int main(void)
 		cmocka_unit_test(defect_4a_13_failed_pages_back_off),
 		cmocka_unit_test(a_busy_page_lets_others_go_first),
 		cmocka_unit_test(defect_4a_21_a_freed_page_is_forgotten),
-		cmocka_unit_test(defect_4b_05_a_region_may_go_while_its_pages_move),
+		cmocka_unit_test(defect_4b_05_06_4a_15_a_region_may_go_while_its_pages_move),
 		cmocka_unit_test(the_last_region_goes_and_another_comes),
 		cmocka_unit_test(same_inputs_same_plans),
 		cmocka_unit_test(defect_4a_03_touches_race_with_steps),

@@ -41,7 +41,7 @@ static uint64_t ended_sum(const struct migrate *migrate)
 }
 
 /* Each page of each move ends as exactly one reason, and only that reason is counted. */
-static void defect_4b_21_one_counter_for_each_reason(void **state)
+static void defect_4b_08_21_4a_16_one_counter_for_each_reason(void **state)
 {
 	struct migrate *migrate = migrate_new();
 	uint64_t want[MOVE_REASON_COUNT] = { 0 };
@@ -132,7 +132,7 @@ static void ids_are_never_used_again(void **state)
 }
 
 /* A region that goes while its pages are on their way: moves are still taken, its memory unread. */
-static void defect_4b_05_a_vanished_region_owes_nothing_but_its_moves(void **state)
+static void defect_4b_05_07_a_vanished_region_owes_nothing_but_its_moves(void **state)
 {
 	struct migrate *migrate = migrate_new();
 	struct region gone, stays;
@@ -192,11 +192,11 @@ static void a_full_tier_is_tried_again_later_and_later(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(defect_4b_21_one_counter_for_each_reason),
+		cmocka_unit_test(defect_4b_08_21_4a_16_one_counter_for_each_reason),
 		cmocka_unit_test(defect_4a_13_sums_are_exact_at_any_time),
 		cmocka_unit_test(defect_4a_06_batches_are_counted_in_base_pages),
 		cmocka_unit_test(ids_are_never_used_again),
-		cmocka_unit_test(defect_4b_05_a_vanished_region_owes_nothing_but_its_moves),
+		cmocka_unit_test(defect_4b_05_07_a_vanished_region_owes_nothing_but_its_moves),
 		cmocka_unit_test(a_full_tier_is_tried_again_later_and_later),
 	};
 

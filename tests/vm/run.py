@@ -704,7 +704,7 @@ hot() {
 	[ $group = ${group%/*} ] || echo +memory > ${group%/*}/cgroup.subtree_control
 	sh -c 'echo $$ > /sys/fs/cgroup/$0/cgroup.procs; exec "$@"' $group \
 		vm_hot "$@" > $RESULTS/$name &
-	until grep -q report $RESULTS/$name; do sleep 0.2; done
+	until grep -qs report $RESULTS/$name; do sleep 0.2; done
 }
 fast() { grep "^anon " $1/memory.numa_stat | sed 's/.* N0=\\([0-9]*\\).*/\\1/'; }
 daemon() {
@@ -773,13 +773,30 @@ echo one $(fast jobs/one) two $(fast jobs/two) most $most
 finish
 """
 
+# Two have 64 MiB each on the fast node and hardly use them, one of them is guaranteed 56; a third wants
+# more than is free.
+FLOOR_SCRIPT = DAEMON_TOOLS + """
+printf '[rule kept]\\ncgroup = /kept\\nfast_min = 56M\\n[rule rest]\\ncgroup = /\\nexe = vm_hot\\n' > /tmp/conf
+hot kept kept --size 64 --hot 2 --slow 0 --fast 1 --seconds 300
+hot lost lost --size 64 --hot 2 --slow 0 --fast 1 --seconds 300
+hot greedy greedy --size 192 --hot 184 --pattern runs16 --seconds 300
+echo kept $(fast kept) lost $(fast lost) greedy $(fast greedy)
+daemon
+for i in $(seq 150); do
+	[ $(fast lost) -ge 48000000 ] || break
+	sleep 0.2
+done
+echo kept $(fast kept) lost $(fast lost) greedy $(fast greedy)
+finish
+"""
+
 # The service manager's view, with no more than the capabilities of the unit.
 SERVICE_SCRIPT = DAEMON_TOOLS + """
 caps=$(sed -n 's/^CapabilityBoundingSet=//p' /guest/pagetide.service.in | tr 'A-Z' 'a-z' |
 	sed 's/cap_/+/g; s/ /,/g')
 vm_notify /run/notify > $RESULTS/notify &
 notify=$!
-until grep -q listening $RESULTS/notify; do sleep 0.1; done
+until grep -qs listening $RESULTS/notify; do sleep 0.1; done
 hot one jobs/one --size 32 --hot 24 --pattern runs16 --seconds 300
 printf '[rule jobs]\\ncgroup = /jobs\\n' > /tmp/conf
 NOTIFY_SOCKET=/run/notify WATCHDOG_USEC=2000000 /guest/setpriv --bounding-set=-all,$caps --no-new-privs \\
@@ -843,6 +860,17 @@ def daemon_fast_max(place):
     check(min(seen["one"], seen["two"]) >= cap // 8, f"one has it all: {seen}")
     check(sum(space["fast_max_bytes"] for space in report["spaces"]) <= cap, str(report["spaces"]))
     return lines[0]
+
+
+def daemon_fast_min(place):
+    """What is guaranteed is not taken for others: they get it from who is not guaranteed anything."""
+    lines, _, _ = daemon_result(place, FLOOR_SCRIPT, Machine(memory_mib=[304, 1024]), timeout_s=150)
+    begin, end = (numbers(line) for line in lines)
+    floor = 56 << 20
+    check(min(begin["kept"], begin["lost"]) >= 62 << 20, f"they begin without: {begin}")
+    check(end["kept"] >= floor * 95 // 100, f"guaranteed {floor}: {end}")
+    check(end["lost"] < floor * 95 // 100, f"nothing was wanted: {end}")
+    return " / ".join(lines)
 
 
 def daemon_as_a_service(place):
@@ -1235,6 +1263,7 @@ CASES = {
     "sensor-trace": sensor_trace,
     "daemon-selects": daemon_selects,
     "daemon-fast-max": daemon_fast_max,
+    "daemon-fast-min": daemon_fast_min,
     "daemon-as-a-service": daemon_as_a_service,
     "daemon-control": daemon_control,
     "runtime": runtime,

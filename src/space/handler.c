@@ -281,15 +281,16 @@ int handlers_start(struct program *p, bool normal)
 		h->normal = i % 2;
 		h->cookie = atomic_fetch_add(&s->next_cookie, 1) & PAGE_MARK_MAX;
 	}
+	p->nr_handlers = nr; /* before the first one can ask */
 	/* Of the other class when they are wanted. Fewer are slower, not wrong. */
 	for (unsigned i = normal; i < nr && !error; i += 2) {
 		error = handler_start(&p->handlers[i]);
 		nr_running += !error;
 	}
-	if (!nr_running)
-		return error;
-	p->nr_handlers = nr;
-	return 0;
+	if (nr_running)
+		return 0;
+	p->nr_handlers = 0;
+	return error;
 }
 
 void handlers_stop(struct program *p)

@@ -126,7 +126,7 @@ struct order {
 struct hold {
 	uint64_t address;          /* 0: none yet */
 	uint32_t nr_pages;
-	uint32_t nr_used;
+	_Atomic uint32_t nr_used;  /* hold_lock to change */
 	uint32_t cursor;
 	uint64_t *used;            /* bitmap */
 	uint64_t *whole;           /* bitmap of blocks: a huge page moved in; it may be gone again */
@@ -187,7 +187,7 @@ struct program {
 	struct stock stock;
 
 	struct handler handlers[HANDLERS_MAX]; /* of each CPU the idle one, then the normal one */
-	unsigned nr_handlers;      /* of which some may not run */
+	_Atomic unsigned nr_handlers; /* of which some may not run */
 	_Atomic unsigned nr_reading; /* handlers that are not parked */
 	_Atomic bool normal;       /* the class that reads: keeper to change; the next two: keeper */
 	uint64_t normal_until_ns;  /* whatever the machine is like, since the idle ones starved */

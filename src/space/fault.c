@@ -87,12 +87,13 @@ static void room_exceed(struct program *p)
 	s->pool->ops->usage(s->pool, &u);
 	/* A pool takes memory in blocks. */
 	bool full = u.capacity_bytes && u.used_bytes + POOL_BLOCK_BYTES > u.capacity_bytes;
-	full |= s->slow_last;
-	if (full && s->hard)
-		program_fail(p, "the last tier is full, and so are the others (--hard)");
+	if (s->hard && (full || s->slow_last))
+		program_fail(p, full ? "tier lz4 is full, and so are the others (--hard)"
+				     : "the slow node is full, and so is the fast one (--hard)");
 	else if (first && !s->quiet)
-		server_warn(full ? "the last tier is full: running on above the budget"
-				 : "no page can be moved out: running on above the budget");
+		server_warn(full           ? "tier lz4 is full: running on above the budget"
+			    : s->slow_last ? "the slow node is full: running on above the budget"
+					   : "no page can be moved out: running on above the budget");
 }
 
 /* Wait until memory may grow; `slack`: pages by which this fault may go beyond. No lock held. */

@@ -190,11 +190,14 @@ void pass_read(struct sense *sense, void (*visit)(void *arg, const struct sense_
 {
 	struct pass *pass = pass_of(sense);
 	uint64_t now_ns = clock_now_ns(), until_ns = now_ns + PASS_SLICE_NS;
+	uint64_t cpu_ns = clock_thread_cpu_ns();
 
 	if (!pass->period_ns || !pass->first)
 		return;
-	if (!pass->at && now_ns - pass->begun_ns >= pass->period_ns) {
+	if (!pass->at && now_ns - pass->begun_ns >= pass->period_ns &&
+	    now_ns - pass->begun_ns >= pass->cost_ns * PASS_REST) {
 		pass->begun_ns = now_ns;
+		pass->cost_ns = 0;
 		pass->nr_passes++;
 		pass->at = pass->first;
 		pass->range = 0;
@@ -205,6 +208,7 @@ void pass_read(struct sense *sense, void (*visit)(void *arg, const struct sense_
 	while (pass->at && process_slice(pass, until_ns))
 		process_next(pass);
 	pass->visit = NULL;
+	pass->cost_ns += clock_thread_cpu_ns() - cpu_ns;
 }
 
 int pass_pace(struct sense *sense, uint64_t period_ns)
@@ -226,7 +230,7 @@ void pass_usage(const struct sense *sense, struct sense_usage *ret_usage)
 
 	*ret_usage = (struct sense_usage){
 		.nr_touches = pass->nr_touches,
-		.nr_faults = pass->nr_touches, /* at most */
+		.nr_faults = pass->ops->faults ? pass->nr_touches : 0, /* at most */
 		.nr_lost = pass->nr_lost,
 		.nr_passes = pass->nr_passes,
 	};

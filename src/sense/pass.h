@@ -5,7 +5,8 @@
  *   begin ─► look ─► look ─► slice_end ┄┄► look ─► slice_end ─► finish ─► next process
  *            └ a window of 64 MiB ┘   └ the next call of read()
  *
- * A pass goes over what each process maps, once in a period. It is cut into slices, so that no call
+ * A pass goes over what each process maps, once in a period, and no sooner than 50 times what the one
+ * before it cost has passed: it takes 2 % of one core at most. It is cut into slices, so that no call
  * takes much longer than PASS_SLICE_NS. What it finds was touched at some time since the pass before;
  * the time that is told is that of finding it. After a pause, and when another program runs in the
  * process, all marks are old: the first pass only sets them.
@@ -18,6 +19,7 @@
 #define PASS_WINDOW_BYTES (UINT64_C(64) << 20)
 #define PASS_SLICE_NS UINT64_C(10000000)
 #define PASS_LEAST_NS UINT64_C(250000000)
+#define PASS_REST 50u /* times its cost */
 
 struct pass_range {
 	uint64_t start, end; /* addresses */
@@ -40,6 +42,7 @@ struct pass_process {
 struct pass;
 struct pass_ops {
 	size_t own_bytes; /* zeroed memory for `own` */
+	bool faults;      /* each touch that is seen was a fault for our sake */
 	/* A part of a range, at most a window. The first error ends the pass of this process. */
 	int (*look)(struct pass *pass, struct pass_process *process, const struct pass_range *range,
 		    uint64_t start, uint64_t end);
@@ -61,6 +64,7 @@ struct pass {
 	size_t range;                    /* of `at`, where the next slice goes on */
 	uint64_t address;
 	uint64_t period_ns, begun_ns;    /* 0: paused */
+	uint64_t cost_ns;                /* processor time of the pass under way, or the last one */
 	uint64_t nr_touches, nr_lost, nr_passes;
 	void (*visit)(void *arg, const struct sense_event *event); /* of the call under way */
 	void *arg;

@@ -110,6 +110,7 @@ static void marks_close(struct pass *pass)
 
 static const struct pass_ops marks_ops = {
 	.own_bytes = sizeof(struct marks),
+	.faults = true,
 	.look = marks_look,
 	.slice_end = marks_slice_end,
 	.finish = marks_finish,

@@ -279,6 +279,22 @@ static void a_process_may_vanish(void **state)
 	sense->ops->close(sense);
 }
 
+/* What it costs the process is not more than what was touched; without faults nothing. */
+static void faults_are_counted(void **state)
+{
+	(void)state;
+	begin_added();
+	touch(11);
+	look(4);
+	assert_true(seen[11]);
+	assert_true(usage().nr_faults <= 1);
+	if (!strcmp(subject->name, "soft-dirty"))
+		assert_int_equal(usage().nr_faults, 1);
+	if (!strcmp(subject->name, "idle"))
+		assert_int_equal(usage().nr_faults, 0);
+	sense->ops->close(sense);
+}
+
 static void what_is_lost_is_counted(void **state)
 {
 	(void)state;
@@ -525,6 +541,7 @@ int main(void)
 		TREE_TEST(paused_it_is_silent),
 		TREE_TEST(removed_it_is_left_alone),
 		TREE_TEST(a_process_may_vanish),
+		TREE_TEST(faults_are_counted),
 		TREE_TEST(what_is_lost_is_counted),
 	};
 	int failed = 0;

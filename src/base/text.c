@@ -269,13 +269,21 @@ static size_t utf8_length(const char *at)
 	return length;
 }
 
+/* U+0000 to U+001F, U+007F to U+009F. */
+static bool utf8_control(const char *at)
+{
+	const unsigned char *c = (const unsigned char *)at;
+
+	return c[0] < 0x20 || c[0] == 0x7f || (c[0] == 0xc2 && c[1] < 0xa0);
+}
+
 void text_utf8_clean(char *text)
 {
 	while (*text) {
 		size_t length = utf8_length(text);
 
-		if (!length)
-			*text = '?';
+		if (!length || utf8_control(text))
+			memset(text, '?', length ? length : 1);
 		text += length ? length : 1;
 	}
 }

@@ -39,7 +39,10 @@ const char *text_size_format(char buffer[TEXT_NUMBER_BYTES], uint64_t bytes);
 /* Likewise: "250ms", "4.3us", "30s". */
 const char *text_time_format(char buffer[TEXT_NUMBER_BYTES], uint64_t ns);
 
-/* Put a question mark for each byte that is not part of UTF-8: a process may have any name. */
+/*
+ * Put a question mark for each byte that is not part of UTF-8 or is one of a control character: a
+ * process may have any name, and terminals obey these.
+ */
 void text_utf8_clean(char *text);
 
 /*

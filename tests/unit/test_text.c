@@ -249,6 +249,8 @@ static void names_of_any_bytes_become_text(void **state)
 		{ "redis-server", "redis-server" },
 		{ "caf\xc3\xa9", "caf\xc3\xa9" },
 		{ "\xe2\x82\xac\xf0\x9f\x90\xa7", "\xe2\x82\xac\xf0\x9f\x90\xa7" },
+		{ "\x1b[2J\a\n\x7f", "?[2J???" },  /* what a terminal would obey */
+		{ "\xc2\x9b" "2J\xc2\x80\xc2\xa0", "??2J??\xc2\xa0" },
 		{ "a\xc3", "a?" },                   /* cut off */
 		{ "\xf0\x9f\x90", "???" },
 		{ "\xe2\x82z", "??z" },

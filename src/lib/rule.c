@@ -300,11 +300,12 @@ static void words_print(const struct rule_word *words, const char *key, FILE *fi
 		fprintf(file, "%s = %s\n", key, words->text);
 }
 
-static void size_print(const struct rule_size *size, const char *key, FILE *file)
+/* `none`: what it is when nobody says it. */
+static void size_print(const struct rule_size *size, uint64_t none, const char *key, FILE *file)
 {
 	if (size->share_bp)
 		fprintf(file, "%s = %u.%02u%%\n", key, size->share_bp / 100, size->share_bp % 100);
-	else if (size->bytes && size->bytes != RULE_NO_MAX)
+	else if (size->bytes != none)
 		fprintf(file, "%s = %llu\n", key, (unsigned long long)size->bytes);
 }
 
@@ -317,8 +318,8 @@ void rule_print(const struct rule *rule, FILE *file)
 		words_print(rule->include[s], keys[s], file);
 	for (unsigned s = 0; s < RULE_SELECTORS; s++)
 		words_print(rule->exclude[s], keys[KEY_EXCLUDE + s], file);
-	size_print(&rss_min, keys[KEY_RSS_MIN], file);
+	size_print(&rss_min, 0, keys[KEY_RSS_MIN], file);
 	fprintf(file, "%s = %u\n", keys[KEY_WEIGHT], rule->weight);
-	size_print(&rule->fast_min, keys[KEY_FAST_MIN], file);
-	size_print(&rule->fast_max, keys[KEY_FAST_MAX], file);
+	size_print(&rule->fast_min, 0, keys[KEY_FAST_MIN], file);
+	size_print(&rule->fast_max, RULE_NO_MAX, keys[KEY_FAST_MAX], file);
 }

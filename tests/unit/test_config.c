@@ -64,11 +64,12 @@ static void all_keys(void **state)
 			   "[rule web]\nunit = web   ; at the end\nunit = php-*\ncgroup: a/b\n"
 			   "exe = ^/usr/(s?)bin/x{1,2}$\n"
 			   "exclude_exe = worker$\nexclude_unit=old\nexclude_cgroup=/a/b/c\nrss_min = 64M\nweight = 7\n"
-			   "fast_min = 12.5%\nfast_max = 1.5G\n[rule rest]\nrss_min = 1G\n");
+			   "fast_min = 12.5%\nfast_max = 1.5G\n[rule rest]\nrss_min = 1G\nfast_max = 0\n");
 	expect("[tiers]\nfast = 0\nslow = 1-2,4\n\n"
 	       "[rule web]\ncgroup = /a/b\nunit = web\nunit = php-*\nexe = ^/usr/(s?)bin/x{1,2}$\n"
 	       "exclude_cgroup = /a/b/c\nexclude_unit = old\nexclude_exe = worker$\nrss_min = 67108864\nweight = 7\n"
-	       "fast_min = 12.50%\nfast_max = 1610612736\n\n[rule rest]\nrss_min = 1073741824\nweight = 5\n");
+	       "fast_min = 12.50%\nfast_max = 1610612736\n\n"
+	       "[rule rest]\nrss_min = 1073741824\nweight = 5\nfast_max = 0\n");
 }
 
 static void drop_ins_add_and_replace(void **state)

@@ -80,6 +80,9 @@ static int sample_add(struct sense *sense, pid_t pid)
 	target->pid = pid;
 	target->next = sample->targets;
 	sample->targets = target;
+	target->look = true;
+	if (!sample->period_ns)
+		return 0; /* paused: looked at when it goes on */
 	int error = target_look(sample, target);
 	if (error)
 		sample_remove(sense, pid);

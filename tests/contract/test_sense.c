@@ -505,6 +505,25 @@ static void perf_passes_over_what_is_not_the_process(void **state)
 	sense->ops->close(sense);
 }
 
+/* Of a process that comes during a pause nothing is recorded before it is over. */
+static void perf_rests_while_paused(void **state)
+{
+	(void)state;
+	subject = &subjects[4];
+	begin();
+	assert_int_equal(sense->ops->pace(sense, 0), 0);
+	assert_int_equal(sense->ops->add(sense, WORLD_PID), 0);
+	look(1);
+	assert_null(world_ring);
+	assert_int_equal(sense->ops->pace(sense, 1000000000), 0);
+	look(1);
+	assert_non_null(world_ring);
+	touch(12);
+	look(1);
+	assert_int_equal(seen[12], 1);
+	sense->ops->close(sense);
+}
+
 static void what_is_missing_is_said(void **state)
 {
 	const char *why = "";
@@ -533,6 +552,7 @@ int main(void)
 		TREE_TEST(trace_is_played_in_time),
 		TREE_TEST(trace_names_the_line_that_is_none),
 		TREE_TEST(perf_passes_over_what_is_not_the_process),
+		TREE_TEST(perf_rests_while_paused),
 		TREE_TEST(what_is_missing_is_said),
 	};
 	const struct CMUnitTest tests[] = {

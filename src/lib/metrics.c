@@ -86,14 +86,17 @@ static int file_write(struct attach *a, uint64_t now_ns)
 	int error = text_renew(a, now_ns);
 
 	a->metrics.written_ns = now_ns;
-	return error ? error : file_replace(a->options->metrics_file, a->metrics.text, a->metrics.nr_text);
+	if (!error)
+		error = file_replace(a->options->metrics_file, a->metrics.text, a->metrics.nr_text);
+	a->metrics.file_there |= !error;
+	return error;
 }
 
 void metrics_look(struct attach *a, uint64_t now_ns)
 {
 	struct metrics *m = &a->metrics;
 
-	if (!a->options->metrics_file || now_ns - m->written_ns < METRICS_FILE_NS)
+	if (!a->options->metrics_file || (m->written_ns && now_ns - m->written_ns < METRICS_FILE_NS))
 		return;
 	int error = file_write(a, now_ns);
 	if (error && !m->failed && !a->options->quiet)
@@ -112,12 +115,11 @@ int metrics_open(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 		error = listener_open(a, o->metrics_listen, ret_message);
 	if (error || !o->metrics_file)
 		return error;
-	/* Whether it can be written should be known now: no families are metrics, too. */
-	error = file_replace(o->metrics_file, "# EOF\n", strlen("# EOF\n"));
+	/* Whether it can be written should be known now; what another writes there stays until we are at work. */
+	error = file_may_replace(o->metrics_file);
 	if (error)
 		MESSAGE("--metrics-file %.120s: cannot be written: %s: name another", o->metrics_file,
 			strerror(-error));
-	a->metrics.file_there = !error;
 	return error;
 }
 

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 __attribute__((format(printf, 3, 0)))
@@ -112,16 +113,32 @@ static int text_write(const char *path, const char *text, size_t bytes)
 	return error;
 }
 
-int file_replace(const char *path, const char *text, size_t bytes)
+/* A new file with the text, in the same folder. */
+static int beside_write(char beside[PATH_MAX], const char *path, const char *text, size_t bytes)
 {
-	char beside[PATH_MAX];
 	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 
-	if (snprintf(beside, sizeof(beside), "%.*s.%s.%d", (int)(name - path), path, name, (int)getpid()) >=
-	    (int)sizeof(beside))
+	if (snprintf(beside, PATH_MAX, "%.*s.%s.%d", (int)(name - path), path, name, (int)getpid()) >= PATH_MAX)
 		return -ENAMETOOLONG;
 	unlink(beside); /* of a predecessor with our number that was killed */
-	int error = text_write(beside, text, bytes);
+	return text_write(beside, text, bytes);
+}
+
+int file_may_replace(const char *path)
+{
+	char beside[PATH_MAX] = "";
+	struct stat there;
+	int error = beside_write(beside, path, "", 0);
+
+	unlink(beside);
+	return error ? error : !stat(path, &there) && S_ISDIR(there.st_mode) ? -EISDIR : 0;
+}
+
+int file_replace(const char *path, const char *text, size_t bytes)
+{
+	char beside[PATH_MAX] = "";
+	int error = beside_write(beside, path, text, bytes);
+
 	if (!error && rename(beside, path))
 		error = -errno;
 	if (error)

@@ -34,6 +34,9 @@ int file_put(const char *root, const char *text, const char *format, ...);
  */
 int file_replace(const char *path, const char *text, size_t bytes);
 
+/* Whether file_replace() would succeed; what is there stays. 0; -errno. */
+int file_may_replace(const char *path);
+
 /*
  * Where a symbolic link points to, as text. 0; -EFBIG: it does not fit into `bytes` with its end; -errno.
  */

@@ -31,12 +31,15 @@ static void readers_find_the_old_or_the_new(void **state)
 
 	(void)state;
 	snprintf(path, sizeof path, "%s/metrics.prom", root);
+	assert_int_equal(file_may_replace(path), 0);
+	assert_int_equal(entries(), 0);
 	assert_int_equal(file_replace(path, "old\n", 4), 0);
 	int reader = open(path, O_RDONLY);
 	assert_int_equal(file_replace(path, "new one\n", 8), 0);
 	assert_int_equal(read(reader, text, sizeof text), 4);
 	assert_string_equal(text, "old\n");
 	close(reader);
+	assert_int_equal(file_may_replace(path), 0);
 	assert_int_equal(file_read(root, text, sizeof text, "/metrics.prom"), 0);
 	assert_string_equal(text, "new one\n");
 	assert_int_equal(entries(), 1);
@@ -50,9 +53,11 @@ static void nothing_stays_of_a_failure(void **state)
 	put("/folder/file", "");
 	snprintf(path, sizeof path, "%s/folder", root);
 	assert_int_equal(file_replace(path, "x", 1), -EISDIR);
+	assert_int_equal(file_may_replace(path), -EISDIR);
 	assert_int_equal(entries(), 1);
 	snprintf(path, sizeof path, "%s/nowhere/metrics.prom", root);
 	assert_int_equal(file_replace(path, "x", 1), -ENOENT);
+	assert_int_equal(file_may_replace(path), -ENOENT);
 	memset(path, 'x', sizeof path - 1);
 	path[sizeof path - 1] = '\0';
 	assert_int_equal(file_replace(path, "x", 1), -ENAMETOOLONG);

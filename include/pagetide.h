@@ -66,7 +66,7 @@ TIDE_API int tide_topo_fetch(bool measure, char **ret_json, char ret_message[TID
 TIDE_API int tide_pages_fetch(int pid, char **ret_json, char ret_message[TIDE_MESSAGE_MAX]);
 
 struct tide_migrate_options {
-	size_t size;            /* sizeof(struct tide_migrate_options), for later growth */
+	size_t size;            /* sizeof(struct tide_migrate_options); another is -EINVAL */
 	int pid;
 	const char *from, *to;  /* nodes as numactl writes them: "0-1,3", "!2", "all" */
 	bool dry_run;           /* say what would move, move nothing */
@@ -100,7 +100,7 @@ struct tide_tier_spec {
 #define TIDE_TIERS_MAX 8
 
 struct tide_run_options {
-	size_t size; /* sizeof(struct tide_run_options), for later growth */
+	size_t size; /* sizeof(struct tide_run_options); another is -EINVAL */
 	/*
 	 * Fastest first. None: dram of `memory_bytes` (below) and an unbounded lz4. Nodes: two, the fast
 	 * one and the slow one, no dram or memory_bytes beside them, and lz4 behind them or not.
@@ -143,7 +143,7 @@ TIDE_API int tide_stats_fetch(int pid, char **ret_json, char ret_message[TIDE_ME
 /* ---- pagetide attach and daemon --------------------------------------------------------------- */
 
 struct tide_attach_options {
-	size_t size;            /* sizeof(struct tide_attach_options), for later growth */
+	size_t size;            /* sizeof(struct tide_attach_options); another is -EINVAL */
 	/*
 	 * Who: processes by number, then their children are followed; or those that fit one of the
 	 * patterns of groups and one of the regular expressions of programs, where there are any; or as
@@ -170,8 +170,9 @@ struct tide_attach_options {
 
 /*
  * Look after running processes: pages in use on slow nodes go to fast ones, cold ones make room.
- * Returns when the time is over, all processes have ended, or SIGINT, SIGTERM or SIGHUP came (which
- * it handles meanwhile); whatever it changed in the kernel's settings is put back by then.
+ * Returns when the time is over, all processes have ended, or SIGINT, SIGTERM, SIGQUIT or SIGHUP came (which
+ * it handles meanwhile; SIGPIPE it ignores, and SIGHUP, too, where it was ignored before); whatever it
+ * changed in the kernel's settings is put back by then.
  * Pages stay where they are then. With a configuration file it goes on without processes and waits for
  * some, and tells a service manager ($NOTIFY_SOCKET) how it is. Prints warnings on standard error unless
  * `quiet`, and in any case why a file was not read again.

@@ -7,6 +7,14 @@
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
 
+int ask_size(size_t bytes, size_t wanted, char ret_message[TIDE_MESSAGE_MAX])
+{
+	if (bytes == wanted)
+		return 0;
+	MESSAGE("options of %zu bytes, not %zu: set `size`, and build with the header of this library", bytes, wanted);
+	return -EINVAL;
+}
+
 int ask_map(struct node_map *ret_map, char ret_message[TIDE_MESSAGE_MAX])
 {
 	int error = node_map_read("", ret_map);

@@ -9,6 +9,9 @@
 #include "pagetide.h"
 #include "process.h"
 
+/* Whether the options are those of this version of the header. -EINVAL. */
+int ask_size(size_t bytes, size_t wanted, char ret_message[TIDE_MESSAGE_MAX]);
+
 /* -EIO. The caller frees the map. */
 int ask_map(struct node_map *ret_map, char ret_message[TIDE_MESSAGE_MAX]);
 

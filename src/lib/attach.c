@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "ask.h"
+#include "assert.h"
 #include "clock.h"
 #include "control.h"
 #include "daemon.h"
@@ -31,7 +32,6 @@
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
 #define PAGE_BYTES 4096u
-#define PAGE_SHIFT 12
 #define PLAN_MAX 1024u
 #define LOOK_NS UINT64_C(1000000000)
 #define LOOK_IDLE_NS UINT64_C(4000000000)
@@ -64,16 +64,21 @@ static void signal_note(int number)
 		signalled = 1;
 }
 
-static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+/* All that ends a process whose settings must be put back first; the reader of what we say may go. */
+static const int signals[] = { SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGPIPE };
 #define NR_SIGNALS (sizeof signals / sizeof *signals)
 
-static void signals_take(struct sigaction old[NR_SIGNALS])
+static void signals_take(bool service, struct sigaction old[NR_SIGNALS])
 {
-	struct sigaction action = { .sa_handler = signal_note };
-
 	signalled = hung_up = 0;
-	for (size_t i = 0; i < NR_SIGNALS; i++)
-		sigaction(signals[i], &action, &old[i]);
+	for (size_t i = 0; i < NR_SIGNALS; i++) {
+		struct sigaction action = { .sa_handler = signals[i] == SIGPIPE ? SIG_IGN : signal_note };
+
+		sigaction(signals[i], NULL, &old[i]);
+		/* nohup(1) means that we go on; to a service SIGHUP means something else. */
+		if (signals[i] != SIGHUP || service || old[i].sa_handler != SIG_IGN)
+			sigaction(signals[i], &action, NULL);
+	}
 }
 
 static void signals_give_back(const struct sigaction old[NR_SIGNALS])
@@ -99,6 +104,22 @@ static void event_visit(void *arg, const struct sense_event *event)
 	watch_touch(watch, event->address, event->end, node, event->time_ns);
 }
 
+/* ---- warnings ---- */
+
+static void warning_print(const struct attach *a, size_t i)
+{
+	if (!a->options->quiet)
+		fprintf(stderr, "pagetide: %s\n", a->warnings[i]);
+}
+
+void attach_warn(struct attach *a, const char *warning)
+{
+	tide_assert(a->nr_warnings < ATTACH_WARNINGS_MAX);
+	a->warnings[a->nr_warnings++] = warning;
+	if (a->at_work)
+		warning_print(a, a->nr_warnings - 1);
+}
+
 /* ---- room ---- */
 
 static void kernel_warn(struct attach *a, const struct node *node, const struct node_room *room)
@@ -106,12 +127,11 @@ static void kernel_warn(struct attach *a, const struct node *node, const struct 
 	if (!a->sense->ops->kernel_moves || !nodeset_has(&a->fast, node->id) ||
 	    !hint_kernel_moves(room->free_bytes, room->total_bytes))
 		return;
-	a->kernel_moves = true;
 	if (a->warned_kernel)
 		return;
 	a->warned_kernel = true;
-	a->warnings[a->nr_warnings++] = "a fast node has more than 1 GiB free: until then the kernel "
-					"promotes at the first touch by itself";
+	attach_warn(a, "a fast node has more than 1 GiB free: until then the kernel promotes at the first "
+		       "touch by itself");
 }
 
 static void room_look(struct attach *a, uint64_t now_ns)
@@ -323,10 +343,10 @@ static void loop(struct attach *a)
 static void others_warn(struct attach *a)
 {
 	if (vmstat_damon_on(""))
-		a->warnings[a->nr_warnings++] = "DAMON is at work: if it migrates pages, stop one of us";
+		attach_warn(a, "DAMON is at work: if it migrates pages, stop one of us");
 	if (vmstat_demotion_on(""))
-		a->warnings[a->nr_warnings++] = "the kernel demotes pages by itself when it is short of "
-						"memory (/sys/kernel/mm/numa/demotion_enabled)";
+		attach_warn(a, "the kernel demotes pages by itself when it is short of memory "
+			       "(/sys/kernel/mm/numa/demotion_enabled)");
 }
 
 static int sense_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
@@ -418,20 +438,26 @@ int tide_attach(const struct tide_attach_options *options, char **ret_json,
 		MESSAGE("no memory");
 		return -ENOMEM;
 	}
+	int error = ask_size(options->size, sizeof *options, ret_message);
+	if (error) {
+		free(a);
+		return error;
+	}
 	a->options = options;
 	a->start_ns = clock_now_ns();
 	a->cpu_start_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	a->stall_ns = MOVE_STALL_NS;
-	signals_take(old);
-	int error = begin(a, ret_message);
+	signals_take(options->config_path, old);
+	error = begin(a, ret_message);
 	if (!error) {
 		if (!options->quiet)
 			sense_say(a);
-		for (size_t i = 0; i < a->nr_warnings && !options->quiet; i++)
-			fprintf(stderr, "pagetide: %s\n", a->warnings[i]);
+		for (size_t i = 0; i < a->nr_warnings; i++)
+			warning_print(a, i);
+		a->at_work = true;
 		daemon_begin(a);
 		loop(a);
-		daemon_end(a);
+		daemon_end();
 		json_t *report = attach_report(a, clock_now_ns());
 		char *json = json_dumps(report, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 		json_decref(report);
@@ -440,8 +466,11 @@ int tide_attach(const struct tide_attach_options *options, char **ret_json,
 		else
 			error = -ENOMEM;
 	}
+	bool worked = a->at_work;
 	end(a);
 	free(a);
+	if (worked)
+		daemon_ended(options);
 	signals_give_back(old);
 	return error;
 }

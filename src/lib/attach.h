@@ -13,6 +13,9 @@
 #include "vmstat.h"
 #include "watch.h"
 
+#define ATTACH_WARNINGS_MAX 8u
+#define ATTACH_WHY_BYTES (TIDE_MESSAGE_MAX + 64)
+
 /* Who gets the metrics: metrics.h. */
 struct metrics {
 	struct door door;
@@ -20,7 +23,7 @@ struct metrics {
 	char *text;                   /* as of made_ns */
 	size_t nr_text;
 	uint64_t made_ns, written_ns; /* written: the file */
-	bool file_there, failed;
+	bool file_there, failed;      /* there: it is ours */
 };
 
 struct attach {
@@ -46,12 +49,14 @@ struct attach {
 	uint64_t busy_ns, idle_ns, busy_touches;
 	uint64_t paced_ns, paced_faults, paced_touched, paced_promoted;
 	struct vmstat before;         /* the kernel's counters at the start */
-	bool kernel_moves;            /* at some time it promoted by itself */
-	bool warned_kernel;
+	bool warned_kernel, warned_refused;
+	size_t nr_refused;            /* processes that could not be taken, at the last look */
+	char refused_why[ATTACH_WHY_BYTES]; /* the first of all */
 	uint64_t watchdog_ns, watched_ns; /* when the service manager wants to hear of us; heard */
 	size_t told_live;             /* what it was told last */
-	const char *warnings[8];
+	const char *warnings[ATTACH_WARNINGS_MAX];
 	size_t nr_warnings;
+	bool at_work;                 /* what was warned of before was printed then */
 	uint64_t stall_ns;            /* how long a call may hold a process up */
 	bool paused;
 	struct door control;          /* control.h */
@@ -60,6 +65,9 @@ struct attach {
 
 /* Neither scan nor move, or go on. 0; -errno: the sensor could not be stopped. */
 int attach_pause(struct attach *attach, bool paused);
+
+/* For the report, and printed unless the user wants it quiet. The text stays the caller's. */
+void attach_warn(struct attach *attach, const char *warning);
 
 /* What all spaces counted, also those that are gone. */
 void attach_total(const struct attach *attach, struct tiering_counts *ret_total);

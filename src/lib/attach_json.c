@@ -51,22 +51,20 @@ static json_t *stall_json(const struct process_space *process)
 	return stall;
 }
 
-static json_t *nodes_json(const struct attach *a, const struct tiering_space *space, uint64_t now_ns)
+static json_t *nodes_json(const struct attach *a, const struct tiering_census *census)
 {
 	static const char *const names[TIERING_HEATS] = {
 		[TIERING_HOT] = "hot_bytes", [TIERING_WARM] = "warm_bytes", [TIERING_COLD] = "cold_bytes",
 	};
-	struct tiering_census census;
 	json_t *nodes = json_object();
 
-	tiering_census(&a->tiering, space, now_ns, &census);
 	for (size_t i = 0; i < a->map.nr; i++) {
 		json_t *node = json_object();
 		char name[16];
 
 		snprintf(name, sizeof name, "%u", a->map.nodes[i].id);
 		for (unsigned h = 0; h < TIERING_HEATS; h++)
-			set(node, names[h], census.pages[i][h] * PAGE_BYTES);
+			set(node, names[h], census->pages[i][h] * PAGE_BYTES);
 		json_object_set_new(nodes, name, node);
 	}
 	return nodes;
@@ -81,7 +79,7 @@ static void counts_set(json_t *object, const struct tiering_counts *counts)
 	set(object, "touches", counts->touches);
 }
 
-static json_t *space_json(const struct attach *a, const struct watch *watch, uint64_t now_ns)
+static json_t *space_json(const struct attach *a, struct watch *watch, uint64_t now_ns)
 {
 	json_t *space = json_object();
 
@@ -94,12 +92,11 @@ static json_t *space_json(const struct attach *a, const struct watch *watch, uin
 	set(space, "fast_min_bytes", watch->space.fast_min_pages * PAGE_BYTES);
 	json_object_set_new(space, "child", json_boolean(watch->child));
 	json_object_set_new(space, "ended", json_boolean(watch->ended));
-	set(space, "weight", watch->space.weight);
 	json_object_set_new(space, "sensor", json_string(a->sense->ops->name));
 	counts_set(space, &watch->space.counts);
 	set(space, "cpu_ns", watch->cpu_ns);
 	json_object_set_new(space, "stall_ns", stall_json(watch->process));
-	json_object_set_new(space, "nodes", nodes_json(a, &watch->space, now_ns));
+	json_object_set_new(space, "nodes", nodes_json(a, watch_census(watch, now_ns)));
 	return space;
 }
 
@@ -115,9 +112,11 @@ static json_t *gone_json(const struct attach *a)
 
 static json_t *share_json(const struct attach *a, const struct share *share, uint64_t now_ns)
 {
+	struct tiering_census census;
 	json_t *object = json_object();
 	char device[64];
 
+	tiering_census(&a->tiering, &share->space, now_ns, &census);
 	if (share->device & PROCESS_DEVICE_SYSV)
 		snprintf(device, sizeof device, "sysv");
 	else
@@ -128,7 +127,7 @@ static json_t *share_json(const struct attach *a, const struct share *share, uin
 	set(object, "mappings", share->nr_users);
 	counts_set(object, &share->space.counts);
 	set(object, "cpu_ns", share->cpu_ns);
-	json_object_set_new(object, "nodes", nodes_json(a, &share->space, now_ns));
+	json_object_set_new(object, "nodes", nodes_json(a, &census));
 	return object;
 }
 
@@ -235,10 +234,11 @@ json_t *attach_report(const struct attach *a, uint64_t now_ns)
 	json_object_set_new(root, "fast", json_string(nodeset_format(text, &a->fast)));
 	json_object_set_new(root, "slow", json_string(nodeset_format(text, &a->slow)));
 	json_object_set_new(root, "sensor", sensor_json(&a->sensors));
-	for (const struct watch *w = a->watches; w; w = w->next)
+	for (struct watch *w = a->watches; w; w = w->next)
 		json_array_append_new(spaces, space_json(a, w, now_ns));
 	json_object_set_new(root, "spaces", spaces);
 	json_object_set_new(root, "gone", gone_json(a));
+	set(root, "refused_processes", a->nr_refused);
 	shares_set(root, a, now_ns);
 	json_object_set_new(root, "moved_bytes", pairs_json(a));
 	json_object_set_new(root, "kernel", kernel_json(a));

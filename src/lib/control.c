@@ -12,6 +12,7 @@
 #include "clock.h"
 #include "request.h"
 #include "select.h"
+#include "text.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
 #define PAGE_BYTES 4096u
@@ -44,10 +45,12 @@ static json_t *head_json(const struct attach *a, const char *schema)
 	return root;
 }
 
-static json_t *error_json(const char *message)
+/* It may quote what was asked, in any bytes, and be cut. */
+static json_t *error_json(char *message)
 {
 	json_t *root = json_object();
 
+	text_utf8_clean(message);
 	json_object_set_new(root, "schema", json_string(REQUEST_PROTOCOL));
 	json_object_set_new(root, "error", json_string(message));
 	return root;
@@ -193,8 +196,8 @@ int control_open(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 	int error = stream_listen_path(path ? path : TIDE_CONTROL_PATH, 0600, &stream);
 
 	if (error && !path) {
-		a->warnings[a->nr_warnings++] = "no control socket: " TIDE_CONTROL_PATH " cannot be made, or "
-						"another pagetide has it: --control PATH names another";
+		attach_warn(a, "no control socket: " TIDE_CONTROL_PATH " cannot be made, or another "
+			       "pagetide has it: --control PATH names another");
 		return 0;
 	}
 	if (error)

@@ -67,10 +67,14 @@ void daemon_reload(struct attach *a)
 	status_tell(a, "READY=1\n");
 }
 
-void daemon_end(struct attach *a)
+void daemon_end(void)
 {
 	notify_send("STOPPING=1");
-	if (a->options->config_path && !a->options->quiet)
+}
+
+void daemon_ended(const struct tide_attach_options *options)
+{
+	if (options->config_path && !options->quiet)
 		fprintf(stderr, "pagetide: ends: pages stay where they are, the kernel's settings are "
 				"put back\n");
 }

@@ -16,6 +16,8 @@ void daemon_look(struct attach *a, uint64_t now_ns);
 /* Read the configuration again. */
 void daemon_reload(struct attach *a);
 /* We end. */
-void daemon_end(struct attach *a);
+void daemon_end(void);
+/* Everything is put back. */
+void daemon_ended(const struct tide_attach_options *options);
 
 #endif

@@ -325,8 +325,10 @@ int tide_migrate(const struct tide_migrate_options *options, char **ret_json,
 {
 	struct migration m = { .options = options };
 	char *text = NULL;
-	int error = ask_map(&m.map, ret_message);
+	int error = ask_size(options->size, sizeof *options, ret_message);
 
+	if (!error)
+		error = ask_map(&m.map, ret_message);
 	if (error)
 		return error;
 	error = migration_read(&m, ret_message);

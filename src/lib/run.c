@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "ask.h"
 #include "clock.h"
 #include "image.h"
 #include "intake.h"
@@ -276,7 +277,9 @@ int tide_run(const struct tide_run_options *o, int *ret_wait_status, char ret_me
 	struct budget b;
 
 	*ret_message = '\0';
-	int error = budget_look(o, &b, ret_message);
+	int error = ask_size(o->size, sizeof *o, ret_message);
+	if (!error)
+		error = budget_look(o, &b, ret_message);
 	if (!error)
 		error = program_look(o->argv[0], ret_message);
 	if (!error)

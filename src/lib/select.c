@@ -36,7 +36,7 @@ static void rule_give(struct watch *watch, const struct rule *rule)
 	watch->space.fast_max_pages = UINT64_MAX;
 }
 
-static int process_add(struct attach *a, pid_t pid, const struct rule *rule, bool child)
+static int process_try(struct attach *a, pid_t pid, const struct rule *rule, bool child)
 {
 	struct watch *watch;
 	int error = watch_open(pid, &a->shares, &a->map, clock_now_ns(), &watch);
@@ -57,6 +57,23 @@ static int process_add(struct attach *a, pid_t pid, const struct rule *rule, boo
 	a->watches = watch;
 	a->nr_live++;
 	return 0;
+}
+
+/* That it ended is no loss; what else is in the way its owner should hear, once. */
+static int process_add(struct attach *a, pid_t pid, const struct rule *rule, bool child)
+{
+	int error = process_try(a, pid, rule, child);
+	char why[TIDE_MESSAGE_MAX];
+
+	if (!error || ask_refuse(pid, error, why) == -ESRCH)
+		return error;
+	a->nr_refused++;
+	if (!a->warned_refused) {
+		a->warned_refused = true;
+		snprintf(a->refused_why, sizeof a->refused_why, "not looked after (others may be, too): %s", why);
+		attach_warn(a, a->refused_why);
+	}
+	return error;
 }
 
 /* Its place in the list is *at. */
@@ -110,16 +127,21 @@ static void mappings_look(struct attach *a)
 
 /* ---- who is there ---- */
 
+/* Of all that live: a number of one that ended may be a stranger's by now, and its children outlive it. */
 static void children_follow(struct attach *a, const struct rule *rule)
 {
-	pid_t pids[CHILDREN_MAX];
-	size_t nr;
+	pid_t pids[CHILDREN_MAX], *roots = calloc(a->nr_live + 1, sizeof *roots);
+	size_t nr = 0, nr_roots = 0;
 
-	if (process_children("", rule->pids, rule->nr_pids, pids, CHILDREN_MAX, &nr))
-		return;
+	for (const struct watch *w = a->watches; w && roots; w = w->next)
+		if (!w->ended)
+			roots[nr_roots++] = w->pid;
+	if (nr_roots && process_children("", roots, nr_roots, pids, CHILDREN_MAX, &nr))
+		nr = 0;
+	free(roots);
 	for (size_t i = 0; i < nr && i < CHILDREN_MAX; i++)
 		if (!select_find(a, pids[i]))
-			process_add(a, pids[i], rule, true); /* it may have ended: then it is no loss */
+			process_add(a, pids[i], rule, true);
 }
 
 static struct watch **process_place(struct attach *a, const struct watch *watch)
@@ -214,6 +236,7 @@ size_t select_look(struct attach *a)
 	const struct rule *first = &a->config.rules[0];
 
 	mappings_look(a);
+	a->nr_refused = 0;
 	if (first->nr_pids)
 		children_follow(a, first);
 	else

@@ -196,6 +196,7 @@ static void watch_let_go(struct watch *watch)
 	shares_leave(watch->shares, &watch->sharer);
 	watch->nr_ranges = 0;
 	watch->mappings_hash = 0;
+	watch->census_ns = 0;
 }
 
 int watch_look(struct watch *watch)
@@ -209,7 +210,6 @@ int watch_look(struct watch *watch)
 		/* Another program: nothing of what was known is true. */
 		watch_let_go(watch);
 		walk_init(&watch->walk, clock_now_ns());
-		watch->execs++;
 		error = process_renew(watch->process);
 	}
 	if (!error)

@@ -34,7 +34,6 @@ struct watch {
 	uint64_t cpu_ns;            /* spent on it */
 	struct tiering_census census; /* as of census_ns; 0: never */
 	uint64_t census_ns, census_cost_ns;
-	uint64_t execs;
 };
 
 /* -ESRCH; -EPERM, -EACCES; -ENOMEM. */

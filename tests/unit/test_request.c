@@ -5,10 +5,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "control.h"
 #include "request.h"
 
 #define NR(array) (sizeof(array) / sizeof((array)[0]))
@@ -125,6 +127,23 @@ static void long_lines_are_refused(void **state)
 	assert_non_null(strstr(message, "in parts"));
 }
 
+/* What is quoted may be no text: it is an answer with its reason nevertheless. */
+static void any_bytes_are_answered(void **state)
+{
+	static const char *const lines[] = { "\xff\xfe", P "tune \xc3=1", P "tune rate=\xe2\x82" };
+
+	(void)state;
+	for (unsigned i = 0; i < NR(lines); i++) {
+		char *text = control_answer(NULL, lines[i]);
+		assert_non_null(text);
+		json_t *root = json_loads(text, 0, NULL);
+		assert_non_null(root);
+		assert_non_null(json_string_value(json_object_get(root, "error")));
+		json_decref(root);
+		free(text);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -132,6 +151,7 @@ int main(void)
 		cmocka_unit_test(every_setting),
 		cmocka_unit_test(what_is_wrong_is_said_and_nothing_written),
 		cmocka_unit_test(long_lines_are_refused),
+		cmocka_unit_test(any_bytes_are_answered),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

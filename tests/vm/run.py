@@ -517,12 +517,43 @@ grep . {SETTINGS} | cmp -s - /tmp/before && echo unchanged by attach
 pagetide attach -p $hot --for 2s > /dev/null || echo the next one failed
 grep . {SETTINGS} | diff /tmp/before -
 [ ! -e /run/pagetide/hint ] || echo a state file stays
+(trap '' HUP; exec pagetide attach -p $hot > /tmp/said 2>&1) &
+attach=$!
+sleep 4
+kill -PIPE $attach
+kill -HUP $attach
+sleep 2
+kill -0 $attach || echo ended by a signal that was to be ignored
+kill -QUIT $attach
+wait $attach || echo SIGQUIT: status $?
+grep . {SETTINGS} | diff /tmp/before -
 kill $hot
 """
 
 
+# Its root ends; what a child of it starts later is looked after as well, and nobody else.
+ORPHANS_SCRIPT = """
+sh -c '(sleep 6; vm_hot --size 16 --hot 4 --seconds 60 > /tmp/hot & echo $! > /tmp/pid; wait) & sleep 3' &
+root=$!
+sleep 1
+pagetide attach -p $root --for 14s --json > $RESULTS/json || exit
+cat /tmp/pid
+kill $(cat /tmp/pid)
+"""
+
+
+def attach_follows_orphans(place):
+    """Children are followed whose named ancestor has ended."""
+    result = place.run(ORPHANS_SCRIPT, programs=["vm_hot"], files=[(place.pagetide, None)])
+    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    report = json.loads(texts_of(result)["json"])
+    check(int(result.output) in [one["pid"] for one in report["spaces"] if one["child"]], str(report["spaces"]))
+    check(report["refused_processes"] == 0 and not any("looked after" in one for one in report["warnings"]),
+          str(report["warnings"]))
+
+
 def attach_killed(place):
-    """After kill -9 the next one puts back what was changed."""
+    """After kill -9 the next one puts back what was changed; other signals end it in order, or not at all."""
     said = place.lines(KILLED_SCRIPT, programs=["vm_hot"], files=[(place.pagetide, None)])
     check(said == [], str(said))
 
@@ -879,7 +910,7 @@ def daemon_as_a_service(place):
     check(setpriv, "no setpriv here: it is part of util-linux")
     unit = os.path.join(HERE, os.pardir, os.pardir, "systemd", "pagetide.service.in")
     lines, report, files = daemon_result(place, SERVICE_SCRIPT, files=[(setpriv, None), (unit, None)])
-    check(bin(int(lines[0].split()[1], 16)).count("1") == 6, f"capabilities: {lines[0]}")
+    check(bin(int(lines[0].split()[1], 16)).count("1") == 7, f"capabilities: {lines[0]}")
     check(lines[1:] == ["0"], f"left behind: {lines[1:]}")
     said = files["notify"].splitlines()
     check(said[1:3] == ["READY=1", "STATUS=1 processes of 1 rules"], str(said))
@@ -1255,6 +1286,7 @@ CASES = {
     "attach-groups": attach_groups,
     "attach-nodes-change": attach_nodes_change,
     "attach-killed": attach_killed,
+    "attach-follows-orphans": attach_follows_orphans,
     "attach-follows-the-accessor": attach_follows_the_accessor,
     "attach-makes-room": attach_makes_room,
     "control": control,

@@ -211,9 +211,26 @@ static int block_move(const struct block *b, uint64_t src)
 	};
 	int error = helper_call(p);
 	/* It died in the middle: nobody knows where these pages are. */
-	if (error && !atomic_load(&p->gone) && uffd_alive(p->uffd))
+	if (error == -EPIPE && !atomic_load(&p->gone) && uffd_alive(p->uffd))
 		program_fail(p, "its helper ended while it moved a block");
 	return error ? error : (int)p->reply.result;
+}
+
+/*
+ * Have the helper, or what becomes of the fault without it: SERVED is not among that. Only tried: who has
+ * it may be waiting for our lock. Whoever populates waits for a fault of the helper's own, mostly this one.
+ */
+static bool block_helper(struct program *p, enum served *ret_without)
+{
+	if (pthread_mutex_trylock(&p->helper_lock)) {
+		*ret_without = atomic_load(&p->populating) ? SERVE_SINGLY : SERVE_AGAIN;
+		return false;
+	}
+	if (p->helper_socket >= 0)
+		return true;
+	pthread_mutex_unlock(&p->helper_lock);
+	*ret_without = SERVE_SINGLY;
+	return false;
 }
 
 static void block_wake(const struct block *b)
@@ -278,6 +295,7 @@ enum served block_fill(struct handler *h, const struct extent *e, uint64_t vpn)
 {
 	struct program *p = h->program;
 	struct block b;
+	enum served without;
 	uint32_t block, came = 0;
 	uint64_t filling = page_word(PAGE_FILLING, 0, h->cookie, 0, false);
 	int error = -EBUSY;
@@ -287,10 +305,9 @@ enum served block_fill(struct handler *h, const struct extent *e, uint64_t vpn)
 		return SERVE_SINGLY;
 	if (!bit_take(p, &p->stock.ready, &block))
 		return SERVE_PREPARE;
-	/* Only tried: who has it may be waiting for our lock. */
-	if (pthread_mutex_trylock(&p->helper_lock)) {
+	if (!block_helper(p, &without)) {
 		bit_give(p, &p->stock.ready, block);
-		return SERVE_AGAIN;
+		return without;
 	}
 	stock_used(h);
 	uint32_t nr = block_claim(&b, filling);
@@ -361,6 +378,7 @@ enum served block_return(struct handler *h, const struct extent *e, uint64_t vpn
 {
 	struct program *p = h->program;
 	struct block b;
+	enum served without;
 	uint32_t at = (uint32_t)(vpn % BLOCK_PAGES), place = page_mark(word) - at;
 	int error = -EBUSY;
 
@@ -368,9 +386,8 @@ enum served block_return(struct handler *h, const struct extent *e, uint64_t vpn
 	if (page_slow(word) || page_mark(word) % BLOCK_PAGES != at || !block_around(p, e, vpn, &b) ||
 	    !hold_may_be_whole(p, place) || !block_held(&b, place))
 		return SERVE_SINGLY;
-	/* Only tried: who has it may be waiting for our lock. */
-	if (pthread_mutex_trylock(&p->helper_lock))
-		return SERVE_AGAIN;
+	if (!block_helper(p, &without))
+		return without;
 	uint32_t nr = held_claim(&b, place);
 	if (nr == BLOCK_PAGES)
 		error = block_move(&b, hold_address(p, place));

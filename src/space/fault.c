@@ -361,7 +361,7 @@ static enum served serve_stored(struct handler *h, struct tract *t, uint64_t idx
 	for (loaded = 0; loaded < nr; loaded++)
 		if (pool->ops->load(pool, page_slot(words[loaded]), h->buffer + loaded * PAGE_BYTES))
 			break;
-	pthread_rwlock_rdlock(&p->lock);
+	program_lock_shared(p);
 	enum served served = stored_finish(h, t, idx, vpn, words, nr, loaded, seq);
 	/* Pairs with the load in server_tidy(). */
 	atomic_fetch_sub_explicit(&t->nr_users, 1, memory_order_release);
@@ -525,19 +525,19 @@ void fault_serve(struct handler *h, const struct deferred *fault)
 	uint64_t vpn = fault->address >> PAGE_SHIFT;
 	uint64_t start_ns = clock_now_ns();
 
-	pthread_rwlock_rdlock(&p->lock);
+	program_lock_shared(p);
 	if (atomic_load_explicit(&p->server->room, memory_order_relaxed) <= 0) {
 		int64_t slack = fault_slack(h, vpn);
 		pthread_rwlock_unlock(&p->lock);
 		if (atomic_load_explicit(&p->server->room, memory_order_relaxed) <= -slack)
 			room_wait(p, slack);
-		pthread_rwlock_rdlock(&p->lock);
+		program_lock_shared(p);
 	}
 	enum served served = fault_dispatch(h, vpn, fault->write);
 	if (served == SERVE_PREPARE) {
 		pthread_rwlock_unlock(&p->lock);
 		stock_prepare(p);
-		pthread_rwlock_rdlock(&p->lock);
+		program_lock_shared(p);
 		served = fault_dispatch(h, vpn, fault->write);
 	}
 	atomic_store_explicit(&h->tids[fault->tid % HANDLER_TIDS], fault->tid, memory_order_relaxed);

@@ -134,8 +134,11 @@ static bool handler_wait(struct handler *h, bool served)
 		return false;
 	if (wait[1].revents && read(h->bell, &rings, sizeof rings) < 0)
 		return false;
-	if (!atomic_load(&h->parked) && atomic_exchange(&h->lifted, false))
+	/* In this order: who lifts it in between finds it lifted, and if it is not, tries again soon. */
+	if (!atomic_load(&h->parked) && atomic_load(&h->lifted)) {
 		thread_enter_idle();
+		atomic_store(&h->lifted, false);
+	}
 	return true;
 }
 

@@ -35,12 +35,19 @@ void helper_follow(struct program *p)
 	cpu_set_t cpus;
 	int cpu = sched_getcpu();
 
-	if (cpu < 0 || cpu == p->helper_cpu)
+	if (cpu < 0 || cpu == p->helper_cpu || p->helper_socket < 0)
 		return;
 	CPU_ZERO(&cpus);
 	CPU_SET((unsigned)cpu, &cpus);
 	if (!sched_setaffinity(p->helper_pid, sizeof cpus, &cpus))
 		p->helper_cpu = cpu;
+}
+
+void helper_leave(struct program *p)
+{
+	if (p->helper_socket >= 0)
+		close(p->helper_socket);
+	p->helper_socket = -1;
 }
 
 int helper_call(struct program *p)
@@ -50,19 +57,18 @@ int helper_call(struct program *p)
 		       p->command.nr_runs * sizeof p->command.runs[0];
 
 	if (p->helper_socket < 0)
-		return -EPIPE;
+		return -ENOTCONN;
 	p->command.seq = ++p->helper_seq;
 	int error = sock_send(p->helper_socket, &p->command, bytes, &p->uffd,
 			      p->command.op == HELPER_MAP);
+	bool sent = !error;
 	size_t got = 0;
-	if (!error)
+	if (sent)
 		error = sock_receive(p->helper_socket, &p->reply, sizeof p->reply, &got, fds);
-	if (error || got < offsetof(struct helper_reply, outcome) || p->reply.seq != p->helper_seq) {
-		close(p->helper_socket);
-		p->helper_socket = -1;
-		return -EPIPE;
-	}
-	return 0;
+	if (!error && got >= offsetof(struct helper_reply, outcome) && p->reply.seq == p->helper_seq)
+		return 0;
+	helper_leave(p);
+	return sent ? -EPIPE : -ENOTCONN;
 }
 
 int hold_open(struct program *p, uint32_t nr_pages)

@@ -397,9 +397,12 @@ static void helper_mourn(struct server *s, pid_t pid)
 	for (struct program *p = s->programs; p; p = p->next) {
 		if (p->helper_pid != pid)
 			continue;
+		helper_lock_take(p);
+		helper_leave(p); /* before its number is not its own: nobody is to order it about */
 		program_lock_exclusive(p);
 		p->helper_pid = p->pid;
 		pthread_rwlock_unlock(&p->lock);
+		pthread_mutex_unlock(&p->helper_lock);
 	}
 	pthread_mutex_unlock(&s->plan_lock);
 }

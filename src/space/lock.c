@@ -26,6 +26,8 @@ static struct timespec patience_end(void)
 
 void program_lock_shared(struct program *p)
 {
+	if (!pthread_rwlock_tryrdlock(&p->lock))
+		return;
 	struct timespec end = patience_end();
 
 	while (pthread_rwlock_timedrdlock(&p->lock, &end) == ETIMEDOUT) {

@@ -124,6 +124,10 @@ static void hold_flush(struct hold_batch *b)
 	p->command.op = HELPER_MOVE;
 	p->command.nr_runs = b->nr_runs;
 	int error = helper_call(p);
+	/* It died in the middle: nobody knows where these pages are, and whoever is just serving one of
+	 * them would take it for a page that was never touched. */
+	if (error == -EPIPE && !atomic_load(&p->gone) && uffd_alive(p->uffd))
+		program_fail(p, "its helper ended while it moved pages");
 	if (!error && p->reply.result)
 		error = (int)p->reply.result;
 	if (!error && p->reply.whole) {
@@ -138,9 +142,6 @@ static void hold_flush(struct hold_batch *b)
 				     error ? HELPER_FAILED : p->reply.outcome[page], run->result);
 	}
 	b->nr_runs = b->nr_pages = 0;
-	/* The helper died in the middle: nobody knows where these pages are. */
-	if (error == -EPIPE && !atomic_load(&p->gone) && uffd_alive(p->uffd))
-		program_fail(p, "its helper ended while it moved pages");
 }
 
 /* Add the move's next stretch to the batch, which has room; false when the move is through or no place
@@ -189,10 +190,7 @@ static bool order_batch(struct program *p, bool mover)
 		uint32_t nr = hold_drop(p, o->nr_drop);
 		o->nr_drop = nr ? o->nr_drop - nr : 0;
 	}
-	if (mover)
-		program_lock_shared(p);
-	else
-		pthread_rwlock_rdlock(&p->lock);
+	program_lock_shared(p);
 	for (; o->next < o->nr; o->next++) {
 		const struct move *m = &o->moves[o->next];
 		struct move_result *result = &o->results[o->next];

@@ -174,6 +174,7 @@ struct program {
 	unsigned nr_replaced;
 
 	pthread_mutex_t helper_lock;   /* one command at a time */
+	_Atomic bool populating;       /* its holder waits for a fault of the helper's own; helper_lock to change */
 	uint64_t helper_seq;
 	struct helper_command command;
 	struct helper_reply reply;
@@ -372,8 +373,11 @@ static inline uint64_t hold_address(const struct program *program, uint32_t plac
 {
 	return program->hold.address + ((uint64_t)place << PAGE_SHIFT);
 }
-/* Run program->command (helper_lock held), reply in program->reply. -EPIPE: the helper is gone. */
+/* Run program->command (helper_lock held), reply in program->reply. -ENOTCONN: there is no helper, nothing
+ * was done; -EPIPE: it ended over the command, and nobody knows what it did. */
 int helper_call(struct program *program);
+/* No more commands: it ended. helper_lock held. */
+void helper_leave(struct program *program);
 /* Bring the helper to the caller's CPU. helper_lock held. */
 void helper_follow(struct program *program);
 

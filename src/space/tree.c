@@ -377,15 +377,19 @@ void programs_reap(struct server *s, uint64_t now_ns, bool some_ended)
 	}
 }
 
+/* In one command: the program waits for the helper meanwhile. */
+#define POPULATE_PAGES 8192u
+
 /* Break the sharing of resident pages in [vpn, vpn + nr). No lock of the program's is held during the
- * call: a page may be discarded, and fault, meanwhile. Returns 0, or -EPIPE without a helper. */
+ * call: a page may be discarded, and fault, meanwhile, and the fault is served without the helper. Returns
+ * 0, or -EPIPE or -ENOTCONN without one. */
 static int stretch_unshare(struct program *p, uint64_t vpn, uint64_t nr)
 {
 	while (nr) {
 		uint64_t run = 0;
 		program_lock_shared(p);
 		const struct extent *e = extent_find(p, vpn);
-		while (e && run < nr && vpn + run < e->vpn + e->nr_pages &&
+		while (e && run < nr && run < POPULATE_PAGES && vpn + run < e->vpn + e->nr_pages &&
 		       page_state(atomic_load(&e->tract->region.state[e->idx + (vpn - e->vpn) + run])) ==
 			       PAGE_RESIDENT)
 			run++;
@@ -398,7 +402,9 @@ static int stretch_unshare(struct program *p, uint64_t vpn, uint64_t nr)
 				.dst = vpn << PAGE_SHIFT,
 				.bytes = run * PAGE_BYTES,
 			};
+			atomic_store(&p->populating, true);
 			int error = helper_call(p);
+			atomic_store(&p->populating, false);
 			pthread_mutex_unlock(&p->helper_lock);
 			if (error)
 				return error;

@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -220,6 +221,56 @@ static void huge_fork(void)
 	arena_check(&arena, 0, nr);
 }
 
+/*
+ * Children that end at once, and blocks discarded and written while the sharing that is left of each is
+ * undone: the helper writes to all pages then, also to those that are just not there.
+ */
+static void huge_child_ends(void)
+{
+	size_t nr = live_pages() / 2;
+	struct arena arena = arena_huge(nr, 89);
+
+	arena_manage(&arena);
+	arena_fill(&arena, 0, nr, 1);
+	for (uint32_t round = 2; round < 8; round++) {
+		pid_t pid = fork();
+
+		CHECK(pid >= 0);
+		if (pid == 0)
+			_exit(0);
+		live_wait(pid);
+		for (uint32_t turn = 0; turn < 4; turn++) {
+			for (size_t at = nr; at >= BLOCK_PAGES; at -= BLOCK_PAGES) {
+				arena_discard(&arena, at - BLOCK_PAGES, BLOCK_PAGES);
+				usleep(200);
+			}
+			for (size_t at = 0; at < nr; at += BLOCK_PAGES)
+				arena_fill(&arena, at, at + 1, round * 4 + turn);
+		}
+		arena_check(&arena, 0, nr);
+		arena_fill(&arena, 0, nr, 100 + round);
+	}
+	arena_check(&arena, 0, nr);
+}
+
+/* Its helper is killed while nothing is going on: everything is still there, and new memory comes. */
+static void huge_helper_killed(void)
+{
+	const char *folder = getenv("LIVE_TMP");
+	size_t nr = live_pages();
+	struct arena arena = arena_huge(nr, 90);
+	char path[4096];
+
+	arena_manage(&arena);
+	arena_fill(&arena, 0, nr * 3 / 4, 1);
+	CHECK(folder && snprintf(path, sizeof(path), "%s/helper-killed", folder) < (int)sizeof(path));
+	while (live_budget_bytes && access(path, F_OK) != 0)
+		usleep(20000);
+	arena_check(&arena, 0, nr * 3 / 4);
+	arena_fill(&arena, nr / 2, nr, 2);
+	arena_check(&arena, 0, nr);
+}
+
 /* ---- threads ---- */
 
 #define NR_THREADS 4u
@@ -301,6 +352,8 @@ int main(int argc, char **argv)
 		{ "huge-mremap-block", huge_mremap_block },
 		{ "huge-mprotect-part", huge_mprotect_part },
 		{ "huge-fork", huge_fork },
+		{ "huge-child-ends", huge_child_ends },
+		{ "huge-helper-killed", huge_helper_killed },
 		{ "huge-threads-one-block", huge_threads_one_block },
 		{ "huge-threads-discard", huge_threads_discard },
 		{ 0 },

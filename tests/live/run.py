@@ -6,6 +6,7 @@ Without --native they run under `pagetide run` with a third of the memory they u
 run by themselves: a case that fails there is a wrong test.
 """
 import argparse
+import contextlib
 import json
 import os
 import pty
@@ -26,7 +27,8 @@ PROGRAMS = ("map", "advice", "page", "fork", "io", "thread")
 
 # The sum over a family of processes counts the pages they share more than once; what is locked or
 # read-only cannot be moved out.
-NO_BUDGET = {"fork", "huge-fork", "huge-mprotect-part", "mprotect-small-pieces", "mlock-stays", "process-vm-readv-rule24",
+NO_BUDGET = {"fork", "huge-fork", "huge-child-ends", "huge-helper-killed", "huge-mprotect-part",
+             "mprotect-small-pieces", "mlock-stays", "process-vm-readv-rule24",
              "close-everything-rule05", "rights-dropped"}
 # Cases whose program is made for another test below.
 NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",
@@ -63,17 +65,54 @@ HUGE_CASES = {
     "huge-mremap-block": ("filled", "held"),
     "huge-mprotect-part": ("filled", "held"),
     "huge-fork": ("filled",),
+    "huge-child-ends": ("filled",),
+    "huge-helper-killed": ("filled", "held"),
     "huge-threads-one-block": ("filled", "held"),
     "huge-threads-discard": ("filled",),
 }
 THP_MODE = "/sys/kernel/mm/transparent_hugepage/enabled"
 
 
+def helpers_below(process):
+    found = []
+    for pid in descendants(process.pid):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", encoding="latin-1") as file:
+            if file.read().strip() == "pagetide-helper":
+                found.append(pid)
+    return found
+
+
+def helper_kill(place):
+    """Kill the helper when nothing has moved for a while, then let the program go on."""
+    def during(process):
+        before, deadline = None, time.monotonic() + 30
+        while time.monotonic() < deadline:
+            time.sleep(0.5)
+            stats = stats_now(place, process)
+            now = stats and (stats["demoted_pages"], stats["huge_pages"])
+            if now and now[0] and now == before:
+                break
+            before = now
+        path = os.path.join(place.folder, "helper-killed")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        helpers = helpers_below(process)
+        check(len(helpers) == 1, f"helpers: {helpers}")
+        os.kill(helpers[0], signal.SIGKILL)
+        time.sleep(0.3)
+        with open(path, "w", encoding="ascii"):
+            pass
+    return during
+
+
 def huge_case(name, counted):
     def run(place):
         if not os.path.exists(THP_MODE) or "[never]" in open(THP_MODE, encoding="ascii").read():
             raise Skipped("transparent huge pages are off: echo madvise > " + THP_MODE)
-        result = place.run([os.path.join(place.programs, "live_huge"), name], HUGE_BUDGET_MIB)
+        kill = name == "huge-helper-killed" and not place.native
+        during = helper_kill(place) if kill else None
+        result = place.run([os.path.join(place.programs, "live_huge"), name], HUGE_BUDGET_MIB,
+                           during=during)
         judge_end(result)
         if place.native:
             return None
@@ -347,19 +386,12 @@ def exec_frees_the_old_image(place):
     only_with_tool(place)
     found = {}
 
-    def helpers(process):
-        names = []
-        for pid in descendants(process.pid):
-            with open(f"/proc/{pid}/comm", encoding="latin-1") as file:
-                names.append(file.read().strip())
-        return names.count("pagetide-helper")
-
     def during(process):
         deadline = time.monotonic() + 30
         # Stored pages come before the exec, and must be gone soon after it.
         while time.monotonic() < deadline:
             stats = stats_now(place, process) or {"demoted_pages": 0}
-            found.update(stored=stats.get("stored_pages"), helpers=helpers(process))
+            found.update(stored=stats.get("stored_pages"), helpers=len(helpers_below(process)))
             if stats["demoted_pages"] and found == {"stored": 0, "helpers": 1}:
                 break
             time.sleep(0.05)

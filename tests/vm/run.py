@@ -1313,7 +1313,7 @@ def main():
     parser.add_argument("--programs", required=True, help="folder of the live_* programs")
     parser.add_argument("--vm-programs", required=True, help="folder of the vm_* programs")
     parser.add_argument("--only", help="a pattern that the names must match")
-    parser.add_argument("--storm-seconds", type=int, default=25, help="of the case storm (25)")
+    parser.add_argument("--storm-seconds", type=int, default=15, help="of the case storm (15)")
     options = parser.parse_args()
     place = Place(options.pagetide, options.programs, options.vm_programs, options.storm_seconds)
     return tap_main(CASES, place, options.only)

@@ -165,12 +165,15 @@ static int process_judge(void *arg, pid_t pid)
 	rule = rule_find(a->config.rules, a->config.nr_rules, "", pid, watch ? watch->rule : NULL);
 	if (rule && !rule->weight)
 		rule = NULL;
-	if (!watch && rule)
+	if (!rule) {
+		/* One that cannot be looked at is ending: it keeps what it has until that is seen. */
+		if (watch && !process_look(watch->process))
+			process_drop(a, process_place(a, watch));
+	} else if (!watch) {
 		process_add(a, pid, rule, false); /* as above */
-	else if (watch && !rule && !process_look(watch->process)) /* else it is ending */
-		process_drop(a, process_place(a, watch));
-	else if (watch && watch->rule != rule)
+	} else if (watch->rule != rule) {
 		rule_give(watch, rule);
+	}
 	return 0;
 }
 

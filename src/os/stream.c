@@ -52,8 +52,7 @@ static int socket_open(int domain, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Make and lock the folder of a path; the descriptor holds the lock. */
-static int folder_lock(const char *path, int *ret_fd)
+static int folder_make(const char *path)
 {
 	char folder[PATH_MAX];
 	const char *slash = strrchr(path, '/');
@@ -62,17 +61,31 @@ static int folder_lock(const char *path, int *ret_fd)
 	if (length >= sizeof folder)
 		return -ENAMETOOLONG;
 	snprintf(folder, sizeof folder, "%.*s", (int)length, path);
-	if (!length)
-		strcpy(folder, slash ? "/" : ".");
-	else if (mkdir(folder, 0755) && errno != EEXIST)
-		return -errno;
-	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return length && mkdir(folder, 0755) && errno != EEXIST ? -errno : 0;
+}
+
+/*
+ * A file of our own, that others cannot open: whoever can read a folder could lock that. Its owner
+ * removes it before the lock goes, so one that is not there any more is nobody's.
+ */
+static int file_lock(const char *path, int *ret_fd)
+{
+	struct stat ours, there;
+	int error = 0, fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+
 	if (fd < 0)
 		return -errno;
-	if (flock(fd, LOCK_EX | LOCK_NB)) {
-		if (errno == EWOULDBLOCK)
-			errno = EADDRINUSE;
-		return fail_close(fd);
+	if (fstat(fd, &ours))
+		error = -errno;
+	else if (!S_ISREG(ours.st_mode) || ours.st_size)
+		error = -EEXIST; /* somebody's, and no lock: it is not ours to remove */
+	else if (flock(fd, LOCK_EX | LOCK_NB))
+		error = errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+	else if (lstat(path, &there) || there.st_dev != ours.st_dev || there.st_ino != ours.st_ino)
+		error = -EADDRINUSE;
+	if (error) {
+		close(fd);
+		return error;
 	}
 	*ret_fd = fd;
 	return 0;
@@ -96,10 +109,39 @@ static int stale_remove(const char *path, const struct sockaddr_un *address)
 	return !stale ? -EADDRINUSE : unlink(path) ? -errno : 0;
 }
 
+/* Remove the path, unless somebody else took it. */
+static void path_remove(const char *path, const struct stream *stream)
+{
+	struct stat there;
+
+	if (!lstat(path, &there) && there.st_dev == stream->device && there.st_ino == stream->inode)
+		unlink(path);
+}
+
+/* Which file became ours; its mode is then that of this file, whatever the path leads to by now. */
+static int path_claim(const char *path, mode_t mode, struct stream *ret)
+{
+	struct stat made;
+	char self[32];
+	int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0 || fstat(fd, &made))
+		return fd < 0 ? -errno : fail_close(fd);
+	errno = EADDRINUSE;
+	if (!S_ISSOCK(made.st_mode) || made.st_uid != geteuid())
+		return fail_close(fd);
+	snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+	if ((made.st_mode & 07777) != mode && chmod(self, mode))
+		return fail_close(fd);
+	close(fd);
+	ret->device = made.st_dev;
+	ret->inode = made.st_ino;
+	return 0;
+}
+
 static int path_bind(const char *path, mode_t mode, const struct sockaddr_un *address,
 		     struct stream *ret)
 {
-	struct stat made;
 	int error = stale_remove(path, address);
 
 	if (error)
@@ -110,13 +152,14 @@ static int path_bind(const char *path, mode_t mode, const struct sockaddr_un *ad
 	/* The file gets the mode of the socket, at no time a wider one; listening makes it answer. */
 	if (fchmod(ret->fd, mode & 0600) || bind(ret->fd, (const struct sockaddr *)address, sizeof *address))
 		return fail_close(ret->fd);
-	if (lstat(path, &made) || chmod(path, mode) || listen(ret->fd, BACKLOG)) {
-		error = fail_close(ret->fd);
-		unlink(path);
+	error = path_claim(path, mode, ret);
+	if (!error && listen(ret->fd, BACKLOG))
+		error = -errno;
+	if (error) {
+		close(ret->fd);
+		path_remove(path, ret);
 		return error;
 	}
-	ret->device = made.st_dev;
-	ret->inode = made.st_ino;
 	snprintf(ret->address, sizeof ret->address, "unix:%s", path);
 	return 0;
 }
@@ -125,14 +168,19 @@ int stream_listen_path(const char *path, mode_t mode, struct stream *ret_stream)
 {
 	struct sockaddr_un address;
 	struct stream stream = { .fd = -1 };
-	int folder, error = path_address(path, &address);
+	char lock_path[PATH_MAX];
+	int lock = -1, error = path_address(path, &address);
 
 	if (!error)
-		error = folder_lock(path, &folder);
+		error = folder_make(path);
+	snprintf(lock_path, sizeof lock_path, "%.*s.lock", (int)sizeof address.sun_path, path);
+	if (!error)
+		error = file_lock(lock_path, &lock);
 	if (error)
 		return error;
 	error = path_bind(path, mode, &address, &stream);
-	close(folder);
+	unlink(lock_path); /* before the lock goes: see file_lock() */
+	close(lock);
 	if (!error)
 		*ret_stream = stream;
 	return error;
@@ -141,11 +189,9 @@ int stream_listen_path(const char *path, mode_t mode, struct stream *ret_stream)
 void stream_close(struct stream *stream)
 {
 	const char *path = stream->address + strlen("unix:");
-	struct stat there;
 
-	if (stream->inode && !lstat(path, &there) && there.st_dev == stream->device &&
-	    there.st_ino == stream->inode)
-		unlink(path);
+	if (stream->inode)
+		path_remove(path, stream);
 	close(stream->fd);
 }
 

@@ -4,8 +4,8 @@
  * Nothing here listens to another machine. 0 or -errno. Thread-safe.
  *
  * A socket on a path outlives a process that was killed. Such a one, to which nobody listens any more,
- * is replaced; one that answers is left alone. The folder is locked meanwhile, so that of two who
- * start at once one gets the path and the other hears of it.
+ * is replaced; one that answers is left alone. A file beside it, PATH.lock, is there and locked meanwhile,
+ * so that of two who start at once one gets the path and the other hears of it.
  */
 #ifndef TIDE_STREAM_H
 #define TIDE_STREAM_H
@@ -24,7 +24,8 @@ struct stream {
 
 /*
  * Listen on a path, whose folder is made when only that is missing. `mode`: who may connect.
- * -EADDRINUSE: somebody answers there; -EEXIST: what is there is no socket; -ENAMETOOLONG; -EACCES ...
+ * -EADDRINUSE: somebody answers there; -EEXIST: what is there is no socket, or PATH.lock holds
+ * something; -ENAMETOOLONG; -EACCES ...
  */
 int stream_listen_path(const char *path, mode_t mode, struct stream *ret_stream);
 /*

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* Sockets for outsiders: who may connect, what becomes of a dead one's path, and what is refused. */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -92,6 +96,82 @@ static void a_dead_ones_path_is_taken_and_a_living_ones_not(void **state)
 	assert_int_equal(access(below("control"), F_OK), -1);
 }
 
+/* Who can read the folder can lock it, and keeps nobody out by that. */
+static void a_locked_folder_keeps_nobody_out(void **state)
+{
+	struct stream stream;
+	int folder = open(root, O_RDONLY | O_DIRECTORY);
+
+	(void)state;
+	assert_true(folder >= 0);
+	assert_int_equal(flock(folder, LOCK_EX | LOCK_NB), 0);
+	assert_int_equal(stream_listen_path(below("control"), 0600, &stream), 0);
+	stream_close(&stream);
+	close(folder);
+}
+
+static void of_two_who_start_at_once_one_has_the_path(void **state)
+{
+	struct stream stream;
+	int lock;
+
+	(void)state;
+	put("/control.lock", "");
+	lock = open(below("control.lock"), O_RDWR);
+	assert_true(lock >= 0);
+	assert_int_equal(flock(lock, LOCK_EX | LOCK_NB), 0);
+	assert_int_equal(stream_listen_path(below("control"), 0600, &stream), -EADDRINUSE);
+	assert_int_equal(access(below("control"), F_OK), -1);
+	/* It was killed: its lock goes, and the file with the next one. */
+	close(lock);
+	assert_int_equal(stream_listen_path(below("control"), 0600, &stream), 0);
+	assert_int_equal(access(below("control.lock"), F_OK), -1);
+	stream_close(&stream);
+	/* A file of the user's is no lock. */
+	put("/control.lock", "kept");
+	assert_int_equal(stream_listen_path(below("control"), 0600, &stream), -EEXIST);
+	assert_int_equal(access(below("control.lock"), F_OK), 0);
+	assert_int_equal(unlink(below("control.lock")), 0);
+	assert_int_equal(symlink("control", below("control.lock")), 0);
+	assert_int_equal(stream_listen_path(below("control"), 0600, &stream), -ELOOP);
+	assert_int_equal(access(below("control"), F_OK), -1);
+}
+
+static bool meddled; /* the folder's owner is quick: right after bind() the path is a link to his aim */
+
+/* In the place of libc's. */
+int bind(int fd, const struct sockaddr *address, socklen_t length)
+{
+	const char *path = ((const struct sockaddr_un *)(const void *)address)->sun_path;
+	int result = (int)syscall(SYS_bind, fd, address, length);
+
+	if (!result && meddled) {
+		assert_int_equal(unlink(path), 0);
+		assert_int_equal(symlink("aim", path), 0);
+	}
+	return result;
+}
+
+static void the_mode_is_that_of_the_socket_and_of_no_other_file(void **state)
+{
+	struct stream stream;
+	struct stat there;
+
+	(void)state;
+	assert_int_equal(stream_listen_path(below("open"), 0666, &stream), 0);
+	assert_int_equal(stat(below("open"), &there), 0);
+	assert_int_equal(there.st_mode & 0777, 0666);
+	stream_close(&stream);
+	put("/aim", "kept");
+	assert_int_equal(chmod(below("aim"), 0600), 0);
+	meddled = true;
+	int error = stream_listen_path(below("open"), 0666, &stream);
+	meddled = false;
+	assert_int_equal(stat(below("aim"), &there), 0);
+	assert_int_equal(there.st_mode & 0777, 0600);
+	assert_int_equal(error, -EADDRINUSE);
+}
+
 static void paths_that_cannot_be(void **state)
 {
 	struct stream stream;
@@ -154,6 +234,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TREE_TEST(talks_on_a_path),
 		TREE_TEST(a_dead_ones_path_is_taken_and_a_living_ones_not),
+		TREE_TEST(a_locked_folder_keeps_nobody_out),
+		TREE_TEST(of_two_who_start_at_once_one_has_the_path),
+		TREE_TEST(the_mode_is_that_of_the_socket_and_of_no_other_file),
 		TREE_TEST(paths_that_cannot_be),
 		TREE_TEST(an_asker_does_not_wait_for_ever),
 		TREE_TEST(only_loopback),

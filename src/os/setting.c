@@ -184,9 +184,12 @@ int settings_save(struct settings *settings, const char *root, const char *state
 	if (error)
 		return error;
 	error = state_restore(fd, root, table, nr);
+	if (error < 0) {
+		close(fd); /* the file stays: nothing else knows the values */
+		return error;
+	}
 	settings->lock = fd;
-	if (error >= 0)
-		error = values_read(settings);
+	error = values_read(settings);
 	if (!error)
 		error = state_write(settings);
 	if (error) {

@@ -41,6 +41,7 @@ int setting_write(const char *root, const char *path, uint64_t value);
 /*
  * Lock the state file, put back what a killed predecessor left, and save the values as they are now.
  * -EBUSY: its owner lives; -ENOENT: a setting that is needed does not exist; -EACCES, -EIO ...
+ * What cannot be put back stays in the file.
  * The strings and the table are used until settings_restore().
  */
 int settings_save(struct settings *settings, const char *root, const char *state_path,

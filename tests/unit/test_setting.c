@@ -123,6 +123,25 @@ static void the_next_one_repairs(void **state)
 	assert_int_equal(value(SECOND), 1000);
 }
 
+static void what_cannot_be_put_back_is_not_forgotten(void **state)
+{
+	struct settings settings;
+	char path[PATH_MAX];
+
+	(void)state;
+	values_lay();
+	die_with_changes();
+	snprintf(path, sizeof path, "%s/first", root);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(settings_save(&settings, root, STATE, table, NR), -ENOENT);
+	assert_int_equal(settings_restore(&settings), 0); /* nothing was saved */
+	assert_true(state_there());
+	put("/first", "2\n");
+	assert_int_equal(settings_repair(root, STATE, table, NR), 1);
+	assert_int_equal(value(FIRST), 1);
+	assert_int_equal(value(SECOND), 1000);
+}
+
 static void a_state_file_of_somebody_else_does_no_harm(void **state)
 {
 	(void)state;
@@ -153,6 +172,7 @@ int main(void)
 		TREE_TEST(values_come_back),
 		TREE_TEST(one_owner_at_a_time),
 		TREE_TEST(the_next_one_repairs),
+		TREE_TEST(what_cannot_be_put_back_is_not_forgotten),
 		TREE_TEST(a_state_file_of_somebody_else_does_no_harm),
 		TREE_TEST(what_is_no_number_is_told),
 	};

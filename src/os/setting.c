@@ -54,6 +54,8 @@ int setting_write(const char *root, const char *path, uint64_t value)
 /* What must be stopped for it may have stopped, or be gone; while it runs the value cannot be written. */
 static int setting_restore(const char *root, const struct setting *setting, uint64_t value)
 {
+	if (setting->ours && !setting->ours(root))
+		return 0;
 	if (setting->stop_path)
 		file_put(root, setting->stop_text, "%s", setting->stop_path);
 	return setting_write(root, setting->path, value);

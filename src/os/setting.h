@@ -21,6 +21,9 @@ struct setting {
 	bool optional;     /* not every kernel has it */
 	/* Written before the old value is put back: what uses it must stop. NULL: nothing does. */
 	const char *stop_path, *stop_text;
+	/* Whether what is there is what we made. Else nothing is stopped or put back: it is another's by
+	 * now. NULL: it is. */
+	bool (*ours)(const char *root);
 };
 
 #define SETTINGS_MAX 16

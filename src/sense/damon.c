@@ -30,9 +30,16 @@
 #define START_LEAST_NS UINT64_C(2000000000)
 #define NO_INDEX UINT32_MAX
 
-static const struct setting table[] = {
-	{ .name = "nr_kdamonds", .path = KDAMONDS "nr_kdamonds", .stop_path = STATE, .stop_text = "off" },
+/* Of our context. */
+static const char *const context_settings[][2] = {
+	{ "operations", "vaddr" },
+	{ "monitoring_attrs/intervals/sample_us", SAMPLE_US },
+	{ "monitoring_attrs/intervals/aggr_us", AGGREGATE_US },
+	{ "monitoring_attrs/intervals/update_us", UPDATE_US },
+	{ "monitoring_attrs/nr_regions/min", REGIONS_MIN },
+	{ "monitoring_attrs/nr_regions/max", REGIONS_MAX },
 };
+#define NR_CONTEXT_SETTINGS (sizeof context_settings / sizeof *context_settings)
 
 struct target {
 	pid_t pid;
@@ -60,6 +67,72 @@ static struct damon *damon_of(struct sense *sense)
 {
 	return (struct damon *)(void *)sense;
 }
+
+/* ---- whose it is ---- */
+
+/* Below KDAMONDS: whether a file has that one word. */
+__attribute__((format(printf, 3, 4)))
+static bool kdamond_says(const char *root, const char *want, const char *format, ...)
+{
+	char name[128], text[64];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(name, sizeof name, format, args);
+	va_end(args);
+	if (file_read(root, text, sizeof text, KDAMONDS "%s", name))
+		return false;
+	text[strcspn(text, "\n")] = '\0';
+	return !strcmp(text, want);
+}
+
+/* As scheme_put() leaves it, or is about to: we may have been killed in it. */
+static bool scheme_ours(const char *root, uint64_t index)
+{
+	char name[64];
+
+	snprintf(name, sizeof name, "0/contexts/0/schemes/%" PRIu64, index);
+	return kdamond_says(root, "stat", "%s/action", name) &&
+	       (kdamond_says(root, "0", "%s/filters/nr_filters", name) ||
+		(kdamond_says(root, "1", "%s/filters/nr_filters", name) &&
+		 kdamond_says(root, "target", "%s/filters/0/type", name)));
+}
+
+/*
+ * Nothing keeps others from making DAMON's one place theirs, while we live or after our death: before
+ * anything of it is changed we see whether it is still as we set it up.
+ */
+static bool kdamond_ours(const char *root)
+{
+	uint64_t nr_schemes;
+
+	if (!kdamond_says(root, "1", "nr_kdamonds"))
+		return false;
+	/* Nothing is in it yet, so nothing of anybody's is lost. */
+	if (kdamond_says(root, "0", "0/contexts/nr_contexts"))
+		return true;
+	if (!kdamond_says(root, "1", "0/contexts/nr_contexts"))
+		return false;
+	for (size_t i = 0; i < NR_CONTEXT_SETTINGS; i++)
+		if (!kdamond_says(root, context_settings[i][1], "0/contexts/0/%s", context_settings[i][0]))
+			return false;
+	if (setting_read(root, CONTEXT "schemes/nr_schemes", &nr_schemes))
+		return false;
+	for (uint64_t i = 0; i < nr_schemes; i++)
+		if (!scheme_ours(root, i))
+			return false;
+	return true;
+}
+
+static const struct setting table[] = {
+	{
+		.name = "nr_kdamonds",
+		.path = KDAMONDS "nr_kdamonds",
+		.stop_path = STATE,
+		.stop_text = "off",
+		.ours = kdamond_ours,
+	},
+};
 
 /* ---- set up, and take down ---- */
 
@@ -104,25 +177,22 @@ static int scheme_put(const struct damon *damon, uint32_t index)
 
 static int context_begin(const struct damon *damon)
 {
-	static const char *const settings[][2] = {
-		{ "operations", "vaddr" },
-		{ "monitoring_attrs/intervals/sample_us", SAMPLE_US },
-		{ "monitoring_attrs/intervals/aggr_us", AGGREGATE_US },
-		{ "monitoring_attrs/intervals/update_us", UPDATE_US },
-		{ "monitoring_attrs/nr_regions/min", REGIONS_MIN },
-		{ "monitoring_attrs/nr_regions/max", REGIONS_MAX },
-		{ "schemes/nr_schemes", "1" },
-	};
 	int error = file_put(damon->root, "1", KDAMONDS "0/contexts/nr_contexts");
 
-	for (size_t i = 0; !error && i < sizeof settings / sizeof *settings; i++)
-		error = context_put(damon, settings[i][1], "%s", settings[i][0]);
-	return error ? error : scheme_put(damon, 0);
+	for (size_t i = 0; !error && i < NR_CONTEXT_SETTINGS; i++)
+		error = context_put(damon, context_settings[i][1], "%s", context_settings[i][0]);
+	if (!error)
+		error = context_put(damon, "1", "schemes/nr_schemes");
+	if (!error)
+		error = scheme_put(damon, 0);
+	if (error) /* half of it nobody would know for ours */
+		file_put(damon->root, "0", KDAMONDS "0/contexts/nr_contexts");
+	return error;
 }
 
 static void damon_off(struct damon *damon)
 {
-	if (damon->on)
+	if (damon->on && kdamond_ours(damon->root))
 		file_put(damon->root, "off", STATE);
 	damon->on = false;
 }
@@ -165,6 +235,10 @@ static void damon_start(struct damon *damon, uint64_t now_ns)
 {
 	damon_off(damon);
 	damon->start_ns = now_ns;
+	if (!kdamond_ours(damon->root)) {
+		damon->nr_lost++;
+		return;
+	}
 	uint32_t nr = targets_number(damon);
 	if (nr && (targets_put(damon, nr) || file_put(damon->root, "on", STATE)))
 		return;
@@ -263,8 +337,8 @@ static void damon_read(struct sense *sense, void (*visit)(void *arg, const struc
 	}
 	if (!damon->on || now_ns - damon->read_ns < damon->period_ns)
 		return;
-	if (file_put(damon->root, "update_schemes_tried_regions", STATE)) {
-		/* All its processes have ended, or somebody stopped it. */
+	if (!kdamond_ours(damon->root) || file_put(damon->root, "update_schemes_tried_regions", STATE)) {
+		/* All its processes have ended, or somebody stopped it, or has it. */
 		damon->nr_lost++;
 		damon->changed = true;
 		return;
@@ -415,10 +489,19 @@ static int damon_begin(struct damon *damon, const char *state_path)
 	return error ? error : context_begin(damon);
 }
 
+static const char *state_path_of(const struct damon_options *options)
+{
+	return options->state_path ? options->state_path : DAMON_STATE_PATH;
+}
+
+int damon_repair(const struct damon_options *options)
+{
+	return settings_repair(options->root, state_path_of(options), table, 1);
+}
+
 int damon_open(const struct damon_options *options, struct sense **ret_sense, const char **ret_why)
 {
-	const char *state_path = options->state_path ? options->state_path : DAMON_STATE_PATH;
-	int error = settings_repair(options->root, state_path, table, 1);
+	int error = damon_repair(options);
 
 	if (error >= 0)
 		error = damon_probe(options, ret_why);
@@ -435,7 +518,7 @@ int damon_open(const struct damon_options *options, struct sense **ret_sense, co
 	damon->root = options->root;
 	damon->period_ns = READ_LEAST_NS;
 	damon->settings.lock = -1;
-	error = damon_begin(damon, state_path);
+	error = damon_begin(damon, state_path_of(options));
 	if (error) {
 		damon_close(&damon->sense);
 		return refuse(error, ret_why);

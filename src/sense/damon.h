@@ -12,7 +12,8 @@
  *
  * DAMON is one for the system. Whoever has it keeps it: when there is any thread of it, or a place for
  * one, nothing is touched and the sensor cannot be had. What we set up is taken down at the end; after
- * our being killed the next one does it (the state file, see setting.h).
+ * our being killed the next one does it (the state file, see setting.h). When it is not as we set it up any
+ * more it became somebody else's: then nothing of it is touched, and the sensor sees nothing.
  *
  * Processes that come and go make DAMON begin anew, and forget its regions: at most every two seconds.
  * A reading waits for the end of DAMON's period, half a second at most.
@@ -38,5 +39,8 @@ int damon_probe(const struct damon_options *options, const char **ret_why);
  * it; -EIO, -ENOMEM.
  */
 int damon_open(const struct damon_options *options, struct sense **ret_sense, const char **ret_why);
+
+/* Take down what a killed predecessor left. 1: there was something; 0: nothing; -EBUSY: it lives; -errno. */
+int damon_repair(const struct damon_options *options);
 
 #endif

@@ -422,6 +422,65 @@ static void damon_is_taken_down_after_a_kill(void **state)
 	assert_int_equal(nr_kdamonds(), 0);
 }
 
+/* Somebody watches physical memory with DAMON now, and it runs. */
+static void damon_give_away(void)
+{
+	put(DAMON_CONTEXT "operations", "paddr\n");
+	world_damon_on = true;
+}
+
+static void expect_given_away(void)
+{
+	char path[PATH_MAX], text[16] = "";
+
+	assert_true(world_damon_on);
+	assert_int_equal(nr_kdamonds(), 1);
+	assert_int_equal(file_read(root, text, sizeof text, DAMON_CONTEXT "operations"), 0);
+	assert_string_equal(text, "paddr\n");
+	world_path(path, DAMON_STATE_PATH);
+	assert_int_equal(access(path, F_OK), -1);
+}
+
+static void damon_that_became_anothers_after_a_kill_is_left_alone(void **state)
+{
+	const struct damon_options options = { .root = root };
+	const char *why = "";
+	int status;
+
+	(void)state;
+	subject = &subjects[2];
+	world_lay();
+	pid_t child = fork();
+	if (!child) {
+		begin_added();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	damon_give_away();
+	assert_int_equal(damon_open(&options, &sense, &why), -EBUSY);
+	expect_given_away();
+}
+
+static void damon_that_became_anothers_while_we_live_is_left_alone(void **state)
+{
+	(void)state;
+	subject = &subjects[2];
+	begin_added();
+	look(4);
+	damon_give_away();
+	touch(9);
+	look(4);
+	assert_int_equal(nr_pages_seen(), 0);
+	/* Begun anew it would be taken from him; so would it by a pause. */
+	sense->ops->remove(sense, WORLD_PID);
+	assert_int_equal(sense->ops->add(sense, WORLD_PID), 0);
+	look(4);
+	assert_int_equal(sense->ops->pace(sense, 0), 0);
+	sense->ops->close(sense);
+	expect_given_away();
+}
+
 static struct sense_event played[8];
 static size_t nr_played;
 
@@ -549,6 +608,8 @@ int main(void)
 		TREE_TEST(idle_follows_frames),
 		TREE_TEST(damon_has_an_owner),
 		TREE_TEST(damon_is_taken_down_after_a_kill),
+		TREE_TEST(damon_that_became_anothers_after_a_kill_is_left_alone),
+		TREE_TEST(damon_that_became_anothers_while_we_live_is_left_alone),
 		TREE_TEST(trace_is_played_in_time),
 		TREE_TEST(trace_names_the_line_that_is_none),
 		TREE_TEST(perf_passes_over_what_is_not_the_process),

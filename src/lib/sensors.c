@@ -121,8 +121,14 @@ static int named_open(const char *name, struct sense **ret_sense, char ret_messa
 int sensors_open(const char *name, struct sensors_choice *ret_choice, char ret_message[TIDE_MESSAGE_MAX])
 {
 	struct sensors_choice choice = { 0 };
-	int first = 0, error = name ? named_open(name, &choice.sense, ret_message) : 0;
+	int first = 0, error = 0;
 
+	/* What a killed one changed goes back, whichever sensor is next. Errors: its owner lives, or we are not
+	 * root; or it stays for the next, and who needs it says why. */
+	hint_repair(&hint_here);
+	damon_repair(&damon_here);
+	if (name)
+		error = named_open(name, &choice.sense, ret_message);
 	for (size_t i = 0; !name && !choice.sense && i < NR_KINDS; i++) {
 		struct sensors_refusal *refused = &choice.refused[choice.nr_refused];
 

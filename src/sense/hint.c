@@ -568,6 +568,13 @@ int hint_open(const struct hint_options *options, struct sense **ret_sense, cons
 
 int hint_repair(const struct hint_options *options)
 {
-	return settings_repair(options->root, options->state_path ? options->state_path : HINT_STATE_PATH,
-			       table, SET_COUNT);
+	const char *state_path = options->state_path ? options->state_path : HINT_STATE_PATH;
+	int result = settings_repair(options->root, state_path, table, SET_COUNT);
+
+	/* Some of them are in debugfs. */
+	if (result < 0 && result != -EBUSY && !*options->root && !debugfs_mount()) {
+		result = settings_repair(options->root, state_path, table, SET_COUNT);
+		debugfs_unmount();
+	}
+	return result;
 }

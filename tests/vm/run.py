@@ -514,7 +514,7 @@ kill -9 $attach
 wait $attach
 grep . {SETTINGS} | cmp -s - /tmp/before && echo unchanged by attach
 [ -s /run/pagetide/hint ] || echo no state file
-pagetide attach -p $hot --for 2s > /dev/null || echo the next one failed
+pagetide attach -p $hot --sensor soft-dirty --for 2s > /dev/null || echo the next one failed
 grep . {SETTINGS} | diff /tmp/before -
 [ ! -e /run/pagetide/hint ] || echo a state file stays
 (trap '' HUP; exec pagetide attach -p $hot > /tmp/said 2>&1) &
@@ -553,7 +553,8 @@ def attach_follows_orphans(place):
 
 
 def attach_killed(place):
-    """After kill -9 the next one puts back what was changed; other signals end it in order, or not at all."""
+    """After kill -9 the next one, with another sensor, puts back what was changed; other signals end it in
+    order, or not at all."""
     said = place.lines(KILLED_SCRIPT, programs=["vm_hot"], files=[(place.pagetide, None)])
     check(said == [], str(said))
 

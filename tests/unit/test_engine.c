@@ -446,7 +446,7 @@ static void defect_4a_21_a_freed_page_is_forgotten(void **state)
 
 /* ---- lifetimes ---- */
 
-static void defect_4b_05_06_4a_15_a_region_may_go_while_its_pages_move(void **state)
+static void defect_4a_08_15_4b_05_06_a_region_may_go_while_its_pages_move(void **state)
 {
 	struct world *w = world_new(1000, 20000);
 	struct region *gone = world_add(w, 0, 5000, 5000);
@@ -622,7 +622,7 @@ int main(void)
 		cmocka_unit_test(defect_4a_13_failed_pages_back_off),
 		cmocka_unit_test(a_busy_page_lets_others_go_first),
 		cmocka_unit_test(defect_4a_21_a_freed_page_is_forgotten),
-		cmocka_unit_test(defect_4b_05_06_4a_15_a_region_may_go_while_its_pages_move),
+		cmocka_unit_test(defect_4a_08_15_4b_05_06_a_region_may_go_while_its_pages_move),
 		cmocka_unit_test(the_last_region_goes_and_another_comes),
 		cmocka_unit_test(same_inputs_same_plans),
 		cmocka_unit_test(defect_4a_03_touches_race_with_steps),

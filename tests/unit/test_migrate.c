@@ -65,7 +65,7 @@ static void defect_4b_08_21_4a_16_one_counter_for_each_reason(void **state)
 	migrate_free(migrate);
 }
 
-static void defect_4a_13_sums_are_exact_at_any_time(void **state)
+static void defect_4a_13_4b_11_sums_are_exact_at_any_time(void **state)
 {
 	struct migrate *migrate = migrate_new();
 	uint64_t rng = 1, id[MAX_MOVES], requested = 0;
@@ -193,7 +193,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defect_4b_08_21_4a_16_one_counter_for_each_reason),
-		cmocka_unit_test(defect_4a_13_sums_are_exact_at_any_time),
+		cmocka_unit_test(defect_4a_13_4b_11_sums_are_exact_at_any_time),
 		cmocka_unit_test(defect_4a_06_batches_are_counted_in_base_pages),
 		cmocka_unit_test(ids_are_never_used_again),
 		cmocka_unit_test(defect_4b_05_07_a_vanished_region_owes_nothing_but_its_moves),

@@ -539,6 +539,16 @@ void tiering_complete(struct tiering *tiering, const struct tiering_move *moves,
 
 /* ---- what is known ---- */
 
+uint64_t tiering_fast_pages(const struct tiering *tiering, const struct tiering_space *space)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t n = 0; n < tiering->config.nr_nodes; n++)
+		if (tiering->config.nodes[n].fast)
+			sum += space->node_pages[n];
+	return sum;
+}
+
 void tiering_counts_add(struct tiering_counts *sum, const struct tiering_counts *more)
 {
 	for (unsigned r = 0; r < REASON_COUNT; r++) {

@@ -229,6 +229,9 @@ void tiering_complete(struct tiering *tiering, const struct tiering_move *moves,
 
 /* ---- what is known ---- */
 
+/* Pages of a space that are known to be on fast nodes now. */
+uint64_t tiering_fast_pages(const struct tiering *tiering, const struct tiering_space *space);
+
 enum tiering_heat { TIERING_HOT, TIERING_WARM, TIERING_COLD, TIERING_HEATS };
 struct tiering_census {
 	uint64_t pages[TIERING_NODES_MAX][TIERING_HEATS];

@@ -223,12 +223,8 @@ enum verdict { VERDICT_PASS, VERDICT_DONE, VERDICT_STOP };
 /* On fast nodes when all that is under way has arrived. */
 static uint64_t fast_pages(const struct tiering *tiering, const struct tiering_space *space)
 {
-	uint64_t sum = space->moving_in_pages;
-
-	for (uint32_t n = 0; n < tiering->config.nr_nodes; n++)
-		if (tiering->config.nodes[n].fast)
-			sum += space->node_pages[n];
-	return minus(sum, space->moving_out_pages);
+	return minus(tiering_fast_pages(tiering, space) + space->moving_in_pages,
+		     space->moving_out_pages);
 }
 
 /* The page goes: those beside it that were touched in the same window go along. */

@@ -179,16 +179,6 @@ static int process_judge(void *arg, pid_t pid)
 
 /* ---- what they may have ---- */
 
-static uint64_t fast_pages(const struct attach *a, const struct watch *watch)
-{
-	uint64_t sum = 0;
-
-	for (uint32_t n = 0; n < a->tiering.config.nr_nodes; n++)
-		if (a->tiering.config.nodes[n].fast)
-			sum += watch->space.node_pages[n];
-	return sum;
-}
-
 /* Divide what one rule says; `parts`: room for all that live. Without its word what a process was tuned
  * to holds. */
 static void rule_divide(struct attach *a, const struct rule *rule, uint64_t fast_bytes, struct part *parts)
@@ -201,7 +191,10 @@ static void rule_divide(struct attach *a, const struct rule *rule, uint64_t fast
 		return;
 	for (const struct watch *w = a->watches; w; w = w->next)
 		if (w->rule == rule && !w->ended)
-			parts[nr++] = (struct part){ .has = fast_pages(a, w), .touched = w->touched_lately };
+			parts[nr++] = (struct part){
+				.has = tiering_fast_pages(&a->tiering, &w->space),
+				.touched = w->touched_lately,
+			};
 	divide_max(parts, nr, max / PAGE_BYTES);
 	divide_min(parts, nr, (min < max ? min : max) / PAGE_BYTES);
 	for (struct watch *w = a->watches; w; w = w->next) {

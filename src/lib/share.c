@@ -131,20 +131,10 @@ static uint64_t minus(uint64_t a, uint64_t b)
 	return a > b ? a - b : 0;
 }
 
-static uint64_t fast_pages(const struct tiering *tiering, const struct tiering_space *space)
-{
-	uint64_t sum = 0;
-
-	for (uint32_t n = 0; n < tiering->config.nr_nodes; n++)
-		if (tiering->config.nodes[n].fast)
-			sum += space->node_pages[n];
-	return sum;
-}
-
 /* A share that a process maps twice counts twice for it: then its cap leaves less, never more. */
 static void share_charge(const struct share *share)
 {
-	uint64_t pages = fast_pages(share->tiering, &share->space);
+	uint64_t pages = tiering_fast_pages(share->tiering, &share->space);
 
 	for (size_t i = 0; i < share->nr_users; i++)
 		share->users[i].process->shared_fast_pages += pages;
@@ -152,14 +142,14 @@ static void share_charge(const struct share *share)
 
 static void share_cap(struct share *share)
 {
-	uint64_t pages = fast_pages(share->tiering, &share->space), most = 0;
+	uint64_t pages = tiering_fast_pages(share->tiering, &share->space), most = 0;
 
 	for (size_t i = 0; i < share->nr_users && most != UINT64_MAX; i++) {
 		const struct share_process *process = share->users[i].process;
 		uint64_t left = process->own->fast_max_pages;
 
 		if (left != UINT64_MAX)
-			left = minus(left, fast_pages(share->tiering, process->own) +
+			left = minus(left, tiering_fast_pages(share->tiering, process->own) +
 						   minus(process->shared_fast_pages, pages));
 		most = left > most ? left : most;
 	}

@@ -253,6 +253,7 @@ void pass_close(struct sense *sense)
 
 	while (pass->first)
 		pass_remove(sense, pass->first->pid);
-	pass->ops->close(pass);
+	if (pass->ops->close)
+		pass->ops->close(pass);
 	free(pass);
 }

@@ -52,7 +52,7 @@ struct pass_ops {
 	int (*finish)(struct pass *pass, struct pass_process *process);
 	/* All marks are old; also before `own` is freed. */
 	void (*forget)(struct pass *pass, struct pass_process *process);
-	void (*close)(struct pass *pass);
+	void (*close)(struct pass *pass); /* NULL: nothing to do */
 };
 
 /* The first member of a sensor. */

@@ -103,11 +103,6 @@ static void marks_forget(struct pass *pass, struct pass_process *process)
 	*marks = (struct marks){ 0 };
 }
 
-static void marks_close(struct pass *pass)
-{
-	(void)pass;
-}
-
 static const struct pass_ops marks_ops = {
 	.own_bytes = sizeof(struct marks),
 	.faults = true,
@@ -115,7 +110,6 @@ static const struct pass_ops marks_ops = {
 	.slice_end = marks_slice_end,
 	.finish = marks_finish,
 	.forget = marks_forget,
-	.close = marks_close,
 };
 
 static const struct sense_ops soft_dirty_ops = {

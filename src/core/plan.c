@@ -21,6 +21,7 @@
  */
 #include "assert.h"
 #include "inner.h"
+#include "number.h"
 
 #define FOLD_MAX 4096u              /* ready pages a step folds */
 #define LOOK_PAGES (128u * HEAT_BLOCK_PAGES) /* pages a hand looks at in a step: up to one block more */
@@ -40,11 +41,6 @@ struct plan {
 	size_t nr, max;
 	uint64_t room; /* of the hold areas, in pages */
 };
-
-static uint64_t minus(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
 
 /* ---- folding ---- */
 

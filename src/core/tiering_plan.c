@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "assert.h"
+#include "number.h"
 
 #define JUDGE_MAX 8192u              /* ready pages a step judges */
 #define LOOK_BLOCKS 512u             /* blocks with something fast that the hand judges in a step */
@@ -46,11 +47,6 @@ struct step {
 	uint32_t judged;
 	bool again;
 };
-
-static uint64_t minus(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
 
 static const struct tiering_node *node_at(const struct step *step, uint32_t node)
 {

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "divide.h"
 
-#define EVENLY 16u /* of a cap */
+#include "number.h"
 
-static uint64_t minus(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
+#define EVENLY 16u /* of a cap */
 
 /* whole * part / sum */
 static uint64_t share(uint64_t whole, uint64_t part, uint64_t sum)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "clock.h"
+#include "number.h"
 
 #define PAGE_BYTES 4096u
 #define PAGE_SHIFT 12
@@ -125,11 +126,6 @@ static int user_add(struct share *share, struct share_process *process,
 }
 
 /* ---- caps ---- */
-
-static uint64_t minus(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
 
 /* A share that a process maps twice counts twice for it: then its cap leaves less, never more. */
 static void share_charge(const struct share *share)

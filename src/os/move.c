@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "number.h"
 
 #define PAGE 4096u
 #define UNKNOWN INT_MAX
@@ -132,7 +133,7 @@ static void call_count(struct move_pace *pace, uint64_t stall_ns, uint64_t ns)
 /* The part of a call that was for its pages, as far as these were away together. */
 static uint64_t call_stall(const struct move_pace *pace, uint32_t pages, uint64_t ns)
 {
-	uint64_t stall = ns > pace->fixed_ns ? ns - pace->fixed_ns : 0;
+	uint64_t stall = minus(ns, pace->fixed_ns);
 
 	/* The fixed part varies: of a call that was not longer, some was for its pages all the same. */
 	if (stall < ns / CALL_SHARE)

@@ -12,6 +12,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "number.h"
 #include "uapi.h"
 
 #define PAGE 4096u
@@ -161,7 +162,7 @@ int proc_statm(int dir, uint64_t *ret_size_pages, uint64_t *ret_anon_pages)
 	if (sscanf(text, "%lu %lu %lu", &size, &resident, &shared) != 3)
 		return -EINVAL;
 	*ret_size_pages = size;
-	*ret_anon_pages = resident > shared ? resident - shared : 0;
+	*ret_anon_pages = minus(resident, shared);
 	return 0;
 }
 

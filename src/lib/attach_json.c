@@ -5,37 +5,33 @@
 
 #include "attach.h"
 #include "clock.h"
+#include "json.h"
 
 #define PAGE_BYTES 4096u
-
-static void set(json_t *object, const char *key, uint64_t value)
-{
-	json_object_set_new(object, key, json_integer((json_int_t)value));
-}
 
 static json_t *moves_json(const struct tiering_counts *counts)
 {
 	json_t *moves = json_object(), *failed = json_object(), *dropped = json_object();
 	json_t *refused = json_object();
 
-	set(moves, "requested", counts->requested);
-	set(moves, "moved", counts->ended[REASON_MOVED]);
+	number_set(moves, "requested", counts->requested);
+	number_set(moves, "moved", counts->ended[REASON_MOVED]);
 	for (unsigned r = REASON_MOVED + 1; r < REASON_COUNT; r++) {
 		enum reason reason = (enum reason)r;
 		if (reason != REASON_RATE)
-			set(reason_dropped(reason) ? dropped : failed, reason_name(reason),
+			number_set(reason_dropped(reason) ? dropped : failed, reason_name(reason),
 			    counts->ended[r]);
 	}
 	json_object_set_new(moves, "failed", failed);
 	json_object_set_new(moves, "dropped", dropped);
-	set(moves, "pending", counts->pending);
-	set(refused, reason_name(REASON_NO_ROOM), counts->refused[REASON_NO_ROOM]);
-	set(refused, reason_name(REASON_RATE), counts->refused[REASON_RATE]);
-	set(refused, "unpaid", counts->unpaid);
+	number_set(moves, "pending", counts->pending);
+	number_set(refused, reason_name(REASON_NO_ROOM), counts->refused[REASON_NO_ROOM]);
+	number_set(refused, reason_name(REASON_RATE), counts->refused[REASON_RATE]);
+	number_set(refused, "unpaid", counts->unpaid);
 	json_object_set_new(moves, "refused", refused);
-	set(moves, "candidates", counts->candidates);
-	set(moves, "ping_pong", counts->pingpong);
-	set(moves, "wasted", counts->wasted);
+	number_set(moves, "candidates", counts->candidates);
+	number_set(moves, "ping_pong", counts->pingpong);
+	number_set(moves, "wasted", counts->wasted);
 	return moves;
 }
 
@@ -44,10 +40,10 @@ static json_t *stall_json(const struct process_space *process)
 	const struct move_pace *pace = process_pace(process);
 	json_t *stall = json_object();
 
-	set(stall, "calls", pace->calls);
-	set(stall, "p50", move_pace_stall_ns(pace, 50));
-	set(stall, "p99", move_pace_stall_ns(pace, 99));
-	set(stall, "max", pace->stall_max_ns);
+	number_set(stall, "calls", pace->calls);
+	number_set(stall, "p50", move_pace_stall_ns(pace, 50));
+	number_set(stall, "p99", move_pace_stall_ns(pace, 99));
+	number_set(stall, "max", pace->stall_max_ns);
 	return stall;
 }
 
@@ -64,7 +60,7 @@ static json_t *nodes_json(const struct attach *a, const struct tiering_census *c
 
 		snprintf(name, sizeof name, "%u", a->map.nodes[i].id);
 		for (unsigned h = 0; h < TIERING_HEATS; h++)
-			set(node, names[h], census->pages[i][h] * PAGE_BYTES);
+			number_set(node, names[h], census->pages[i][h] * PAGE_BYTES);
 		json_object_set_new(nodes, name, node);
 	}
 	return nodes;
@@ -73,28 +69,28 @@ static json_t *nodes_json(const struct attach *a, const struct tiering_census *c
 /* What every space has. */
 static void counts_set(json_t *object, const struct tiering_counts *counts)
 {
-	set(object, "promoted_bytes", counts->promoted * PAGE_BYTES);
-	set(object, "demoted_bytes", counts->demoted * PAGE_BYTES);
+	number_set(object, "promoted_bytes", counts->promoted * PAGE_BYTES);
+	number_set(object, "demoted_bytes", counts->demoted * PAGE_BYTES);
 	json_object_set_new(object, "moves", moves_json(counts));
-	set(object, "touches", counts->touches);
+	number_set(object, "touches", counts->touches);
 }
 
 static json_t *space_json(const struct attach *a, struct watch *watch, uint64_t now_ns)
 {
 	json_t *space = json_object();
 
-	set(space, "pid", (uint64_t)watch->pid);
+	number_set(space, "pid", (uint64_t)watch->pid);
 	json_object_set_new(space, "name", json_string(watch->name));
 	json_object_set_new(space, "rule", json_string(watch->rule ? watch->rule->name : ""));
-	set(space, "weight", watch->space.weight);
+	number_set(space, "weight", watch->space.weight);
 	if (watch->space.fast_max_pages != UINT64_MAX)
-		set(space, "fast_max_bytes", watch->space.fast_max_pages * PAGE_BYTES);
-	set(space, "fast_min_bytes", watch->space.fast_min_pages * PAGE_BYTES);
+		number_set(space, "fast_max_bytes", watch->space.fast_max_pages * PAGE_BYTES);
+	number_set(space, "fast_min_bytes", watch->space.fast_min_pages * PAGE_BYTES);
 	json_object_set_new(space, "child", json_boolean(watch->child));
 	json_object_set_new(space, "ended", json_boolean(watch->ended));
 	json_object_set_new(space, "sensor", json_string(a->sense->ops->name));
 	counts_set(space, &watch->space.counts);
-	set(space, "cpu_ns", watch->cpu_ns);
+	number_set(space, "cpu_ns", watch->cpu_ns);
 	json_object_set_new(space, "stall_ns", stall_json(watch->process));
 	json_object_set_new(space, "nodes", nodes_json(a, watch_census(watch, now_ns)));
 	return space;
@@ -105,7 +101,7 @@ static json_t *gone_json(const struct attach *a)
 {
 	json_t *gone = json_object();
 
-	set(gone, "processes", a->nr_gone);
+	number_set(gone, "processes", a->nr_gone);
 	counts_set(gone, &a->gone);
 	return gone;
 }
@@ -123,10 +119,10 @@ static json_t *share_json(const struct attach *a, const struct share *share, uin
 		snprintf(device, sizeof device, "%02x:%02x", (unsigned int)(share->device >> 32),
 			 (unsigned int)share->device);
 	json_object_set_new(object, "device", json_string(device));
-	set(object, "inode", share->inode);
-	set(object, "mappings", share->nr_users);
+	number_set(object, "inode", share->inode);
+	number_set(object, "mappings", share->nr_users);
 	counts_set(object, &share->space.counts);
-	set(object, "cpu_ns", share->cpu_ns);
+	number_set(object, "cpu_ns", share->cpu_ns);
 	json_object_set_new(object, "nodes", nodes_json(a, &census));
 	return object;
 }
@@ -142,7 +138,7 @@ static void shares_set(json_t *root, const struct attach *a, uint64_t now_ns)
 				json_array_append_new(shared, share_json(a, s, now_ns));
 	}
 	json_object_set_new(root, "shared", shared);
-	set(gone, "number", a->shares.nr_gone);
+	number_set(gone, "number", a->shares.nr_gone);
 	counts_set(gone, &a->shares.gone);
 	json_object_set_new(root, "shared_gone", gone);
 }
@@ -171,16 +167,16 @@ static json_t *sensor_json(const struct sensors_choice *choice)
 	sense->ops->usage(sense, &usage);
 	json_object_set_new(sensor, "name", json_string(sense->ops->name));
 	json_object_set_new(sensor, "cost", json_string(sense->ops->cost));
-	set(sensor, "grain_bytes", sense->ops->grain_bytes);
+	number_set(sensor, "grain_bytes", sense->ops->grain_bytes);
 	json_object_set_new(sensor, "regions", json_boolean(sense->ops->regions));
 	json_object_set_new(sensor, "knows_cpu", json_boolean(sense->ops->knows_cpu));
 	json_object_set_new(sensor, "writes_only", json_boolean(sense->ops->writes_only));
 	json_object_set_new(sensor, "refused", refused_json(choice));
-	set(sensor, "touches", usage.nr_touches);
-	set(sensor, "faults", usage.nr_faults);
-	set(sensor, "lost", usage.nr_lost);
-	set(sensor, "threads", usage.nr_threads);
-	set(sensor, "passes", usage.nr_passes);
+	number_set(sensor, "touches", usage.nr_touches);
+	number_set(sensor, "faults", usage.nr_faults);
+	number_set(sensor, "lost", usage.nr_lost);
+	number_set(sensor, "threads", usage.nr_threads);
+	number_set(sensor, "passes", usage.nr_passes);
 	return sensor;
 }
 
@@ -191,12 +187,12 @@ static json_t *kernel_json(const struct attach *a)
 	json_t *kernel = json_object();
 
 	vmstat_read("", &now);
-	set(kernel, "pgmigrate_success", now.pgmigrate_success - a->before.pgmigrate_success);
-	set(kernel, "pgmigrate_fail", now.pgmigrate_fail - a->before.pgmigrate_fail);
-	set(kernel, "pgpromote_success", now.pgpromote_success - a->before.pgpromote_success);
-	set(kernel, "pgdemote", now.pgdemote - a->before.pgdemote);
-	set(kernel, "numa_hint_faults", now.numa_hint_faults - a->before.numa_hint_faults);
-	set(kernel, "compact_isolated", now.compact_isolated - a->before.compact_isolated);
+	number_set(kernel, "pgmigrate_success", now.pgmigrate_success - a->before.pgmigrate_success);
+	number_set(kernel, "pgmigrate_fail", now.pgmigrate_fail - a->before.pgmigrate_fail);
+	number_set(kernel, "pgpromote_success", now.pgpromote_success - a->before.pgpromote_success);
+	number_set(kernel, "pgdemote", now.pgdemote - a->before.pgdemote);
+	number_set(kernel, "numa_hint_faults", now.numa_hint_faults - a->before.numa_hint_faults);
+	number_set(kernel, "compact_isolated", now.compact_isolated - a->before.compact_isolated);
 	return kernel;
 }
 
@@ -211,9 +207,9 @@ static json_t *pairs_json(const struct attach *a)
 			if (!pages)
 				continue;
 			json_t *pair = json_object();
-			set(pair, "from", a->map.nodes[from].id);
-			set(pair, "to", a->map.nodes[to].id);
-			set(pair, "bytes", pages * PAGE_BYTES);
+			number_set(pair, "from", a->map.nodes[from].id);
+			number_set(pair, "to", a->map.nodes[to].id);
+			number_set(pair, "bytes", pages * PAGE_BYTES);
 			json_array_append_new(pairs, pair);
 		}
 	}
@@ -228,9 +224,9 @@ json_t *attach_report(const struct attach *a, uint64_t now_ns)
 	json_object_set_new(root, "schema", json_string("pagetide.attach/1"));
 	json_object_set_new(root, "version", json_string(TIDE_VERSION));
 	json_object_set_new(root, "dry_run", json_boolean(a->options->dry_run));
-	set(root, "wall_ns", now_ns - a->start_ns);
-	set(root, "cpu_ns", clock_ns(CLOCK_PROCESS_CPUTIME_ID) - a->cpu_start_ns);
-	set(root, "page_size", PAGE_BYTES);
+	number_set(root, "wall_ns", now_ns - a->start_ns);
+	number_set(root, "cpu_ns", clock_ns(CLOCK_PROCESS_CPUTIME_ID) - a->cpu_start_ns);
+	number_set(root, "page_size", PAGE_BYTES);
 	json_object_set_new(root, "fast", json_string(nodeset_format(text, &a->fast)));
 	json_object_set_new(root, "slow", json_string(nodeset_format(text, &a->slow)));
 	json_object_set_new(root, "sensor", sensor_json(&a->sensors));
@@ -238,7 +234,7 @@ json_t *attach_report(const struct attach *a, uint64_t now_ns)
 		json_array_append_new(spaces, space_json(a, w, now_ns));
 	json_object_set_new(root, "spaces", spaces);
 	json_object_set_new(root, "gone", gone_json(a));
-	set(root, "refused_processes", a->nr_refused);
+	number_set(root, "refused_processes", a->nr_refused);
 	shares_set(root, a, now_ns);
 	json_object_set_new(root, "moved_bytes", pairs_json(a));
 	json_object_set_new(root, "kernel", kernel_json(a));

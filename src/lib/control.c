@@ -10,6 +10,7 @@
 
 #include "assert.h"
 #include "clock.h"
+#include "json.h"
 #include "request.h"
 #include "select.h"
 #include "text.h"
@@ -18,18 +19,13 @@
 #define PAGE_BYTES 4096u
 #define PPM_OF_BP 100u
 
-static void set(json_t *object, const char *key, uint64_t value)
-{
-	json_object_set_new(object, key, json_integer((json_int_t)value));
-}
-
 static json_t *settings_json(const struct attach *a)
 {
 	json_t *settings = json_object();
 
-	set(settings, "rate_bytes_per_s", a->tiering.config.rate_pages_per_s * PAGE_BYTES);
-	set(settings, "stall_ns", a->stall_ns);
-	set(settings, "cpu_ppm", a->pace.config.share_ppm);
+	number_set(settings, "rate_bytes_per_s", a->tiering.config.rate_pages_per_s * PAGE_BYTES);
+	number_set(settings, "stall_ns", a->stall_ns);
+	number_set(settings, "cpu_ppm", a->pace.config.share_ppm);
 	return settings;
 }
 
@@ -39,7 +35,7 @@ static json_t *head_json(const struct attach *a, const char *schema)
 
 	json_object_set_new(root, "schema", json_string(schema));
 	json_object_set_new(root, "version", json_string(TIDE_VERSION));
-	set(root, "pid", (uint64_t)getpid());
+	number_set(root, "pid", (uint64_t)getpid());
 	json_object_set_new(root, "state", json_string(a->paused ? "paused" : "running"));
 	json_object_set_new(root, "settings", settings_json(a));
 	return root;

@@ -17,6 +17,7 @@
 
 #include "ask.h"
 #include "clock.h"
+#include "json.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
 #define PAGE_BYTES 4096u
@@ -238,8 +239,7 @@ static json_t *reasons_json(const struct migration *m, bool dropped)
 
 	for (unsigned int reason = REASON_MOVED + 1; reason < REASON_COUNT; reason++)
 		if (reason_dropped(reason) == dropped && m->bytes[reason])
-			json_object_set_new(reasons, reason_name(reason),
-					    json_integer((json_int_t)(m->bytes[reason] / PAGE_BYTES)));
+			number_set(reasons, reason_name(reason), m->bytes[reason] / PAGE_BYTES);
 	return reasons;
 }
 

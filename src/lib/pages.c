@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "ask.h"
+#include "json.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
 #define PAGE_BYTES 4096u
@@ -73,8 +74,7 @@ static json_t *place_json(const struct node *node, const struct place *place)
 
 	for (unsigned int kind = 0; kind < PROCESS_KIND_COUNT; kind++)
 		if (place->kinds[kind])
-			json_object_set_new(kinds, process_kind_name(kind),
-					    json_integer((json_int_t)place->kinds[kind]));
+			number_set(kinds, process_kind_name(kind), place->kinds[kind]);
 	return json_pack("{s:i, s:s?, s:I, s:I, s:n, s:n, s:n, s:i, s:o}",
 			 "node", (int)node->id,
 			 "speed", !node->has_memory ? NULL : node->slow ? "slow" : "fast",
@@ -95,8 +95,7 @@ static char *survey_text(int pid, const struct survey *survey)
 	}
 	for (unsigned int reason = 0; reason < REASON_COUNT; reason++)
 		if (survey->refused[reason])
-			json_object_set_new(refused, reason_name(reason),
-					    json_integer((json_int_t)survey->refused[reason]));
+			number_set(refused, reason_name(reason), survey->refused[reason]);
 	json_t *root = json_pack("{s:s, s:s, s:i, s:I, s:s, s:o, s:o}", "schema", "pagetide.pages/1",
 				 "version", TIDE_VERSION, "pid", pid, "bytes", (json_int_t)sum,
 				 "heat", "unknown", "nodes", nodes, "refused_bytes", refused);

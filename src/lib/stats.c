@@ -6,17 +6,13 @@
 #include <sys/wait.h>
 
 #include "clock.h"
+#include "json.h"
 
 static struct stats_base base;
 
 void stats_open(const struct stats_base *b)
 {
 	base = *b;
-}
-
-static void set(json_t *object, const char *key, uint64_t value)
-{
-	json_object_set_new(object, key, json_integer((json_int_t)value));
 }
 
 /* Pages by state, over all programs. */
@@ -57,10 +53,10 @@ static void memory_append(const struct server *s, json_t *tiers, unsigned which,
 		snprintf(name, sizeof name, "node:%u", s->nodes[which]);
 	json_object_set_new(tier, "name", json_string(name));
 	json_object_set_new(tier, "kind", json_string(s->slow_bound ? "node" : "dram"));
-	set(tier, "capacity_bytes", capacity * PAGE_BYTES);
-	set(tier, "used_bytes", used * PAGE_BYTES);
-	set(tier, "peak_bytes", (peak > used ? peak : used) * PAGE_BYTES);
-	set(tier, "pages", used);
+	number_set(tier, "capacity_bytes", capacity * PAGE_BYTES);
+	number_set(tier, "used_bytes", used * PAGE_BYTES);
+	number_set(tier, "peak_bytes", (peak > used ? peak : used) * PAGE_BYTES);
+	number_set(tier, "pages", used);
 	json_array_append_new(tiers, tier);
 }
 
@@ -80,12 +76,12 @@ static json_t *tiers_json(struct server *s)
 	s->pool->ops->usage(s->pool, &u);
 	json_object_set_new(pool, "name", json_string(s->pool->ops->name));
 	json_object_set_new(pool, "kind", json_string("lz4"));
-	set(pool, "capacity_bytes", u.capacity_bytes);
-	set(pool, "used_bytes", u.used_bytes);
-	set(pool, "peak_bytes", u.peak_bytes);
-	set(pool, "stored_bytes", u.stored_bytes);
-	set(pool, "metadata_bytes", u.metadata_bytes);
-	set(pool, "pages", u.pages);
+	number_set(pool, "capacity_bytes", u.capacity_bytes);
+	number_set(pool, "used_bytes", u.used_bytes);
+	number_set(pool, "peak_bytes", u.peak_bytes);
+	number_set(pool, "stored_bytes", u.stored_bytes);
+	number_set(pool, "metadata_bytes", u.metadata_bytes);
+	number_set(pool, "pages", u.pages);
 	json_array_append_new(tiers, pool);
 	return tiers;
 }
@@ -106,16 +102,16 @@ static json_t *moves_json(const struct engine_stats *e)
 {
 	json_t *moves = json_object(), *failed = json_object(), *dropped = json_object();
 
-	set(moves, "requested", e->requested);
-	set(moves, "moved", e->ended[MOVE_OK]);
-	set(moves, "held", e->moved[MOVE_HOLD]);
-	set(moves, "stored", e->moved[MOVE_STORE]);
-	set(moves, "demoted", e->moved[MOVE_DEMOTE]);
+	number_set(moves, "requested", e->requested);
+	number_set(moves, "moved", e->ended[MOVE_OK]);
+	number_set(moves, "held", e->moved[MOVE_HOLD]);
+	number_set(moves, "stored", e->moved[MOVE_STORE]);
+	number_set(moves, "demoted", e->moved[MOVE_DEMOTE]);
 	for (unsigned r = MOVE_DROP_GONE; r < MOVE_REASON_COUNT; r++)
-		set(r < MOVE_FAIL_BUSY ? dropped : failed, reason_names[r], e->ended[r]);
+		number_set(r < MOVE_FAIL_BUSY ? dropped : failed, reason_names[r], e->ended[r]);
 	json_object_set_new(moves, "failed", failed);
 	json_object_set_new(moves, "dropped", dropped);
-	set(moves, "pending", e->pending);
+	number_set(moves, "pending", e->pending);
 	return moves;
 }
 
@@ -135,8 +131,8 @@ static json_t *overhead_json(struct server *s, uint64_t wall_ns)
 	json_t *o = json_object();
 	uint64_t voluntary = atomic_load(&s->keeper_ns);
 
-	set(o, "voluntary_cpu_ns", voluntary);
-	set(o, "forced_cpu_ns", forced_cpu_ns(s));
+	number_set(o, "voluntary_cpu_ns", voluntary);
+	number_set(o, "forced_cpu_ns", forced_cpu_ns(s));
 	json_object_set_new(o, "share", json_real(wall_ns ? (double)voluntary / (double)wall_ns : 0));
 	return o;
 }
@@ -155,7 +151,7 @@ static json_t *unmanaged_json(struct server *s)
 		for (struct program *p = s->programs; p; p = p->next)
 			pages += p->unmanaged[i];
 		pthread_mutex_unlock(&s->plan_lock);
-		set(o, names[i], pages * PAGE_BYTES);
+		number_set(o, names[i], pages * PAGE_BYTES);
 	}
 	return o;
 }
@@ -166,11 +162,11 @@ static void faults_set(json_t *root, struct server *s)
 
 	uint64_t count = histogram_count(&s->fault_times);
 
-	set(faults, "count", count);
-	set(faults, "mean_ns", count ? atomic_load(&s->fault_times.sum_ns) / count : 0);
-	set(faults, "p50_ns", histogram_quantile(&s->fault_times, 500));
-	set(faults, "p99_ns", histogram_quantile(&s->fault_times, 990));
-	set(faults, "max_ns", atomic_load(&s->fault_times.max_ns));
+	number_set(faults, "count", count);
+	number_set(faults, "mean_ns", count ? atomic_load(&s->fault_times.sum_ns) / count : 0);
+	number_set(faults, "p50_ns", histogram_quantile(&s->fault_times, 500));
+	number_set(faults, "p99_ns", histogram_quantile(&s->fault_times, 990));
+	number_set(faults, "max_ns", atomic_load(&s->fault_times.max_ns));
 	json_object_set_new(root, "faults", faults);
 }
 
@@ -178,9 +174,9 @@ static void huge_set(json_t *root, struct server *s)
 {
 	json_t *huge = json_object();
 
-	set(huge, "filled", atomic_load(&s->huge_filled));
-	set(huge, "held", atomic_load(&s->huge_held));
-	set(huge, "returned", atomic_load(&s->huge_returned));
+	number_set(huge, "filled", atomic_load(&s->huge_filled));
+	number_set(huge, "held", atomic_load(&s->huge_held));
+	number_set(huge, "returned", atomic_load(&s->huge_returned));
 	json_object_set_new(root, "huge_pages", huge);
 }
 
@@ -202,26 +198,26 @@ char *stats_json(struct server *s, int status, bool ended)
 			    !ended ? json_null()
 				   : json_integer(WIFEXITED(status) ? WEXITSTATUS(status)
 								    : 128 + WTERMSIG(status)));
-	set(root, "wall_ns", wall_ns);
-	set(root, "page_size", PAGE_BYTES);
+	number_set(root, "wall_ns", wall_ns);
+	number_set(root, "page_size", PAGE_BYTES);
 	json_object_set_new(root, "tiers", tiers_json(s));
-	set(root, "managed_bytes", c.managed * PAGE_BYTES);
-	set(root, "peak_managed_bytes", s->peak_managed_pages * PAGE_BYTES);
-	set(root, "stored_pages", c.stored);
-	set(root, "held_pages", c.held);
-	set(root, "shadow_pages", c.shadows);
+	number_set(root, "managed_bytes", c.managed * PAGE_BYTES);
+	number_set(root, "peak_managed_bytes", s->peak_managed_pages * PAGE_BYTES);
+	number_set(root, "stored_pages", c.stored);
+	number_set(root, "held_pages", c.held);
+	number_set(root, "shadow_pages", c.shadows);
 	faults_set(root, s);
 	json_object_set_new(root, "moves", moves_json(&e));
 	huge_set(root, s);
-	set(root, "promoted_pages", atomic_load(&s->promoted));
-	set(root, "demoted_pages", atomic_load(&s->demoted));
-	set(root, "node_promoted_pages", atomic_load(&s->raised));
-	set(root, "unwritten_demotions", atomic_load(&s->shadow_drops));
-	set(root, "over_budget_faults", atomic_load(&s->over_budget));
-	set(root, "refilled_pages", atomic_load(&s->refilled));
-	set(root, "vanished_pages", atomic_load(&s->vanished));
-	set(ahead, "issued", e.readahead_issued);
-	set(ahead, "used", e.readahead_used);
+	number_set(root, "promoted_pages", atomic_load(&s->promoted));
+	number_set(root, "demoted_pages", atomic_load(&s->demoted));
+	number_set(root, "node_promoted_pages", atomic_load(&s->raised));
+	number_set(root, "unwritten_demotions", atomic_load(&s->shadow_drops));
+	number_set(root, "over_budget_faults", atomic_load(&s->over_budget));
+	number_set(root, "refilled_pages", atomic_load(&s->refilled));
+	number_set(root, "vanished_pages", atomic_load(&s->vanished));
+	number_set(ahead, "issued", e.readahead_issued);
+	number_set(ahead, "used", e.readahead_used);
 	json_object_set_new(root, "read_ahead", ahead);
 	json_object_set_new(root, "overhead", overhead_json(s, wall_ns));
 	json_object_set_new(root, "unmanaged", unmanaged_json(s));

@@ -8,11 +8,11 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "cli.h"
 #include "document.h"
 #include "pagetide.h"
+#include "service.h"
 #include "text.h"
 
 #define PIDS_MAX 256
@@ -26,14 +26,8 @@ enum {
 	OPT_SLOW,
 	OPT_TIERS,
 	OPT_FOR,
-	OPT_SENSOR,
-	OPT_JSON,
-	OPT_DRY_RUN,
-	OPT_QUIET,
-	OPT_CONTROL,
-	OPT_METRICS_FILE,
-	OPT_METRICS_LISTEN,
-	OPT_COUNT
+	OPT_SERVICE,
+	OPT_COUNT = OPT_SERVICE + SERVICE_COUNT
 };
 
 static const struct option options[OPT_COUNT] = {
@@ -44,27 +38,18 @@ static const struct option options[OPT_COUNT] = {
 	[OPT_SLOW] = { "slow", "NODES", "where the others may be", 0 },
 	[OPT_TIERS] = { "tiers", "FILE", "a file that says so in its section [tiers]", 0 },
 	[OPT_FOR] = { "for", "TIME", "stop after 30s, 5m, 1h; else when they end, or at Ctrl-C", 0 },
-	[OPT_SENSOR] = { "sensor", "NAME", "who tells which pages are in use; else the best that works", 0 },
-	[OPT_JSON] = { "json", NULL, "print the report as JSON (schema pagetide.attach/1)", 0 },
-	[OPT_DRY_RUN] = { "dry-run", NULL, "move nothing, say what would move", 0 },
-	[OPT_QUIET] = { "quiet", NULL, "no warnings", 0 },
-	[OPT_CONTROL] = { "control", "PATH", "its control socket, if not " TIDE_CONTROL_PATH, 0 },
-	[OPT_METRICS_FILE] = { "metrics-file", "PATH", "write metrics there, every 15 s", 0 },
-	[OPT_METRICS_LISTEN] = { "metrics-listen", "ADDR", "serve metrics: 127.0.0.1:PORT or unix:PATH", 0 },
+	SERVICE_OPTIONS(OPT_SERVICE),
 };
 
 struct words {
-	struct tide_attach_options attach;
+	struct service_words service;
 	int pids[PIDS_MAX];
 	const char *cgroups[WORDS_MAX], *exes[WORDS_MAX];
-	bool json;
 };
 
 static void space_print(const json_t *space)
 {
 	const json_t *moves = json_object_get(space, "moves"), *stall = json_object_get(space, "stall_ns");
-	const json_t *node;
-	const char *id;
 	char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES], c[TEXT_NUMBER_BYTES];
 
 	printf("process %" PRIu64 " (%s)%s\n", document_number(space, "pid"),
@@ -81,27 +66,19 @@ static void space_print(const json_t *space)
 		       text_time_format(a, document_number(stall, "p50")),
 		       text_time_format(b, document_number(stall, "p99")),
 		       text_time_format(c, document_number(stall, "max")));
-	json_object_foreach(json_object_get(space, "nodes"), id, node)
-		printf("  node %s: hot %s, warm %s, cold %s\n", id,
-		       text_size_format(a, document_number(node, "hot_bytes")),
-		       text_size_format(b, document_number(node, "warm_bytes")),
-		       text_size_format(c, document_number(node, "cold_bytes")));
+	service_nodes_print(space);
 }
 
 static void report_print(const json_t *report)
 {
-	const json_t *sensor = json_object_get(report, "sensor"), *space;
-	char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES];
+	const json_t *space;
 	size_t i;
 
 	if (json_is_true(json_object_get(report, "dry_run")))
 		printf("nothing was moved: this is what would have been\n");
 	json_array_foreach(json_object_get(report, "spaces"), i, space)
 		space_print(space);
-	printf("sensor %s: %" PRIu64 " touches, %" PRIu64 " lost; %s of processor time in %s\n",
-	       document_text(sensor, "name"), document_number(sensor, "touches"),
-	       document_number(sensor, "lost"), text_time_format(a, document_number(report, "cpu_ns")),
-	       text_time_format(b, document_number(report, "wall_ns")));
+	service_sensor_print(report);
 }
 
 /* "12,34" */
@@ -118,11 +95,11 @@ static int pids_read(const char *text, struct words *words)
 			cli_say("--pid %s: not a list of process numbers: write 1234 or 1234,1250", text);
 			return EXIT_USAGE;
 		}
-		if (words->attach.nr_pids == PIDS_MAX) {
+		if (words->service.attach.nr_pids == PIDS_MAX) {
 			cli_say("--pid: more than %d processes: children need not be named", PIDS_MAX);
 			return EXIT_USAGE;
 		}
-		words->pids[words->attach.nr_pids++] = (int)pid;
+		words->pids[words->service.attach.nr_pids++] = (int)pid;
 		at = end;
 		if (!*at)
 			return 0;
@@ -153,9 +130,8 @@ static int word_add(const char *option, const char *word, const char **list, siz
 }
 
 /* What must not, or only, stand together. */
-static int words_agree(const struct words *words)
+static int words_agree(const struct tide_attach_options *o)
 {
-	const struct tide_attach_options *o = &words->attach;
 	bool selects = o->nr_cgroups || o->nr_exes;
 
 	if (!o->nr_pids && !selects)
@@ -169,84 +145,64 @@ static int words_agree(const struct words *words)
 	return EXIT_USAGE;
 }
 
+static int option_take(struct words *words, int option, const char *value)
+{
+	struct tide_attach_options *attach = &words->service.attach;
+
+	switch (option) {
+	case OPT_PID:
+		return pids_read(value, words);
+	case OPT_CGROUP:
+		return word_add("cgroup", value, words->cgroups, &attach->nr_cgroups);
+	case OPT_EXE:
+		return word_add("exe", value, words->exes, &attach->nr_exes);
+	case OPT_TIERS:
+		attach->tiers_path = value;
+		return 0;
+	case OPT_FAST:
+		attach->fast = value;
+		return 0;
+	case OPT_SLOW:
+		attach->slow = value;
+		return 0;
+	case OPT_FOR:
+		return time_read(value, &attach->duration_ns);
+	default:
+		return service_option_read(option - OPT_SERVICE, value, &words->service);
+	}
+}
+
 static int words_read(char **list, struct words *words)
 {
 	struct option_reader reader = { .verb = &verb_attach, .words = list };
 	int option, status = 0;
 
-	while (!status && (option = option_next(&reader)) != OPTION_END) {
-		switch (option) {
-		case OPT_PID:
-			status = pids_read(reader.value, words);
-			break;
-		case OPT_CGROUP:
-			status = word_add("cgroup", reader.value, words->cgroups, &words->attach.nr_cgroups);
-			break;
-		case OPT_EXE:
-			status = word_add("exe", reader.value, words->exes, &words->attach.nr_exes);
-			break;
-		case OPT_TIERS:
-			words->attach.tiers_path = reader.value;
-			break;
-		case OPT_FAST:
-			words->attach.fast = reader.value;
-			break;
-		case OPT_SLOW:
-			words->attach.slow = reader.value;
-			break;
-		case OPT_FOR:
-			status = time_read(reader.value, &words->attach.duration_ns);
-			break;
-		case OPT_SENSOR:
-			words->attach.sensor = reader.value;
-			break;
-		case OPT_JSON:
-			words->json = true;
-			break;
-		case OPT_DRY_RUN:
-			words->attach.dry_run = true;
-			break;
-		case OPT_QUIET:
-			words->attach.quiet = true;
-			break;
-		case OPT_CONTROL:
-			words->attach.control_path = reader.value;
-			break;
-		case OPT_METRICS_FILE:
-			words->attach.metrics_file = reader.value;
-			break;
-		case OPT_METRICS_LISTEN:
-			words->attach.metrics_listen = reader.value;
-			break;
-		default:
-			return EXIT_USAGE;
-		}
-	}
+	while (!status && (option = option_next(&reader)) != OPTION_END)
+		status = option_take(words, option, reader.value);
 	if (!status && reader.words[0]) {
 		cli_say("attach takes no %s: write pagetide attach -p PID", reader.words[0]);
 		status = EXIT_USAGE;
 	}
-	return status ? status : words_agree(words);
+	return status ? status : words_agree(&words->service.attach);
 }
 
 static int run(char **list)
 {
-	struct words words = { .attach = { .size = sizeof(struct tide_attach_options) } };
+	struct words words = { .service.attach.size = sizeof(struct tide_attach_options) };
+	struct tide_attach_options *attach = &words.service.attach;
 	char message[TIDE_MESSAGE_MAX] = "";
 	char *text = NULL;
-	int err, status = words_read(list, &words);
+	int error, status = words_read(list, &words);
 
 	if (status)
 		return status;
-	words.attach.pids = words.pids;
-	words.attach.cgroups = words.cgroups;
-	words.attach.exes = words.exes;
-	err = tide_attach(&words.attach, &text, message);
-	if (err) {
-		cli_say("%s", message[0] ? message : strerror(-err));
-		return err == -EINVAL ? EXIT_USAGE : EXIT_OWN;
-	}
-	return document_show(text, words.json, report_print);
+	attach->pids = words.pids;
+	attach->cgroups = words.cgroups;
+	attach->exes = words.exes;
+	error = tide_attach(attach, &text, message);
+	if (error)
+		return cli_refused(error, message);
+	return document_show(text, words.service.json, report_print);
 }
 
 const struct verb verb_attach = {

@@ -29,6 +29,9 @@ void cli_say(const char *format, ...);
 /* The number of a process. EXIT_USAGE: it is none; then what to write (`usage`) is said. */
 int cli_pid_read(const char *word, const char *usage, int *ret_pid);
 
+/* Say why the library refused: its message, or the error's name if it had none. The exit status. */
+int cli_refused(int error, const char *message);
+
 /* Whether all output reached standard output; if not, that is said. Gives `status` or EXIT_OWN. */
 int cli_finish(int status);
 

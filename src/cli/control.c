@@ -2,17 +2,15 @@
 /*
  * pagetide status, pause, resume, tune: ask a running `pagetide attach` or `pagetide daemon`.
  */
-#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "cli.h"
 #include "document.h"
 #include "pagetide.h"
+#include "service.h"
 #include "text.h"
 
 enum { OPT_CONTROL, OPT_JSON, OPT_COUNT };
@@ -27,8 +25,6 @@ static const struct option options[OPT_COUNT] = {
 static void process_print(const json_t *space)
 {
 	char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES];
-	const json_t *node;
-	const char *id;
 
 	if (json_is_true(json_object_get(space, "ended")))
 		return;
@@ -36,14 +32,7 @@ static void process_print(const json_t *space)
 	       document_number(space, "pid"), document_text(space, "name"), document_number(space, "weight"),
 	       text_size_format(a, document_number(space, "promoted_bytes")),
 	       text_size_format(b, document_number(space, "demoted_bytes")));
-	json_object_foreach(json_object_get(space, "nodes"), id, node) {
-		char h[TEXT_NUMBER_BYTES], w[TEXT_NUMBER_BYTES], c[TEXT_NUMBER_BYTES];
-		uint64_t hot = document_number(node, "hot_bytes"), warm = document_number(node, "warm_bytes");
-		uint64_t cold = document_number(node, "cold_bytes");
-		if (hot || warm || cold)
-			printf("  node %s: hot %s, warm %s, cold %s\n", id, text_size_format(h, hot),
-			       text_size_format(w, warm), text_size_format(c, cold));
-	}
+	service_nodes_print(space);
 }
 
 static void head_print(const json_t *root)
@@ -61,17 +50,12 @@ static void head_print(const json_t *root)
 static void status_print(const json_t *root)
 {
 	const json_t *report = json_object_get(root, "report"), *space;
-	const json_t *sensor = json_object_get(report, "sensor");
-	char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES];
 	size_t i;
 
 	head_print(root);
 	json_array_foreach(json_object_get(report, "spaces"), i, space)
 		process_print(space);
-	printf("sensor %s: %" PRIu64 " touches, %" PRIu64 " lost; %s of processor time in %s\n",
-	       document_text(sensor, "name"), document_number(sensor, "touches"),
-	       document_number(sensor, "lost"), text_time_format(a, document_number(report, "cpu_ns")),
-	       text_time_format(b, document_number(report, "wall_ns")));
+	service_sensor_print(report);
 }
 
 /* ---- asking ---- */
@@ -110,10 +94,8 @@ static int ask(const struct verb *verb, char **list, void (*print)(const json_t 
 	while (words[nr_words])
 		nr_words++;
 	error = tide_control(path, verb->name, (const char *const *)words, nr_words, &text, message);
-	if (error) {
-		cli_say("%s", message[0] ? message : strerror(-error));
-		return error == -EINVAL ? EXIT_USAGE : EXIT_OWN;
-	}
+	if (error)
+		return cli_refused(error, message);
 	return document_show(text, json, print);
 }
 

@@ -2,105 +2,64 @@
 /*
  * pagetide daemon: attach by a configuration file, as a service.
  */
-#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "cli.h"
 #include "document.h"
 #include "pagetide.h"
+#include "service.h"
 
 #define CONFIG_PATH "/etc/pagetide/pagetide.conf"
 
-enum { OPT_CONFIG, OPT_PRINT_CONFIG, OPT_SENSOR, OPT_DRY_RUN, OPT_JSON, OPT_QUIET, OPT_CONTROL,
-       OPT_METRICS_FILE, OPT_METRICS_LISTEN, OPT_COUNT };
+enum { OPT_CONFIG, OPT_PRINT_CONFIG, OPT_SERVICE, OPT_COUNT = OPT_SERVICE + SERVICE_COUNT };
 
 static const struct option options[OPT_COUNT] = {
 	[OPT_CONFIG] = { "config", "FILE", "the rules; " CONFIG_PATH " if not given", 'c' },
 	[OPT_PRINT_CONFIG] = { "print-config", NULL, "print what the file and its drop-ins say, and end", 0 },
-	[OPT_SENSOR] = { "sensor", "NAME", "who tells which pages are in use; else the best that works", 0 },
-	[OPT_DRY_RUN] = { "dry-run", NULL, "move nothing, count what would move", 0 },
-	[OPT_JSON] = { "json", NULL, "print a report as JSON at the end (schema pagetide.attach/1)", 0 },
-	[OPT_QUIET] = { "quiet", NULL, "no warnings", 0 },
-	[OPT_CONTROL] = { "control", "PATH", "its control socket, if not " TIDE_CONTROL_PATH, 0 },
-	[OPT_METRICS_FILE] = { "metrics-file", "PATH", "write metrics there, every 15 s", 0 },
-	[OPT_METRICS_LISTEN] = { "metrics-listen", "ADDR", "serve metrics: 127.0.0.1:PORT or unix:PATH", 0 },
+	SERVICE_OPTIONS(OPT_SERVICE),
 };
 
-struct words {
-	struct tide_attach_options attach;
-	bool json, print_config;
-};
-
-static int words_read(char **list, struct words *words)
+static int words_read(char **list, struct service_words *words, bool *ret_print_config)
 {
 	struct option_reader reader = { .verb = &verb_daemon, .words = list };
-	int option;
+	int option, status = 0;
 
-	while ((option = option_next(&reader)) != OPTION_END) {
-		switch (option) {
-		case OPT_CONFIG:
+	while (!status && (option = option_next(&reader)) != OPTION_END) {
+		if (option == OPT_CONFIG)
 			words->attach.config_path = reader.value;
-			break;
-		case OPT_PRINT_CONFIG:
-			words->print_config = true;
-			break;
-		case OPT_SENSOR:
-			words->attach.sensor = reader.value;
-			break;
-		case OPT_DRY_RUN:
-			words->attach.dry_run = true;
-			break;
-		case OPT_JSON:
-			words->json = true;
-			break;
-		case OPT_QUIET:
-			words->attach.quiet = true;
-			break;
-		case OPT_CONTROL:
-			words->attach.control_path = reader.value;
-			break;
-		case OPT_METRICS_FILE:
-			words->attach.metrics_file = reader.value;
-			break;
-		case OPT_METRICS_LISTEN:
-			words->attach.metrics_listen = reader.value;
-			break;
-		default:
-			return EXIT_USAGE;
-		}
+		else if (option == OPT_PRINT_CONFIG)
+			*ret_print_config = true;
+		else
+			status = service_option_read(option - OPT_SERVICE, reader.value, words);
 	}
-	if (reader.words[0]) {
+	if (!status && reader.words[0]) {
 		cli_say("daemon takes no %s: write pagetide daemon -c FILE", reader.words[0]);
-		return EXIT_USAGE;
+		status = EXIT_USAGE;
 	}
-	return 0;
+	return status;
 }
 
 static int run(char **list)
 {
-	struct words words = { .attach = { .size = sizeof(struct tide_attach_options),
-					   .config_path = CONFIG_PATH } };
+	struct service_words words = { .attach = { .size = sizeof(struct tide_attach_options),
+						   .config_path = CONFIG_PATH } };
 	char message[TIDE_MESSAGE_MAX] = "";
 	char *text = NULL;
-	int err, status = words_read(list, &words);
+	bool print_config = false;
+	int error, status = words_read(list, &words, &print_config);
 
 	if (status)
 		return status;
-	if (words.print_config)
-		err = tide_config_fetch(words.attach.config_path, &text, message);
-	else
-		err = tide_attach(&words.attach, &text, message);
-	if (err) {
-		cli_say("%s", message[0] ? message : strerror(-err));
-		return err == -EINVAL ? EXIT_USAGE : EXIT_OWN;
-	}
-	if (words.print_config)
-		fputs(text, stdout);
-	else if (words.json)
+	error = print_config ? tide_config_fetch(words.attach.config_path, &text, message) :
+			       tide_attach(&words.attach, &text, message);
+	if (error)
+		return cli_refused(error, message);
+	if (words.json && !print_config)
 		return document_show(text, true, NULL);
+	if (print_config)
+		fputs(text, stdout);
 	free(text);
 	return cli_finish(0);
 }

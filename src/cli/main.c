@@ -69,6 +69,12 @@ int cli_pid_read(const char *word, const char *usage, int *ret_pid)
 	return 0;
 }
 
+int cli_refused(int error, const char *message)
+{
+	cli_say("%s", *message ? message : strerror(-error));
+	return error == -EINVAL ? EXIT_USAGE : EXIT_OWN;
+}
+
 int cli_finish(int status)
 {
 	if (!fflush(stdout) && !ferror(stdout))

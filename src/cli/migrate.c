@@ -156,10 +156,8 @@ static int run(char **given)
 	int error = tide_migrate(&words.migrate, &text, message);
 	if (shown)
 		fprintf(stderr, "\r%*s\r", 60, "");
-	if (error) {
-		cli_say("%s", message);
-		return EXIT_OWN;
-	}
+	if (error)
+		return cli_refused(error, message);
 	if (words.json)
 		puts(text);
 	json_t *root = document_read(text);

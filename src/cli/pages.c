@@ -92,14 +92,13 @@ static int run(char **words)
 	char message[TIDE_MESSAGE_MAX] = "";
 	char *text = NULL;
 	bool json = false;
-	int pid, status = words_read(words, &pid, &json);
+	int error, pid, status = words_read(words, &pid, &json);
 
 	if (status)
 		return status;
-	if (tide_pages_fetch(pid, &text, message)) {
-		cli_say("%s", message);
-		return EXIT_OWN;
-	}
+	error = tide_pages_fetch(pid, &text, message);
+	if (error)
+		return cli_refused(error, message);
 	return document_show(text, json, table_print);
 }
 

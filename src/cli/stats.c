@@ -2,12 +2,10 @@
 /*
  * pagetide stats: ask a running `pagetide run` what it is doing.
  */
-#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
@@ -106,30 +104,14 @@ static int run(char **words)
 	char message[TIDE_MESSAGE_MAX] = "";
 	char *text = NULL;
 	bool json = false;
-	json_t *stats;
-	int pid, err, status = words_read(words, &pid, &json);
+	int error, pid, status = words_read(words, &pid, &json);
 
 	if (status)
 		return status;
-	err = tide_stats_fetch(pid, &text, message);
-	if (err) {
-		cli_say("%s", message[0] ? message : strerror(-err));
-		return EXIT_OWN;
-	}
-	if (json) {
-		fputs(text, stdout);
-		free(text);
-		return cli_finish(0);
-	}
-	stats = json_loads(text, 0, NULL);
-	free(text);
-	if (!stats) {
-		cli_say("process %d answered with what is no JSON: is it of another version?", pid);
-		return EXIT_OWN;
-	}
-	table_print(stats);
-	json_decref(stats);
-	return cli_finish(0);
+	error = tide_stats_fetch(pid, &text, message);
+	if (error)
+		return cli_refused(error, message);
+	return document_show(text, json, table_print);
 }
 
 const struct verb verb_stats = {

@@ -90,7 +90,7 @@ static int run(char **words)
 	char message[TIDE_MESSAGE_MAX] = "";
 	bool json = false, measure = false;
 	char *text = NULL;
-	int option;
+	int option, error;
 
 	while ((option = option_next(&reader)) != OPTION_END) {
 		if (option == OPTION_BAD)
@@ -102,10 +102,9 @@ static int run(char **words)
 		cli_say("topo takes no %s: write pagetide topo [--json] [--measure]", reader.words[0]);
 		return EXIT_USAGE;
 	}
-	if (tide_topo_fetch(measure, &text, message)) {
-		cli_say("%s", message);
-		return EXIT_OWN;
-	}
+	error = tide_topo_fetch(measure, &text, message);
+	if (error)
+		return cli_refused(error, message);
 	return document_show(text, json, table_print);
 }
 

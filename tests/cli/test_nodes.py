@@ -163,7 +163,7 @@ def unknown_nodes():
                 (['--from', '!all', '--to', here], 'not a list of nodes'),
                 (['--from', here, '--to', here], 'nothing to move between: name other nodes'),
                 (['--from', 'all', '--to', 'all'], 'nothing to move between')):
-            expect_refusal(tool('migrate', '-p', pid, *words), 125, pattern)
+            expect_refusal(tool('migrate', '-p', pid, *words), 2, pattern)
 
 
 if __name__ == '__main__':

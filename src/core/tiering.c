@@ -275,13 +275,19 @@ void tiering_touch(struct tiering *tiering, struct tiering_space *space, uint64_
 	struct tiering_page *page = &window->pages[idx];
 	uint32_t block = idx / HEAT_BLOCK_PAGES;
 	space->counts.touched += page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
+	/* A touch from before it was known to be there, or one of what is not known to be, may be that
+	 * which brought it: seen whether it was armed or not. */
+	bool placed = page_node(page) != TIERING_NODE_UNKNOWN;
+	int32_t since = (int32_t)(tick_at(now_ns) - page->stamp);
+	if (placed && since < 0)
+		return;
 	bool known = heat_block_enter(&window->heat[block * HEAT_BLOCK_PAGES], HEAT_BLOCK_PAGES,
 				      &window->block_epoch[block], now);
 	uint32_t epoch = window->block_epoch[block];
 	uint64_t age = heat_age_ticks(atomic_load_explicit(&window->heat[idx], memory_order_relaxed),
 				      epoch, now);
 	uint32_t record = heat_publish(&window->heat[idx], epoch, now, known, node, false, &raised);
-	if (heat_class(record) < CANDIDATE_CLASS && touch_quick(window, block, age, now_ns)) {
+	if (placed && since > 0 && heat_class(record) < CANDIDATE_CLASS && touch_quick(window, block, age, now_ns)) {
 		bool too;
 		record = heat_publish(&window->heat[idx], epoch, now, known, node, false, &too);
 		raised |= too;
@@ -359,6 +365,7 @@ static void page_place(struct tiering *tiering, struct tiering_window *window, u
 {
 	uint32_t first = idx / HEAT_BLOCK_PAGES * HEAT_BLOCK_PAGES;
 	bool was_huge = window->pages[first].flags & PAGE_HUGE;
+	bool was_known = page_node(&window->pages[page_head(window, idx)]) != TIERING_NODE_UNKNOWN;
 
 	if (was_huge != huge) {
 		if (block_moves(window, idx))
@@ -376,7 +383,12 @@ static void page_place(struct tiering *tiering, struct tiering_window *window, u
 		page->stamp = tick_at(now_ns);
 		page->backoff = 0;
 	}
+	/* The touches so far may have been those that brought it here: now it has to earn its move. */
 	uint32_t record = atomic_load_explicit(&window->heat[idx], memory_order_relaxed);
+	if (record && !was_known && node != TIERING_NODE_UNKNOWN) {
+		heat_forget(&window->heat[idx]);
+		record = 0;
+	}
 	if (asked && node != TIERING_NODE_UNKNOWN && tiering->config.nodes[node].slow &&
 	    heat_class(record) >= CANDIDATE_CLASS)
 		page_keep_ready(window, idx, record);

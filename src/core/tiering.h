@@ -18,7 +18,8 @@
  *
  * How it decides
  *   candidate   touched twice within HEAT_WINDOW_TICKS, or once soon after it became visible to the
- *               sensor, or once beside (in 64 KiB) such a page; on a slow node, and what it saves in the time
+ *               sensor, or once beside (in 64 KiB) such a page, each since it was known to be there: a
+ *               page's first touch, which brings it, says nothing; on a slow node, and what it saves in the time
  *               it may be expected to stay is more than what its move costs, and that of the page
  *               that has to go for it; hottest class first, each space by its weight
  *   target      where the accessor runs, when the sensor knows; else the nodes where threads of the
@@ -201,12 +202,14 @@ void tiering_touch_run(struct tiering *tiering, struct tiering_space *space, uin
 		       uint64_t nr_pages, uint32_t node, uint64_t now_ns);
 /*
  * From now on the sensor sees the next touch of each page of a range. A touch soon after that is
- * worth two: had the page not been in use, it would have come late or never.
+ * worth two: had the page not been in use, it would have come late or never. (Not of a page that
+ * was not known to be anywhere yet.)
  */
 void tiering_armed(struct tiering_space *space, uint64_t vpn, uint64_t nr_pages, uint64_t now_ns);
 /*
  * nr_pages from `vpn` on are at `node`; TIERING_NODE_UNKNOWN: nothing is there. `huge`: they are
- * whole huge pages, aligned. Pages where no window is, or on the move, are left out.
+ * whole huge pages, aligned. Pages where no window is, or on the move, are left out. The heat of a
+ * page that was not known to be anywhere before begins now. `now_ns` is not before it was found out.
  */
 void tiering_place(struct tiering *tiering, struct tiering_space *space, uint64_t vpn,
 		   uint64_t nr_pages, uint32_t node, bool huge, uint64_t now_ns);

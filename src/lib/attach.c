@@ -168,9 +168,9 @@ static void moves_do(struct attach *a, const struct tiering_space *space, struct
 		     size_t nr)
 {
 	if (space->owner)
-		watch_move(space->owner, &a->map, &a->slow, moves, nr, clock_now_ns());
+		watch_move(space->owner, &a->map, &a->slow, moves, nr);
 	else
-		share_move(&a->map, &a->slow, moves, nr, clock_now_ns());
+		share_move(&a->map, &a->slow, moves, nr);
 }
 
 static bool round_move(struct attach *a)

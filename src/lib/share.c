@@ -270,7 +270,7 @@ struct placing {
 	struct share *share;
 	const struct share_user *user;
 	const struct node_map *map;
-	uint64_t now_ns, nr_found;
+	uint64_t nr_found;
 };
 
 static uint64_t user_address(const struct share_user *user, uint64_t vpn)
@@ -298,7 +298,7 @@ static void run_place(void *arg, const struct process_run *run)
 	placing->nr_found += nr;
 	tiering_place(placing->share->tiering, &placing->share->space, vpn, nr,
 		      node ? (uint32_t)(node - placing->map->nodes) : TIERING_NODE_UNKNOWN, huge,
-		      placing->now_ns);
+		      clock_now_ns() /* as in watch.c */);
 }
 
 /* As one user has them. */
@@ -336,7 +336,7 @@ static void window_look(void *arg, const struct tiering_window *window)
 
 static bool share_walk(struct share *share, const struct node_map *map, bool once, uint64_t now_ns)
 {
-	struct placing placing = { .share = share, .map = map, .now_ns = now_ns };
+	struct placing placing = { .share = share, .map = map };
 	uint64_t passes = share->walk.passes;
 	bool more;
 
@@ -359,10 +359,10 @@ bool shares_walk(struct shares *shares, const struct node_map *map, bool once, u
 }
 
 static void looks_answer(struct share *share, const struct node_map *map, const struct tiering_move *moves,
-			 size_t nr, uint64_t now_ns)
+			 size_t nr)
 {
 	for (size_t i = 0; i < nr; i++) {
-		struct placing placing = { .share = share, .map = map, .now_ns = now_ns };
+		struct placing placing = { .share = share, .map = map };
 		uint64_t first = moves[i].vpn, end = first + 1;
 
 		/* Neighbours that are asked for too go along. */
@@ -462,14 +462,14 @@ static void batch_move(const struct share *share, const struct nodeset *from, un
 }
 
 void share_move(const struct node_map *map, const struct nodeset *slow, struct tiering_move *moves,
-		size_t nr, uint64_t now_ns)
+		size_t nr)
 {
 	struct tiering_space *space = moves->window->space;
 	struct share *share = (struct share *)(void *)((char *)space - offsetof(struct share, space));
 	uint64_t begin_ns = clock_thread_cpu_ns();
 
 	if (moves->op == TIERING_LOOK) {
-		looks_answer(share, map, moves, nr, now_ns);
+		looks_answer(share, map, moves, nr);
 	} else {
 		for (size_t done = 0, part; done < nr; done += part) {
 			part = nr - done < BATCH ? nr - done : BATCH;

@@ -101,7 +101,7 @@ struct share *share_find(const struct shares *shares, const struct process_range
 bool shares_walk(struct shares *shares, const struct node_map *map, bool once, uint64_t now_ns);
 /* As watch_move(); the space of the moves has no owner. */
 void share_move(const struct node_map *map, const struct nodeset *slow, struct tiering_move *moves,
-		size_t nr, uint64_t now_ns);
+		size_t nr);
 
 /* Of all spaces that the engine has, and of shares that went. */
 void shares_total(const struct shares *shares, struct tiering_counts *ret_total);

@@ -73,7 +73,6 @@ static int mappings_follow(struct watch *watch)
 struct placing {
 	struct watch *watch;
 	const struct node_map *map;
-	uint64_t now_ns;
 };
 
 uint32_t watch_node(const struct node_map *map, unsigned int id)
@@ -91,9 +90,10 @@ static void run_place(void *arg, const struct process_run *run)
 	/* Pages of other sizes are left to those who reserved them. */
 	if (!huge && run->page_bytes != PAGE_BYTES)
 		return;
+	/* The clock, not the time of the round: touches before this may be those that brought the page. */
 	tiering_place(placing->watch->tiering, &placing->watch->space, run->start >> PAGE_SHIFT,
 		      (run->end - run->start) >> PAGE_SHIFT, watch_node(placing->map, run->node), huge,
-		      placing->now_ns);
+		      clock_now_ns());
 }
 
 /* The part of a window that may be moved. */
@@ -115,7 +115,7 @@ static void window_look(void *arg, const struct tiering_window *window)
 
 bool watch_walk(struct watch *watch, const struct node_map *map, uint64_t now_ns)
 {
-	struct placing placing = { watch, map, now_ns };
+	struct placing placing = { watch, map };
 
 	return !watch->ended && walk_slice(&watch->walk, &watch->space, window_look, &placing, now_ns,
 					   &watch->cpu_ns);
@@ -292,10 +292,10 @@ int watches_share(struct watch *first, struct shares *shares, uint64_t now_ns)
 /* ---- moves ---- */
 
 static void looks_answer(struct watch *watch, const struct node_map *map,
-			 const struct tiering_move *moves, size_t nr, uint64_t now_ns)
+			 const struct tiering_move *moves, size_t nr)
 {
 	for (size_t i = 0; i < nr; i++) {
-		struct placing placing = { watch, map, now_ns };
+		struct placing placing = { watch, map };
 		uint64_t start = moves[i].vpn << PAGE_SHIFT, end = start + PAGE_BYTES;
 
 		/* Neighbours that are asked for too go along. */
@@ -308,14 +308,14 @@ static void looks_answer(struct watch *watch, const struct node_map *map,
 }
 
 void watch_move(struct watch *watch, const struct node_map *map, const struct nodeset *slow,
-		struct tiering_move *moves, size_t nr, uint64_t now_ns)
+		struct tiering_move *moves, size_t nr)
 {
 	struct process_move batch[BATCH];
 	uint64_t begin_ns = clock_thread_cpu_ns();
 	size_t done = 0;
 
 	if (moves->op == TIERING_LOOK) {
-		looks_answer(watch, map, moves, nr, now_ns);
+		looks_answer(watch, map, moves, nr);
 		done = nr;
 	}
 	while (done < nr) {

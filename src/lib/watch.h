@@ -58,7 +58,7 @@ void watch_armed(struct watch *watch, uint64_t address, uint64_t end, uint64_t t
  * there. LOOKs are answered in the engine. Not completed yet.
  */
 void watch_move(struct watch *watch, const struct node_map *map, const struct nodeset *slow,
-		struct tiering_move *moves, size_t nr, uint64_t now_ns);
+		struct tiering_move *moves, size_t nr);
 
 /*
  * Its pages by node and heat, counted when the last count is old: some seconds, and more of a process

@@ -262,7 +262,7 @@ static enum reason move_of(uint64_t vpn)
 		.to = 0,
 	};
 
-	share_move(&w.map, &w.map.memory, &move, 1, 0);
+	share_move(&w.map, &w.map.memory, &move, 1);
 	assert_int_equal(move.nr_moved, 0);
 	return move.reason;
 }

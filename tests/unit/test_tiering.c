@@ -203,7 +203,10 @@ static void an_unknown_page_is_looked_up_first(void **state)
 	assert_int_equal(step(w), 1);
 	assert_int_equal(w->plan[0].op, TIERING_LOOK);
 	assert_int_equal(w->space.counts.requested, 0);
+	/* What is known of it begins now. */
 	place(w, 5, 1, SLOW, false);
+	assert_int_equal(step(w), 0);
+	touch_twice(w, 5, 1);
 	assert_int_equal(step(w), 1);
 	assert_int_equal(w->plan[0].op, TIERING_PROMOTE);
 	complete(w, 1, REASON_PAGE_GONE);
@@ -212,6 +215,42 @@ static void an_unknown_page_is_looked_up_first(void **state)
 	/* Where no window is nothing is known. */
 	touch_twice(w, UINT64_C(1) << 30, 1);
 	assert_int_equal(w->space.counts.strays, 2);
+}
+
+/* Memory that is filled once: a fault each, seen whether the page was armed or not, and two for those
+ * that were read before. It is found out at any time where they are. */
+static void first_touches_move_nothing(void **state)
+{
+	struct world *w = *state;
+
+	tiering_armed(&w->space, 0, 2048, w->now_ns);
+	w->now_ns += SECOND;
+	for (uint64_t i = 0; i < 200; i++)
+		tiering_touch(&w->tiering, &w->space, i % 100, 0, w->now_ns);
+	for (uint64_t i = 512; i < 600; i++)
+		tiering_touch(&w->tiering, &w->space, i, 0, w->now_ns);
+	place(w, 0, 100, SLOW, false);
+	place(w, 512, 100, SLOW, false);
+	assert_int_equal(step(w), 0);
+	/* Heard of only after that; the last of them is huge. */
+	uint64_t found_ns = w->now_ns;
+	place(w, 1024, 512, SLOW, true);
+	place(w, 700, 100, SLOW, false);
+	w->now_ns -= SECOND;
+	for (uint64_t i = 0; i < 200; i++)
+		tiering_touch(&w->tiering, &w->space, 700 + i % 100, 0, w->now_ns);
+	tiering_touch(&w->tiering, &w->space, 1024, 0, w->now_ns);
+	w->now_ns = found_ns;
+	assert_int_equal(step(w), 0);
+	assert_int_equal(w->space.counts.candidates, 0);
+	/* Touched again, once: that is use, and soon after it was armed it is enough. */
+	tiering_armed(&w->space, 0, 512, w->now_ns);
+	w->now_ns += SECOND;
+	tiering_touch(&w->tiering, &w->space, 7, 0, w->now_ns);
+	assert_int_equal(step(w), 1);
+	assert_int_equal(w->plan[0].op, TIERING_PROMOTE);
+	assert_int_equal(w->plan[0].vpn, 7);
+	complete(w, 1, REASON_MOVED);
 }
 
 /* ---- targets ---- */
@@ -581,6 +620,7 @@ static void a_node_that_went(void **state)
 		assert_int_equal(w->plan[i].op, TIERING_LOOK);
 	/* The kernel has put them on another slow node: from there they are promoted, to who is left. */
 	place(w, 0, 10, SLOW_FAR, false);
+	touch_twice(w, 0, 10);
 	assert_int_equal(step(w), 10);
 	for (size_t i = 0; i < 10; i++)
 		assert_int_equal(w->plan[i].to, FAST_FAR);
@@ -630,6 +670,7 @@ int main(void)
 		CASE(a_quick_touch_counts_twice),
 		CASE(what_cooled_while_it_waited_stays),
 		CASE(an_unknown_page_is_looked_up_first),
+		CASE(first_touches_move_nothing),
 		CASE(defect_4b_12_target_follows_the_accessor),
 		CASE(demotion_makes_room_first),
 		CASE(a_page_stays_its_least_residence),

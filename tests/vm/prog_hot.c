@@ -3,12 +3,15 @@
  * A process with a hot set: it touches some of its memory all the time and the rest never.
  *
  *     vm_hot [--size MIB] [--hot MIB] [--pattern contiguous|runs16|huge|pages] [--seed N]
- *            [--slow NODE] [--fast NODE] [--threads N] [--seconds N] [--report-ms N]
+ *            [--slow NODE] [--fast NODE] [--threads N] [--seconds N] [--report-ms N] [--fill MIB]
  *
  * All memory starts on the slow node; after that the default policy is in force. Which pages are
  * hot follows from the seed: units (a page, a run of 16, a block of 2 MiB) are put into an order,
  * the first of them are hot, and SIGUSR1 makes the ones after them hot instead. `huge` asks for
  * huge pages. SIGTERM or the time ends it.
+ *
+ * With --fill another thread takes so much new memory of the slow node, in small steps, and touches
+ * each page of it once in its life, by one access.
  *
  * One touch reads a page's counter, wants the value that was written there last, and writes the
  * next. The rest of each page follows from seed and page number and is compared at the end. So a
@@ -45,7 +48,7 @@ static const uint64_t stall_ns[NR_STALLS] = { 1000000, 5000000, 10000000, 250000
 					      100000000 };
 
 struct settings {
-	size_t size_mib, hot_mib, unit_pages;
+	size_t size_mib, hot_mib, fill_mib, unit_pages;
 	unsigned int slow, fast, nr_threads, seconds, report_ms;
 	uint64_t seed;
 	bool shuffled, huge;
@@ -226,6 +229,45 @@ static void *work(void *argument)
 	return NULL;
 }
 
+/* ---- memory that is touched once -------------------------------------------------------------- */
+
+static unsigned char *fresh;
+static atomic_size_t nr_fresh; /* pages of it that were touched */
+static pthread_t filler;
+static atomic_bool fill_stop;
+
+static void *fill_fresh(void *argument)
+{
+	size_t nr = set.fill_mib * PAGES_PER_MIB;
+
+	(void)argument;
+	vm_home(set.slow);
+	for (size_t i = 0; i < nr && !atomic_load_explicit(&fill_stop, memory_order_relaxed); i++) {
+		*(volatile unsigned char *)(fresh + i * PAGE_BYTES) = 1;
+		atomic_store_explicit(&nr_fresh, i + 1, memory_order_relaxed);
+		if (i % 4 == 0)
+			usleep(10000);
+	}
+	return NULL;
+}
+
+static void fill_begin(void)
+{
+	if (!set.fill_mib)
+		return;
+	fresh = vm_memory(set.fill_mib * PAGES_PER_MIB * PAGE_BYTES);
+	CHECK(madvise(fresh, set.fill_mib * PAGES_PER_MIB * PAGE_BYTES, MADV_NOHUGEPAGE) == 0);
+	CHECK(pthread_create(&filler, NULL, fill_fresh, NULL) == 0);
+}
+
+static void fill_end(void)
+{
+	if (!set.fill_mib)
+		return;
+	atomic_store_explicit(&fill_stop, true, memory_order_relaxed);
+	CHECK(pthread_join(filler, NULL) == 0);
+}
+
 /* ---- telling --------------------------------------------------------------------------------- */
 
 static size_t hot_bytes_on(unsigned int node)
@@ -277,6 +319,12 @@ static void report(uint64_t start_ns)
 	       hot_bytes_on(set.fast), hot_bytes_on(set.slow));
 	if (set.huge)
 		printf(", \"huge_bytes\": %zu", vm_huge_bytes(memory));
+	if (set.fill_mib) {
+		size_t nr = atomic_load_explicit(&nr_fresh, memory_order_relaxed);
+
+		printf(", \"fresh_bytes\": %zu, \"fresh_fast_bytes\": %zu", nr * PAGE_BYTES,
+		       vm_pages_on(fresh, nr, set.fast) * PAGE_BYTES);
+	}
 	print_stalls();
 	printf("}\n");
 	fflush(stdout);
@@ -320,6 +368,7 @@ static void finish(void)
 		atomic_store_explicit(&workers[i].stop, true, memory_order_relaxed);
 	for (unsigned int i = 0; i < set.nr_threads; i++)
 		CHECK(pthread_join(workers[i].thread, NULL) == 0);
+	fill_end();
 	printf("{\"what\": \"end\", \"now_ns\": %llu, \"ops\": %llu, \"fast_bytes\": %zu, "
 	       "\"slow_bytes\": %zu", (unsigned long long)vm_now_ns(),
 	       (unsigned long long)total_ops(), vm_pages_on(memory, nr_pages, set.fast) * PAGE_BYTES,
@@ -377,6 +426,7 @@ static bool set_option(int option, const char *text)
 	case 'f': set.fast = (unsigned int)value; return value < 64;
 	case 't': set.nr_threads = (unsigned int)value; return value > 0 && value <= MAX_THREADS;
 	case 'T': set.seconds = (unsigned int)value; return true;
+	case 'F': set.fill_mib = value; return value > 0;
 	case 'R': set.report_ms = (unsigned int)value; return value > 0;
 	default: return false;
 	}
@@ -394,6 +444,7 @@ static bool parse(int argc, char **argv)
 		{ "threads", required_argument, NULL, 't' },
 		{ "seconds", required_argument, NULL, 'T' },
 		{ "report-ms", required_argument, NULL, 'R' },
+		{ "fill", required_argument, NULL, 'F' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int option;
@@ -444,6 +495,7 @@ int main(int argc, char **argv)
 	fflush(stdout);
 	for (unsigned int i = 0; i < set.nr_threads; i++)
 		CHECK(pthread_create(&workers[i].thread, NULL, work, &workers[i]) == 0);
+	fill_begin();
 	report_until_end(&signals);
 	finish();
 	return 0;

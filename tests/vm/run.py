@@ -255,7 +255,7 @@ settle() {{ # until so many MiB of the hot set are fast, or so many seconds have
 		[ $fast -lt $(($1 << 20)) ] || break
 	done
 }}
-vm_hot --size @SIZE --hot @HOT --pattern @PATTERN > $RESULTS/hot &
+vm_hot --size @SIZE --hot @HOT --pattern @PATTERN @HOT_WORDS > $RESULTS/hot &
 hot=$!
 until grep -q report $RESULTS/hot; do sleep 0.2; done
 mount -t debugfs debugfs /sys/kernel/debug
@@ -297,9 +297,9 @@ def populations(report):
 
 
 def attached(place, pattern, words="", size=384, hot=96, share=95, seconds=60,
-             machine=None):
+             machine=None, hot_words=""):
     script = ATTACH_SCRIPT
-    for name, value in (("SIZE", size), ("HOT", hot), ("PATTERN", pattern), ("WORDS", words),
+    for name, value in (("HOT_WORDS", hot_words), ("SIZE", size), ("HOT", hot), ("PATTERN", pattern), ("WORDS", words),
                         ("ENOUGH", hot * share // 100 + 1), ("SECONDS", seconds)):
         script = script.replace("@" + name, str(value))
     result = place.run(script, machine or Machine(thp="madvise"), programs=["vm_hot"],
@@ -324,14 +324,17 @@ def attached(place, pattern, words="", size=384, hot=96, share=95, seconds=60,
 
 
 def attach_converges(place):
-    """What is hot goes to the fast node, each page once, and again when other memory is hot."""
+    """What is hot goes to the fast node, each page once, and again when other memory is hot. New
+    memory, whose first touch is a page fault as well, stays where it is."""
     notes = []
     for pattern in ("runs16", "huge"):
-        report, (ready, seen, _) = attached(place, pattern)
+        report, (ready, seen, _) = attached(place, pattern, hot_words="--fill 32")
         hot = ready["hot_bytes"]
         for generation in (0, 1):
             last = [one for one in seen if one["generation"] == generation][-1]
             in_time(last["hot_fast_bytes"] >= hot * 95 // 100, f"{pattern}: only {last}")
+        in_time(seen[-1]["fresh_bytes"] >= 4 << 20, f"{pattern}: hardly filled {seen[-1]}")
+        check(seen[-1]["fresh_fast_bytes"] == 0, f"{pattern}: new memory was moved: {seen[-1]}")
         moved = sum(space["promoted_bytes"] + space["demoted_bytes"] for space in report["spaces"])
         in_time(moved <= 2 * hot * 12 // 10, f"{pattern}: {moved} bytes moved for {2 * hot}")
         begin = seen[0]["since_start_ns"]

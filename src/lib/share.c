@@ -125,15 +125,25 @@ static int user_add(struct share *share, struct share_process *process,
 	return 0;
 }
 
-/* ---- caps ---- */
+/* ---- caps and guarantees ---- */
 
-/* A share that a process maps twice counts twice for it: then its cap leaves less, never more. */
-static void share_charge(const struct share *share)
+/*
+ * A share that a process maps twice counts twice for its cap, which then leaves less, never more. What of
+ * its pages is guaranteed is paid by one user after the other, so no page of a guarantee is used twice.
+ */
+static void share_charge(struct share *share)
 {
-	uint64_t pages = tiering_fast_pages(share->tiering, &share->space);
+	uint64_t pages = tiering_fast_pages(share->tiering, &share->space), unpaid = pages;
 
-	for (size_t i = 0; i < share->nr_users; i++)
-		share->users[i].process->shared_fast_pages += pages;
+	for (size_t i = 0; i < share->nr_users; i++) {
+		struct share_process *process = share->users[i].process;
+		uint64_t paid = process->fast_min_left < unpaid ? process->fast_min_left : unpaid;
+
+		process->shared_fast_pages += pages;
+		process->fast_min_left -= paid;
+		unpaid -= paid;
+	}
+	share->space.fast_min_pages = pages - unpaid;
 }
 
 static void share_cap(struct share *share)
@@ -171,6 +181,8 @@ int shares_add(struct shares *shares, struct share_process *process,
 	int error = 0;
 
 	process->shared_fast_pages = 0;
+	process->fast_min_left = minus(process->own->fast_min_pages,
+				       tiering_fast_pages(shares->tiering, process->own));
 	for (size_t i = 0; i < nr && !error; i++) {
 		if (!share_has(&ranges[i]))
 			continue;

@@ -18,7 +18,8 @@
  *   weight    the largest of its users', homes those of all of them
  *   cap       what the caps of its users leave, the largest of these: of each, less what is on fast nodes of
  *             the process's own memory and of the other shares that it maps. No cap: one has none.
- *             A guarantee is for what is a process's alone.
+ *   guarantee what the guarantees of its users leave, together: of each, less what is on fast nodes of the
+ *             process's own memory, and what it pays for shares before this one. No more than is there.
  *   rules     what forbids a page to be moved forbids it for all: locked by one, code of another, a
  *             policy or a cpuset of a third.
  *
@@ -40,8 +41,9 @@
 struct share_process {
 	struct process_space *process;
 	struct nodeset allowed;     /* by its cpuset, as of the last look */
-	const struct tiering_space *own; /* the record of what is its alone: weight, homes, cap */
+	const struct tiering_space *own; /* the record of what is its alone: weight, homes, cap, guarantee */
 	uint64_t shared_fast_pages; /* of all shares that it maps, as of the last round */
+	uint64_t fast_min_left;     /* of its guarantee, when its own memory and shares have their part */
 	struct process_tally tally;
 };
 

@@ -248,6 +248,47 @@ static void cap(void **state)
 	world_close();
 }
 
+/* What is guaranteed to a process is kept of its own memory first, then of what it shares; each page of a
+ * guarantee is used once, whoever else maps the share. */
+static void guarantee(void **state)
+{
+	uint64_t vpn;
+
+	(void)state;
+	world_open(AT_ONE "20000000-20100000 rw-s 00000000 00:01 97  /memfd:b (deleted)\n", AT_TWO);
+	round_of(true, true);
+	struct share *share = find(FIRST, 0x14005000, &vpn), *other = find(FIRST, 0x20000000, &vpn);
+	tiering_place(&w.tiering, &other->space, 0, 50, 0, false, 0);
+	tiering_place(&w.tiering, &share->space, 0x4000, 30, 0, false, 0);
+	round_of(true, true);
+	assert_int_equal(share->space.fast_min_pages + other->space.fast_min_pages, 0);
+	w.own[FIRST].fast_min_pages = 160;
+	w.own[FIRST].node_pages[0] = 100;
+	w.own[FIRST].node_pages[1] = 5000; /* slow: that is not what is guaranteed */
+	round_of(true, true);
+	assert_int_equal(share->space.fast_min_pages + other->space.fast_min_pages, 60);
+	/* The second one's comes on top, but only for what it maps and as far as it is there. */
+	w.own[SECOND].fast_min_pages = 10;
+	w.own[FIRST].fast_min_pages = 110;
+	round_of(true, true);
+	assert_int_equal(share->space.fast_min_pages + other->space.fast_min_pages, 20);
+	w.own[SECOND].fast_min_pages = 1000;
+	w.own[FIRST].fast_min_pages = 0;
+	round_of(true, true);
+	assert_int_equal(share->space.fast_min_pages, 30);
+	assert_int_equal(other->space.fast_min_pages, 0);
+	w.own[FIRST].fast_min_pages = 1000;
+	round_of(true, true);
+	assert_int_equal(share->space.fast_min_pages, 30);
+	assert_int_equal(other->space.fast_min_pages, 50);
+	/* Its own memory has all of it. */
+	w.own[FIRST].node_pages[0] = 1000;
+	w.own[SECOND].fast_min_pages = 0;
+	round_of(true, true);
+	assert_int_equal(share->space.fast_min_pages + other->space.fast_min_pages, 0);
+	world_close();
+}
+
 /* The reason why a page is not moved to node 0. A recorded process cannot be moved: then it is BUSY. */
 static enum reason move_of(uint64_t vpn)
 {
@@ -327,6 +368,7 @@ int main(void)
 		TREE_TEST(one_population),
 		TREE_TEST(weight_and_homes),
 		TREE_TEST(cap),
+		TREE_TEST(guarantee),
 		TREE_TEST(what_one_forbids_holds_for_all),
 		TREE_TEST(segments),
 	};

@@ -25,11 +25,20 @@ static const struct option options[OPT_COUNT] = {
 static void process_print(const json_t *space)
 {
 	char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES];
+	const json_t *key;
+	size_t i;
 
 	if (json_is_true(json_object_get(space, "ended")))
 		return;
-	printf("process %" PRIu64 " (%s), weight %" PRIu64 ": promoted %s, demoted %s\n",
-	       document_number(space, "pid"), document_text(space, "name"), document_number(space, "weight"),
+	printf("process %" PRIu64 " (%s), weight %" PRIu64, document_number(space, "pid"),
+	       document_text(space, "name"), document_number(space, "weight"));
+	if (document_number(space, "fast_min_bytes"))
+		printf(", fast_min %s", text_size_format(a, document_number(space, "fast_min_bytes")));
+	if (json_object_get(space, "fast_max_bytes"))
+		printf(", fast_max %s", text_size_format(a, document_number(space, "fast_max_bytes")));
+	json_array_foreach(json_object_get(space, "tuned"), i, key)
+		printf("%s %s", i ? "," : "; tuned:", json_string_value(key));
+	printf(": promoted %s, demoted %s\n",
 	       text_size_format(a, document_number(space, "promoted_bytes")),
 	       text_size_format(b, document_number(space, "demoted_bytes")));
 	service_nodes_print(space);
@@ -143,7 +152,8 @@ const struct verb verb_tune = {
 	.usage = "[OPTIONS] KEY=VALUE...",
 	.help = "change settings while it runs",
 	.detail =
-		"Change settings of a running pagetide attach or pagetide daemon, all of them or none:\n"
+		"Change settings of a running pagetide attach or pagetide daemon, all of them or none, until it\n"
+		"ends; default (rate=default, weight=PID:default) takes one back:\n"
 		"  rate=SIZE             promote at most so much a second; 0: no bound\n"
 		"  stall=TIME            how long one call may hold a process up\n"
 		"  cpu=PCT               touches that lead to nothing may cost so much of one core\n"

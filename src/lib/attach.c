@@ -49,7 +49,7 @@ static const struct scan_config pace_config = {
 	.period_ns = 1000000000,
 	.min_ns = 500000000,
 	.max_ns = UINT64_C(16000000000),
-	.share_ppm = 10000, /* 1 % */
+	.share_ppm = ATTACH_CPU_PPM,
 };
 
 /* ---- signals ---- */

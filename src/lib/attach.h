@@ -14,6 +14,7 @@
 #include "watch.h"
 
 #define ATTACH_WARNINGS_MAX 8u
+#define ATTACH_CPU_PPM 10000u /* that touches which lead to nothing may cost, of one core */
 #define ATTACH_WHY_BYTES (TIDE_MESSAGE_MAX + 64)
 
 /* Who gets the metrics: metrics.h. */

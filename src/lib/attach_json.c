@@ -75,6 +75,20 @@ static void counts_set(json_t *object, const struct tiering_counts *counts)
 	number_set(object, "touches", counts->touches);
 }
 
+/* Which of its settings are its own, not its rule's. */
+static json_t *tuned_json(const struct watch *watch)
+{
+	json_t *tuned = json_array();
+
+	if (watch->tuned.weight)
+		json_array_append_new(tuned, json_string("weight"));
+	if (watch->tuned.fast_min)
+		json_array_append_new(tuned, json_string("fast_min"));
+	if (watch->tuned.fast_max)
+		json_array_append_new(tuned, json_string("fast_max"));
+	return tuned;
+}
+
 static json_t *space_json(const struct attach *a, struct watch *watch, uint64_t now_ns)
 {
 	json_t *space = json_object();
@@ -86,6 +100,7 @@ static json_t *space_json(const struct attach *a, struct watch *watch, uint64_t 
 	if (watch->space.fast_max_pages != UINT64_MAX)
 		number_set(space, "fast_max_bytes", watch->space.fast_max_pages * PAGE_BYTES);
 	number_set(space, "fast_min_bytes", watch->space.fast_min_pages * PAGE_BYTES);
+	json_object_set_new(space, "tuned", tuned_json(watch));
 	json_object_set_new(space, "child", json_boolean(watch->child));
 	json_object_set_new(space, "ended", json_boolean(watch->ended));
 	json_object_set_new(space, "sensor", json_string(a->sense->ops->name));

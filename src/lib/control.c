@@ -14,6 +14,7 @@
 #include "request.h"
 #include "select.h"
 #include "text.h"
+#include "tiers.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
 #define PAGE_BYTES 4096u
@@ -76,33 +77,48 @@ static void stall_change(struct attach *a, uint64_t stall_ns)
 		process_set_stall(w->process, stall_ns);
 }
 
+/* What is taken back select_tuned() gives. */
+static void process_change(struct watch *watch, const struct request_change *change)
+{
+	uint64_t pages = change->value == UINT64_MAX ? UINT64_MAX : change->value / PAGE_BYTES;
+	bool tuned = !change->standard;
+
+	tide_assert(watch); /* such a key names a process, and changes_look() has found it */
+	if (change->key == REQUEST_WEIGHT) {
+		watch->tuned.weight = tuned;
+		if (tuned)
+			watch->space.weight = (uint32_t)change->value;
+	} else if (change->key == REQUEST_FAST_MIN) {
+		watch->tuned.fast_min = tuned;
+		if (tuned)
+			watch->space.fast_min_pages = pages;
+	} else {
+		watch->tuned.fast_max = tuned;
+		if (tuned)
+			watch->space.fast_max_pages = pages;
+	}
+}
+
 static void change_make(struct attach *a, const struct request_change *change)
 {
-	struct watch *watch = change->pid ? select_find(a, change->pid) : NULL;
-	struct tiering_space *space = watch ? &watch->space : NULL;
-	uint64_t pages = change->value == UINT64_MAX ? UINT64_MAX : change->value / PAGE_BYTES;
+	bool standard = change->standard;
 
 	switch (change->key) {
 	case REQUEST_RATE:
-		a->tiering.config.rate_pages_per_s = pages;
+		a->tiering.config.rate_pages_per_s = standard ? TIERS_RATE_PAGES_PER_S
+							      : change->value / PAGE_BYTES;
 		break;
 	case REQUEST_STALL:
-		stall_change(a, change->value);
+		stall_change(a, standard ? MOVE_STALL_NS : change->value);
 		break;
 	case REQUEST_CPU:
-		scan_bound(&a->pace, (uint32_t)change->value * PPM_OF_BP, a->pace.config.max_ns);
+		scan_bound(&a->pace, standard ? ATTACH_CPU_PPM : (uint32_t)change->value * PPM_OF_BP,
+			   a->pace.config.max_ns);
 		break;
 	case REQUEST_WEIGHT:
-		tide_assert(space); /* such a key names a process, and changes_look() has found it */
-		space->weight = (uint32_t)change->value;
-		break;
 	case REQUEST_FAST_MIN:
-		tide_assert(space);
-		space->fast_min_pages = pages;
-		break;
 	case REQUEST_FAST_MAX:
-		tide_assert(space);
-		space->fast_max_pages = pages;
+		process_change(select_find(a, change->pid), change);
 		break;
 	case REQUEST_KEYS:
 		break;
@@ -133,6 +149,7 @@ static json_t *request_obey(struct attach *a, const struct request *request)
 			return error_json(message);
 		for (size_t i = 0; i < request->nr_changes; i++)
 			change_make(a, &request->changes[i]);
+		select_tuned(a);
 		break;
 	case REQUEST_VERBS:
 		break;

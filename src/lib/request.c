@@ -129,8 +129,9 @@ static int change_parse(char *word, struct request_change *ret, char ret_message
 		change.pid = (int)pid;
 		value = colon + 1;
 	}
-	if (key->read(value, &change.value)) {
-		MESSAGE("%s: %.60s is not a value for it: write %s", key->name, value, key->form);
+	change.standard = !strcmp(value, "default");
+	if (!change.standard && key->read(value, &change.value)) {
+		MESSAGE("%s: %.60s is not a value for it: write %s, or default", key->name, value, key->form);
 		return -EINVAL;
 	}
 	*ret = change;

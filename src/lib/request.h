@@ -10,6 +10,7 @@
 #ifndef TIDE_REQUEST_H
 #define TIDE_REQUEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,6 +36,7 @@ struct request_change {
 	enum request_key key;
 	int pid;          /* 0: not of a process */
 	uint64_t value;
+	bool standard;    /* not `value`: what the rule of the process says, or what pagetide began with */
 };
 
 struct request {

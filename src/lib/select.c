@@ -9,6 +9,7 @@
 #include "ask.h"
 #include "clock.h"
 #include "divide.h"
+#include "number.h"
 #include "proc.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
@@ -28,12 +29,16 @@ struct watch *select_find(struct attach *a, pid_t pid)
 
 /* ---- coming and going ---- */
 
+/* What the rule says of what is not tuned; its parts are divided after that. */
 static void rule_give(struct watch *watch, const struct rule *rule)
 {
 	watch->rule = rule;
-	watch->space.weight = rule->weight;
-	watch->space.fast_min_pages = 0;
-	watch->space.fast_max_pages = UINT64_MAX;
+	if (!watch->tuned.weight)
+		watch->space.weight = rule->weight;
+	if (!watch->tuned.fast_min)
+		watch->space.fast_min_pages = 0;
+	if (!watch->tuned.fast_max)
+		watch->space.fast_max_pages = UINT64_MAX;
 }
 
 static int process_try(struct attach *a, pid_t pid, const struct rule *rule, bool child)
@@ -179,33 +184,67 @@ static int process_judge(void *arg, pid_t pid)
 
 /* ---- what they may have ---- */
 
-/* Divide what one rule says; `parts`: room for all that live. Without its word what a process was tuned
- * to holds. */
+static bool has_rule(const struct watch *watch, const struct rule *rule)
+{
+	return watch->rule == rule && !watch->ended;
+}
+
+static struct part part_of(const struct attach *a, const struct watch *watch)
+{
+	return (struct part){
+		.has = tiering_fast_pages(&a->tiering, &watch->space),
+		.touched = watch->touched_lately,
+	};
+}
+
+/* The cap of a rule; who is tuned has its own, of the same. `parts`: room for all that live. */
+static void max_divide(struct attach *a, const struct rule *rule, uint64_t max_pages, struct part *parts)
+{
+	size_t nr = 0, i = 0;
+
+	for (const struct watch *w = a->watches; w; w = w->next) {
+		if (!has_rule(w, rule))
+			continue;
+		if (!w->tuned.fast_max)
+			parts[nr++] = part_of(a, w);
+		else if (w->space.fast_max_pages != UINT64_MAX)
+			max_pages = minus(max_pages, w->space.fast_max_pages);
+	}
+	divide_max(parts, nr, max_pages);
+	for (struct watch *w = a->watches; w; w = w->next)
+		if (has_rule(w, rule) && !w->tuned.fast_max)
+			w->space.fast_max_pages = parts[i++].max;
+}
+
+/* Likewise its guarantee. */
+static void min_divide(struct attach *a, const struct rule *rule, uint64_t min_pages, struct part *parts)
+{
+	size_t nr = 0, i = 0;
+
+	for (const struct watch *w = a->watches; w; w = w->next) {
+		if (!has_rule(w, rule))
+			continue;
+		if (!w->tuned.fast_min)
+			parts[nr++] = part_of(a, w);
+		else
+			min_pages = minus(min_pages, w->space.fast_min_pages);
+	}
+	divide_min(parts, nr, min_pages);
+	for (struct watch *w = a->watches; w; w = w->next)
+		if (has_rule(w, rule) && !w->tuned.fast_min)
+			w->space.fast_min_pages = parts[i++].min;
+}
+
+/* What one rule says; a rule that says nothing leaves everybody without a bound. */
 static void rule_divide(struct attach *a, const struct rule *rule, uint64_t fast_bytes, struct part *parts)
 {
 	uint64_t max = rule_size_bytes(&rule->fast_max, fast_bytes);
 	uint64_t min = rule_size_bytes(&rule->fast_min, fast_bytes);
-	size_t nr = 0, i = 0;
 
-	if (max == RULE_NO_MAX && !min)
-		return;
-	for (const struct watch *w = a->watches; w; w = w->next)
-		if (w->rule == rule && !w->ended)
-			parts[nr++] = (struct part){
-				.has = tiering_fast_pages(&a->tiering, &w->space),
-				.touched = w->touched_lately,
-			};
-	divide_max(parts, nr, max / PAGE_BYTES);
-	divide_min(parts, nr, (min < max ? min : max) / PAGE_BYTES);
-	for (struct watch *w = a->watches; w; w = w->next) {
-		if (w->rule != rule || w->ended)
-			continue;
-		if (max != RULE_NO_MAX)
-			w->space.fast_max_pages = parts[i].max;
-		if (min)
-			w->space.fast_min_pages = parts[i].min;
-		i++;
-	}
+	if (max != RULE_NO_MAX)
+		max_divide(a, rule, max / PAGE_BYTES, parts);
+	if (min)
+		min_divide(a, rule, (min < max ? min : max) / PAGE_BYTES, parts);
 }
 
 static void fast_divide(struct attach *a)
@@ -261,6 +300,14 @@ int select_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 		return -ESRCH;
 	}
 	return 0;
+}
+
+void select_tuned(struct attach *a)
+{
+	for (struct watch *w = a->watches; w; w = w->next)
+		if (w->rule)
+			rule_give(w, w->rule);
+	fast_divide(a);
 }
 
 void select_change(struct attach *a, struct config *config)

@@ -3,8 +3,9 @@
  * Who is looked after: the processes that the rules select, as they come, go, exec and are put into
  * other groups; children of those that are named by number.
  *
- * A rule is one workload: what it may have of fast memory its processes share (divide.h). Memory that
- * several processes map is not counted.
+ * A rule is one workload: what it may have of fast memory its processes share (divide.h), by what they
+ * have of their own there; what they leave is for the memory that several of them map (share.h). A
+ * process whose part was tuned keeps that, and the others divide the rest.
  */
 #ifndef TIDE_SELECT_H
 #define TIDE_SELECT_H
@@ -22,6 +23,9 @@ int select_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX]);
 
 /* Now and then: who is there, and what do they have mapped. Returns how many. */
 size_t select_look(struct attach *a);
+
+/* What is tuned has changed: give everybody what the rules say of the rest. */
+void select_tuned(struct attach *a);
 
 /* From now on these rules, which become ours; nobody is let go that they select too. */
 void select_change(struct attach *a, struct config *config);

@@ -7,7 +7,6 @@
 #include "ask.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
-#define RATE_PAGES_PER_S (UINT64_C(1) << 18)  /* 1 GiB/s */
 #define LOOK_NS UINT64_C(4000000000)
 #define LATENCY_FAST_NS 90u                   /* where the machine does not say */
 #define LATENCY_SLOW_NS 250u
@@ -77,7 +76,7 @@ void tiers_begin(struct attach *a)
 {
 	struct tiering_config config = {
 		.nr_nodes = (uint32_t)a->map.nr,
-		.rate_pages_per_s = RATE_PAGES_PER_S,
+		.rate_pages_per_s = TIERS_RATE_PAGES_PER_S,
 	};
 
 	nodes_fill(a, config.nodes);

@@ -7,6 +7,8 @@
 
 #include "attach.h"
 
+#define TIERS_RATE_PAGES_PER_S (UINT64_C(1) << 18) /* of promotions, until it is tuned: 1 GiB/s */
+
 /*
  * Set a->fast and a->slow from the map and what the user said: one list given, the other is all the
  * rest. -EINVAL: nodes that do not exist or are named twice; -ENODEV: none is fast, or none slow.

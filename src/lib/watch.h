@@ -17,7 +17,12 @@ struct watch {
 	struct watch *next;
 	pid_t pid;
 	char name[64];              /* of its program, as it was when it was added */
+	char *cgroup;               /* its control group, as of watch_cgroup(); NULL: not asked for yet */
 	const struct rule *rule;    /* that it is looked after by */
+	/* What was said of this process: it holds until it is taken back, whatever the rule says. */
+	struct {
+		bool weight, fast_min, fast_max;
+	} tuned;
 	bool child;                 /* found, not asked for */
 	bool ended;
 	int error;                  /* why we left it alone; 0 */

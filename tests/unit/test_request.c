@@ -33,11 +33,13 @@ static void verbs_without_words(void **state)
 static void every_setting(void **state)
 {
 	static const struct request_change wanted[] = {
-		{ REQUEST_RATE, 0, UINT64_C(256) << 20 }, { REQUEST_RATE, 0, 0 },
-		{ REQUEST_STALL, 0, 5000000 }, { REQUEST_CPU, 0, 50 }, { REQUEST_WEIGHT, 4711, 0 },
-		{ REQUEST_WEIGHT, 4711, 10 }, { REQUEST_FAST_MIN, 1, UINT64_C(1) << 30 },
-		{ REQUEST_FAST_MAX, 2, UINT64_C(2) << 30 }, { REQUEST_FAST_MAX, 2, UINT64_MAX },
+		{ REQUEST_RATE, 0, UINT64_C(256) << 20, false }, { REQUEST_RATE, 0, 0, false },
+		{ REQUEST_STALL, 0, 5000000, false }, { REQUEST_CPU, 0, 50, false }, { REQUEST_WEIGHT, 4711, 0, false },
+		{ REQUEST_WEIGHT, 4711, 10, false }, { REQUEST_FAST_MIN, 1, UINT64_C(1) << 30, false },
+		{ REQUEST_FAST_MAX, 2, UINT64_C(2) << 30, false }, { REQUEST_FAST_MAX, 2, UINT64_MAX, false },
 	};
+	static const enum request_key back[] = { REQUEST_RATE, REQUEST_STALL, REQUEST_CPU, REQUEST_WEIGHT,
+						 REQUEST_FAST_MIN, REQUEST_FAST_MAX };
 	struct request request;
 	char message[TIDE_MESSAGE_MAX];
 
@@ -51,6 +53,16 @@ static void every_setting(void **state)
 		assert_int_equal(request.changes[i].key, wanted[i].key);
 		assert_int_equal(request.changes[i].pid, wanted[i].pid);
 		assert_true(request.changes[i].value == wanted[i].value);
+		assert_false(request.changes[i].standard);
+	}
+	/* And taken back. */
+	assert_int_equal(request_parse(P "tune rate=default stall=default cpu=default weight=4711:default "
+				       "fast_min=4711:default fast_max=4711:default", &request, message), 0);
+	assert_int_equal(request.nr_changes, NR(back));
+	for (size_t i = 0; i < NR(back); i++) {
+		assert_int_equal(request.changes[i].key, back[i]);
+		assert_int_equal(request.changes[i].pid, i < 3 ? 0 : 4711);
+		assert_true(request.changes[i].standard);
 	}
 }
 
@@ -92,6 +104,8 @@ static void what_is_wrong_is_said_and_nothing_written(void **state)
 		{ P "tune weight=4711:", -EINVAL, "0 (leave alone) to 10" },
 		{ P "tune weight=4711:5x", -EINVAL, "0 (leave alone) to 10" },
 		{ P "tune fast_min=4711:none", -EINVAL, "write fast_min=PID:512M" },
+		{ P "tune weight=default", -EINVAL, "of which process?" },
+		{ P "tune rate=defualt", -EINVAL, "or default" },
 		{ P "tune rate=1G rat=1G", -EINVAL, "did you mean rate?" },
 	};
 

@@ -74,6 +74,6 @@ void attach_warn(struct attach *attach, const char *warning);
 void attach_total(const struct attach *attach, struct tiering_counts *ret_total);
 
 /* The report so far, schema pagetide.attach/1. */
-json_t *attach_report(const struct attach *attach, uint64_t now_ns);
+json_t *attach_report(struct attach *attach, uint64_t now_ns);
 
 #endif

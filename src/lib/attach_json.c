@@ -95,6 +95,7 @@ static json_t *space_json(const struct attach *a, struct watch *watch, uint64_t 
 
 	number_set(space, "pid", (uint64_t)watch->pid);
 	json_object_set_new(space, "name", json_string(watch->name));
+	json_object_set_new(space, "cgroup", json_string(watch_cgroup(watch)));
 	json_object_set_new(space, "rule", json_string(watch->rule ? watch->rule->name : ""));
 	number_set(space, "weight", watch->space.weight);
 	if (watch->space.fast_max_pages != UINT64_MAX)
@@ -121,13 +122,11 @@ static json_t *gone_json(const struct attach *a)
 	return gone;
 }
 
-static json_t *share_json(const struct attach *a, const struct share *share, uint64_t now_ns)
+static json_t *share_json(struct attach *a, struct share *share, uint64_t now_ns)
 {
-	struct tiering_census census;
 	json_t *object = json_object();
 	char device[64];
 
-	tiering_census(&a->tiering, &share->space, now_ns, &census);
 	if (share->device & PROCESS_DEVICE_SYSV)
 		snprintf(device, sizeof device, "sysv");
 	else
@@ -138,17 +137,17 @@ static json_t *share_json(const struct attach *a, const struct share *share, uin
 	number_set(object, "mappings", share->nr_users);
 	counts_set(object, &share->space.counts);
 	number_set(object, "cpu_ns", share->cpu_ns);
-	json_object_set_new(object, "nodes", nodes_json(a, &census));
+	json_object_set_new(object, "nodes", nodes_json(a, share_census(&a->shares, share, now_ns)));
 	return object;
 }
 
 /* Those of which anything was seen, and all that are gone together. */
-static void shares_set(json_t *root, const struct attach *a, uint64_t now_ns)
+static void shares_set(json_t *root, struct attach *a, uint64_t now_ns)
 {
 	json_t *shared = json_array(), *gone = json_object();
 
 	for (size_t b = 0; b < SHARE_BUCKETS; b++) {
-		for (const struct share *s = a->shares.buckets[b]; s; s = s->next)
+		for (struct share *s = a->shares.buckets[b]; s; s = s->next)
 			if (s->space.counts.touches || s->space.counts.requested)
 				json_array_append_new(shared, share_json(a, s, now_ns));
 	}
@@ -231,7 +230,7 @@ static json_t *pairs_json(const struct attach *a)
 	return pairs;
 }
 
-json_t *attach_report(const struct attach *a, uint64_t now_ns)
+json_t *attach_report(struct attach *a, uint64_t now_ns)
 {
 	json_t *root = json_object(), *spaces = json_array(), *warnings = json_array();
 	char text[NODESET_TEXT_BYTES];

@@ -66,6 +66,18 @@ static void sensor_write(FILE *file, const struct attach *a)
 	one_write(file, GAUGE("pagetide_sensor_threads", "Threads that are followed."), usage.nr_threads);
 }
 
+/* Looking where pages are. */
+static void scan_write(FILE *file, const struct attach *a)
+{
+	const struct expose_family *seconds = COUNTER("pagetide_scan_seconds", "seconds",
+						      "Processor time of looking where pages are.");
+
+	one_write(file, COUNTER("pagetide_scanned_bytes", "bytes", "Memory looked at to find where its pages are."),
+		  a->shares.scanned_pages * PAGE_BYTES);
+	expose_begin(file, seconds);
+	expose_seconds(file, seconds, NULL, 0, a->shares.scan_ns);
+}
+
 static void self_write(FILE *file, const struct attach *a)
 {
 	const struct expose_family *start = &(const struct expose_family){
@@ -84,6 +96,7 @@ static void self_write(FILE *file, const struct attach *a)
 	one_write(file, GAUGE("pagetide_dry_run", "1: moves are counted and not made."), a->options->dry_run);
 	processes_write(file, a);
 	sensor_write(file, a);
+	scan_write(file, a);
 }
 
 /* ---- moves ---- */
@@ -183,6 +196,11 @@ static void stalls_write(FILE *file, const struct attach *a)
 
 /* ---- processes ---- */
 
+/* Of a process, at the beginning of each list of labels; `pid` is where its number goes as text. */
+#define PROCESS_LABELS(w, pid)                                                        \
+	{ "cgroup", (w)->cgroup ? (w)->cgroup : "" }, { "pid", number(pid, (unsigned)(w)->pid) }, \
+		{ "name", (w)->name }
+
 static const char *tier_name(const struct attach *a, size_t n)
 {
 	const struct tiering_node *node = &a->tiering.config.nodes[n];
@@ -198,8 +216,7 @@ static void residence_write(FILE *file, const struct attach *a, const struct exp
 	for (const struct watch *w = a->watches; w; w = w->next) {
 		for (size_t n = 0; n < a->map.nr && !w->ended; n++) {
 			expose_number(file, family,
-				      EXPOSE_LABELS({ "pid", number(pid, (unsigned)w->pid) },
-						    { "name", w->name },
+				      EXPOSE_LABELS(PROCESS_LABELS(w, pid),
 						    { "node", number(node, a->map.nodes[n].id) },
 						    { "tier", tier_name(a, n) }),
 				      w->space.node_pages[n] * PAGE_BYTES);
@@ -238,11 +255,30 @@ static void heat_write(FILE *file, struct attach *a, uint64_t now_ns, const stru
 		for (size_t n = 0; census && n < a->map.nr; n++)
 			for (unsigned h = 0; h < TIERING_HEATS; h++)
 				expose_number(file, family,
-					      EXPOSE_LABELS({ "pid", number(pid, (unsigned)w->pid) },
-							    { "name", w->name },
+					      EXPOSE_LABELS(PROCESS_LABELS(w, pid),
 							    { "node", number(node, a->map.nodes[n].id) },
 							    { "heat", heats[h] }),
 					      census->pages[n][h] * PAGE_BYTES);
+	}
+}
+
+/* Of all nodes, by how long ago it was seen in use; `label`: what the family calls that time. */
+static void use_write(FILE *file, struct attach *a, uint64_t now_ns, const struct expose_family *family,
+		      const char *label, bool used)
+{
+	char pid[NUMBER_BYTES];
+
+	expose_begin(file, family);
+	for (struct watch *w = a->watches; w; w = w->next) {
+		const struct tiering_census *census = w->ended ? NULL : watch_census(w, now_ns);
+		uint64_t pages = 0;
+
+		for (size_t n = 0; census && n < a->map.nr; n++)
+			pages += used ? census->pages[n][TIERING_HOT] + census->pages[n][TIERING_WARM]
+				      : census->pages[n][TIERING_COLD];
+		if (census)
+			expose_number(file, family, EXPOSE_LABELS(PROCESS_LABELS(w, pid), { label, "1m" }),
+				      pages * PAGE_BYTES);
 	}
 }
 
@@ -263,8 +299,7 @@ static void each_write(FILE *file, const struct attach *a, const struct expose_f
 		if (w->ended)
 			continue;
 		(seconds ? expose_seconds : expose_number)(
-			file, family, EXPOSE_LABELS({ "pid", number(pid, (unsigned)w->pid) }, { "name", w->name }),
-			get(w));
+			file, family, EXPOSE_LABELS(PROCESS_LABELS(w, pid)), get(w));
 	}
 }
 
@@ -282,6 +317,14 @@ static void spaces_write(FILE *file, struct attach *a, uint64_t now_ns)
 		.name = "pagetide_heat_bytes", .unit = "bytes",
 		.help = "Memory of a process on a node by how it is used.",
 	});
+	use_write(file, a, now_ns, &(const struct expose_family){
+		.name = "pagetide_working_set_bytes", .unit = "bytes",
+		.help = "Memory of a process that was seen in use within that time.",
+	}, "window", true);
+	use_write(file, a, now_ns, &(const struct expose_family){
+		.name = "pagetide_cold_bytes", .unit = "bytes",
+		.help = "Memory of a process that was not seen in use for that time.",
+	}, "age", false);
 	each_write(file, a, COUNTER("pagetide_process_promoted_bytes", "bytes", "Moved to fast nodes."),
 		   process_promoted, false);
 	each_write(file, a, COUNTER("pagetide_process_demoted_bytes", "bytes", "Moved to slow nodes."),
@@ -302,6 +345,8 @@ char *metrics_text(struct attach *a, uint64_t now_ns, size_t *ret_bytes)
 
 	if (!file)
 		return NULL;
+	for (struct watch *w = a->watches; w; w = w->next)
+		watch_cgroup(w);
 	self_write(file, a);
 	moves_write(file, a);
 	stalls_write(file, a);

@@ -90,6 +90,7 @@ static void share_close(struct shares *shares, struct share **at)
 	shares->nr--;
 	shares->nr_gone++;
 	tiering_counts_add(&shares->gone, &share->space.counts);
+	census_forget(&share->census, &shares->census_ns);
 	windows_end(shares->tiering, &share->space);
 	free(share->users);
 	free(share);
@@ -282,7 +283,7 @@ struct placing {
 	struct share *share;
 	const struct share_user *user;
 	const struct node_map *map;
-	uint64_t nr_found;
+	uint64_t nr_asked, nr_found; /* pages */
 };
 
 static uint64_t user_address(const struct share_user *user, uint64_t vpn)
@@ -317,6 +318,7 @@ static void run_place(void *arg, const struct process_run *run)
 static void user_look(struct placing *placing, const struct share_user *user, uint64_t first, uint64_t end)
 {
 	placing->user = user;
+	placing->nr_asked += end - first;
 	process_where(user->process->process, user_address(user, first), user_address(user, end),
 		      run_place, placing);
 }
@@ -346,10 +348,11 @@ static void window_look(void *arg, const struct tiering_window *window)
 	}
 }
 
-static bool share_walk(struct share *share, const struct node_map *map, bool once, uint64_t now_ns)
+static bool share_walk(struct shares *shares, struct share *share, const struct node_map *map, bool once,
+		       uint64_t now_ns)
 {
 	struct placing placing = { .share = share, .map = map };
-	uint64_t passes = share->walk.passes;
+	uint64_t passes = share->walk.passes, before_ns = share->cpu_ns;
 	bool more;
 
 	if (!share->nr_users || (once && share->walk.passes))
@@ -357,6 +360,8 @@ static bool share_walk(struct share *share, const struct node_map *map, bool onc
 	more = walk_slice(&share->walk, &share->space, window_look, &placing, now_ns, &share->cpu_ns);
 	if (share->walk.passes != passes)
 		share->turn++;
+	shares->scanned_pages += placing.nr_asked;
+	shares->scan_ns += share->cpu_ns - before_ns;
 	return more;
 }
 
@@ -366,7 +371,7 @@ bool shares_walk(struct shares *shares, const struct node_map *map, bool once, u
 
 	for (size_t b = 0; b < SHARE_BUCKETS; b++)
 		for (struct share *share = shares->buckets[b]; share; share = share->next)
-			more |= share_walk(share, map, once, now_ns);
+			more |= share_walk(shares, share, map, once, now_ns);
 	return more;
 }
 
@@ -499,4 +504,9 @@ void shares_total(const struct shares *shares, struct tiering_counts *ret_total)
 	*ret_total = shares->gone;
 	for (uint32_t i = 0; i < shares->tiering->nr_spaces; i++, space = space->next)
 		tiering_counts_add(ret_total, &space->counts);
+}
+
+const struct tiering_census *share_census(struct shares *shares, struct share *share, uint64_t now_ns)
+{
+	return census_look(&share->census, shares->tiering, &share->space, now_ns, &shares->census_ns);
 }

@@ -65,6 +65,7 @@ struct share {
 	struct walk walk;
 	size_t turn;                /* which user is asked first */
 	uint64_t cpu_ns;            /* spent on it */
+	struct census census;
 };
 
 struct shares {
@@ -73,6 +74,9 @@ struct shares {
 	size_t nr;
 	uint64_t nr_gone;
 	struct tiering_counts gone; /* of those that went, together */
+	/* Looking where pages are, for shares and processes that are and were: pages, processor time. */
+	uint64_t scanned_pages, scan_ns;
+	uint64_t census_ns;         /* what counting the pages of all shares and processes takes */
 };
 
 void shares_init(struct shares *shares, struct tiering *tiering);
@@ -104,6 +108,9 @@ bool shares_walk(struct shares *shares, const struct node_map *map, bool once, u
 /* As watch_move(); the space of the moves has no owner. */
 void share_move(const struct node_map *map, const struct nodeset *slow, struct tiering_move *moves,
 		size_t nr);
+
+/* Its pages by node and heat: census_look(). */
+const struct tiering_census *share_census(struct shares *shares, struct share *share, uint64_t now_ns);
 
 /* Of all spaces that the engine has, and of shares that went. */
 void shares_total(const struct shares *shares, struct tiering_counts *ret_total);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cgroup.h"
 #include "clock.h"
 #include "proc.h"
 #include "text.h"
@@ -14,8 +15,6 @@
 #define PAGE_BYTES 4096u
 #define PAGE_SHIFT 12
 #define BATCH 512u
-#define CENSUS_NS UINT64_C(5000000000)
-#define CENSUS_SHARE 1000u       /* of one core */
 
 /* ---- mappings ---- */
 
@@ -108,17 +107,22 @@ static void window_look(void *arg, const struct tiering_window *window)
 		const struct process_range *range = &watch->ranges[i];
 		uint64_t low = range->start > at ? range->start : at;
 		uint64_t high = range->end < end ? range->end : end;
-		if (low < high && range_ours(range))
-			process_where(watch->process, low, high, run_place, placing);
+		if (low >= high || !range_ours(range))
+			continue;
+		process_where(watch->process, low, high, run_place, placing);
+		watch->shares->scanned_pages += (high - low) >> PAGE_SHIFT;
 	}
 }
 
 bool watch_walk(struct watch *watch, const struct node_map *map, uint64_t now_ns)
 {
 	struct placing placing = { watch, map };
+	uint64_t before_ns = watch->cpu_ns;
+	bool more = !watch->ended && walk_slice(&watch->walk, &watch->space, window_look, &placing, now_ns,
+						&watch->cpu_ns);
 
-	return !watch->ended && walk_slice(&watch->walk, &watch->space, window_look, &placing, now_ns,
-					   &watch->cpu_ns);
+	watch->shares->scan_ns += watch->cpu_ns - before_ns;
+	return more;
 }
 
 /* ---- touches ---- */
@@ -164,15 +168,7 @@ void watch_armed(struct watch *watch, uint64_t address, uint64_t end, uint64_t t
 
 const struct tiering_census *watch_census(struct watch *watch, uint64_t now_ns)
 {
-	uint64_t age_ns = now_ns - watch->census_ns;
-
-	if (watch->census_ns && (age_ns < CENSUS_NS || age_ns < watch->census_cost_ns * CENSUS_SHARE))
-		return &watch->census;
-	uint64_t begin_ns = clock_thread_cpu_ns();
-	tiering_census(watch->tiering, &watch->space, now_ns, &watch->census);
-	watch->census_ns = now_ns;
-	watch->census_cost_ns = clock_thread_cpu_ns() - begin_ns;
-	return &watch->census;
+	return census_look(&watch->census, watch->tiering, &watch->space, now_ns, &watch->shares->census_ns);
 }
 
 /* ---- the process ---- */
@@ -196,7 +192,7 @@ static void watch_let_go(struct watch *watch)
 	shares_leave(watch->shares, &watch->sharer);
 	watch->nr_ranges = 0;
 	watch->mappings_hash = 0;
-	watch->census_ns = 0;
+	census_forget(&watch->census, &watch->shares->census_ns);
 }
 
 int watch_look(struct watch *watch)
@@ -239,6 +235,24 @@ static void name_read(struct watch *watch)
 	text_utf8_clean(watch->name);
 }
 
+const char *watch_cgroup(struct watch *watch)
+{
+	struct cgroup_names names;
+	enum cgroup_hierarchy h = CGROUP_UNIFIED;
+
+	if (watch->ended || cgroup_names_read("", watch->pid, &names))
+		return watch->cgroup ? watch->cgroup : "";
+	/* A machine with version 1 may have version 2 mounted beside it, with everybody at its top. */
+	if (!names.name[h][1] && names.name[CGROUP_MEMORY][0])
+		h = CGROUP_MEMORY;
+	text_utf8_clean(names.name[h]);
+	if (!watch->cgroup || strcmp(watch->cgroup, names.name[h])) {
+		free(watch->cgroup);
+		watch->cgroup = strdup(names.name[h]);
+	}
+	return watch->cgroup ? watch->cgroup : "";
+}
+
 int watch_open(pid_t pid, struct shares *shares, const struct node_map *map, uint64_t now_ns,
 	       struct watch **ret_watch)
 {
@@ -269,8 +283,10 @@ int watch_open(pid_t pid, struct shares *shares, const struct node_map *map, uin
 void watch_close(struct watch *watch)
 {
 	shares_leave(watch->shares, &watch->sharer);
+	census_forget(&watch->census, &watch->shares->census_ns);
 	windows_end(watch->tiering, &watch->space);
 	process_close(watch->process);
+	free(watch->cgroup);
 	free(watch);
 }
 

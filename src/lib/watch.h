@@ -37,8 +37,7 @@ struct watch {
 	struct walk walk;           /* looking where pages are */
 	uint64_t touched_lately, touched_before; /* pages, between the last two looks; until then */
 	uint64_t cpu_ns;            /* spent on it */
-	struct tiering_census census; /* as of census_ns; 0: never */
-	uint64_t census_ns, census_cost_ns;
+	struct census census;
 };
 
 /* -ESRCH; -EPERM, -EACCES; -ENOMEM. */
@@ -50,6 +49,8 @@ void watch_close(struct watch *watch);
 int watch_look(struct watch *watch);
 /* Tell the shares who uses them: after each look at the watches of a list. -ENOMEM: not of all. */
 int watches_share(struct watch *first, struct shares *shares, uint64_t now_ns);
+/* The name of its control group now, or when it lived: that of version 2, else of the memory controller. "": none. */
+const char *watch_cgroup(struct watch *watch);
 /* Find out where the pages of the next slice are, if it is time. Returns whether there is more. */
 bool watch_walk(struct watch *watch, const struct node_map *map, uint64_t now_ns);
 
@@ -65,10 +66,7 @@ void watch_armed(struct watch *watch, uint64_t address, uint64_t end, uint64_t t
 void watch_move(struct watch *watch, const struct node_map *map, const struct nodeset *slow,
 		struct tiering_move *moves, size_t nr);
 
-/*
- * Its pages by node and heat, counted when the last count is old: some seconds, and more of a process
- * so large that counting would take more than a thousandth of one core.
- */
+/* Its pages by node and heat: census_look(). */
 const struct tiering_census *watch_census(struct watch *watch, uint64_t now_ns);
 
 /* The engine's number of a node: its place in the map; TIERING_NODE_UNKNOWN. */

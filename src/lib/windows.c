@@ -8,6 +8,8 @@
 #include "clock.h"
 
 #define WINDOWS_FIRST 4u
+#define CENSUS_NS UINT64_C(5000000000)
+#define CENSUS_SHARE 1000u /* of one core */
 #define SLICE_FIRST 4u /* windows that one slice covers in the first pass */
 
 static const struct scan_config walk_config = {
@@ -91,6 +93,30 @@ void windows_forget(struct tiering *tiering, struct tiering_space *space, uint64
 			tiering_forget(tiering, space, low, high - low);
 		w++;
 	}
+}
+
+/* ---- the census ---- */
+
+const struct tiering_census *census_look(struct census *census, const struct tiering *tiering,
+					 const struct tiering_space *space, uint64_t now_ns, uint64_t *all_ns)
+{
+	uint64_t age_ns = now_ns - census->at_ns;
+
+	if (census->at_ns && (age_ns < CENSUS_NS || age_ns < *all_ns * CENSUS_SHARE))
+		return &census->counts;
+	uint64_t begin_ns = clock_thread_cpu_ns();
+	tiering_census(tiering, space, now_ns, &census->counts);
+	*all_ns -= census->cost_ns;
+	census->cost_ns = clock_thread_cpu_ns() - begin_ns;
+	*all_ns += census->cost_ns;
+	census->at_ns = now_ns;
+	return &census->counts;
+}
+
+void census_forget(struct census *census, uint64_t *all_ns)
+{
+	*all_ns -= census->cost_ns;
+	*census = (struct census){ 0 };
 }
 
 /* ---- the walk ---- */

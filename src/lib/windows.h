@@ -24,6 +24,22 @@ int windows_cover(struct tiering_space *space, uint64_t first_vpn, uint64_t end_
 void windows_forget(struct tiering *tiering, struct tiering_space *space, uint64_t first_vpn,
 		    uint64_t end_vpn);
 
+/* Pages of a space by node and heat, as they were counted last; all zero: never. */
+struct census {
+	struct tiering_census counts;
+	uint64_t at_ns, cost_ns;
+};
+
+/*
+ * Counted again when that was more than some seconds ago, and longer when counting all spaces takes so long
+ * that it would be more than a thousandth of one core. *all_ns: what that takes; begins at 0.
+ */
+const struct tiering_census *census_look(struct census *census, const struct tiering *tiering,
+					 const struct tiering_space *space, uint64_t now_ns,
+					 uint64_t *all_ns);
+/* The space goes, or nothing of what was counted is true any more. */
+void census_forget(struct census *census, uint64_t *all_ns);
+
 /* Looking where the pages of a space are. */
 struct walk {
 	struct scan scan;

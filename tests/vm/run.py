@@ -611,7 +611,7 @@ def attach_makes_room(place):
 # Converges; is paused while other memory becomes hot, goes on; is tuned; and is scraped at rest.
 CONTROL_SCRIPT = """
 mkdir /tmp/metrics
-vm_hot --size 128 --hot 32 --pattern runs16 > $RESULTS/hot &
+vm_hot --size 128 --hot 32 --pattern runs16 --seconds 300 > $RESULTS/hot &
 hot=$!
 until grep -q report $RESULTS/hot; do sleep 0.2; done
 fast() { tail -n 1 $RESULTS/hot | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/'; }
@@ -651,6 +651,10 @@ settle
 pagetide tune rate=64M stall=10ms cpu=2% weight=$hot:7 fast_min=$hot:8M fast_max=$hot:96M >> $RESULTS/said || exit 7
 pagetide tune rate=1G weight=1:1 2> $RESULTS/refused && exit 8
 pagetide status --json > $RESULTS/tuned || exit 9
+pagetide tune rate=default stall=default cpu=default weight=$hot:default fast_min=$hot:default \
+	fast_max=$hot:default > /dev/null || exit 14
+pagetide status --json > $RESULTS/back || exit 15
+pagetide tune rate=64M weight=$hot:7 stall=10ms cpu=2% > /dev/null || exit 16
 pagetide pause > /dev/null
 quiet
 wget -q -O $RESULTS/metrics http://127.0.0.1:9464/metrics || exit 10
@@ -691,6 +695,8 @@ def judge_metrics(metrics, report):
         check(found == pair["bytes"], f"{pair}: {found}")
     for reason, key in (("promotion", "promoted_bytes"), ("demotion", "demoted_bytes")):
         check(migrated.total(reason=reason) == sum(one[key] for one in every), reason)
+    used, cold, both = (metrics[f"pagetide_{name}_bytes"].total() for name in ("working_set", "cold", "heat"))
+    check(used + cold == both > 0, f"{used} + {cold} is not {both}")
     stall = space["stall_ns"]
     calls = {suffix: float(number) for suffix, _, number in
              metrics["pagetide_move_call_seconds"].samples if suffix != "_bucket"}
@@ -717,7 +723,13 @@ def control(place):
     check((paused["schema"], paused["state"]) == ("pagetide.status/1", "paused"), files["paused"])
     check(tuned["state"] == "running" and tuned["settings"] ==
           {"rate_bytes_per_s": 64 << 20, "stall_ns": 10000000, "cpu_ppm": 20000}, str(tuned["settings"]))
-    check([space["weight"] for space in tuned["report"]["spaces"]] == [7], "the weight")
+    space, = tuned["report"]["spaces"]
+    check((space["weight"], space["fast_min_bytes"], space["fast_max_bytes"], space["tuned"]) ==
+          (7, 8 << 20, 96 << 20, ["weight", "fast_min", "fast_max"]), str(space))
+    back = json.loads(files["back"])
+    space, = back["report"]["spaces"]
+    check(back["settings"] == paused["settings"] and space["tuned"] == [] and space["weight"] == 5 and
+          space["fast_min_bytes"] == 0 and "fast_max_bytes" not in space, f"taken back: {back['settings']} {space}")
     check("process 1 is not looked after" in files["refused"], files["refused"])
     check(files["socket"] == "600 root socket\n", files["socket"])
     check(files["left"].split() == ["/run/pagetide:", "/tmp/metrics:"], f"left: {files['left']}")
@@ -942,20 +954,28 @@ def daemon_as_a_service(place):
 
 DAEMON_CONTROL_SCRIPT = DAEMON_TOOLS + """
 scrape() { wget -q -O $RESULTS/$1 http://127.0.0.1:9464/metrics || echo no metrics >&2; }
-printf '[rule jobs]\\ncgroup = /jobs\\nweight = 3\\n' > /tmp/conf
+jobs='jobs/a"b\\c' # a name that has to be quoted in metrics
+printf '[rule jobs]\\ncgroup = /jobs\\nweight = 3\\nfast_max = 64M\\n' > /tmp/conf
 pagetide daemon -c /tmp/conf --json --metrics-listen 127.0.0.1:9464 > $RESULTS/json 2> $RESULTS/said &
 daemon=$!
 until pagetide pause > /dev/null 2>&1; do sleep 0.2; done
-hot new jobs/new --size 32 --hot 24 --pattern runs16
+hot new $jobs --size 32 --hot 24 --pattern runs16
 sleep 6
 pagetide status --json > $RESULTS/paused
-echo paused $(fast jobs/new)
+echo paused $(fast $jobs)
 pagetide resume > /dev/null
-until_fast jobs/new 25000000 20
-echo new $(fast jobs/new)
+until_fast $jobs 25000000 20
+echo new $(fast $jobs)
 pagetide pause > /dev/null
-sleep 2
+pid=$(pidof vm_hot)
+pagetide tune weight=$pid:7 fast_max=$pid:40M > /dev/null || echo not tuned >&2
+printf '[rule jobs]\\ncgroup = /jobs\\nweight = 4\\nfast_max = 48M\\n' > /tmp/conf
+kill -HUP $daemon
+until grep -q "reloaded" $RESULTS/said; do sleep 0.2; done
+pagetide status --json > $RESULTS/tuned
 scrape with
+pagetide tune weight=$pid:default fast_max=$pid:default > /dev/null || echo not taken back >&2
+pagetide status --json > $RESULTS/back
 printf '[rule jobs]\\ncgroup = /others\\n' > /tmp/conf
 kill -HUP $daemon
 for i in $(seq 20); do
@@ -968,8 +988,8 @@ finish
 
 
 def daemon_control(place):
-    """A paused daemon finds processes and leaves them where they are; what it counted stays counted
-    when they are no longer its own."""
+    """A paused daemon finds processes and leaves them where they are; what is tuned holds when the rules
+    are read again, until it is taken back; what was counted stays counted when they are no longer its own."""
     lines, _, files = daemon_result(place, DAEMON_CONTROL_SCRIPT)
     check(numbers(lines[0])["paused"] < 1 << 20, f"it moved: {lines[0]}")
     in_time(numbers(lines[1])["new"] >= 25000000, f"it did not go on: {lines[1]}")
@@ -977,7 +997,15 @@ def daemon_control(place):
     check(paused["state"] == "paused" and
           [(space["name"], space["weight"]) for space in paused["report"]["spaces"]] == [("vm_hot", 3)],
           files["paused"])
+    for name, wanted in (("tuned", (7, 40 << 20, ["weight", "fast_max"])), ("back", (4, 48 << 20, []))):
+        space, = json.loads(files[name])["report"]["spaces"]
+        check((space["weight"], space["fast_max_bytes"], space["tuned"]) == wanted, f"{name}: {space}")
+        check(space["cgroup"] == '/jobs/a"b\\c', space["cgroup"])
     before, after = (openmetrics.read(files[name]) for name in ("with", "without"))
+    for name in ("resident_bytes", "heat_bytes", "working_set_bytes", "cold_bytes", "process_weight"):
+        family = before["pagetide_" + name]
+        check(family.samples and all(has["cgroup"] == '/jobs/a"b\\c' for _, has, _ in family.samples),
+              f"{name}: {family.samples}")
     for metrics, states in ((before, (1, 0)), (after, (0, 1))):
         found = tuple(metrics["pagetide_processes"].value(state=state) for state in ("watched", "gone"))
         check(found == states, f"processes: {found}")

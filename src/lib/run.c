@@ -12,18 +12,16 @@
 #include <unistd.h>
 
 #include "ask.h"
+#include "budget.h"
 #include "clock.h"
 #include "image.h"
 #include "intake.h"
 #include "keeper.h"
-#include "node.h"
-#include "nodeset.h"
 #include "pagetide.h"
 #include "pool.h"
 #include "sock.h"
 #include "stats.h"
 
-#define BUDGET_MIN_BYTES (4u << 20)
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
 
 static int program_look(const char *name, char ret_message[TIDE_MESSAGE_MAX])
@@ -104,95 +102,6 @@ static int features_look(char ret_message[TIDE_MESSAGE_MAX])
 		return -EOPNOTSUPP;
 	}
 	return 0;
-}
-
-struct budget {
-	uint64_t dram_bytes, memory_bytes, pool_bytes;
-	bool verify;
-	/* Two nodes, the fast one with dram_bytes; or none. */
-	unsigned nr_nodes, nodes[2];
-	uint64_t slow_bytes;
-	bool pool;
-};
-
-/* The nodes are there, and have the memory that is asked of them. */
-static int nodes_look(struct budget *b, char ret_message[TIDE_MESSAGE_MAX])
-{
-	struct node_map map;
-	char there[NODESET_TEXT_BYTES];
-	const struct node *node[2];
-
-	if (!b->nr_nodes)
-		return 0;
-	int error = node_map_read("", &map);
-	if (error) {
-		MESSAGE("cannot find out which nodes there are: %s", strerror(-error));
-		return error;
-	}
-	nodeset_format(there, &map.memory);
-	for (unsigned i = 0; i < 2 && !error; i++) {
-		node[i] = node_find(&map, b->nodes[i]);
-		if (node[i] && node[i]->has_memory)
-			continue;
-		MESSAGE("--tier node:%u: no such node with memory; here there is %.100s", b->nodes[i], there);
-		error = -EINVAL;
-	}
-	if (!error && b->dram_bytes > node[0]->total_bytes) {
-		MESSAGE("--tier node:%u: it has only %lluM; give a smaller size", b->nodes[0],
-			(unsigned long long)(node[0]->total_bytes >> 20));
-		error = -EINVAL;
-	}
-	if (!error && (!b->slow_bytes || b->slow_bytes > node[1]->total_bytes))
-		b->slow_bytes = node[1]->total_bytes;
-	node_map_free(&map);
-	return error;
-}
-
-static int tiers_order_look(const struct tide_run_options *o, char ret_message[TIDE_MESSAGE_MAX])
-{
-	unsigned nodes = 0;
-
-	for (size_t i = 0; i < o->nr_tiers; i++)
-		nodes += o->tiers[i].kind == TIDE_TIER_NODE;
-	if (!nodes)
-		return 0;
-	if (nodes == 2 && o->nr_tiers <= 3 && !o->memory_bytes && o->tiers[0].kind == TIDE_TIER_NODE &&
-	    o->tiers[0].size_bytes && o->tiers[1].kind == TIDE_TIER_NODE &&
-	    o->tiers[0].node != o->tiers[1].node &&
-	    (o->nr_tiers == 2 || o->tiers[2].kind == TIDE_TIER_LZ4))
-		return 0;
-	MESSAGE("nodes come in twos, and bound the memory: write --tier node:0,size=2G --tier node:1, and "
-		"--tier lz4 behind them or not");
-	return -EINVAL;
-}
-
-static int budget_look(const struct tide_run_options *o, struct budget *b,
-		       char ret_message[TIDE_MESSAGE_MAX])
-{
-	int error = tiers_order_look(o, ret_message);
-	if (error)
-		return error;
-	*b = (struct budget){ .memory_bytes = o->memory_bytes };
-	for (size_t i = 0; i < o->nr_tiers; i++) {
-		const struct tide_tier_spec *t = &o->tiers[i];
-		if (t->kind == TIDE_TIER_NODE) {
-			b->nodes[b->nr_nodes++] = t->node;
-			*(i ? &b->slow_bytes : &b->dram_bytes) = t->size_bytes;
-		} else if (t->kind == TIDE_TIER_DRAM) {
-			b->dram_bytes = t->size_bytes;
-		} else {
-			b->pool = true;
-			b->pool_bytes = t->size_bytes;
-			b->verify = t->verify;
-		}
-	}
-	uint64_t least = b->dram_bytes ? b->dram_bytes : b->memory_bytes;
-	if (least && least < BUDGET_MIN_BYTES) {
-		MESSAGE("a budget of %llu bytes cannot run a program; give at least 4M",
-			(unsigned long long)least);
-		return -EINVAL;
-	}
-	return nodes_look(b, ret_message);
 }
 
 static int server_open(struct server *s, const struct budget *b, const char *record_path,
@@ -279,7 +188,7 @@ int tide_run(const struct tide_run_options *o, int *ret_wait_status, char ret_me
 	*ret_message = '\0';
 	int error = ask_size(o->size, sizeof *o, ret_message);
 	if (!error)
-		error = budget_look(o, &b, ret_message);
+		error = budget_look("", o, &b, ret_message);
 	if (!error)
 		error = program_look(o->argv[0], ret_message);
 	if (!error)

@@ -11,8 +11,8 @@
  *     +------------+----------+-------+--------+-------+
  *
  *   slot   place inside a private tier; valid when STORED, STORING or LOADING, or when `shadow` is set
- *   mark   HELD, STORING, RETURNING: place in the hold area · LOADING, FILLING: who loads (a cookie
- *          that tells two loaders of one page apart)
+ *   mark   HELD, STORING, RETURNING: place in the hold area, whose upper bits are in the slot field where
+ *          that has no slot · LOADING, FILLING: who loads (a cookie that tells two loaders of one page apart)
  *   tier   index of the tier whose slot it is; without a slot, of the node that a page in memory is on:
  *          0 the fast one, 1 the slow one. Contents are found without it, so where the kernel has put a
  *          page elsewhere, counts are wrong by it and nothing else
@@ -48,7 +48,8 @@ enum page_state {
 
 /* Why a word changes; the reasons of a move's end are in migrate.h. */
 #define PAGE_TIER_MAX 15u
-#define PAGE_MARK_MAX ((1u << 23) - 1)
+#define PAGE_MARK_BITS 23u
+#define PAGE_MARK_MAX ((1u << PAGE_MARK_BITS) - 1)
 
 static inline enum page_state page_state(uint64_t word) { return (enum page_state)(word & 0xf); }
 static inline bool page_shadow(uint64_t word) { return (word >> 4) & 1; }
@@ -61,11 +62,16 @@ static inline bool page_has_slot(uint64_t word)
 {
 	return page_state(word) == PAGE_STORED || page_state(word) == PAGE_LOADING || page_shadow(word);
 }
-/* Whether the word's mark field names a place in the hold area that the page owns. */
+/* Whether the word names a place in the hold area that the page owns. */
 static inline bool page_has_hold(uint64_t word)
 {
 	return page_state(word) == PAGE_HELD || page_state(word) == PAGE_STORING ||
 	       page_state(word) == PAGE_RETURNING;
+}
+/* That place. One above PAGE_MARK_MAX is for pages without a shadow. */
+static inline uint32_t page_place(uint64_t word)
+{
+	return page_shadow(word) ? page_mark(word) : page_mark(word) | page_slot(word) << PAGE_MARK_BITS;
 }
 
 /* Whether the page is in memory, on the slow node. */
@@ -81,6 +87,17 @@ static inline uint64_t page_word(enum page_state state, uint32_t tier, uint32_t 
 static inline uint64_t page_word_on(uint64_t word, bool slow)
 {
 	return (word & ~((uint64_t)0xf << 5)) | (uint64_t)slow << 5;
+}
+/* A page that was RESIDENT in a place of the hold area, and back in the program. */
+static inline uint64_t page_word_held(uint64_t word, uint32_t place)
+{
+	return page_word(PAGE_HELD, page_tier(word), place & PAGE_MARK_MAX,
+			 page_shadow(word) ? page_slot(word) : place >> PAGE_MARK_BITS, page_shadow(word));
+}
+static inline uint64_t page_word_back(uint64_t word)
+{
+	return page_word(PAGE_RESIDENT, page_tier(word), 0, page_shadow(word) ? page_slot(word) : 0,
+			 page_shadow(word));
 }
 /* The same word in another state: slot, tier, mark and shadow are kept. */
 static inline uint64_t page_word_as(uint64_t word, enum page_state state)

@@ -194,9 +194,13 @@ static int64_t area_map(struct helper *h, uint64_t bytes)
 	h->stage = start + bytes;
 	h->stock = h->stage + HELPER_STAGE_BYTES;
 	SYS(madvise, h->stock, HELPER_STOCK_BYTES, MADV_HUGEPAGE);
-	h->pagemap = (int)SYS(openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	if (!error && h->pagemap < 0)
-		error = h->pagemap; /* needed to tell where pages are */
+	if (!error) {
+		/* Needed to tell where pages are. */
+		h->pagemap = (int)SYS(openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+		error = h->pagemap < 0 ? h->pagemap : 0;
+	}
+	if (error)
+		SYS(munmap, base, all + 2 * HUGE);
 	return error ? error : (int64_t)start;
 }
 

@@ -331,7 +331,7 @@ enum served block_fill(struct handler *h, const struct extent *e, uint64_t vpn)
 /* Whether page i of a block is held in its place of the block of places from `place` on. */
 static bool page_held(uint64_t word, uint32_t place, uint32_t i)
 {
-	return page_state(word) == PAGE_HELD && page_mark(word) == place + i;
+	return page_state(word) == PAGE_HELD && page_place(word) == place + i;
 }
 
 static bool block_held(const struct block *b, uint32_t place)
@@ -364,7 +364,7 @@ static uint32_t held_publish(const struct block *b, uint32_t place, uint32_t nr,
 		uint64_t word = block_word(b, i), to = page_word_as(word, PAGE_HELD);
 		bool moved = page_moved(b->program, error, i);
 		if (moved)
-			to = page_word(PAGE_RESIDENT, page_tier(word), 0, page_slot(word), page_shadow(word));
+			to = page_word_back(word);
 		bool mine = block_change(b, i, word, to);
 		tide_assert(mine); /* nobody else changes it under the lock */
 		if (moved)
@@ -379,11 +379,11 @@ enum served block_return(struct handler *h, const struct extent *e, uint64_t vpn
 	struct program *p = h->program;
 	struct block b;
 	enum served without;
-	uint32_t at = (uint32_t)(vpn % BLOCK_PAGES), place = page_mark(word) - at;
+	uint32_t at = (uint32_t)(vpn % BLOCK_PAGES), place = page_place(word) - at;
 	int error = -EBUSY;
 
 	/* One on the slow node is looked at singly: it may have earned a place on the fast one. */
-	if (page_slow(word) || page_mark(word) % BLOCK_PAGES != at || !block_around(p, e, vpn, &b) ||
+	if (page_slow(word) || page_place(word) % BLOCK_PAGES != at || !block_around(p, e, vpn, &b) ||
 	    !hold_may_be_whole(p, place) || !block_held(&b, place))
 		return SERVE_SINGLY;
 	if (!block_helper(p, &without))

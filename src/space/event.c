@@ -40,7 +40,7 @@ void page_discard(struct tract *tract, uint64_t idx)
 	/* Who takes a word out of a state that owns a place releases it; STORING: the mover may still
 	 * read there, yet it drops places only when it has done. */
 	if (page_has_hold(word))
-		hold_release(p, page_mark(word));
+		hold_release(p, page_place(word));
 	intake_forget(tract, idx, 1);
 }
 

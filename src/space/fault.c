@@ -373,7 +373,7 @@ static enum served serve_stored(struct handler *h, struct tract *t, uint64_t idx
 int page_install(struct program *p, struct tract *t, uint64_t idx, uint64_t vpn, uint64_t word,
 		 const void *page, bool slow)
 {
-	uint64_t done, to = page_word(PAGE_RESIDENT, page_tier(word), 0, page_slot(word), page_shadow(word));
+	uint64_t done, to = page_word_back(word);
 
 	page_source(p->server, slow);
 	int error = uffd_copy(p->uffd, vpn_address(vpn), page, PAGE_BYTES, &done);
@@ -393,7 +393,7 @@ int page_install(struct program *p, struct tract *t, uint64_t idx, uint64_t vpn,
 		to = page_word_on(to, slow);
 	mine = page_change(p->server, &t->region.state[idx], word, to);
 	tide_assert(mine);
-	hold_release(p, page_mark(word));
+	hold_release(p, page_place(word));
 	return 0;
 }
 
@@ -407,7 +407,7 @@ static enum served serve_held(struct handler *h, struct tract *t, uint64_t idx, 
 		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
 		return SERVED;
 	}
-	int error = held_read(p, page_mark(word), h->buffer);
+	int error = held_read(p, page_place(word), h->buffer);
 	if (error) {
 		bool mine = page_change(p->server, &t->region.state[idx], returning,
 					page_word_as(word, PAGE_HELD));

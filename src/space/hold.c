@@ -71,35 +71,48 @@ int helper_call(struct program *p)
 	return sent ? -EPIPE : -ENOTCONN;
 }
 
+/* Have the area mapped; where the program's address space has no room for so much, with half as many places,
+ * and so on. */
+static int area_map(struct program *p, struct hold *hold)
+{
+	int error;
+
+	helper_lock_take(p);
+	for (;;) {
+		p->command.op = HELPER_MAP;
+		p->command.nr_runs = 1;
+		p->command.runs[0] = (struct helper_run){ .bytes = (uint64_t)hold->nr_pages * PAGE_BYTES };
+		error = helper_call(p);
+		if (!error && p->reply.result < 0)
+			error = (int)p->reply.result;
+		if (error != -ENOMEM || hold->nr_pages <= HOLD_PAGES_MIN)
+			break;
+		hold->nr_pages = hold->nr_pages / 2 / BLOCK_PAGES * BLOCK_PAGES;
+	}
+	hold->address = (uint64_t)p->reply.result;
+	pthread_mutex_unlock(&p->helper_lock);
+	return error;
+}
+
 int hold_open(struct program *p, uint32_t nr_pages)
 {
-	struct hold hold = { .nr_pages = nr_pages };
+	struct hold hold = { 0 };
 
-	nr_pages = hold.nr_pages = (nr_pages + 511) & ~511u;
+	hold.nr_pages = nr_pages = (nr_pages + BLOCK_PAGES - 1) / BLOCK_PAGES * BLOCK_PAGES;
 	hold.used = calloc(nr_pages / 64, sizeof *hold.used);
 	hold.whole = calloc(nr_pages / BLOCK_PAGES / 64 + 1, sizeof *hold.whole);
 	hold.freed = calloc(nr_pages, sizeof *hold.freed);
 	int error = hold.used && hold.whole && hold.freed ? 0 : -ENOMEM;
-	if (error)
-		goto out;
-	helper_lock_take(p);
-	p->command.op = HELPER_MAP;
-	p->command.nr_runs = 1;
-	p->command.runs[0] = (struct helper_run){ .bytes = (uint64_t)nr_pages * PAGE_BYTES };
-	error = helper_call(p);
-	if (!error && p->reply.result < 0)
-		error = (int)p->reply.result;
-	hold.address = (uint64_t)p->reply.result;
-	pthread_mutex_unlock(&p->helper_lock);
 	if (!error)
-		error = uffd_register(p->hold_uffd, hold.address, (uint64_t)nr_pages * PAGE_BYTES);
+		error = area_map(p, &hold);
+	uint64_t stage = hold.address + (uint64_t)hold.nr_pages * PAGE_BYTES;
 	if (!error)
-		error = uffd_register(p->uffd, hold.address + (uint64_t)nr_pages * PAGE_BYTES,
-				      HELPER_STAGE_BYTES);
+		error = uffd_register(p->hold_uffd, hold.address, stage - hold.address);
+	if (!error)
+		error = uffd_register(p->uffd, stage, HELPER_STAGE_BYTES);
 	struct epoll_event event = { .events = EPOLLIN, .data.fd = p->hold_uffd };
 	if (!error && epoll_ctl(p->server->warden_epoll, EPOLL_CTL_ADD, p->hold_uffd, &event))
 		error = -errno;
-out:
 	if (error) {
 		free(hold.used);
 		free(hold.whole);
@@ -109,7 +122,7 @@ out:
 	pthread_mutex_lock(&p->hold_lock);
 	p->hold = hold;
 	pthread_mutex_unlock(&p->hold_lock);
-	stock_open(p, hold.address + (uint64_t)nr_pages * PAGE_BYTES + HELPER_STAGE_BYTES);
+	stock_open(p, stage + HELPER_STAGE_BYTES);
 	return 0;
 }
 
@@ -181,7 +194,10 @@ static void places_mark(struct hold *h, uint32_t place, uint32_t nr, bool used)
 /* A whole free block, so that a huge page can move in whole. */
 static bool block_find(const struct hold *h, uint32_t *ret_place)
 {
-	for (uint32_t block = 0; block < h->nr_pages / 512; block++) {
+	uint32_t nr = h->nr_pages / BLOCK_PAGES;
+
+	for (uint32_t n = 0; n < nr; n++) {
+		uint32_t block = (h->cursor / BLOCK_PAGES + n) % nr;
 		uint64_t any = 0;
 		for (unsigned i = 0; i < 8; i++)
 			any |= h->used[block * 8 + i];
@@ -201,6 +217,7 @@ uint32_t hold_take(struct program *p, uint32_t nr_pages, uint32_t *ret_place)
 	pthread_mutex_lock(&p->hold_lock);
 	if (h->nr_used < h->nr_pages && nr_pages == 512 && block_find(h, ret_place)) {
 		got = 512;
+		h->cursor = *ret_place + got;
 	} else if (h->nr_used < h->nr_pages) {
 		uint32_t at = h->cursor % h->nr_pages;
 		while (place_used(h, at)) {

@@ -149,10 +149,10 @@ static uint32_t hold_pages(const struct server *s)
 {
 	uint64_t pages = atomic_load(&s->limit) / 8;
 
-	pages = pages < 2048 ? 2048 : pages > 65536 ? 65536 : pages;
+	pages = pages < HOLD_PAGES_MIN ? HOLD_PAGES_MIN : pages > 65536 ? 65536 : pages;
 	/* All that is on the slow node may be held. */
 	pages += s->slow_bound;
-	return (uint32_t)(pages > PAGE_MARK_MAX ? PAGE_MARK_MAX / 512 * 512 : pages);
+	return (uint32_t)(pages < HOLD_PAGES_MAX ? pages : HOLD_PAGES_MAX);
 }
 
 /* Thread time since the last call. What is forced by the budget is counted as such here, the rest is

@@ -116,7 +116,7 @@ static int store_read(struct program *p, const struct storing *claimed, uint32_t
 	size_t nr_parts = 0;
 
 	for (uint32_t i = 0; i < nr; i++) {
-		uint64_t address = hold_address(p, page_mark(claimed[i].word));
+		uint64_t address = hold_address(p, page_place(claimed[i].word));
 		struct iovec *last = nr_parts ? &remote[nr_parts - 1] : NULL;
 		if (last && (uint64_t)(uintptr_t)last->iov_base + last->iov_len == address)
 			last->iov_len += PAGE_BYTES;
@@ -161,7 +161,7 @@ static enum move_reason store_publish(const struct storing *c, int error, uint32
 				pool->ops->unref(pool, slot);
 			return MOVE_DROP_TOUCHED;
 		}
-		hold_release(p, page_mark(c->word));
+		hold_release(p, page_place(c->word));
 		if (page_shadow(c->word))
 			atomic_fetch_sub_explicit(&p->server->nr_shadows, 1, memory_order_relaxed);
 		if (page_shadow(c->word) && !same)
@@ -282,7 +282,7 @@ static void demote_group(struct mover *v, const struct move *moves, size_t nr, s
 				results[i].nr_pages[MOVE_DROP_CHANGED]++;
 				continue;
 			}
-			v->addresses[v->nr_demoting] = hold_address(p, page_mark(word));
+			v->addresses[v->nr_demoting] = hold_address(p, page_place(word));
 			v->demoting[v->nr_demoting++] = (struct demoting){ t, &results[i], at, word };
 			if (v->nr_demoting == DEMOTE_CHUNK)
 				demote_flush(v, p);

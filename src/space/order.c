@@ -89,7 +89,7 @@ static void hold_publish(struct tract *t, uint64_t idx, uint32_t place, enum hel
 	tide_assert(page_state(word) == PAGE_HOLDING); /* nobody else changes it under the lock */
 	switch (outcome) {
 	case HELPER_MOVED:
-		to = page_word(PAGE_HELD, page_tier(word), place, page_slot(word), page_shadow(word));
+		to = page_word_held(word, place);
 		reason = MOVE_OK;
 		break;
 	case HELPER_HOLE: /* discarded before it was touched last: the next touch will tell */

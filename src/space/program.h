@@ -351,7 +351,10 @@ void page_discard(struct tract *tract, uint64_t idx);
 int warden_start(struct server *server);
 void warden_join(struct server *server);
 
-/* Ask the helper for the area. Mover or keeper. */
+#define HOLD_PAGES_MIN 2048u
+#define HOLD_PAGES_MAX (UINT32_MAX / BLOCK_PAGES * BLOCK_PAGES) /* 16 TiB; a place has 32 bits */
+/* Ask the helper for the area; it may have fewer places, where the program's address space is limited. Mover
+ * or keeper. */
 int hold_open(struct program *program, uint32_t nr_pages);
 /* Take up to nr_pages places in a row (a whole block when 512 are asked for and there is one);
  * returns how many. */

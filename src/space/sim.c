@@ -55,7 +55,7 @@ void sim_discard(struct sim *sim, uint32_t space, uint32_t page)
 	if (page_has_slot(word))
 		sim_unref(sim, page_slot(word));
 	if (page_has_hold(word))
-		sim_place(sim, space, page_mark(word))->use = PLACE_DROP;
+		sim_place(sim, space, page_place(word))->use = PLACE_DROP;
 }
 
 void sim_wake(struct sim *sim, uint32_t space, uint32_t page, uint32_t nr)

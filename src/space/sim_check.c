@@ -31,7 +31,7 @@ static const char *check_home(struct sim *sim, uint32_t space, uint32_t at, uint
 		if (page->mapped)
 			return "a page in the hold area is mapped as well";
 		if (!content_right(page,
-				   sim_place_content(sim_place(sim, space, page_mark(word)))))
+				   sim_place_content(sim_place(sim, space, page_place(word)))))
 			return "a place of the hold area has the wrong content";
 	} else if (state == PAGE_STORED || state == PAGE_LOADING) {
 		if (page->mapped)
@@ -92,9 +92,9 @@ static const char *check_word(struct sim *sim, uint32_t space, uint32_t at)
 		sim->seen[page_slot(word)]++;
 	}
 	if (page_has_hold(word)) {
-		if (page_mark(word) >= sim->config.nr_places)
+		if (page_place(word) >= sim->config.nr_places)
 			return "a word names a place that cannot be";
-		if (sim_place(sim, space, page_mark(word))->use != PLACE_OWNED)
+		if (sim_place(sim, space, page_place(word))->use != PLACE_OWNED)
 			return "a word names a place that was given up";
 	}
 	wrong = check_home(sim, space, at, word);
@@ -110,7 +110,7 @@ static const char *check_places(struct sim *sim, uint32_t space)
 		owned += sim_place(sim, space, i)->use == PLACE_OWNED;
 	for (uint32_t i = 0; i < sim->config.nr_pages; i++) {
 		uint64_t word = *sim_word(sim, space, i);
-		uint32_t place = page_mark(word);
+		uint32_t place = page_place(word);
 
 		if (!page_has_hold(word))
 			continue;

@@ -38,7 +38,7 @@ static void fork_page(struct sim *sim, uint32_t parent, uint32_t child, uint32_t
 		if (page->mapping != MAP_MANAGED || page->mapped)
 			return;
 		page->mapped = true;
-		page->content = sim_place_content(sim_place(sim, parent, page_mark(word)));
+		page->content = sim_place_content(sim_place(sim, parent, page_place(word)));
 	}
 }
 

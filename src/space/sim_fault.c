@@ -211,8 +211,8 @@ static void install_page(struct sim *sim, struct sim_handler *handler, uint32_t 
 		to = page_word(PAGE_RESIDENT, page_tier(word), 0, page_slot(word), true);
 		touch = TOUCH_LOAD;
 	} else if (page_state(word) == PAGE_RETURNING) {
-		page->content = sim_place_content(sim_place(sim, space, page_mark(word)));
-		sim_place(sim, space, page_mark(word))->use = PLACE_DROP;
+		page->content = sim_place_content(sim_place(sim, space, page_place(word)));
+		sim_place(sim, space, page_place(word))->use = PLACE_DROP;
 		to = page_shadow(word) ?
 			page_word(PAGE_RESIDENT, page_tier(word), 0, page_slot(word), true) :
 			page_word_on(to, page_slow(word) && !promoted(sim, space, at));

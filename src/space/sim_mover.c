@@ -286,9 +286,7 @@ static void move_hold(struct sim *sim)
 			.content = sim->stage[i].content, .use = PLACE_OWNED,
 			.lazy = sim->stage[i].lazy };
 		memset(&sim->stage[i], 0, sizeof(sim->stage[i]));
-		sim_must_change(sim, move->space, move->first + i, word,
-				page_word(PAGE_HELD, page_tier(word), place, page_slot(word),
-					  page_shadow(word)));
+		sim_must_change(sim, move->space, move->first + i, word, page_word_held(word, place));
 		ends(mover, MOVE_OK, 1);
 	}
 	move_end(sim);
@@ -337,7 +335,7 @@ static void store_page(struct sim *sim)
 		mover->mine &= ~(UINT64_C(1) << mover->page++);
 		return;
 	}
-	mover->place = page_mark(word);
+	mover->place = page_place(word);
 	content = sim_place_content(sim_place(sim, move->space, mover->place));
 	sim_fill(content, sim->buffer);
 	err = shadow_same(sim, word, &mover->same);
@@ -371,7 +369,7 @@ static void store_refused(struct sim *sim, struct sim_move *move, uint32_t at, u
 			  enum move_reason reason)
 {
 	struct sim_page *page = sim_page(sim, move->space, at);
-	struct sim_place *place = sim_place(sim, move->space, page_mark(word));
+	struct sim_place *place = sim_place(sim, move->space, page_place(word));
 	uint64_t returning = page_word_as(word, PAGE_RETURNING);
 
 	if (reason != MOVE_FAIL_REFUSED) {
@@ -399,7 +397,7 @@ static void store_publish(struct sim *sim)
 	struct sim_move *move = &mover->moves[mover->at];
 	uint32_t at = (uint32_t)move->first + mover->page;
 	uint64_t word = *sim_word(sim, move->space, at);
-	bool mine = page_state(word) == PAGE_STORING && page_mark(word) == mover->place;
+	bool mine = page_state(word) == PAGE_STORING && page_place(word) == mover->place;
 	enum move_reason reason = mover->store_reason;
 
 	if (mine && reason == MOVE_OK)
@@ -428,7 +426,7 @@ static void demote_page(struct sim *sim)
 	}
 	word = *sim_word(sim, move->space, (uint32_t)move->first + mover->page);
 	if (page_state(word) == PAGE_HELD && !page_slow(word) && !page_shadow(word)) {
-		mover->place = page_mark(word);
+		mover->place = page_place(word);
 		mover->state = M_DEMOTED;
 		return;
 	}

@@ -85,6 +85,28 @@ static void fields_round_trip(void **state)
 	assert_int_equal(page_word(PAGE_STORED, 2, 3, 4, true), 0x0000000400000653);
 }
 
+/* A place above the mark's bits goes on in the field of the slot, and leaves nothing there. */
+static void a_place_has_32_bits(void **state)
+{
+	uint64_t resident = page_word(PAGE_RESIDENT, 1, 0, 0, false);
+	uint64_t shadowed = page_word(PAGE_RESIDENT, 0, 0, 77, true);
+
+	(void)state;
+	for (unsigned bit = 0; bit < 32; bit++) {
+		uint64_t held = page_word_held(resident, ~(1u << bit));
+		assert_int_equal(page_state(held), PAGE_HELD);
+		assert_int_equal(page_place(held), ~(1u << bit));
+		assert_int_equal(page_place(page_word_as(held, PAGE_RETURNING)), ~(1u << bit));
+		assert_false(page_has_slot(held));
+		assert_true(page_slow(held));
+		assert_int_equal(page_word_back(held), resident);
+		held = page_word_held(shadowed, 1u << bit % PAGE_MARK_BITS);
+		assert_int_equal(page_place(held), 1u << bit % PAGE_MARK_BITS);
+		assert_int_equal(page_slot(held), 77);
+		assert_int_equal(page_word_back(held), shadowed);
+	}
+}
+
 static void only_the_expected_word_changes(void **state)
 {
 	uint64_t resident = page_word(PAGE_RESIDENT, 0, 0, 0, false);
@@ -142,6 +164,7 @@ int main(void)
 		cmocka_unit_test(every_pair),
 		cmocka_unit_test(special_rules),
 		cmocka_unit_test(fields_round_trip),
+		cmocka_unit_test(a_place_has_32_bits),
 		cmocka_unit_test(only_the_expected_word_changes),
 		cmocka_unit_test(owners),
 		cmocka_unit_test(a_page_in_memory_changes_its_node_and_nothing_else),

@@ -144,11 +144,9 @@ void engine_forget(struct region *region, uint64_t first, uint64_t nr_pages)
 	}
 }
 
-uint32_t engine_readahead(struct region *region, uint64_t idx, enum engine_touch kind)
+uint32_t engine_readahead(struct region *region, uint64_t idx)
 {
 	tide_assert(idx < region->nr_pages);
-	if (kind == TOUCH_RETURN)
-		return 1; /* one page a hold place: there is no neighbour to bring along */
 	return ahead_window(&region->priv->ahead, idx, region->nr_pages);
 }
 

@@ -370,62 +370,125 @@ static enum served serve_stored(struct handler *h, struct tract *t, uint64_t idx
 
 /* ---- HELD, STORING ---- */
 
-int page_install(struct program *p, struct tract *t, uint64_t idx, uint64_t vpn, uint64_t word,
-		 const void *page, bool slow)
+/* One that was held is in the program again. */
+static void held_publish(struct program *p, struct tract *t, uint64_t idx, uint64_t word, bool slow)
 {
-	uint64_t done, to = page_word_back(word);
+	uint64_t to = page_word_back(word);
 
-	page_source(p->server, slow);
-	int error = uffd_copy(p->uffd, vpn_address(vpn), page, PAGE_BYTES, &done);
-	bool mine;
-
-	if (error && error != -EEXIST) {
-		mine = page_change(p->server, &t->region.state[idx], word, page_word_as(word, PAGE_HELD));
-		tide_assert(mine);
-		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
-		return error;
-	}
-	if (error) {
-		atomic_fetch_add(&p->server->vanished, 1);
-		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
-	}
 	if (!page_shadow(word))
 		to = page_word_on(to, slow);
-	mine = page_change(p->server, &t->region.state[idx], word, to);
+	bool mine = page_change(p->server, &t->region.state[idx], word, to);
 	tide_assert(mine);
 	hold_release(p, page_place(word));
-	return 0;
+}
+
+/* Pages that are claimed stay held. */
+static void held_unclaim(struct program *p, struct tract *t, uint64_t idx, uint64_t vpn, const uint64_t *words,
+			 uint32_t nr)
+{
+	for (uint32_t i = 0; i < nr; i++) {
+		bool mine = page_change(p->server, &t->region.state[idx + i], words[i],
+					page_word_as(words[i], PAGE_HELD));
+		tide_assert(mine);
+	}
+	uffd_wake(p->uffd, vpn_address(vpn), (uint64_t)nr * PAGE_BYTES);
+}
+
+uint32_t held_install(struct program *p, struct tract *t, uint64_t idx, uint64_t vpn, const uint64_t *words,
+		      uint32_t nr, const uint8_t *pages, bool slow, int *ret_error)
+{
+	uint32_t at = 0;
+	int error = 0;
+
+	page_source(p->server, slow);
+	while (at < nr && !error) {
+		uint64_t done;
+		error = uffd_copy(p->uffd, vpn_address(vpn + at), pages + at * PAGE_BYTES,
+				  (nr - at) * PAGE_BYTES, &done);
+		uint32_t came = (uint32_t)(done / PAGE_BYTES);
+		if (error == -EEXIST) {
+			atomic_fetch_add(&p->server->vanished, 1);
+			uffd_wake(p->uffd, vpn_address(vpn + at + came), PAGE_BYTES);
+			came++;
+			error = 0;
+		}
+		for (uint32_t i = at; i < at + came; i++)
+			held_publish(p, t, idx + i, words[i], slow);
+		at += came;
+	}
+	if (at < nr)
+		held_unclaim(p, t, idx + at, vpn + at, words + at, nr - at);
+	*ret_error = error;
+	return at;
+}
+
+/* Claim a held page, and those behind it that are on the slow node as it is, as far as read-ahead says:
+ * what is touched in turn there comes back in one go. */
+static uint32_t held_claim(struct tract *t, uint64_t idx, uint32_t max, uint64_t word, uint64_t *words)
+{
+	uint32_t want = page_slow(word) ? intake_ahead(t, idx, TOUCH_RETURN) : 1, nr = 0;
+
+	while (nr < want && nr < max) {
+		words[nr] = page_word_as(word, PAGE_RETURNING);
+		if (!page_change(t->program->server, &t->region.state[idx + nr], word, words[nr]))
+			break;
+		nr++;
+		if (nr == max)
+			break;
+		word = word_load(t, idx + nr);
+		if (page_state(word) != PAGE_HELD || !page_slow(word))
+			break;
+	}
+	return nr;
+}
+
+/* Pages came back, to the slow node or the fast one. */
+static void held_returned(struct tract *t, uint64_t idx, uint32_t nr, bool from_slow, bool to_slow)
+{
+	struct server *s = t->program->server;
+
+	if (!to_slow)
+		room_take(s, nr);
+	if (from_slow && !to_slow)
+		atomic_fetch_add_explicit(&s->raised, nr, memory_order_relaxed);
+	intake_touch(t, idx, nr, TOUCH_RETURN);
 }
 
 static enum served serve_held(struct handler *h, struct tract *t, uint64_t idx, uint64_t vpn,
-			      uint64_t word)
+			      uint32_t max, uint64_t word)
 {
 	struct program *p = h->program;
-	uint64_t returning = page_word_as(word, PAGE_RETURNING);
+	uint64_t words[FAULT_RUN_PAGES];
+	uint32_t nr = held_claim(t, idx, max, word, words), at = 0, all = 0;
+	int error = 0;
 
-	if (!page_change(p->server, &t->region.state[idx], word, returning)) {
+	if (!nr) {
 		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
 		return SERVED;
 	}
-	int error = held_read(p, page_place(word), h->buffer);
-	if (error) {
-		bool mine = page_change(p->server, &t->region.state[idx], returning,
-					page_word_as(word, PAGE_HELD));
-		tide_assert(mine);
+	if (held_read(p, words, nr, h->buffer)) {
+		held_unclaim(p, t, idx, vpn, words, nr);
 		if (uffd_alive(p->uffd))
 			program_fail(p, "a held page cannot be read back");
 		return SERVED;
 	}
 	bool slow = page_slow(word) && !page_earned(t, idx);
-	error = page_install(p, t, idx, vpn, returning, h->buffer, slow);
-	if (error)
-		return served_as(error);
-	if (!slow)
-		room_take(p->server, 1);
-	if (page_slow(word) && !slow)
-		atomic_fetch_add_explicit(&p->server->raised, 1, memory_order_relaxed);
-	intake_touch(t, idx, 1, TOUCH_RETURN);
-	return served_as(error);
+	while (at < nr && !error) {
+		/* Neighbours that go to the same node go together. */
+		bool next = slow;
+		uint32_t run = 1;
+		while (at + run < nr && (next = !page_earned(t, idx + at + run)) == slow)
+			run++;
+		uint32_t came = held_install(p, t, idx + at, vpn + at, words + at, run,
+					     h->buffer + at * PAGE_BYTES, slow, &error);
+		held_returned(t, idx + at, came, page_slow(word), slow);
+		all += came;
+		at += run;
+		slow = next;
+	}
+	if (at < nr)
+		held_unclaim(p, t, idx + at, vpn + at, words + at, nr - at);
+	return all ? SERVED : served_as(error);
 }
 
 /* ---- faults ---- */
@@ -467,9 +530,9 @@ static enum served fault_dispatch(struct handler *h, uint64_t vpn, bool write)
 		return serve_stored(h, t, idx, vpn, max);
 	case PAGE_HELD:
 		served = block_return(h, e, vpn, word);
-		return served == SERVE_SINGLY ? serve_held(h, t, idx, vpn, word) : served;
+		return served == SERVE_SINGLY ? serve_held(h, t, idx, vpn, max, word) : served;
 	case PAGE_STORING:
-		return serve_held(h, t, idx, vpn, word);
+		return serve_held(h, t, idx, vpn, max, word);
 	case PAGE_RESIDENT:
 		return serve_resident(h, t, idx, vpn, word);
 	case PAGE_HOLDING: /* the mover has it in hand and wakes nobody */

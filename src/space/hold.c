@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "assert.h"
@@ -168,12 +169,24 @@ void warden_join(struct server *s)
 	close(s->warden_epoll);
 }
 
-int held_read(struct program *p, uint32_t place, void *page)
+int held_read(struct program *p, const uint64_t *words, uint32_t nr, void *pages)
 {
-	int error = proc_read(p->helper_pid, hold_address(p, place), page, PAGE_BYTES);
+	struct iovec remote[FAULT_RUN_PAGES] = { { 0 } };
+	size_t nr_parts = 0;
 
+	tide_assert(nr <= FAULT_RUN_PAGES);
+	for (uint32_t i = 0; i < nr; i++) {
+		uint64_t address = hold_address(p, page_place(words[i]));
+		struct iovec *last = nr_parts ? &remote[nr_parts - 1] : NULL;
+		/* Neighbours in one piece. */
+		if (last && (uint64_t)(uintptr_t)last->iov_base + last->iov_len == address)
+			last->iov_len += PAGE_BYTES;
+		else
+			remote[nr_parts++] = (struct iovec){ (void *)(uintptr_t)address, PAGE_BYTES };
+	}
+	int error = proc_readv(p->helper_pid, remote, nr_parts, pages, (size_t)nr * PAGE_BYTES);
 	if (error == -ESRCH) /* the helper was killed; the program has the same memory */
-		error = proc_read(p->pid, hold_address(p, place), page, PAGE_BYTES);
+		error = proc_readv(p->pid, remote, nr_parts, pages, (size_t)nr * PAGE_BYTES);
 	return error;
 }
 

@@ -20,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "assert.h"
@@ -109,23 +108,6 @@ static uint32_t store_claim(const struct move *m, uint64_t *at, struct storing *
 	return nr;
 }
 
-/* Read claimed pages from the hold area, neighbours there in one piece. */
-static int store_read(struct program *p, const struct storing *claimed, uint32_t nr, uint8_t *buffer)
-{
-	struct iovec remote[STORE_CHUNK] = { { 0 } };
-	size_t nr_parts = 0;
-
-	for (uint32_t i = 0; i < nr; i++) {
-		uint64_t address = hold_address(p, page_place(claimed[i].word));
-		struct iovec *last = nr_parts ? &remote[nr_parts - 1] : NULL;
-		if (last && (uint64_t)(uintptr_t)last->iov_base + last->iov_len == address)
-			last->iov_len += PAGE_BYTES;
-		else
-			remote[nr_parts++] = (struct iovec){ (void *)(uintptr_t)address, PAGE_BYTES };
-	}
-	return proc_readv(p->helper_pid, remote, nr_parts, buffer, (size_t)nr * PAGE_BYTES);
-}
-
 /* Bring a page that the pool refused back into the program. */
 static void store_refused(const struct storing *c, const void *page)
 {
@@ -133,12 +115,13 @@ static void store_refused(const struct storing *c, const void *page)
 	struct program *p = t->program;
 	_Atomic uint64_t *state = &t->region.state[c->idx];
 	uint64_t vpn, run, returning = page_word_as(c->word, PAGE_RETURNING);
+	int error;
 
 	/* Under the lock; an event that was read meanwhile has changed the word. */
 	if (!page_change(p->server, state, c->word, returning))
 		return;
 	if (extent_place(p, t, c->idx, &vpn, &run)) {
-		page_install(p, t, c->idx, vpn, returning, page, page_slow(c->word));
+		held_install(p, t, c->idx, vpn, &returning, 1, page, page_slow(c->word), &error);
 	} else {
 		bool mine = page_change(p->server, state, returning, page_word_as(c->word, PAGE_HELD));
 		tide_assert(mine);
@@ -181,10 +164,13 @@ static enum move_reason store_publish(const struct storing *c, int error, uint32
 static void store_chunk(struct mover *v, struct program *p, const struct storing *claimed, uint32_t nr)
 {
 	struct server *s = v->server;
+	uint64_t words[STORE_CHUNK] = { 0 };
 	uint32_t slots[STORE_CHUNK];
 	int errors[STORE_CHUNK];
 
-	int unread = store_read(p, claimed, nr, v->buffer);
+	for (uint32_t i = 0; i < nr; i++)
+		words[i] = claimed[i].word;
+	int unread = held_read(p, words, nr, v->buffer);
 	for (uint32_t i = 0; i < nr; i++) {
 		const uint8_t *page = v->buffer + i * PAGE_BYTES;
 		errors[i] = unread;

@@ -367,8 +367,8 @@ bool hold_may_be_whole(struct program *program, uint32_t place);
 void hold_untake(struct program *program, uint32_t place, uint32_t nr_pages);
 /* A place whose page is no longer needed; it is dropped later. Any thread. */
 void hold_release(struct program *program, uint32_t place);
-/* Read a held page. -EFAULT, -ESRCH. */
-int held_read(struct program *program, uint32_t place, void *page);
+/* Read held pages, at most FAULT_RUN_PAGES, by their words. -EFAULT, -ESRCH. */
+int held_read(struct program *program, const uint64_t *words, uint32_t nr, void *pages);
 /* Drop up to `max` places that were released; how many: fewer than asked when there are no more, or no
  * helper. helper_lock held. */
 uint32_t hold_drop(struct program *program, uint32_t max);
@@ -437,11 +437,11 @@ void handlers_prepare(const struct handler *handler);
 /* For events_read(): the fault is the handler's (arg) to serve. */
 void fault_take(void *arg, uint64_t address, bool write, uint32_t tid);
 void fault_serve(struct handler *handler, const struct deferred *fault);
-/* Bring a page that was held back into the program: RETURNING -> RESIDENT (or HELD after a failure), on
- * the slow node or the fast one. program.lock shared; `word` is the page's RETURNING word; `page` its
- * content. */
-int page_install(struct program *program, struct tract *tract, uint64_t idx, uint64_t vpn,
-		 uint64_t word, const void *page, bool slow);
+/* Bring pages in a row that were held back into the program: RETURNING -> RESIDENT, on the slow node or the
+ * fast one; after a failure the rest is HELD. Returns how many came. program.lock shared; `words` are their
+ * RETURNING words, `pages` what is in them. */
+uint32_t held_install(struct program *program, struct tract *tract, uint64_t idx, uint64_t vpn,
+		      const uint64_t *words, uint32_t nr, const uint8_t *pages, bool slow, int *ret_error);
 
 /* How a touch was served. */
 enum served {

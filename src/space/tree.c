@@ -141,7 +141,7 @@ static uint64_t word_forked(struct program *child, const struct tract *t, uint64
 	case PAGE_HELD:
 	case PAGE_STORING:
 	case PAGE_RETURNING:
-		error = held_read(parent, page_place(word), page);
+		error = held_read(parent, &word, 1, page);
 		/* Two of the coldest are no reason to fill the fast node. */
 		page_source(parent->server, page_slow(word));
 		if (!error)

@@ -228,7 +228,8 @@ bool engine_promote(struct region *region, uint64_t idx, uint64_t now_ns)
 	tide_assert(idx < region->nr_pages);
 	/* To have been born is no touch. */
 	return heat_class(record) > 0 &&
-	       heat_age_ticks(record, epoch, heat_moment_at(now_ns)) <= HEAT_WINDOW_TICKS &&
+	       heat_age_ticks(record, epoch, heat_moment_at(now_ns)) <=
+		       exchange_window(&priv->engine->exchange) &&
 	       exchange_promote(&priv->engine->exchange);
 }
 

@@ -76,6 +76,7 @@ struct engine_need {
 	uint64_t slow;          /* resident pages on the slow node, held included */
 	uint64_t slow_held;     /* of those, in hold areas */
 	uint64_t slow_max;      /* pages that it may have; 0: there is no slow node */
+	uint64_t slow_wait_ns;  /* how long touches of pages held there have taken, from the beginning */
 	bool slow_last;         /* nothing comes after it: MOVE_STORE is not planned */
 };
 
@@ -135,7 +136,7 @@ uint32_t engine_readahead(struct region *region, uint64_t idx);
 
 /*
  * A page of the slow node is being touched: whether it has earned to come back to the fast one. It has if
- * it was touched before not long ago; and only so many a second have, see exchange.h. Call it before
+ * it was touched before not long ago, and only so many a second have: see exchange.h. Call it before
  * engine_touch(), and only where there is room. Thread-safe, lock-free.
  */
 bool engine_promote(struct region *region, uint64_t idx, uint64_t now_ns);

@@ -25,7 +25,8 @@
 
 #define FOLD_MAX 4096u              /* ready pages a step folds */
 #define LOOK_PAGES (128u * HEAT_BLOCK_PAGES) /* pages a hand looks at in a step: up to one block more */
-#define SLOW_LOOK_PAGES (16u * HEAT_BLOCK_PAGES) /* a hand of the slow node's clock */
+#define SLOW_LOOK_BLOCKS 16u        /* a hand of the slow node's clock */
+#define SLOW_LOOK_PAGES (SLOW_LOOK_BLOCKS * HEAT_BLOCK_PAGES)
 #define BRIDGE_PAGES 16u            /* pages of no interest that a run may span */
 #define REST_NS UINT64_C(10000000)  /* 10 ms */
 
@@ -259,6 +260,8 @@ static uint64_t front_block(struct plan *plan, uint64_t want)
 		place_seen(&plan->clock->place, seen, cold);
 		engine->owed_pages = minus(engine->owed_pages, stop - base);
 	}
+	if (plan->slow)
+		exchange_passed(&engine->exchange, stop - base, engine->nr_pages, engine->now_ns);
 	hand_advance(hand, stop);
 	return got;
 }
@@ -475,7 +478,7 @@ size_t engine_step(struct engine *engine, uint64_t now_ns, const struct engine_n
 	if (need->store_full)
 		migrate_stop(migrate, MOVE_STORE, now_ns);
 	if (need->slow_max)
-		exchange_refill(&engine->exchange, now_ns);
+		exchange_refill(&engine->exchange, now_ns, need->slow_wait_ns);
 	if (!engine->first)
 		return 0;
 	ready_fold(engine);

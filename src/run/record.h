@@ -42,7 +42,7 @@ enum record_event {
 	RECORD_COMPLETE, /* id, time, nr_pages of each reason; states */
 	RECORD_END,      /* number of events before it */
 	/* With a slow node. */
-	RECORD_SLOW,     /* before RECORD_STEP: slow, slow_held, slow_max, slow_last */
+	RECORD_SLOW,     /* before RECORD_STEP: slow, slow_held, slow_max, slow_last, slow_wait_ns */
 	RECORD_PROMOTE,  /* region, idx, time; answer */
 	RECORD_EVENT_COUNT
 };

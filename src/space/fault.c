@@ -488,6 +488,9 @@ static enum served serve_held(struct handler *h, struct tract *t, uint64_t idx, 
 	}
 	if (at < nr)
 		held_unclaim(p, t, idx + at, vpn + at, words + at, nr - at);
+	if (page_slow(word))
+		atomic_fetch_add_explicit(&p->server->slow_wait_ns, clock_now_ns() - h->began_ns,
+					  memory_order_relaxed);
 	return all ? SERVED : served_as(error);
 }
 
@@ -586,8 +589,8 @@ void fault_serve(struct handler *h, const struct deferred *fault)
 {
 	struct program *p = h->program;
 	uint64_t vpn = fault->address >> PAGE_SHIFT;
-	uint64_t start_ns = clock_now_ns();
 
+	h->began_ns = clock_now_ns();
 	program_lock_shared(p);
 	if (atomic_load_explicit(&p->server->room, memory_order_relaxed) <= 0) {
 		int64_t slack = fault_slack(h, vpn);
@@ -609,6 +612,6 @@ void fault_serve(struct handler *h, const struct deferred *fault)
 		defer(h, fault->address, fault->write, fault->tid);
 		return;
 	}
-	histogram_add(&p->server->fault_times, clock_now_ns() - start_ns);
+	histogram_add(&p->server->fault_times, clock_now_ns() - h->began_ns);
 	atomic_fetch_add_explicit(&h->nr_served, 1, memory_order_relaxed);
 }

@@ -255,6 +255,7 @@ static void step_pack(struct intake *in, uint64_t now_ns, const struct engine_ne
 		pack_number(slow, need->slow_held);
 		pack_number(slow, need->slow_max);
 		pack_number(slow, need->slow_last);
+		pack_number(slow, need->slow_wait_ns);
 	}
 	struct pack *frame = event_begin(in, RECORD_STEP);
 

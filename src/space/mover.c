@@ -330,6 +330,7 @@ static void server_measure(struct server *s, uint64_t now_ns, struct engine_need
 		need->slow = slow > 0 ? (uint64_t)slow : 0;
 		need->slow_held = slow_held > 0 ? (uint64_t)slow_held : 0;
 		need->slow_max = atomic_load(&s->slow_max);
+		need->slow_wait_ns = atomic_load(&s->slow_wait_ns);
 		need->slow_last = s->slow_last;
 		need->held -= need->slow_held < need->held ? need->slow_held : need->held;
 		need->held_max -= need->slow_held < need->held_max ? need->slow_held : need->held_max;

@@ -97,6 +97,7 @@ struct handler {
 	uint32_t cookie;           /* in the words of pages it is bringing in */
 	uint8_t *buffer;           /* FAULT_RUN_PAGES pages */
 	_Atomic uint64_t nr_served;
+	uint64_t began_ns;         /* to serve the present fault */
 	struct deferred *deferred; /* faults to look at again after reading on */
 	size_t nr_deferred, room_deferred;
 	/* The keeper parks and lifts, other handlers have it read, and who does so rings the bell: then the
@@ -233,6 +234,7 @@ struct server {
 	_Atomic uint64_t slow_max; /* what of slow_bound there is memory for: keeper */
 	_Atomic int64_t slow;      /* pages there by their words: page_change() */
 	_Atomic int64_t slow_held; /* of those, in hold areas */
+	_Atomic uint64_t slow_wait_ns; /* what touches of pages held there have taken, all together */
 	uint64_t peak_slow;        /* mover */
 	_Atomic uint64_t raised, lowered; /* pages from the slow node to the fast one, and back */
 	pthread_t warden;

@@ -253,6 +253,7 @@ static void replay_slow(struct replay *r)
 	r->slow.slow_held = number(r);
 	r->slow.slow_max = number(r);
 	r->slow.slow_last = number(r);
+	r->slow.slow_wait_ns = number(r);
 }
 
 static void replay_promote(struct replay *r)

@@ -240,7 +240,7 @@ static void promotions_and_probes_come_at_a_rate(void **state)
 	exchange_init(&e);
 	assert_false(exchange_promote(&e)); /* nothing was given out yet */
 	for (uint64_t now_ns = SECOND_NS; now_ns <= 2 * SECOND_NS; now_ns += MS / 4) {
-		exchange_refill(&e, now_ns);
+		exchange_refill(&e, now_ns, 0);
 		probed += exchange_probes(&e, 100);
 	}
 	assert_in_range(probed, 4090, 4097);
@@ -248,7 +248,7 @@ static void promotions_and_probes_come_at_a_rate(void **state)
 		promoted++;
 	assert_in_range(promoted, 4090, 4097);
 	/* What nobody takes for long is not saved up. */
-	exchange_refill(&e, 100 * SECOND_NS);
+	exchange_refill(&e, 100 * SECOND_NS, 0);
 	assert_in_range(exchange_probes(&e, UINT64_MAX), 1, 65536);
 }
 
@@ -259,20 +259,62 @@ static void it_slows_down_when_pages_only_change_places(void **state)
 
 	(void)state;
 	exchange_init(&e);
-	uint32_t first = e.rate;
+	uint32_t first = e.promote.rate;
 	for (bool hot = true;; hot = false) {
-		uint32_t before = e.rate;
+		uint32_t before = e.promote.rate;
 		for (unsigned i = 0; i < 200; i++) {
-			exchange_refill(&e, now_ns += SECOND_NS);
+			exchange_refill(&e, now_ns += SECOND_NS, 0);
 			while (exchange_promote(&e))
 				exchange_left(&e, hot);
 		}
 		if (!hot) {
-			assert_true(e.rate > before); /* and faster again when it pays */
+			assert_true(e.promote.rate > before); /* and faster again when it pays */
 			break;
 		}
-		assert_true(e.rate < first && e.rate > 0);
+		assert_true(e.promote.rate < first && e.promote.rate > 0);
 	}
+}
+
+/* However slow faults are, the program is not kept waiting for what was held for most of its time. */
+static void probes_cost_a_share_of_the_time(void **state)
+{
+	struct exchange e;
+	uint64_t now_ns = SECOND_NS, waited_ns = 0, probed = 0;
+
+	(void)state;
+	exchange_init(&e);
+	for (unsigned i = 0; i < 3000; i++) {
+		exchange_refill(&e, now_ns += 10 * MS, waited_ns);
+		uint64_t nr = exchange_probes(&e, 1000);
+		/* Each is touched, which takes a millisecond. */
+		waited_ns += nr * MS;
+		probed += i >= 1000 ? nr : 0;
+	}
+	assert_in_range(probed, 20 * 100, 20 * 300); /* 0.1 to 0.3 of 20 s */
+	/* And they go on at the rate of promotions where touches are fast. */
+	for (unsigned i = 0; i < 3000; i++)
+		exchange_refill(&e, now_ns += 10 * MS, waited_ns);
+	assert_int_equal(e.probe.rate, e.promote.rate);
+}
+
+/* The window is never shorter than it takes to see a page twice. */
+static void the_window_is_two_passes(void **state)
+{
+	struct exchange e;
+
+	(void)state;
+	exchange_init(&e);
+	uint32_t least = exchange_window(&e);
+	exchange_passed(&e, 50, 100, SECOND_NS);
+	exchange_passed(&e, 50, 100, 2 * SECOND_NS);
+	exchange_passed(&e, 100, 100, 3 * SECOND_NS);
+	assert_int_equal(exchange_window(&e), least);
+	exchange_passed(&e, 60, 100, 30 * SECOND_NS);
+	assert_int_equal(exchange_window(&e), least);
+	exchange_passed(&e, 60, 100, 63 * SECOND_NS);
+	assert_in_range(exchange_window(&e), 119 * SECOND_NS >> 24, 121 * SECOND_NS >> 24);
+	exchange_passed(&e, 1000, 100, 100000 * SECOND_NS);
+	assert_true(exchange_window(&e) < 2 * 3600 * SECOND_NS >> 24);
 }
 
 int main(void)
@@ -284,6 +326,8 @@ int main(void)
 		cmocka_unit_test(mapped_pages_of_a_full_slow_node_go_on_too),
 		cmocka_unit_test(the_second_touch_in_a_window_brings_a_page_back),
 		cmocka_unit_test(promotions_and_probes_come_at_a_rate),
+		cmocka_unit_test(probes_cost_a_share_of_the_time),
+		cmocka_unit_test(the_window_is_two_passes),
 		cmocka_unit_test(it_slows_down_when_pages_only_change_places),
 	};
 

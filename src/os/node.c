@@ -515,6 +515,8 @@ int node_room_read(const char *root, unsigned int id, struct node_room *ret_room
 		size_t field;
 	} fields[] = {
 		{ "pages free", offsetof(struct node_room, free_bytes) },
+		{ "nr_inactive_file", offsetof(struct node_room, file_bytes) },
+		{ "nr_active_file", offsetof(struct node_room, file_bytes) },
 		{ "min", offsetof(struct node_room, min_bytes) },
 		{ "low", offsetof(struct node_room, low_bytes) },
 		{ "high", offsetof(struct node_room, high_bytes) },

@@ -77,6 +77,7 @@ size_t node_order(const struct node_map *map, unsigned int from, const struct no
 /* Memory of one node now, in bytes. Its watermarks are the sums over its zones. */
 struct node_room {
 	uint64_t total_bytes, free_bytes;
+	uint64_t file_bytes;  /* file cache, in use or not */
 	uint64_t min_bytes, low_bytes, high_bytes;
 	uint64_t promo_bytes; /* 0: this kernel has none */
 };

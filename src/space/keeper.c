@@ -30,6 +30,7 @@
 #define PROGRAMS_AT (2 + PENDING_MAX + 1) /* among what is waited for: signals, listener, peers, bell */
 #define SECOND_NS 1000000000u
 #define NODE_KEPT_BYTES (8u << 20)
+#define FAST_LEAST_PAGES 1024u /* on the fast node, however full that is: no budget is less */
 
 struct keeper {
 	struct server *server;
@@ -88,6 +89,21 @@ static uint64_t own_anon_bytes(void)
 }
 
 /*
+ * What of `bound` pages a node may have, where the programs have `used`: no more than there is memory for, some
+ * left to the kernel. Of the file cache half counts as free: the kernel gives that up when it has to.
+ */
+static uint64_t node_most(unsigned node, uint64_t used, uint64_t bound)
+{
+	struct node_room room;
+
+	if (node_room_read("", node, &room))
+		return bound;
+	uint64_t there = room.free_bytes + room.file_bytes / 2, kept = room.high_bytes + NODE_KEPT_BYTES;
+	uint64_t most = used + (there > kept ? there - kept : 0) / PAGE_BYTES;
+	return most < bound ? most : bound;
+}
+
+/*
  * The bound on the programs' resident anonymous memory, looked at anew each second. A bound on all
  * memory leaves them what the pool and the tables do not use. By default that is 90 % of the control
  * group's limit, or else what keeps 5 % of the machine available.
@@ -111,26 +127,23 @@ static void budget_set(struct keeper *k)
 		uint64_t resident = atomic_load(&s->resident) * PAGE_BYTES;
 		limit = resident + available > total / 20 ? resident + available - total / 20 : 0;
 	}
-	atomic_store(&s->limit, limit / PAGE_BYTES);
-	place_marks(limit / PAGE_BYTES, &low, &high);
-	atomic_store(&s->wake_room, (int64_t)((limit / PAGE_BYTES - low) * 2 / 3));
+	limit /= PAGE_BYTES;
+	if (s->slow_bound)
+		limit = node_most(s->nodes[0], atomic_load(&s->resident), limit);
+	if (s->slow_bound && limit < FAST_LEAST_PAGES)
+		limit = FAST_LEAST_PAGES;
+	atomic_store(&s->limit, limit);
+	place_marks(limit, &low, &high);
+	atomic_store(&s->wake_room, (int64_t)((limit - low) * 2 / 3));
 }
 
-/* What the slow node may have: no more than there is memory for, some left to the kernel. */
 static void slow_set(struct server *s)
 {
-	struct node_room node;
-	uint64_t max = s->slow_bound;
 	int64_t slow = atomic_load(&s->slow);
 
-	if (!max)
+	if (!s->slow_bound)
 		return;
-	if (!node_room_read("", s->nodes[1], &node)) {
-		uint64_t kept = node.high_bytes + NODE_KEPT_BYTES;
-		uint64_t there = (node.free_bytes > kept ? node.free_bytes - kept : 0) / PAGE_BYTES;
-		there += slow > 0 ? (uint64_t)slow : 0;
-		max = there < max ? there : max;
-	}
+	uint64_t max = node_most(s->nodes[1], slow > 0 ? (uint64_t)slow : 0, s->slow_bound);
 	atomic_store(&s->slow_max, max ? max : 1);
 }
 

@@ -283,6 +283,7 @@ static void room(void **state)
 	assert_int_equal(node_room_read(root, 0, &found), -ENOENT);
 	put("/proc/zoneinfo", "Node 0, zone      DMA\n"
 			      "  per-node stats\n      nr_inactive_anon 5\n"
+			      "      nr_inactive_file 6\n      nr_active_file 7\n"
 			      "  pages free     100\n        boost    0\n        min      1\n"
 			      "        low      2\n        high     3\n        promo    4\n"
 			      "        spanned  4095\n        managed  200\n"
@@ -293,6 +294,7 @@ static void room(void **state)
 			      "Node 12, zone   Normal\n  pages free     7\n        managed  9\n");
 	assert_int_equal(node_room_read(root, 0, &found), 0);
 	assert_int_equal(found.free_bytes, 1100 * 4096);
+	assert_int_equal(found.file_bytes, 13 * 4096);
 	assert_int_equal(found.min_bytes, 11 * 4096);
 	assert_int_equal(found.low_bytes, 22 * 4096);
 	assert_int_equal(found.high_bytes, 33 * 4096);

@@ -1181,7 +1181,7 @@ def live_on_nodes(place, cases, budget, tiers, **more):
 
 def nodes(place):
     """Programs that compare every byte, on a fast node too small for them and a slow one."""
-    stats, notes = live_on_nodes(place, ("map mremap-move-rule09",), 8,
+    stats, notes = live_on_nodes(place, ("fork fork-then-both-write", "advice hugepage-rule22"), 8,
                                  "--tier node:0,size=8M --tier node:1")
     for name, one in stats.items():
         fast, slow = one["tiers"]
@@ -1242,6 +1242,99 @@ def nodes_hot_set(place):
     check(1 << 20 < int(files["fast"]) << 12 <= (48 << 20) * 105 // 100, f"{files['fast']} pages on the fast node")
     took_ns = seen[-1]["since_start_ns"] - seen[0]["since_start_ns"]
     return f"{seen[-1]['hot_fast_bytes'] / ready['hot_bytes']:.0%} fast after {took_ns / 1e9:.0f} s"
+
+
+# Wrong choices of nodes first; then the tool is killed while pages lie on the slow node, held and mapped.
+NODES_KILLED = """
+for tiers in "node:1,size=16M node:0" "node:0,size=16M node:1,size=2500M" "node:0,size=1200M node:1" \
+		"node:0,size=16M node:2"; do
+	pagetide run $(for tier in $tiers; do echo --tier $tier; done) touch /tmp/ran 2>> $RESULTS/refused
+	echo $? >> $RESULTS/refused
+done
+[ ! -e /tmp/ran ] || exit 9
+export LIVE_BUDGET_MIB=16
+pagetide run --tier node:0,size=16M --tier node:1 -- vm_hot --size 48 --hot 6 --pattern runs16 \
+	--seconds 300 > $RESULTS/hot 2> $RESULTS/errors &
+run=$!
+until [ "$(grep -c report $RESULTS/hot)" -ge 5 ] || ! kill -0 $run; do sleep 0.5; done
+hot=$(pidof vm_hot | sed 's/.* //')
+kill -STOP $hot
+sleep 2
+pagetide stats --json $run > $RESULTS/stats
+cat /proc/$hot/numa_maps > $RESULTS/numa_maps
+kill -CONT $hot
+kill -KILL $run
+for i in $(seq 60); do
+	grep -q "State:.*[RSDTt] " /proc/$hot/status || break
+	sleep 0.5
+done 2> /dev/null
+grep -s State: /proc/$hot/status > $RESULTS/left
+exit 0
+"""
+
+
+def anon_pages_on(numa_maps, node):
+    """Anonymous pages on a node; of private file mappings those that were written to count as on node 0."""
+    pages = 0
+    for line in numa_maps.splitlines():
+        words = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        if "anon" not in words:
+            continue
+        if "file" in words:
+            pages += int(words["anon"]) if node == 0 else 0
+        else:
+            pages += int(words.get(f"N{node}", 0))
+    return pages
+
+
+def nodes_killed(place):
+    """Wrong nodes are refused; used_bytes are what the kernel says; with the tool the program ends."""
+    result = place.run(NODES_KILLED, Machine(thp="madvise"), programs=["vm_hot"],
+                       files=product(place.build), timeout_s=120)
+    files = texts_of(result)
+    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    refused = files["refused"].splitlines()
+    for said, status, what in zip(refused[::2], refused[1::2],
+                                  ("node:1: slower than node 0: name the fastest tier first",
+                                   "node:1: it has only", "node:0: it has only",
+                                   "node:2: no such node with memory; here there is 0-1")):
+        check(what in said and status == "2", f"{refused}")
+    check(len(refused) == 8, f"{refused}")
+    used = [tier["used_bytes"] >> 12 for tier in json.loads(files["stats"])["tiers"]]
+    there = [anon_pages_on(files["numa_maps"], node) for node in (0, 1)]
+    check(there[1] > 16 << 8, f"{there} pages on the nodes")
+    for node in (0, 1):
+        check(abs(used[node] - there[node]) <= 256, f"node {node}: {used} pages by us, {there} by the kernel")
+    check(not files["left"] or "Z" in files["left"], f"it runs on: {files['left']}")
+    check("pagetide: the server ended; ending the program" in files["errors"], files["errors"])
+    check("MISMATCH" not in files["errors"], files["errors"])
+    return f"{used} pages by us, {there} by the kernel"
+
+
+# All but some 40 MiB of the fast node are taken by others.
+NODES_FULL = """
+mkdir /tmp/hog
+mount -t tmpfs -o mpol=bind:0,size=1G tmpfs /tmp/hog
+free=$(sed -n 's/.*MemFree: *\\([0-9]*\\) kB/\\1/p' /sys/devices/system/node/node0/meminfo)
+dd if=/dev/zero of=/tmp/hog/file bs=1M count=$((free / 1024 - 60)) 2> /dev/null
+export LIVE_BUDGET_MIB=96
+pagetide run --tier node:0,size=96M --tier node:1 --stats $RESULTS/stats -- \
+	vm_hot --size 128 --hot 8 --pattern runs16 --seconds 10 > $RESULTS/hot 2> $RESULTS/errors
+echo $? > $RESULTS/status
+"""
+
+
+def nodes_full(place):
+    """A fast node that others fill: less of it is used, and nothing goes wrong."""
+    result = place.run(NODES_FULL, Machine(memory_mib=[512, 1024], thp="madvise"), programs=["vm_hot"],
+                       files=product(place.build), timeout_s=120)
+    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    files = texts_of(result)
+    check(files["status"] == "0\n", f"{files['status']}: {files['errors']}")
+    reports(files["hot"].splitlines())
+    fast, slow = json.loads(files["stats"])["tiers"]
+    check(slow["peak_bytes"] > 50 << 20 and fast["capacity_bytes"] < 96 << 20, f"{fast} {slow}")
+    return f"{fast['capacity_bytes'] >> 20} MiB of it, {slow['peak_bytes'] >> 20} MiB of the slow one"
 
 
 VERBS = """
@@ -1347,6 +1440,8 @@ CASES = {
     "nodes": nodes,
     "nodes-then-lz4": nodes_then_lz4,
     "nodes-hot-set": nodes_hot_set,
+    "nodes-killed": nodes_killed,
+    "nodes-full": nodes_full,
     "verbs": verbs,
     "four-nodes-verbs": four_nodes_verbs,
 }

@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -25,6 +24,7 @@
 #include "clock.h"
 #include "control.h"
 #include "daemon.h"
+#include "file.h"
 #include "hint.h"
 #include "metrics.h"
 #include "select.h"
@@ -367,17 +367,6 @@ static void sense_say(const struct attach *a)
 	fprintf(stderr, "pagetide: sensor %s: %s\n", a->sense->ops->name, a->sense->ops->cost);
 }
 
-static void files_raise(void)
-{
-	struct rlimit limit;
-
-	/* One descriptor for each thread. */
-	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
 static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 {
 	const struct tide_attach_options *o = a->options;
@@ -404,7 +393,7 @@ static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 	if (error)
 		return error;
 	tiers_begin(a);
-	files_raise();
+	file_limit_raise(); /* one descriptor for each thread */
 	error = sense_begin(a, ret_message);
 	if (!error)
 		error = select_begin(a, ret_message);

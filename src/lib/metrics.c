@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "file.h"
@@ -127,6 +126,6 @@ void metrics_close(struct attach *a)
 {
 	door_close(&a->metrics.door);
 	if (a->metrics.file_there)
-		unlink(a->options->metrics_file);
+		file_remove(a->options->metrics_file);
 	free(a->metrics.text);
 }

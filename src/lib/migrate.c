@@ -23,7 +23,7 @@
 #define PAGE_BYTES 4096u
 #define CHUNK_PAGES 4096u
 #define RETRIES 4
-#define RETRY_PAUSE_US 50000u
+#define RETRY_PAUSE_NS UINT64_C(50000000)
 
 struct migration {
 	const struct tide_migrate_options *options;
@@ -147,7 +147,7 @@ static void busy_retry(struct migration *m)
 
 		m->busy = NULL;
 		m->nr_busy = m->room_busy = 0;
-		usleep(RETRY_PAUSE_US << try);
+		clock_sleep_ns(RETRY_PAUSE_NS << try);
 		pages_move(m, pages, nr, try == RETRIES);
 		free(pages);
 		progress(m);

@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <limits.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,8 @@
 #include "ask.h"
 #include "budget.h"
 #include "clock.h"
+#include "cpu.h"
+#include "file.h"
 #include "image.h"
 #include "intake.h"
 #include "keeper.h"
@@ -65,10 +66,8 @@ static int inject_find(char path[PATH_MAX], char ret_message[TIDE_MESSAGE_MAX])
 	static const char *const places[] = { "src/inject", "../lib/pagetide",
 					      "../lib/x86_64-linux-gnu/pagetide" };
 	char own[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", own, sizeof own - 1);
+	char *slash = file_link("", own, sizeof own, "/proc/self/exe") ? NULL : strrchr(own, '/');
 
-	own[n > 0 ? n : 0] = '\0';
-	char *slash = strrchr(own, '/');
 	if (slash)
 		*slash = '\0';
 	for (size_t i = 0; slash && i < sizeof places / sizeof *places; i++) {
@@ -134,7 +133,7 @@ static int server_open(struct server *s, const struct budget *b, const char *rec
 		s->slow_last = !b->pool;
 	}
 	s->nr_cpus = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
-	sched_getaffinity(0, sizeof s->cpus, &s->cpus);
+	cpu_ours(&s->cpus);
 	s->guard_socket = s->keeper_bell = -1;
 	atomic_store(&s->next_cookie, 1);
 	pthread_mutex_init(&s->engine_lock, NULL);

@@ -34,3 +34,9 @@ int cpu_idle(const char *root, const cpu_set_t *cpus, uint64_t *ret_idle_ns)
 	*ret_idle_ns = ticks * TICK_NS;
 	return 0;
 }
+
+void cpu_ours(cpu_set_t *ret_cpus)
+{
+	CPU_ZERO(ret_cpus);
+	sched_getaffinity(0, sizeof *ret_cpus, ret_cpus);
+}

@@ -13,4 +13,7 @@
  */
 int cpu_idle(const char *root, const cpu_set_t *cpus, uint64_t *ret_idle_ns);
 
+/* The CPUs that the calling thread may run on. None: there are more in the machine than such a set holds. */
+void cpu_ours(cpu_set_t *ret_cpus);
+
 #endif

@@ -34,6 +34,15 @@ int file_put(const char *root, const char *text, const char *format, ...);
  */
 int file_replace(const char *path, const char *text, size_t bytes);
 
+/* A new file for writing, or an old one emptied. 0; -errno. */
+int file_create(const char *path, int *ret_fd);
+
+/* -ENOENT: there is none. */
+int file_remove(const char *path);
+
+/* As many descriptors as we may have. */
+void file_limit_raise(void);
+
 /* Whether file_replace() would succeed; what is there stays. 0; -errno. */
 int file_may_replace(const char *path);
 

@@ -191,21 +191,49 @@ static void distances_read(const char *root, struct node_map *map, size_t row)
 
 /* ---- tiers, and what is slow ----------------------------------------------------------------- */
 
-static void tiers_read(const char *root, struct node_map *map)
+static DIR *tiers_open(const char *root)
 {
 	char path[PATH_MAX];
+
+	if ((size_t)snprintf(path, sizeof(path), "%s" SYS_TIER, root) < sizeof(path))
+		return opendir(path);
+	errno = ENAMETOOLONG;
+	return NULL;
+}
+
+static bool tier_next(DIR *folder, unsigned int *ret_tier)
+{
 	struct dirent *entry;
 
-	if ((size_t)snprintf(path, sizeof(path), "%s" SYS_TIER, root) >= sizeof(path))
-		return;
-	DIR *folder = opendir(path);
-	while (folder && (entry = readdir(folder))) {
+	while ((entry = readdir(folder)))
+		if (sscanf(entry->d_name, "memory_tier%u", ret_tier) == 1 && *ret_tier != NODE_NO_TIER)
+			return true;
+	return false;
+}
+
+int node_nr_tiers(const char *root, unsigned int *ret_nr)
+{
+	DIR *folder = tiers_open(root);
+	unsigned int nr = 0, tier;
+
+	if (!folder)
+		return -errno;
+	while (tier_next(folder, &tier))
+		nr++;
+	closedir(folder);
+	*ret_nr = nr;
+	return 0;
+}
+
+static void tiers_read(const char *root, struct node_map *map)
+{
+	DIR *folder = tiers_open(root);
+	unsigned int tier;
+
+	while (folder && tier_next(folder, &tier)) {
 		struct nodeset members;
 		char list[128];
-		unsigned int tier;
 
-		if (sscanf(entry->d_name, "memory_tier%u", &tier) != 1 || tier == NODE_NO_TIER)
-			continue;
 		snprintf(list, sizeof(list), SYS_TIER "/memory_tier%u/nodelist", tier);
 		if (nodes_read(root, list, &members))
 			continue;

@@ -55,6 +55,9 @@ struct node_map {
 int node_map_read(const char *root, struct node_map *ret_map);
 void node_map_free(struct node_map *map);
 
+/* How many tiers of memory the kernel has: with two, some node is slow to it. -ENOENT: it knows of none. */
+int node_nr_tiers(const char *root, unsigned int *ret_nr);
+
 /*
  * Read the map again. Each node of `before` keeps its place in `nodes`, also when it went: then it has
  * neither memory nor CPUs. New ones come behind. As node_map_read().

@@ -13,6 +13,9 @@
 #define ENTRY_PRESENT (UINT64_C(1) << 63)
 #define ENTRY_SOFT_DIRTY (UINT64_C(1) << 55)
 #define ENTRY_PFN ((UINT64_C(1) << 55) - 1)
+/* Of /proc/kpageflags. */
+#define FLAG_DIRTY (1u << 4)
+#define FLAG_WRITEBACK (1u << 8)
 
 struct walk {
 	int fd;
@@ -20,6 +23,39 @@ struct walk {
 	void *arg;
 	int error;
 };
+
+int pagemap_open(int dir, int *ret_fd)
+{
+	int fd = openat(dir, "pagemap", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
+bool pagemap_there(int fd)
+{
+	uint64_t entry;
+
+	return pread(fd, &entry, sizeof entry, 0) > 0;
+}
+
+bool pagemap_dirty(int fd, uint64_t address)
+{
+	uint64_t entry, flags = 0;
+
+	if (pread(fd, &entry, sizeof entry, (off_t)(address / PAGE * sizeof entry)) != sizeof entry ||
+	    !(entry & ENTRY_PRESENT) || !(entry & ENTRY_PFN))
+		return false;
+	int file = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	if (file < 0)
+		return false;
+	if (pread(file, &flags, sizeof flags, (off_t)((entry & ENTRY_PFN) * sizeof flags)) != sizeof flags)
+		flags = 0;
+	close(file);
+	return flags & (FLAG_DIRTY | FLAG_WRITEBACK);
+}
 
 static void entry_visit(struct walk *walk, uint64_t address, uint64_t entry, uint32_t bytes)
 {
@@ -68,13 +104,12 @@ static void run_visit(void *arg, uint64_t start, uint64_t end, bool huge)
 int pagemap_walk(int dir, uint64_t start, uint64_t end,
 		 void (*visit)(void *arg, const struct pagemap_page *page), void *arg)
 {
-	struct walk walk = {
-		.fd = openat(dir, "pagemap", O_RDONLY | O_CLOEXEC), .visit = visit, .arg = arg,
-	};
+	struct walk walk = { .visit = visit, .arg = arg };
+	int error = pagemap_open(dir, &walk.fd);
 
-	if (walk.fd < 0)
-		return errno == ENOENT ? -ESRCH : -errno;
-	int error = proc_present(dir, start, end, run_visit, &walk);
+	if (error)
+		return error;
+	error = proc_present(dir, start, end, run_visit, &walk);
 	/* An older kernel, or a recorded file: nothing tells where there are holes. */
 	if (error == -ENOTTY) {
 		run_visit(&walk, start, end, false);

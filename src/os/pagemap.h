@@ -16,6 +16,15 @@ struct pagemap_page {
 	bool soft_dirty;   /* written since it was last cleared, or in a mapping made since then */
 };
 
+/* It belongs to the memory map that the process has now, and is empty when that one has ended. -ESRCH;
+ * -EACCES. */
+int pagemap_open(int dir, int *ret_fd);
+/* Whether that map is still there. */
+bool pagemap_there(int fd);
+/* Whether the kernel says of a page that it waits to be written to its file, or is being written. It tells
+ * root only: for others no page does. */
+bool pagemap_dirty(int fd, uint64_t address);
+
 /*
  * Call `visit` for each page that is in memory in [start, end), in address order. About 50 ns a page,
  * next to nothing for what is not there (before Linux 6.7: 10 ns). A huge page is one page; it is

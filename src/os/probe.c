@@ -142,11 +142,10 @@ int probe_kernel(unsigned int *ret_major, unsigned int *ret_minor)
 
 int probe_uffd_device(int *ret_fd)
 {
-	int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-	int fd, err = 0;
+	int device = -1, fd, err = uffd_device_open(&device);
 
-	if (device < 0)
-		return -errno;
+	if (err)
+		return err;
 	fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		err = -errno;

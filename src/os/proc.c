@@ -35,7 +35,7 @@ int proc_open(pid_t pid, int *ret_dir)
 	return proc_open_below("", pid, ret_dir);
 }
 
-static FILE *file_in(int dir, const char *name)
+FILE *proc_file(int dir, const char *name)
 {
 	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -117,7 +117,7 @@ static void mapping_flags(const char *line, struct proc_mapping *mapping)
 int proc_mappings(int dir, bool flags, int (*visit)(void *arg, const struct proc_mapping *mapping),
 		  void *arg)
 {
-	FILE *file = file_in(dir, flags ? "smaps" : "maps");
+	FILE *file = proc_file(dir, flags ? "smaps" : "maps");
 	if (!file)
 		return errno == ENOENT ? -ESRCH : -errno;
 	char *line = NULL, *path = NULL;

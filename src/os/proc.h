@@ -12,11 +12,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 int proc_open(pid_t pid, int *ret_dir);
 /* Below a root folder ("" for the running system). */
 int proc_open_below(const char *root, pid_t pid, int *ret_dir);
+
+/* One of the files in it: "numa_maps". NULL and errno. */
+FILE *proc_file(int dir, const char *name);
 
 struct proc_mapping {
 	uint64_t start, end; /* addresses */

@@ -2,7 +2,6 @@
 #include "thread.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdint.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -20,7 +19,7 @@ struct thread_attr {
 	uint64_t runtime, deadline, period;
 };
 
-int thread_pin(int cpu)
+int thread_pin(pid_t tid, int cpu)
 {
 	cpu_set_t cpus;
 
@@ -28,7 +27,12 @@ int thread_pin(int cpu)
 		return -EINVAL;
 	CPU_ZERO(&cpus);
 	CPU_SET((unsigned)cpu, &cpus);
-	return sched_setaffinity(0, sizeof cpus, &cpus) ? -errno : 0;
+	return thread_spread(tid, &cpus);
+}
+
+int thread_spread(pid_t tid, const cpu_set_t *cpus)
+{
+	return sched_setaffinity(tid, sizeof *cpus, cpus) ? -errno : 0;
 }
 
 void thread_hurry(void)

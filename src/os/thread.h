@@ -3,11 +3,14 @@
 #ifndef TIDE_THREAD_H
 #define TIDE_THREAD_H
 
+#include <sched.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* The calling thread runs on one CPU only. -EINVAL: not online, or not ours. */
-int thread_pin(int cpu);
+/* A thread, 0 the calling one, runs on one CPU only. -EINVAL: not online, or not ours; -ESRCH; -EPERM. */
+int thread_pin(pid_t tid, int cpu);
+/* On any of these: of a process its first thread. */
+int thread_spread(pid_t tid, const cpu_set_t *cpus);
 
 /*
  * The calling thread is to run soon after it is woken, and never runs long: a high priority where that is

@@ -2,7 +2,18 @@
 #include "uffd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/ioctl.h>
+
+int uffd_device_open(int *ret_fd)
+{
+	int fd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
 
 int uffd_api(int fd, uint64_t features)
 {

@@ -13,6 +13,10 @@
 
 #include "uapi.h"
 
+/* The device from which one userfaultfd after another is had; whoever has it needs no other right.
+ * -ENOENT, -EACCES. */
+int uffd_device_open(int *ret_fd);
+
 /* Shake hands. -EPERM: a feature needs CAP_SYS_PTRACE (fork events); -EINVAL: not known here. */
 int uffd_api(int fd, uint64_t features);
 

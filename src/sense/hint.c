@@ -2,9 +2,7 @@
 /* Settings first, then a ring for every thread; the idea is in hint.h. */
 #include "hint.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +11,7 @@
 #include "clock.h"
 #include "debugfs.h"
 #include "file.h"
+#include "node.h"
 #include "perf.h"
 #include "proc.h"
 #include "rings.h"
@@ -21,7 +20,6 @@
 
 #define BALANCING "/sys/kernel/debug/sched/numa_balancing/"
 #define BALANCING_MODE "/proc/sys/kernel/numa_balancing"
-#define TIERS "/sys/devices/virtual/memory_tiering"
 #define TIERING_MODE 2u
 #define SCAN_PERIOD_MS 1000u       /* of looks at all memory; a thread keeps what it began with */
 #define SCAN_MIN_MB 1u             /* 0 would make the kernel divide by it */
@@ -458,19 +456,10 @@ static const struct sense_ops hint_ops = {
 /* The kernel has at least two tiers of memory, so to it some node is slow. */
 static int tiers_look(const char *root)
 {
-	char path[PATH_MAX];
-	struct dirent *entry;
-	unsigned nr = 0;
+	unsigned nr;
+	int error = node_nr_tiers(root, &nr);
 
-	snprintf(path, sizeof path, "%s" TIERS, root);
-	DIR *dir = opendir(path);
-	if (!dir)
-		return -errno;
-	while ((entry = readdir(dir)))
-		nr += !strncmp(entry->d_name, "memory_tier", 11) && entry->d_name[11] >= '0' &&
-		      entry->d_name[11] <= '9';
-	closedir(dir);
-	return nr >= 2 ? 0 : -ENODEV;
+	return error ? error : nr >= 2 ? 0 : -ENODEV;
 }
 
 static const char *tiers_why_not(int error)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "guard.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -9,13 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
+#include "clock.h"
 #include "helper.h"
 #include "keeper.h"
+#include "pidfd.h"
 #include "proc.h"
 #include "sock.h"
 #include "uffd.h"
@@ -35,14 +34,9 @@ struct guard_message {
 struct wards {
 	struct ward *list;
 	size_t nr, room;
+	pid_t server;
+	char entry[128]; /* of the environment of all that the server started */
 };
-
-static bool ward_ended(const struct ward *w)
-{
-	struct pollfd end = { .fd = w->pidfd, .events = POLLIN };
-
-	return w->pidfd >= 0 && poll(&end, 1, 0) == 1;
-}
 
 static void wards_prune(struct wards *wards)
 {
@@ -50,7 +44,7 @@ static void wards_prune(struct wards *wards)
 
 	for (size_t i = 0; i < wards->nr; i++) {
 		struct ward *w = &wards->list[i];
-		if (!ward_ended(w)) {
+		if (w->pidfd < 0 || !pidfd_ended(w->pidfd)) {
 			wards->list[kept++] = *w;
 			continue;
 		}
@@ -72,23 +66,20 @@ static bool descends(pid_t pid, const struct wards *wards)
 	return false;
 }
 
+static int descendant_kill(void *arg, pid_t pid)
+{
+	const struct wards *wards = arg;
+
+	if (pid > 1 && pid != getpid() && (descends(pid, wards) || proc_environ_has(pid, wards->entry)))
+		child_signal(pid, SIGKILL);
+	return 0;
+}
+
 /* Children of a raw clone have no pid with us: found as descendants before their parents go, and later
  * by the environment that they have from the program. */
-static void descendants_kill(const struct wards *wards, pid_t server)
+static void descendants_kill(struct wards *wards)
 {
-	char name[64], entry[128];
-
-	keeper_name(server, name);
-	snprintf(entry, sizeof entry, HELPER_ENV_SERVER "=%s", name);
-	DIR *proc = opendir("/proc");
-	if (!proc)
-		return;
-	for (struct dirent *d; (d = readdir(proc));) {
-		pid_t pid = (pid_t)strtol(d->d_name, NULL, 10);
-		if (pid > 1 && pid != getpid() && (descends(pid, wards) || proc_environ_has(pid, entry)))
-			kill(pid, SIGKILL);
-	}
-	closedir(proc);
+	proc_pids("", descendant_kill, wards);
 }
 
 static bool wards_left(struct wards *wards)
@@ -100,10 +91,10 @@ static bool wards_left(struct wards *wards)
 	return false;
 }
 
-static void wards_kill(struct wards *wards, pid_t server)
+static void wards_kill(struct wards *wards)
 {
 	static const char line[] = "pagetide: the server ended; ending the program, whose pages it kept\n";
-	useconds_t pause_us = 10000;
+	uint64_t pause_ns = 10000000;
 
 	if (!wards_left(wards))
 		return;
@@ -111,13 +102,13 @@ static void wards_kill(struct wards *wards, pid_t server)
 	(void)told; /* with nobody to tell, the rest must still be done */
 	/* A child that cannot be found waits at its next stored page for as long as we are here. */
 	do {
-		descendants_kill(wards, server);
+		descendants_kill(wards);
 		for (size_t i = 0; i < wards->nr; i++)
 			if (wards->list[i].pidfd >= 0)
-				syscall(SYS_pidfd_send_signal, wards->list[i].pidfd, SIGKILL, NULL, 0);
-		usleep(pause_us);
-		if (pause_us < 1000000)
-			pause_us += pause_us / 4;
+				pidfd_kill(wards->list[i].pidfd);
+		clock_sleep_ns(pause_ns);
+		if (pause_ns < 1000000000)
+			pause_ns += pause_ns / 4;
 	} while (wards_left(wards));
 }
 
@@ -133,22 +124,27 @@ static void stop_watch(int socket, pid_t pid, pid_t server)
 			return;
 		was_stopped |= us == 'T';
 		if (us == 'T' && program != 'T' && program != 't')
-			kill(server, SIGCONT);
+			child_signal(server, SIGCONT);
 		if (was_stopped && us != 'T')
 			return;
 	}
 }
 
-static _Noreturn void guard_main(int socket, pid_t server)
-{
-	struct wards wards = { 0 };
+struct charge {
+	int pair[2]; /* the server's end, the guard's */
+	pid_t server;
+};
 
-	setsid();
-	close(STDIN_FILENO);
-	close(STDOUT_FILENO);
-	prctl(PR_SET_NAME, "pagetide-guard");
-	for (int sig = 1; sig < 32; sig++)
-		signal(sig, SIG_IGN);
+static int guard_main(void *arg)
+{
+	const struct charge *charge = arg;
+	struct wards wards = { .server = charge->server };
+	int socket = charge->pair[1];
+	char name[64];
+
+	close(charge->pair[0]);
+	keeper_name(wards.server, name);
+	snprintf(wards.entry, sizeof wards.entry, HELPER_ENV_SERVER "=%s", name);
 	for (;;) {
 		struct guard_message m;
 		size_t bytes;
@@ -156,9 +152,9 @@ static _Noreturn void guard_main(int socket, pid_t server)
 		if (sock_receive(socket, &m, sizeof m, &bytes, fds) || bytes != sizeof m)
 			break;
 		if (m.word == GUARD_LEAVE)
-			_exit(0);
+			return 0;
 		if (m.word == GUARD_STOPPING) {
-			stop_watch(socket, m.pid, server);
+			stop_watch(socket, m.pid, wards.server);
 			continue;
 		}
 		wards_prune(&wards);
@@ -166,38 +162,28 @@ static _Noreturn void guard_main(int socket, pid_t server)
 			wards.room = wards.room * 2 + 16;
 			wards.list = realloc(wards.list, wards.room * sizeof *wards.list);
 			if (!wards.list)
-				_exit(1);
+				return 1;
 		}
 		wards.list[wards.nr++] = (struct ward){ m.pid, fds[0], fds[1] };
 	}
-	wards_kill(&wards, server);
-	_exit(0);
+	wards_kill(&wards);
+	return 0;
 }
 
 /* The guard is nobody's child, so that the server can wait for "no children left". */
 int guard_start(int *ret_socket)
 {
-	int pair[2];
-	int error = sock_pair(pair);
+	struct charge charge = { .server = getpid() };
+	int error = sock_pair(charge.pair);
+
 	if (error)
 		return error;
-	pid_t server = getpid();
-	pid_t pid = fork();
-	if (!pid) {
-		close(pair[0]);
-		pid_t guard = fork();
-		if (!guard)
-			guard_main(pair[1], server);
-		_exit(guard < 0);
-	}
-	int status = 0;
-	if (pid < 0 || waitpid(pid, &status, 0) < 0 || status)
-		error = pid < 0 ? -errno : -EAGAIN;
-	close(pair[1]);
+	error = child_apart("pagetide-guard", guard_main, &charge);
+	close(charge.pair[1]);
 	if (error)
-		close(pair[0]);
+		close(charge.pair[0]);
 	else
-		*ret_socket = pair[0];
+		*ret_socket = charge.pair[0];
 	return error;
 }
 

@@ -26,11 +26,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "assert.h"
+#include "bell.h"
 #include "clock.h"
 #include "cpu.h"
 #include "futex.h"
@@ -56,10 +56,9 @@
 
 static void handler_ring(struct handler *h)
 {
-	uint64_t one = 1;
-	ssize_t n = write(h->bell, &one, sizeof one);
+	int error = bell_ring(h->bell);
 
-	tide_assert(n == sizeof one); /* a counter of 2^64 does not overflow here */
+	tide_assert(!error);
 }
 
 /* Take an idle handler out of its class, as far as that is permitted; it goes back when it is needed. */
@@ -104,7 +103,7 @@ static void handler_begin(struct handler *h)
 
 	snprintf(name, sizeof name, "handler-%c%u", h->normal ? 'n' : 'i', (unsigned)h->cpu % 10000);
 	pthread_setname_np(pthread_self(), name);
-	thread_pin(h->cpu);
+	thread_pin(0, h->cpu);
 	/* The idle class keeps the short slice. */
 	thread_hurry();
 	if (!h->normal)
@@ -120,7 +119,6 @@ static bool handler_wait(struct handler *h, bool served)
 		{ .fd = parked ? -1 : h->program->uffd, .events = POLLIN },
 		{ .fd = h->bell, .events = POLLIN },
 	};
-	uint64_t rings;
 
 	/* The program's thread has run since, as it is let run before an idle handler; now it waits again,
 	 * mostly for its next page. */
@@ -132,7 +130,7 @@ static bool handler_wait(struct handler *h, bool served)
 		sched_yield();
 	if (poll(wait, 2, h->nr_deferred ? 0 : -1) < 0 && errno != EINTR)
 		return false;
-	if (wait[1].revents && read(h->bell, &rings, sizeof rings) < 0)
+	if (wait[1].revents && bell_hear(h->bell))
 		return false;
 	/* In this order: who lifts it in between finds it lifted, and if it is not, tries again soon. */
 	if (!atomic_load(&h->parked) && atomic_load(&h->lifted)) {
@@ -252,10 +250,10 @@ static int handler_start(struct handler *h)
 {
 	h->buffer = mmap(NULL, FAULT_RUN_PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	h->bell = eventfd(0, EFD_CLOEXEC);
-	int error = h->buffer == MAP_FAILED || h->bell < 0
-			    ? ENOMEM
-			    : pthread_create(&h->thread, NULL, handler_main, h);
+	h->bell = -1;
+	int error = h->buffer == MAP_FAILED ? -ENOMEM : bell_open(&h->bell);
+	if (!error)
+		error = -pthread_create(&h->thread, NULL, handler_main, h);
 	h->runs = !error;
 	if (!error) {
 		atomic_fetch_add(&h->program->nr_reading, 1);
@@ -265,7 +263,7 @@ static int handler_start(struct handler *h)
 		close(h->bell);
 	if (h->buffer != MAP_FAILED)
 		munmap(h->buffer, FAULT_RUN_PAGES * PAGE_BYTES);
-	return -error;
+	return error;
 }
 
 /* ---- those of a program ---- */

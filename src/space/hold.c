@@ -17,14 +17,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "assert.h"
+#include "bell.h"
 #include "proc.h"
 #include "program.h"
 #include "sock.h"
+#include "thread.h"
 #include "uffd.h"
 
 /*
@@ -33,14 +34,11 @@
  */
 void helper_follow(struct program *p)
 {
-	cpu_set_t cpus;
 	int cpu = sched_getcpu();
 
 	if (cpu < 0 || cpu == p->helper_cpu || p->helper_socket < 0)
 		return;
-	CPU_ZERO(&cpus);
-	CPU_SET((unsigned)cpu, &cpus);
-	if (!sched_setaffinity(p->helper_pid, sizeof cpus, &cpus))
+	if (!thread_pin(p->helper_pid, cpu))
 		p->helper_cpu = cpu;
 }
 
@@ -151,19 +149,20 @@ int warden_start(struct server *s)
 	struct epoll_event stop = { .events = EPOLLIN };
 
 	s->warden_epoll = epoll_create1(EPOLL_CLOEXEC);
-	s->warden_stop = eventfd(0, EFD_CLOEXEC);
+	if (s->warden_epoll < 0)
+		return -errno;
+	int error = bell_open(&s->warden_stop);
+	if (error)
+		return error;
 	stop.data.fd = s->warden_stop;
-	if (s->warden_epoll < 0 || s->warden_stop < 0 ||
-	    epoll_ctl(s->warden_epoll, EPOLL_CTL_ADD, s->warden_stop, &stop))
+	if (epoll_ctl(s->warden_epoll, EPOLL_CTL_ADD, s->warden_stop, &stop))
 		return -errno;
 	return -pthread_create(&s->warden, NULL, warden_main, s);
 }
 
 void warden_join(struct server *s)
 {
-	uint64_t one = 1;
-
-	if (write(s->warden_stop, &one, sizeof one) == sizeof one)
+	if (!bell_ring(s->warden_stop))
 		pthread_join(s->warden, NULL);
 	close(s->warden_stop);
 	close(s->warden_epoll);

@@ -3,12 +3,12 @@
 #include "intake.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "clock.h"
+#include "file.h"
 #include "pack.h"
 #include "record.h"
 
@@ -106,8 +106,8 @@ int intake_open(struct server *s, const struct engine_config *config, const char
 	in->frame = (struct pack){ .data = malloc(BUFFER_BYTES), .at = RECORD_HEAD_BYTES };
 	in->tape.states = malloc(ENGINE_TAPE_ROOM);
 	in->check = PACK_CHECK;
-	in->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	int error = in->fd < 0 ? -errno : !in->frame.data || !in->tape.states ? -ENOMEM : 0;
+	in->fd = -1;
+	int error = in->frame.data && in->tape.states ? file_create(path, &in->fd) : -ENOMEM;
 	if (!error) {
 		bytes_write(in, (const uint8_t *)RECORD_MAGIC, RECORD_MAGIC_BYTES);
 		error = in->error;

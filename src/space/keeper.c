@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 #include "keeper.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bell.h"
+#include "child.h"
 #include "clock.h"
 #include "futex.h"
 #include "guard.h"
@@ -25,6 +23,7 @@
 #include "place.h"
 #include "proc.h"
 #include "sock.h"
+#include "uffd.h"
 
 #define PENDING_MAX 64u
 #define PROGRAMS_AT (2 + PENDING_MAX + 1) /* among what is waited for: signals, listener, peers, bell */
@@ -437,24 +436,19 @@ static void program_waited(struct keeper *k, int status)
 
 static void children_reap(struct keeper *k)
 {
-	for (;;) {
-		siginfo_t info = { .si_pid = 0 };
-		int status, flags = WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL;
-		if (waitid(P_ALL, 0, &info, flags)) {
-			k->orphaned = errno == ECHILD;
-			return;
-		}
-		pid_t pid = info.si_pid;
-		if (!pid)
-			break;
-		if (info.si_code != CLD_STOPPED && info.si_code != CLD_TRAPPED)
+	int status, error;
+	bool ended;
+	pid_t pid;
+
+	while (!(error = child_peek(&pid, &ended)) && pid) {
+		if (ended)
 			helper_mourn(k->server, pid);
-		if (waitpid(pid, &status, WNOHANG | WUNTRACED | __WALL) != pid)
+		if (child_take(pid, &status))
 			break;
 		if (pid == k->server->program_pid)
 			program_waited(k, status);
 	}
-	k->orphaned = false;
+	k->orphaned = error == -ECHILD;
 }
 
 static void signal_pass(struct keeper *k, const struct signalfd_siginfo *info)
@@ -467,12 +461,12 @@ static void signal_pass(struct keeper *k, const struct signalfd_siginfo *info)
 	if ((sig == SIGINT || sig == SIGQUIT || sig == SIGWINCH) && info->ssi_code == SI_KERNEL)
 		return;
 	if (!k->ended) {
-		kill(k->server->program_pid, sig);
+		child_signal(k->server->program_pid, sig);
 		return;
 	}
 	for (struct program *p = k->server->programs; p; p = p->next)
 		if (p->pid > 0)
-			kill(p->pid, sig);
+			child_signal(p->pid, sig);
 }
 
 static void signals_take(struct keeper *k)
@@ -502,39 +496,24 @@ static int environment_set(const struct keeper_options *o, const char *server_na
 	return error;
 }
 
-/* Fork and exec; the error of exec comes back through a pipe that exec closes. */
+/* In the new process. What it has before it is managed is to be on the fast node, too; its own policy, or who
+ * started us, knows better. */
+static int program_prepare(void *arg)
+{
+	const struct keeper *k = arg;
+
+	if (k->server->slow_bound && mempolicy_default())
+		(void)mempolicy_prefer(k->server->nodes[0]);
+	return environment_set(k->options, k->server->name);
+}
+
 static int program_start(struct keeper *k)
 {
-	int report[2], error = 0;
+	const struct child_program program = {
+		.argv = k->options->argv, .mask = &k->mask_before, .prepare = program_prepare, .arg = k,
+	};
 
-	if (pipe2(report, O_CLOEXEC))
-		return -errno;
-	pid_t pid = fork();
-	if (pid < 0)
-		error = -errno;
-	if (!pid) {
-		sigprocmask(SIG_SETMASK, &k->mask_before, NULL);
-		error = environment_set(k->options, k->server->name);
-		/* What it has before it is managed is to be on the fast node, too; its own policy, or who
-		 * started us, knows better. */
-		if (!error && k->server->slow_bound && mempolicy_default())
-			(void)mempolicy_prefer(k->server->nodes[0]);
-		if (!error) {
-			execvp(k->options->argv[0], k->options->argv);
-			error = -errno;
-		}
-		if (write(report[1], &error, sizeof error) < 0)
-			_exit(126);
-		_exit(127);
-	}
-	close(report[1]);
-	if (!error && read(report[0], &error, sizeof error) != sizeof error)
-		error = 0;
-	close(report[0]);
-	if (error && pid > 0)
-		waitpid(pid, NULL, 0);
-	k->server->program_pid = pid;
-	return error;
+	return child_start(&program, &k->server->program_pid);
 }
 
 static void live_show(struct keeper *k, bool last)
@@ -561,50 +540,49 @@ static bool pid_known(const struct server *s, pid_t pid)
 	return false;
 }
 
-/* Call `visit` for every process that descends from us. Looks at all of /proc. */
-static void tree_visit(struct server *s, void (*visit)(struct server *s, pid_t pid, void *arg), void *arg)
+static bool descends(pid_t pid)
 {
-	DIR *proc = opendir("/proc");
-
-	for (struct dirent *d; proc && (d = readdir(proc));) {
-		pid_t pid = (pid_t)strtol(d->d_name, NULL, 10);
-		if (pid > 1 && pid != getpid() && peer_ours(pid))
-			visit(s, pid, arg);
-	}
-	if (proc)
-		closedir(proc);
+	return pid > 1 && pid != getpid() && peer_ours(pid);
 }
 
-static void process_kill(struct server *s, pid_t pid, void *arg)
+static int descendant_kill(void *arg, pid_t pid)
 {
-	(void)s;
 	(void)arg;
-	kill(pid, SIGKILL);
+	if (descends(pid))
+		child_signal(pid, SIGKILL);
+	return 0;
 }
+
+struct unhelped {
+	struct server *server;
+	uint64_t pages;
+};
 
 /* Processes without a helper (static, setuid, under a filter) count as well; they cannot be moved. */
-static void process_count(struct server *s, pid_t pid, void *arg)
+static int unhelped_count(void *arg, pid_t pid)
 {
-	uint64_t size, anon, *sum = arg;
+	struct unhelped *unhelped = arg;
+	uint64_t size, anon;
 	int dir;
 
-	if (pid_known(s, pid) || proc_open(pid, &dir))
-		return;
+	if (!descends(pid) || pid_known(unhelped->server, pid) || proc_open(pid, &dir))
+		return 0;
 	if (!proc_statm(dir, &size, &anon))
-		*sum += anon;
+		unhelped->pages += anon;
 	close(dir);
+	return 0;
 }
 
 static void tree_count(struct keeper *k, uint64_t now_ns)
 {
-	uint64_t unhelped = 0;
+	struct unhelped unhelped = { .server = k->server };
 
 	if (!scan_due(&k->pace.tree, now_ns))
 		return;
 	k->looks_ns += time_count(k, false);
-	tree_visit(k->server, process_count, &unhelped);
-	atomic_store(&k->server->unhelped_pages, unhelped);
-	scan_done(&k->pace.tree, now_ns, time_count(k, false), unhelped);
+	proc_pids("", unhelped_count, &unhelped); /* a look at all of /proc */
+	atomic_store(&k->server->unhelped_pages, unhelped.pages);
+	scan_done(&k->pace.tree, now_ns, time_count(k, false), unhelped.pages);
 }
 
 static void second_round(struct keeper *k)
@@ -628,7 +606,6 @@ static void second_round(struct keeper *k)
 /* Wait for a signal, a peer, the mover's bell, the end of a program, or the next round. */
 static int keeper_wait(struct keeper *k, struct pollfd **wait)
 {
-	uint64_t rings;
 	nfds_t nr = PROGRAMS_AT;
 
 	for (const struct program *p = k->server->programs; p; p = p->next)
@@ -649,8 +626,8 @@ static int keeper_wait(struct keeper *k, struct pollfd **wait)
 	if (poll(w, nr, (int)wait_ms) < 0 && errno != EINTR)
 		return -errno;
 	k->some_ended = false;
-	if (w[PROGRAMS_AT - 1].revents && read(k->server->keeper_bell, &rings, sizeof rings) < 0)
-		return -errno;
+	if (w[PROGRAMS_AT - 1].revents)
+		(void)bell_hear(k->server->keeper_bell);
 	for (nfds_t i = PROGRAMS_AT; i < nr; i++)
 		k->some_ended |= w[i].revents;
 	return 0;
@@ -673,7 +650,7 @@ static void keeper_loop(struct keeper *k)
 		programs_round(k);
 		second_round(k);
 		if (atomic_load(&s->lost_child))
-			tree_visit(s, process_kill, NULL);
+			proc_pids("", descendant_kill, NULL);
 		k->looks_ns += time_count(k, false);
 	}
 	free(wait);
@@ -693,11 +670,11 @@ static int keeper_open(struct keeper *k)
 	error = sock_listen(s->name, &k->listener);
 	if (error)
 		return error;
-	s->keeper_bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->keeper_bell < 0)
-		return -errno;
-	k->device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	error = bell_open(&s->keeper_bell);
+	if (error)
+		return error;
+	(void)uffd_device_open(&k->device); /* its programs may have a right of their own */
+	child_adopt();
 	sigfillset(&all);
 	/* Ours to die of, as of any program. */
 	sigdelset(&all, SIGSEGV);

@@ -7,21 +7,16 @@
 #include <errno.h>
 #include <time.h>
 
+#include "clock.h"
 #include "program.h"
 
 #define PATIENCE_NS 2000000
 
 static struct timespec patience_end(void)
 {
-	struct timespec end;
+	uint64_t end_ns = clock_ns(CLOCK_REALTIME) + PATIENCE_NS;
 
-	clock_gettime(CLOCK_REALTIME, &end);
-	end.tv_nsec += PATIENCE_NS;
-	if (end.tv_nsec >= 1000000000) {
-		end.tv_nsec -= 1000000000;
-		end.tv_sec++;
-	}
-	return end;
+	return (struct timespec){ .tv_sec = (time_t)(end_ns / 1000000000u), .tv_nsec = (long)(end_ns % 1000000000u) };
 }
 
 void program_lock_shared(struct program *p)

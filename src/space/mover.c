@@ -23,12 +23,14 @@
 #include <unistd.h>
 
 #include "assert.h"
+#include "bell.h"
 #include "clock.h"
 #include "futex.h"
 #include "intake.h"
 #include "move.h"
 #include "proc.h"
 #include "program.h"
+#include "thread.h"
 #include "uffd.h"
 
 #define PLAN_MOVES 256u
@@ -77,8 +79,8 @@ void mover_place(struct server *s, const cpu_set_t *used)
 	if (!CPU_COUNT(&cpus))
 		cpus = s->cpus;
 	if (tid)
-		sched_setaffinity(tid, sizeof cpus, &cpus);
-	sched_setaffinity(getpid(), sizeof cpus, &cpus);
+		thread_spread(tid, &cpus);
+	thread_spread(getpid(), &cpus);
 }
 
 /* ---- store ---- */
@@ -283,14 +285,12 @@ static void demote_group(struct mover *v, const struct move *moves, size_t nr, s
 /* New memory of a program fills unseen until it is adopted: the keeper is not to wait for its next look. */
 static void growth_tell(struct program *p, uint64_t size_pages)
 {
-	uint64_t one = 1;
-
 	if (p->measured_size_pages == size_pages)
 		return;
 	p->measured_size_pages = size_pages;
 	p->grown = size_pages != p->seen_size_pages;
-	if (p->grown && write(p->server->keeper_bell, &one, sizeof one) < 0)
-		return; /* then at its next look */
+	if (p->grown)
+		(void)bell_ring(p->server->keeper_bell); /* else at its next look */
 }
 
 /* Resident anonymous pages of a program; with forked children, pages shared are counted once. */

@@ -2,33 +2,25 @@
 #include "process_inner.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "file.h"
+#include "pagemap.h"
+#include "pidfd.h"
 #include "proc.h"
 
 /* ---- opening, and being the same still -------------------------------------------------------- */
-
-static bool ended(const struct process_space *space)
-{
-	struct pollfd one = { .fd = space->pidfd, .events = POLLIN };
-
-	return poll(&one, 1, 0) != 0;
-}
 
 /* The pagemap of a memory map that has ended is empty. A child between vfork(2) and exec uses its
  * parent's map, which does not end with the exec: there it is the image that differs. */
 static int map_look(const struct process_space *space)
 {
-	uint64_t entry, image;
+	uint64_t image;
 
-	if (pread(space->pagemap, &entry, sizeof(entry), 0) <= 0)
+	if (!pagemap_there(space->pagemap))
 		return -ESTALE;
 	if (proc_image(space->dir, &image))
 		return -ESRCH;
@@ -38,12 +30,12 @@ static int map_look(const struct process_space *space)
 /* A process that is ending gives up its map before its end can be seen, and has none from then on. */
 static bool map_none(const struct process_space *space)
 {
-	int pagemap = openat(space->dir, "pagemap", O_RDONLY | O_CLOEXEC);
-	uint64_t entry;
-	bool none = pagemap < 0 || pread(pagemap, &entry, sizeof(entry), 0) <= 0;
+	int pagemap;
 
-	if (pagemap >= 0)
-		close(pagemap);
+	if (pagemap_open(space->dir, &pagemap))
+		return true;
+	bool none = !pagemap_there(pagemap);
+	close(pagemap);
 	return none;
 }
 
@@ -53,7 +45,7 @@ int process_look(const struct process_space *space)
 
 	if (!space->live)
 		return 0;
-	if (ended(space))
+	if (pidfd_ended(space->pidfd))
 		return -ESRCH;
 	error = map_look(space);
 	return error == -ESTALE && map_none(space) ? -ESRCH : error;
@@ -65,11 +57,12 @@ static int map_bind(struct process_space *space)
 	uint64_t image = 0, again = 1;
 
 	for (int tries = 0; tries < 16; tries++) {
-		int error = proc_image(space->dir, &image);
-		int pagemap = error ? -1 : openat(space->dir, "pagemap", O_RDONLY | O_CLOEXEC);
+		int pagemap, error = proc_image(space->dir, &image);
 
-		if (pagemap < 0)
-			return error ? error : errno == ENOENT ? -ESRCH : -errno;
+		if (!error)
+			error = pagemap_open(space->dir, &pagemap);
+		if (error)
+			return error;
 		if (!proc_image(space->dir, &again) && image == again) {
 			if (space->pagemap >= 0)
 				close(space->pagemap);
@@ -99,10 +92,10 @@ int process_renew(struct process_space *space)
 
 static int live_open(struct process_space *space)
 {
-	space->pidfd = (int)syscall(SYS_pidfd_open, space->pid, 0);
-	if (space->pidfd < 0)
-		return errno == EINVAL ? -ESRCH : -errno;
-	int error = proc_open(space->pid, &space->dir);
+	int error = pidfd_get(space->pid, &space->pidfd);
+
+	if (!error)
+		error = proc_open(space->pid, &space->dir);
 	if (!error)
 		error = map_bind(space);
 	if (!error)

@@ -11,11 +11,10 @@
 #include "process_inner.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "pagemap.h"
 #include "proc.h"
 
 #define UNDECIDED REASON_COUNT
@@ -121,32 +120,11 @@ static int rules_places(struct work *work)
 
 /* ---- moving ----------------------------------------------------------------------------------- */
 
-/* Whether the kernel says of a page that it waits to be written, or is being written. It tells root
- * only; for others the page counts as held by somebody. */
-static bool page_dirty(const struct process_space *space, uint64_t address)
-{
-	enum { DIRTY = 4, WRITEBACK = 8 };
-	uint64_t entry, flags = 0;
-	const uint64_t present = UINT64_C(1) << 63, number = (UINT64_C(1) << 55) - 1;
-
-	if (pread(space->pagemap, &entry, sizeof(entry), (off_t)(address / PROCESS_PAGE * sizeof(entry))) !=
-		    sizeof(entry) ||
-	    !(entry & present) || !(entry & number))
-		return false;
-	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	if (pread(fd, &flags, sizeof(flags), (off_t)((entry & number) * sizeof(flags))) != sizeof(flags))
-		flags = 0;
-	close(fd);
-	return flags & (1u << DIRTY | 1u << WRITEBACK);
-}
-
 static enum reason held_reason(const struct work *work, uint64_t address)
 {
 	const struct process_range *range = process_range_find(work->space, address);
 
-	return range && range->kind == PROCESS_FILE && page_dirty(work->space, address) ?
+	return range && range->kind == PROCESS_FILE && pagemap_dirty(work->space->pagemap, address) ?
 		REASON_DIRTY_FILE : REASON_PINNED;
 }
 

@@ -11,11 +11,9 @@
 #include "process_inner.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "proc.h"
@@ -185,18 +183,12 @@ static void policy_line(struct process_space *space, char *line)
 /* Ranges are fresh: no policy in them yet. A kernel without NUMA has no such file, and no policies. */
 static int policies_read(struct process_space *space)
 {
-	int fd = openat(space->dir, "numa_maps", O_RDONLY | O_CLOEXEC);
-	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
+	FILE *file = proc_file(space->dir, "numa_maps");
 	char *line = NULL;
 	size_t room = 0;
 
-	if (!file) {
-		int error = errno;
-
-		if (fd >= 0)
-			close(fd);
-		return error == ENOENT ? 0 : -error;
-	}
+	if (!file)
+		return errno == ENOENT ? 0 : -errno;
 	while (getline(&line, &room, file) > 0)
 		policy_line(space, line);
 	int error = ferror(file) ? -ESRCH : 0;

@@ -285,7 +285,7 @@ struct server {
 	_Atomic uint64_t unmanaged_ended[8];  /* of programs that have ended, pages */
 	uint64_t peak_managed_pages, peak_resident;
 	pid_t program_pid;                    /* the one that was started */
-	int keeper_bell;                      /* eventfd: a program has grown */
+	int keeper_bell;                      /* bell: a program has grown */
 	int guard_socket;
 	char name[64];                        /* of the socket */
 };

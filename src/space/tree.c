@@ -8,20 +8,18 @@
  * can write to that page is the child's.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "clock.h"
 #include "guard.h"
 #include "intake.h"
+#include "pidfd.h"
 #include "proc.h"
 #include "program.h"
 #include "sock.h"
@@ -112,7 +110,7 @@ void program_fail(struct program *p, const char *why)
 		return;
 	fprintf(stderr, "pagetide: ending process %d: %s\n", (int)p->pid, why);
 	if (p->pidfd >= 0)
-		syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
+		pidfd_kill(p->pidfd);
 	else
 		atomic_store(&p->server->lost_child, true); /* no name: the keeper ends the tree */
 }
@@ -295,13 +293,13 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 	p->helper_pid = hello->helper_pid;
 	p->helper_socket = socket;
 	p->hold_uffd = hold_uffd;
-	p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
+	int ended = pidfd_get(p->pid, &p->pidfd);
 	if (!error)
 		error = uffd_api(hold_uffd, HOLD_FEATURES);
 	if (!error)
 		error = proc_open(p->helper_pid, &p->proc_dir);
-	if (!error && p->pidfd < 0)
-		error = -ESRCH;
+	if (!error)
+		error = ended;
 	if (!error)
 		error = guard_add(s->guard_socket, p->pid, p->uffd, p->pidfd);
 	if (error) { /* served, if it is a child with tables; never demoted */

@@ -2,10 +2,9 @@
 /* See delay.h. */
 #include "delay.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "clock.h"
 #include "wrap.h"
 
 struct delay {
@@ -18,30 +17,21 @@ static const struct delay *delay_of(struct tier *tier)
 	return (struct delay *)tier; /* the tier is its first member */
 }
 
-static void sleep_for(uint64_t ns)
-{
-	struct timespec left = { .tv_sec = (time_t)(ns / 1000000000),
-				 .tv_nsec = (long)(ns % 1000000000) };
-
-	while (ns && nanosleep(&left, &left) && errno == EINTR)
-		;
-}
-
 static int delay_store(struct tier *tier, const void *page, uint32_t *ret_slot)
 {
-	sleep_for(delay_of(tier)->store_ns);
+	clock_sleep_ns(delay_of(tier)->store_ns);
 	return wrap_store(tier, page, ret_slot);
 }
 
 static int delay_load(struct tier *tier, uint32_t slot, void *ret_page)
 {
-	sleep_for(delay_of(tier)->load_ns);
+	clock_sleep_ns(delay_of(tier)->load_ns);
 	return wrap_load(tier, slot, ret_page);
 }
 
 static int delay_compare(struct tier *tier, uint32_t slot, const void *page)
 {
-	sleep_for(delay_of(tier)->compare_ns);
+	clock_sleep_ns(delay_of(tier)->compare_ns);
 	return wrap_compare(tier, slot, page);
 }
 

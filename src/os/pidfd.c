@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#include "pidfd.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int pidfd_get(pid_t pid, int *ret_fd)
+{
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	if (fd < 0)
+		return errno == EINVAL ? -ESRCH : -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
+bool pidfd_ended(int fd)
+{
+	struct pollfd end = { .fd = fd, .events = POLLIN };
+
+	int nr;
+
+	do
+		nr = poll(&end, 1, 0);
+	while (nr < 0 && errno == EINTR);
+	return nr != 0;
+}
+
+void pidfd_kill(int fd)
+{
+	syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
+}

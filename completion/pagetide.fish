@@ -54,7 +54,7 @@ end
 complete -c pagetide -n '__pagetide_verb tune' -a 'rate= stall= cpu= weight= fast_min= fast_max='
 complete -c pagetide -n '__pagetide_verb daemon' -s c -l config -r -F -d 'the rules'
 complete -c pagetide -n '__pagetide_verb daemon' -l print-config -d 'print what the files come to'
-complete -c pagetide -n '__pagetide_verb daemon' -l sensor -x -a 'hint idle perf damon soft-dirty' -d 'who tells what is in use'
+complete -c pagetide -n '__pagetide_verb daemon' -l sensor -x -a 'hint idle perf damon soft-dirty trace:' -d 'who tells what is in use'
 complete -c pagetide -n '__pagetide_verb daemon' -l dry-run -d 'move nothing'
 complete -c pagetide -n '__pagetide_verb daemon' -l json -d 'print a report as JSON at the end'
 complete -c pagetide -n '__pagetide_verb daemon' -l quiet -d 'no warnings'

@@ -3,10 +3,11 @@
 """Completion: what bash offers after some words; for zsh and fish that the file can be read."""
 
 import os
+import re
 import shutil
 import subprocess
 
-from tool import Skip, expect, main
+from tool import Skip, expect, main, tool
 
 PLACE = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'completion')
 
@@ -28,6 +29,16 @@ def verbs():
     expect(offers('ch') == ['check'], offers('ch'))
     expect(offers('help', 'st') == ['status', 'stats'], 'help')
     expect(offers('tune', 'r') == ['rate='], offers('tune', 'r'))
+
+
+def options_of_each_verb():
+    """Those that help names, and help itself."""
+    text = tool('help').out
+    for verb in re.findall(r'^  pagetide (\w+)', text, re.M):
+        said = re.findall(r'^  (?:-[a-z], )?(--[a-z-]+)', tool('help', verb).out, re.M)
+        offered = offers(verb, '--')
+        expect(verb in ('help', 'version') or sorted(offered) == sorted(said + ['--help']),
+               '%s: %s' % (verb, offered))
 
 
 def options():
@@ -65,6 +76,6 @@ def readable(shell, name):
 
 if __name__ == '__main__':
     main([('bash: ' + case.__name__.replace('_', ' '), case)
-          for case in (verbs, options, values, the_programs_own_words)] +
+          for case in (verbs, options_of_each_verb, options, values, the_programs_own_words)] +
          [('zsh can read it', readable('zsh', '_pagetide')),
           ('fish can read it', readable('fish', 'pagetide.fish'))])

@@ -36,6 +36,16 @@ CORE_SYMBOLS = re.compile(
     r'|__(u?div|u?mod)ti[34]|__popcountdi2|__gcov_\w+')
 BASE_SYMBOLS = re.compile(CORE_SYMBOLS.pattern + r'|snprintf|fprintf|stderr|abort|__\w+_chk')
 
+# Whose system calls are not in src/os: what goes into other people's programs makes them by itself, and the
+# program decides for its own streams and its own end.
+CALLERS = {'os', 'inject', 'cli'}
+# What concerns only our own memory, descriptors, signals and share of the CPU.
+OWN_CALLS = {'close', 'read', 'write', 'poll', 'epoll_create1', 'epoll_ctl', 'epoll_wait', 'signalfd', 'mmap',
+             'munmap', 'madvise', 'getpid', 'gettid', 'getuid', 'getrandom', 'sched_yield', 'exit'}
+# Calls that libc has under names of its own.
+LIBC_CALLS = {'syscall', 'waitpid', 'opendir', 'fdopendir', 'usleep', 'sleep', 'execv', 'execvp', 'execl',
+              'execlp', 'system', 'popen', 'mkstemp', 'shm_open', 'isatty'}
+
 SOURCE_NAMES = ('.c', '.h')
 # What is written aims at 100; a little more is no reason to break a line badly.
 LINE_COLUMNS = 120
@@ -107,6 +117,30 @@ def symbol_offences(undefined, provided, allowed, who):
     for name in sorted(undefined - provided):
         if not allowed.fullmatch(name):
             yield '%s calls %s' % (who, name)
+
+
+def system_calls():
+    """Names of all that the headers here know."""
+    command = ['gcc', '-E', '-dM', '-x', 'c', '-include', 'sys/syscall.h', os.devnull]
+    macros = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return set(re.findall(r'^#define SYS_(\w+)', macros, re.M)) | LIBC_CALLS
+
+
+NOT_CODE = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', re.S)
+CALL = re.compile(r'(?<![\w>.])(\w+)\s*\(')
+
+
+def system_call_offences(files):
+    """By name: a member of that name, as in ops->read(), is none."""
+    others = system_calls() - OWN_CALLS
+    for folder, path, text in files:
+        if folder in CALLERS:
+            continue
+        text = NOT_CODE.sub(lambda found: re.sub(r'[^\n]', ' ', found.group()), text)
+        for found in CALL.finditer(text):
+            if found.group(1) in others:
+                yield '%s:%d: %s() belongs into src/os' % (path, text.count('\n', 0, found.start()) + 1,
+                                                           found.group(1))
 
 
 def tracked(root):
@@ -188,8 +222,36 @@ def man_sections(text):
     return sections
 
 
+def zsh_options(text):
+    """verb -> options: the branches of its case."""
+    found = {}
+    for names, body in re.findall(r'^\t([a-z][a-z |]*)\)(.*?);;', text, re.M | re.S):
+        for verb in names.split(' | '):
+            found[verb] = set(LONG_OPTION.findall(body)) - SHARED_OPTIONS
+    return found
+
+
+def fish_options(text):
+    """verb -> options: a condition in each line, of several verbs in a loop."""
+    text = re.sub(r'^for verb in ([a-z ]+)\n(.*?)^end', lambda loop: ''.join(
+        loop.group(2).replace('$verb', verb) for verb in loop.group(1).split()), text, flags=re.M | re.S)
+    found = {}
+    for verb, words in re.findall(r'^\s*complete -c pagetide -n .__pagetide_verb (\w+).(.*)', text, re.M):
+        found.setdefault(verb, set()).update(re.findall(r' -l ([a-z][a-z-]*)', words))
+    return found
+
+
+def example_offences(helps, text):
+    """Commands of the README name verbs and options that there are."""
+    for verb, words in re.findall(r'pagetide ([a-z]+)((?: [^`\n|#]*)?)[`\n|#]', text):
+        options = set(LONG_OPTION.findall(re.split(r' -- ', words)[0]))
+        if verb in helps and not options <= helps[verb]:
+            yield 'README.md: pagetide %s has no %s' % (verb, ' '.join(sorted(options - helps[verb])))
+
+
 def door_offences(helps, man, completions):
-    """helps: verb -> options; man: text; completions: name -> text. All must name the same."""
+    """helps: verb -> options; man: text; completions: name -> text. All must name the same. What bash offers
+    for each verb test_completion.py asks bash."""
     sections = man_sections(man)
     everything = set().union(*helps.values())
     for verb, options in helps.items():
@@ -207,6 +269,12 @@ def door_offences(helps, man, completions):
         for verb in helps:
             if not re.search(r'\b%s\b' % verb, text):
                 yield '%s: verb %s is missing' % (name, verb)
+        read_verbs = {'pagetide.fish': fish_options, '_pagetide': zsh_options}.get(name)
+        by_verb = read_verbs(text) if read_verbs else helps
+        for verb, options in helps.items():
+            if by_verb.get(verb, set()) != options:
+                yield '%s, %s: %s differ from help' % (
+                    name, verb, ' '.join(sorted(by_verb.get(verb, set()) ^ options)))
 
 
 NAMED_TEST = re.compile(r'`([a-zA-Z0-9_./-]+)`')
@@ -249,6 +317,8 @@ def scan_code(report, root, libcore, libbase):
                 include_offences([('core', 'x.c', '#include "uffd.h"\n')], {'uffd.h': 'os'}))
     report.rule('core includes no system header', system_header_offences(files),
                 system_header_offences([('core', 'x.c', '#include <unistd.h>\n')]))
+    report.rule('system calls are in src/os', system_call_offences(files),
+                system_call_offences([('space', 'x.c', 'int f(void) { return kill(1, 9); }\n')]))
     core, base = symbols(libcore), symbols(libbase)
     report.rule('core calls nothing', symbol_offences(core[1], base[0], CORE_SYMBOLS, 'core'),
                 symbol_offences({'getpid'}, set(), CORE_SYMBOLS, 'core'))
@@ -287,6 +357,9 @@ def scan_door(report, root, program):
     report.rule('help, man page and completion name the same options',
                 door_offences(helps, man, completions),
                 door_offences({'run': {'tier', 'new'}}, man, completions))
+    report.rule('commands in the README have the options that they name',
+                example_offences(helps, read(os.path.join(root, 'README.md'))),
+                example_offences({'run': {'tier'}}, '`pagetide run --teir 1`'))
 
 
 def main():

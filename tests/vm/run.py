@@ -291,6 +291,31 @@ def judge_moves(space):
     check(moves["moved"] * 4096 == space["promoted_bytes"] + space["demoted_bytes"], str(space))
 
 
+def names_in(value):
+    """Names of all members below, but for those that are numbers of nodes."""
+    found = set()
+    if isinstance(value, dict):
+        found |= {name for name in value if not name.isdigit()}
+        value = value.values()
+    if not isinstance(value, str) and hasattr(value, "__iter__"):
+        for one in value:
+            found |= names_in(one)
+    return found
+
+
+def judge_fields(report):
+    """The report has what docs/attach-schema.md says, and nothing else."""
+    with open(os.path.join(HERE, "..", "..", "docs", "attach-schema.md"), encoding="ascii") as file:
+        text = file.read()
+    named = set(re.findall(r"`([a-z0-9_]+)`", text))
+    rows = set(re.findall(r"[a-z0-9_]+", " ".join(
+        "".join(re.findall(r"`[^`]*`", row)) for row in re.findall(r"^\| (`[^|]*)\|", text, re.M))))
+    found = names_in(report)
+    check(found <= named | rows, f"not documented: {found - named - rows}")
+    # A cap is in daemon-fast-max.
+    check(rows - found == {"fast_max_bytes"}, f"documented and not there: {rows - found}")
+
+
 def populations(report):
     """All that counts moves: processes, shared memory and files, and what is gone of these."""
     return report["spaces"] + report["shared"] + [report["shared_gone"]]
@@ -386,6 +411,7 @@ def attach_shared(place):
     said = {kind: [json.loads(line) for line in files[kind].splitlines()]
             for kind in ("anon", "file", "private")}
     report = json.loads(files["json"])
+    judge_fields(report)
     for population in populations(report):
         judge_moves(population)
     for kind in ("anon", "file"):
@@ -1051,8 +1077,9 @@ def sensor_damon(place):
     return note
 
 
+# Which node is fast only the file says; who is looked after, the group and the program.
 TRACE_SCRIPT = """
-vm_hot --size 32 --hot 4 > /tmp/hot &
+vm_hot --size 32 --hot 4 --slow 0 --fast 1 > /tmp/hot &
 hot=$!
 until grep -q report /tmp/hot; do sleep 0.2; done
 address=$(sed -n 's/.*"address": \\([0-9]*\\).*/\\1/p' /tmp/hot)
@@ -1063,17 +1090,20 @@ for second in 1 2 3; do
 		page=$((page + 1))
 	done
 done > /tmp/trace
-pagetide attach -p $hot --sensor trace:/tmp/trace --for 12s --json
+printf '[tiers]\\nfast = 1\\nslow = 0\\n' > /tmp/tiers
+pagetide attach --cgroup / --exe 'vm_h[o]t$' --tiers /tmp/tiers --sensor trace:/tmp/trace --for 12s --json
 kill $hot
 """
 
 
 def sensor_trace(place):
-    """What is moved is what the trace says, whatever the program really touches."""
+    """What is moved is what the trace says, whatever the program really touches; to the node of a file."""
     report = json.loads("\n".join(place.lines(TRACE_SCRIPT, programs=["vm_hot"],
                                               files=[(place.pagetide, None)])))
     check(report["sensor"]["touches"] == 3 * 1024, str(report["sensor"]))
-    check(report["spaces"][0]["promoted_bytes"] == 1024 * 4096, str(report["spaces"][0]))
+    space, = report["spaces"]
+    check(space["name"] == "vm_hot" and space["promoted_bytes"] == 1024 * 4096, str(space))
+    check(report["moved_bytes"] == [{"from": 0, "to": 1, "bytes": 1024 * 4096}], str(report["moved_bytes"]))
 
 
 DAMON_OWNED = """
@@ -1104,46 +1134,19 @@ RUNTIME = ("map mremap-move-rule09", "map munmap-partial", "advice dontneed",
            "thread threads-come-and-go", "thread seccomp-rule01")
 # Small, because everything takes ten times as long.
 RUNTIME_MIB = 8
-RUNTIME_SCRIPT = """
-pagetide check > $RESULTS/check || exit 99
-while read program name; do
-	begin=$(cut -d. -f1 /proc/uptime)
-	timeout 60 pagetide run --tier dram:@M --tier lz4 --stats $RESULTS/$name.json -- \
-		/guest/live_$program $name > $RESULTS/$name.out 2>&1
-	echo $name $? $(($(cut -d. -f1 /proc/uptime) - begin))
-done < /guest/cases
-""".replace("@", str(RUNTIME_MIB))
 
 
 def runtime(place):
     """The main job on Debian's own kernel: programs that compare every byte of tiered memory."""
-    with tempfile.TemporaryDirectory() as folder:
-        cases = os.path.join(folder, "cases")
-        with open(cases, "w", encoding="ascii") as file:
-            file.write("\n".join(RUNTIME) + "\n")
-        result = place.run(f"export LIVE_BUDGET_MIB={RUNTIME_MIB} LIVE_TMP=/tmp" + RUNTIME_SCRIPT,
-                           Machine(thp="madvise"), programs=[],
-                           files=[*product(place.build), (cases, None)] +
-                           [(os.path.join(place.live_programs, "live_" + name), None)
-                            for name in sorted({case.split()[0] for case in RUNTIME})],
-                           timeout_s=240)
-    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
-    files = results_of(result)
-    ended = {words[0]: words[1:] for words in map(str.split, result.output.decode().splitlines())}
-    for case in RUNTIME:
-        name = case.split()[1]
-        said = files[name + ".out"]
-        check(b"MISMATCH" not in said, f"{name}: {tail(said)}")
-        check(name in ended and ended[name][0] == "0",
-              f"{name}: exit status and seconds {ended.get(name)}: {tail(said)}")
-        judge_stats(json.loads(files[name + ".json"]))
-    return ", ".join(f"{name} {words[1]} s" for name, words in ended.items())
+    return live_on_nodes(place, RUNTIME, RUNTIME_MIB, f"--tier dram:{RUNTIME_MIB}M --tier lz4",
+                         timeout_s=240)[1]
 
 
 # ---- the runtime on two nodes --------------------------------------------------------------------
 
 NODES_SCRIPT = """
 export LIVE_BUDGET_MIB=@BUDGET LIVE_TMP=/tmp
+pagetide check > $RESULTS/check || exit 99
 while read program name; do
 	begin=$(cut -d. -f1 /proc/uptime)
 	timeout 100 pagetide run @TIERS --stats $RESULTS/$name.json -- \\
@@ -1154,7 +1157,7 @@ done < /guest/cases
 
 
 def live_on_nodes(place, cases, budget, tiers, **more):
-    """Live programs on two nodes; returns the statistics of each by its name."""
+    """Live programs in these tiers; returns the statistics of each by its name, and how long they took."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "cases")
         with open(path, "w", encoding="ascii") as file:

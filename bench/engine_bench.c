@@ -19,29 +19,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
+#include "clock.h"
 #include "engine.h"
 #include "inner.h"
 #include "rng.h"
 
 #define BLOCK 512u
 #define NR_SAMPLES 200000u
-
-static uint64_t clock_ns(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-/* Of this thread: what others do to a busy machine is not ours. */
-static uint64_t cpu_ns(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 static void *memory_new(size_t bytes)
 {
@@ -88,7 +73,7 @@ static void *mark_pages(void *arg)
 	uint64_t rng = m->seed, spent_ns = 0;
 
 	for (uint64_t i = 0; i < NR_MARKS; i += BATCH) {
-		uint64_t begin_ns = cpu_ns();
+		uint64_t begin_ns = clock_thread_cpu_ns();
 		for (uint64_t k = 0; k < BATCH; k++) {
 			uint64_t idx = rng_next(&rng) % BLOCK;
 			struct heat_moment now = heat_moment_at((i + k) * 1000);
@@ -99,7 +84,7 @@ static void *mark_pages(void *arg)
 			if (raised)
 				ready_mark(m->ready, heat_class(record), idx);
 		}
-		spent_ns += cpu_ns() - begin_ns;
+		spent_ns += clock_thread_cpu_ns() - begin_ns;
 		if (m->seed == 1) /* so that marks are made, and not only found made */
 			pages_drain(m);
 	}
@@ -137,8 +122,8 @@ static uint32_t sample_ns[NR_SAMPLES];
 static uint32_t clock_price_ns(void)
 {
 	for (unsigned i = 0; i < NR_SAMPLES; i++) {
-		uint64_t begin_ns = clock_ns();
-		sample_ns[i] = (uint32_t)(clock_ns() - begin_ns);
+		uint64_t begin_ns = clock_now_ns();
+		sample_ns[i] = (uint32_t)(clock_now_ns() - begin_ns);
 	}
 	qsort(sample_ns, NR_SAMPLES, sizeof *sample_ns, by_value);
 	return sample_ns[NR_SAMPLES / 2];
@@ -167,9 +152,9 @@ static uint32_t next_round(struct ready *ready, uint64_t nr_pages, uint64_t nr_r
 			if (ready_take(ready, &idx, &class))
 				ready_mark(ready, class, idx);
 		}
-		uint64_t begin_ns = clock_ns();
+		uint64_t begin_ns = clock_now_ns();
 		bool found = ready_take(ready, &idx, &class);
-		uint32_t took_ns = (uint32_t)(clock_ns() - begin_ns);
+		uint32_t took_ns = (uint32_t)(clock_now_ns() - begin_ns);
 		if (!found)
 			exit(1);
 		samples[i] = took_ns > price_ns ? took_ns - price_ns : 0;
@@ -264,11 +249,11 @@ struct putter {
 static void *put_pages(void *arg)
 {
 	struct putter *p = arg;
-	uint64_t rng = p->seed, begin_ns = cpu_ns();
+	uint64_t rng = p->seed, begin_ns = clock_thread_cpu_ns();
 
 	for (uint64_t i = 0; i < NR_MARKS; i++)
 		queue_put(p->queue, rng_next(&rng) % BLOCK);
-	p->ns = (double)(cpu_ns() - begin_ns) / NR_MARKS;
+	p->ns = (double)(clock_thread_cpu_ns() - begin_ns) / NR_MARKS;
 	return NULL;
 }
 
@@ -288,10 +273,10 @@ static void queue_row(const char *name, bool shared)
 	}
 	for (unsigned i = 0; i < 2; i++)
 		pthread_join(thread[i], NULL);
-	uint64_t waiting = queue[0].tail + queue[1].tail, begin_ns = clock_ns();
+	uint64_t waiting = queue[0].tail + queue[1].tail, begin_ns = clock_now_ns();
 	for (unsigned i = 0; i < 1000000; i++)
 		nr += queue_get(&queue[i & !shared], &page);
-	double get_ns = (double)(clock_ns() - begin_ns) / 1000000;
+	double get_ns = (double)(clock_now_ns() - begin_ns) / 1000000;
 	printf("rival    %-24s mark %6.1f ns (two threads)  next %6.1f ns  entries for 512 pages %" PRIu64
 	       "  (no order by heat)\n", name, putter[0].ns > putter[1].ns ? putter[0].ns : putter[1].ns,
 	       get_ns, waiting);
@@ -309,10 +294,10 @@ static void scan_row(uint64_t nr_pages, double density)
 
 	/* Written once: untouched memory would all be the same page of zeros. */
 	memset((void *)records, 0xfe, sample * sizeof *records);
-	uint64_t begin_ns = clock_ns();
+	uint64_t begin_ns = clock_now_ns();
 	for (uint64_t i = 0; i < sample; i++)
 		found += atomic_load_explicit(&records[i], memory_order_relaxed) & HEAT_MASK(READY);
-	double ns = (double)(clock_ns() - begin_ns) / (double)sample;
+	double ns = (double)(clock_now_ns() - begin_ns) / (double)sample;
 	double distance = 1 / density < (double)nr_pages ? 1 / density : (double)nr_pages;
 	printf("rival    scan every record        %.2f ns a record: next at density %.0e %14.0f ns%s\n",
 	       ns, density, ns * distance, found ? " ?" : "");

@@ -31,8 +31,9 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "bench.h"
 
 #define PAGE_BYTES 4096u
 
@@ -48,20 +49,6 @@ struct floor_run {
 	uint32_t *times_ns;
 	size_t nr_touches;
 };
-
-static void die(const char *what)
-{
-	fprintf(stderr, "fault_floor: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static void pin(int cpu)
 {
@@ -127,12 +114,12 @@ static _Noreturn void serve(const struct floor_run *f)
 
 static void touch(struct floor_run *f)
 {
-	uint64_t before_ns = now_ns();
+	uint64_t before_ns = clock_now_ns();
 
 	for (size_t i = 0; i < f->nr_touches; i++) {
 		if (*(volatile uint8_t *)(f->pages + i * PAGE_BYTES) != 1)
 			die("a wrong byte");
-		uint64_t after_ns = now_ns();
+		uint64_t after_ns = clock_now_ns();
 		f->times_ns[i] = (uint32_t)(after_ns - before_ns);
 		before_ns = after_ns;
 	}

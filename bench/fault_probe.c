@@ -23,8 +23,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "bench.h"
 
 #define PAGE_BYTES 4096u
 #define PAGEMAP_PRESENT (UINT64_C(1) << 63)
@@ -45,20 +46,6 @@ struct probe {
 	uint32_t *times_ns;
 	size_t nr_touches;
 };
-
-static void die(const char *what)
-{
-	fprintf(stderr, "fault_probe: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* Memory that belongs to the measurement itself: locked, so that it is never taken out. */
 static void *locked(size_t bytes)

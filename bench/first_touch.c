@@ -10,42 +10,18 @@
  * addresses, and compared afterwards in another pass. One JSON line tells the time of both passes, the
  * program's own processor time and how much of the memory is in huge pages.
  */
-#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "bench.h"
 
 #define MIB ((size_t)1 << 20)
 #define PAGE_BYTES 4096u
 #define REGISTERED_TRIES 50u /* of 10 ms */
-
-static void die(const char *what)
-{
-	fprintf(stderr, "first_touch: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-static uint64_t cpu_ns(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000u +
-	       (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000u;
-}
 
 /* What smaps says of the mapping at `base`: kilobytes in huge pages, and whether some userfaultfd has it. */
 static uint64_t mapping_look(const void *base, int *ret_registered)
@@ -121,13 +97,13 @@ int main(int argc, char **argv)
 		munmap(ballast, ballast_bytes);
 		usleep(100000);
 	}
-	uint64_t start_ns = now_ns(), start_cpu_ns = cpu_ns();
+	uint64_t start_ns = clock_now_ns(), start_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	words_write(memory, bytes);
-	uint64_t touch_ns = now_ns() - start_ns, touch_cpu_ns = cpu_ns() - start_cpu_ns;
+	uint64_t touch_ns = clock_now_ns() - start_ns, touch_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - start_cpu_ns;
 	uint64_t huge_kib = mapping_look(memory, &registered);
-	start_ns = now_ns();
+	start_ns = clock_now_ns();
 	words_check(memory, bytes);
-	uint64_t check_ns = now_ns() - start_ns;
+	uint64_t check_ns = clock_now_ns() - start_ns;
 	printf("{\"mib\": %zu, \"registered\": %d, \"touch_ns\": %llu, \"touch_cpu_ns\": %llu, "
 	       "\"check_ns\": %llu, \"huge_mib\": %llu}\n",
 	       bytes / MIB, registered, (unsigned long long)touch_ns, (unsigned long long)touch_cpu_ns,

@@ -17,8 +17,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "corpus.h"
 #include "pool.h"
 
@@ -40,14 +40,6 @@ static uint64_t rng_next(void)
 	return rng_state;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* ---- measuring -------------------------------------------------------------------------------- */
 
 struct times {
@@ -66,7 +58,7 @@ static double best(const struct times *times)
 
 static void times_add(struct times *times, uint64_t start_ns, size_t nr_pages)
 {
-	times->ns[times->nr++] = nr_pages ? (double)(now_ns() - start_ns) / (double)nr_pages : 0;
+	times->ns[times->nr++] = nr_pages ? (double)(clock_thread_cpu_ns() - start_ns) / (double)nr_pages : 0;
 }
 
 static bool page_is_word(const unsigned char *page)
@@ -85,7 +77,7 @@ static void pass_store(const struct corpus *corpus, struct tier *tier, uint32_t 
 {
 	static LZ4_stream_t lz4;
 	static char packed[LZ4_COMPRESSBOUND(TIER_PAGE_BYTES)];
-	uint64_t start = now_ns();
+	uint64_t start = clock_thread_cpu_ns();
 
 	for (size_t i = 0; i < corpus->nr; i++) {
 		const unsigned char *page = corpus->pages + i * TIER_PAGE_BYTES;
@@ -97,7 +89,7 @@ static void pass_store(const struct corpus *corpus, struct tier *tier, uint32_t 
 	times_add(&result->lz4, start, corpus->nr);
 
 	result->nr_stored = 0;
-	start = now_ns();
+	start = clock_thread_cpu_ns();
 	for (size_t i = 0; i < corpus->nr; i++) {
 		if (!tier->ops->store(tier, corpus->pages + i * TIER_PAGE_BYTES,
 				      &slots[result->nr_stored]))
@@ -119,18 +111,18 @@ static void pass_others(struct tier *tier, uint32_t *slots, struct result *resul
 		slots[i - 1] = slots[j];
 		slots[j] = slot;
 	}
-	start = now_ns();
+	start = clock_thread_cpu_ns();
 	for (size_t i = 0; i < nr; i++)
 		if (tier->ops->load(tier, slots[i], page))
 			abort();
 	times_add(&result->load, start, nr);
-	start = now_ns();
+	start = clock_thread_cpu_ns();
 	for (size_t i = 0; i < nr; i++)
 		if (tier->ops->compare(tier, slots[i], page) < 0)
 			abort();
 	times_add(&result->compare, start, nr);
 	tier->ops->usage(tier, &result->usage);
-	start = now_ns();
+	start = clock_thread_cpu_ns();
 	for (size_t i = 0; i < nr; i++)
 		tier->ops->unref(tier, slots[i]);
 	times_add(&result->unref, start, nr);

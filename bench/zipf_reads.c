@@ -18,9 +18,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "bench.h"
 #include "rng.h"
 
 #define PAGE_BYTES 4096u
@@ -35,20 +35,6 @@ struct reads {
 	uint64_t nr_records, rng;
 	double h_first, h_last, s;
 };
-
-static void die(const char *what)
-{
-	fprintf(stderr, "zipf_reads: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* ---- Zipf by rejection-inversion (Hormann and Derflinger 1996) ---- */
 
@@ -138,7 +124,7 @@ static void memory_fill(struct reads *r)
 
 static void reads_run(struct reads *r, double seconds)
 {
-	uint64_t start_ns = now_ns(), at_ns = start_ns, nr = 0;
+	uint64_t start_ns = clock_now_ns(), at_ns = start_ns, nr = 0;
 	uint64_t end_ns = start_ns + (uint64_t)(seconds * 1e9);
 	volatile uint64_t sink = 0;
 
@@ -154,7 +140,7 @@ static void reads_run(struct reads *r, double seconds)
 			}
 		}
 		nr += BATCH;
-		at_ns = now_ns();
+		at_ns = clock_now_ns();
 	}
 	printf("{\"operations\": %llu, \"seconds\": %.3f}\n", (unsigned long long)nr,
 	       (double)(at_ns - start_ns) / 1e9);
@@ -164,7 +150,7 @@ static void reads_run(struct reads *r, double seconds)
 int main(int argc, char **argv)
 {
 	struct reads r = { .rng = 7 };
-	uint64_t start_ns = now_ns();
+	uint64_t start_ns = clock_now_ns();
 	double seconds;
 
 	if (argc >= 4)
@@ -176,7 +162,7 @@ int main(int argc, char **argv)
 	corpus_open(&r, argv[1]);
 	zipf_open(&r);
 	memory_fill(&r);
-	printf("{\"filled_seconds\": %.3f}\n", (double)(now_ns() - start_ns) / 1e9);
+	printf("{\"filled_seconds\": %.3f}\n", (double)(clock_now_ns() - start_ns) / 1e9);
 	fflush(stdout);
 	for (int i = 3; i < argc; i++) {
 		seconds = strtod(argv[i], NULL);

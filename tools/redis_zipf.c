@@ -26,8 +26,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
 
 #define WINDOW 32u
 #define EXPONENT 0.99
@@ -54,14 +55,6 @@ static double random_unit(uint64_t *state)
 {
 	*state += 1;
 	return (double)(random_mix(*state) >> 11) * 0x1p-53;
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 /* ---- keys and values ------------------------------------------------------------------------- */
@@ -269,7 +262,7 @@ static void reply_check_value(struct link *link, uint64_t key)
 
 static void job_load(struct link *link, uint64_t nr_keys)
 {
-	uint64_t started = now_ns(), nr_bytes = 0;
+	uint64_t started = clock_now_ns(), nr_bytes = 0;
 
 	for (uint64_t key = 0; key < nr_keys;) {
 		uint64_t end = nr_keys - key < WINDOW ? nr_keys : key + WINDOW;
@@ -284,7 +277,7 @@ static void job_load(struct link *link, uint64_t nr_keys)
 	}
 	printf("{\"keys\": %llu, \"value_bytes\": %llu, \"seconds\": %.3f}\n",
 	       (unsigned long long)nr_keys, (unsigned long long)nr_bytes,
-	       (double)(now_ns() - started) / 1e9);
+	       (double)(clock_now_ns() - started) / 1e9);
 }
 
 /* Every key once, in order. */
@@ -304,7 +297,7 @@ static void job_check(struct link *link, uint64_t nr_keys)
 
 static void job_read(struct link *link, uint64_t nr_keys, double seconds, uint64_t seed)
 {
-	uint64_t started = now_ns(), end = started + (uint64_t)(seconds * 1e9);
+	uint64_t started = clock_now_ns(), end = started + (uint64_t)(seconds * 1e9);
 	uint64_t keys[WINDOW], nr_done = 0;
 	struct zipf zipf;
 
@@ -315,7 +308,7 @@ static void job_read(struct link *link, uint64_t nr_keys, double seconds, uint64
 	}
 	link_flush(link);
 	/* The window slides: half of it is on its way while the other half is checked. */
-	while (now_ns() < end) {
+	while (clock_now_ns() < end) {
 		for (unsigned int half = 0; half < WINDOW; half += WINDOW / 2) {
 			for (unsigned int i = half; i < half + WINDOW / 2; i++) {
 				reply_check_value(link, keys[i]);
@@ -326,7 +319,7 @@ static void job_read(struct link *link, uint64_t nr_keys, double seconds, uint64
 			nr_done += WINDOW / 2;
 		}
 	}
-	seconds = (double)(now_ns() - started) / 1e9;
+	seconds = (double)(clock_now_ns() - started) / 1e9;
 	for (unsigned int i = 0; i < WINDOW; i++)
 		reply_check_value(link, keys[i]);
 	printf("{\"operations\": %llu, \"seconds\": %.3f, \"operations_per_s\": %.0f}\n",

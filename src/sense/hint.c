@@ -16,25 +16,16 @@
 #include "proc.h"
 #include "rings.h"
 #include "setting.h"
+#include "sweep.h"
 #include "vmstat.h"
 
 #define BALANCING "/sys/kernel/debug/sched/numa_balancing/"
 #define BALANCING_MODE "/proc/sys/kernel/numa_balancing"
 #define TIERING_MODE 2u
+#define PAGE_SHIFT 12
 #define SCAN_PERIOD_MS 1000u       /* of looks at all memory; a thread keeps what it began with */
-#define SCAN_MIN_MB 1u             /* 0 would make the kernel divide by it */
-#define SCAN_MAX_MB 1024u
-#define SCAN_FIRST_MB 64u          /* a quarter of the kernel's own default */
-#define ARMED_LEAST_PAGES 64u
-#define LOOK_MOST_NS 20000000u     /* a thread is held up for that long */
-#define LOOK_GAP_NS 1000000u
-#define PASS_WANT_NS UINT64_C(2000000000)
-#define PASS_LEAST_NS UINT64_C(1000000000)
-#define PASS_BEGIN_NS UINT64_C(5000000000)
-#define PASS_MOST_NS UINT64_C(30000000000)
-#define PASS_TOUCHES 32u           /* below that there is nothing to look for again */
-#define PASS_ANYWAY 16u            /* after that many periods */
-#define THREADS_LOOK_NS UINT64_C(1000000000)
+#define PERIOD_LEAST_NS UINT64_C(1000000000)
+#define THREADS_LOOK_NS UINT64_C(4000000000) /* in case their news are lost; new ones are told */
 
 enum { SET_BALANCING, SET_THRESHOLD, SET_LIMIT, SET_PERIOD, SET_SIZE, SET_COUNT };
 
@@ -52,11 +43,7 @@ static const struct setting table[SET_COUNT] = {
 struct target {
 	pid_t pid;
 	bool look;          /* threads came, or their news was lost */
-	/* The pass under way: over when the scanner comes by where it began. */
-	bool begun, wrapped, done;
-	uint64_t first_address, last_address;
-	/* The last look of the scanner. */
-	uint64_t begin_ns, end_ns, armed_ns, armed_pages;
+	struct sweep_process sweep;
 	struct target *next;
 };
 
@@ -64,20 +51,13 @@ struct hint {
 	struct sense sense;
 	struct settings settings;
 	struct target *targets;
-	struct rings rings;          /* each owned by a target; since_ns: when its range began */
+	struct rings rings;          /* each owned by a target */
 	uint64_t nr_touches, nr_lost, looked_ns;
 	uint64_t faults_before;      /* the kernel's count of hint faults at the start */
 	uint32_t probe_type;         /* 0: there are no probes */
-	/* Passes. */
-	bool passing;
-	bool news;                   /* somebody came since the last pass began */
-	uint64_t pass_ns, period_ns; /* begin of the last one; 0: paused */
-	uint64_t pass_touches;       /* nr_touches then */
-	uint64_t nr_passes;
-	uint64_t resident_mb;        /* of all processes */
-	uint64_t mb_ns, interval_ns; /* smoothed: of a look for one MiB; between looks */
+	struct sweep sweep;
+	uint64_t period_ns;          /* of sweeps; 0: paused */
 	uint64_t size_mb;            /* what is set */
-	uint64_t pass_size_mb;       /* for the next pass */
 	bool off;                    /* the kernel's scanner does not run at all */
 	bool mounted;
 	const char *root;
@@ -137,11 +117,11 @@ static int hint_add(struct sense *sense, pid_t pid)
 	int error = target_look(hint, target);
 	if (error)
 		hint_remove(sense, pid);
-	hint->news |= !error;
+	hint->sweep.news |= !error;
 	return error;
 }
 
-/* ---- passes ---- */
+/* ---- sweeps ---- */
 
 static uint64_t target_resident_mb(const struct target *target)
 {
@@ -161,135 +141,50 @@ static void size_set(struct hint *hint, uint64_t size_mb)
 		hint->size_mb = size_mb;
 }
 
-static void pass_begin(struct hint *hint, uint64_t now_ns)
+static void hint_sweep(struct hint *hint, uint64_t now_ns)
 {
+	uint64_t resident_mb = 0;
+
 	if (hint->off && settings_change(&hint->settings, SET_BALANCING, TIERING_MODE))
 		return;
 	hint->off = false;
-	hint->resident_mb = 0;
 	for (struct target *target = hint->targets; target; target = target->next) {
-		target->begun = target->wrapped = target->done = false;
-		hint->resident_mb += target_resident_mb(target);
+		target->sweep.begun = target->sweep.wrapped = target->sweep.done = false;
+		resident_mb += target_resident_mb(target);
 	}
-	hint->passing = true;
-	hint->pass_ns = now_ns;
-	hint->pass_touches = hint->nr_touches;
-	hint->nr_passes++;
-	hint->news = false;
-	size_set(hint, hint->pass_size_mb);
+	sweep_begin(&hint->sweep, resident_mb, hint->nr_touches, now_ns);
+	size_set(hint, hint->sweep.size_mb);
 }
 
-static void pass_end(struct hint *hint)
+/* Until the next sweep it is let look at next to nothing. */
+static void hint_rest(struct hint *hint)
 {
-	hint->passing = false;
-	size_set(hint, SCAN_MIN_MB);
+	sweep_end(&hint->sweep);
+	size_set(hint, SWEEP_SIZE_LEAST_MB);
 }
 
-static bool pass_over(const struct hint *hint, uint64_t now_ns)
+static bool hint_over(const struct hint *hint, uint64_t now_ns)
 {
-	uint64_t passed_ns = now_ns - hint->pass_ns;
 	bool over = true;
 
-	if (!hint->probe_type)
-		return passed_ns >= PASS_LEAST_NS;
-	/* Who sleeps does not look at itself: those that have not begun are not waited for. */
-	for (const struct target *target = hint->targets; target; target = target->next)
-		over = over && (target->done || (!target->begun && passed_ns >= PASS_BEGIN_NS));
-	return over || passed_ns >= PASS_MOST_NS;
+	for (const struct target *target = hint->targets; target && over; target = target->next)
+		over = sweep_process_over(&hint->sweep, &target->sweep, hint->probe_type, now_ns);
+	return over;
 }
 
-static bool pass_due(const struct hint *hint, uint64_t now_ns)
+/* After a pause nothing was touched because nothing could be seen. */
+static bool hint_due(struct hint *hint, uint64_t now_ns)
 {
-	uint64_t passed_ns = now_ns - hint->pass_ns;
-
-	if (!hint->period_ns || !hint->targets)
-		return false;
-	/* After a pause nothing was touched because nothing could be seen. */
-	if (!hint->nr_passes || hint->off)
-		return true;
-	return passed_ns >= hint->period_ns &&
-	       (hint->news || hint->nr_touches - hint->pass_touches >= PASS_TOUCHES ||
-		passed_ns >= hint->period_ns * PASS_ANYWAY);
+	return hint->period_ns && hint->targets &&
+	       (hint->off || sweep_due(&hint->sweep, hint->period_ns, hint->nr_touches, now_ns));
 }
 
-static void pass_look(struct hint *hint, uint64_t now_ns)
+static void sweep_look(struct hint *hint, uint64_t now_ns)
 {
-	if (hint->passing && pass_over(hint, now_ns))
-		pass_end(hint);
-	else if (!hint->passing && pass_due(hint, now_ns))
-		pass_begin(hint, now_ns);
-}
-
-/* The scanner of a process has come to an address. */
-static void target_armed(struct target *target, uint64_t address)
-{
-	if (!target->begun) {
-		target->begun = true;
-		target->first_address = address;
-	} else if (address < target->last_address) {
-		target->wrapped = true;
-	}
-	target->last_address = address;
-	target->done |= target->wrapped && address >= target->first_address;
-}
-
-/*
- * A look of a process has ended: how much the next ones should look at, so that a pass takes about
- * PASS_WANT_NS, and a look no longer than LOOK_MOST_NS. How often they come is the kernel's: a thread
- * keeps the period it began with, and rests for 32 times what a look took.
- */
-static void size_adapt(struct hint *hint)
-{
-	uint64_t want = hint->resident_mb * hint->interval_ns / PASS_WANT_NS;
-	uint64_t most = hint->mb_ns ? LOOK_MOST_NS / hint->mb_ns : SCAN_FIRST_MB;
-
-	if (want > most)
-		want = most;
-	if (want < SCAN_MIN_MB)
-		want = SCAN_MIN_MB;
-	if (want > SCAN_MAX_MB)
-		want = SCAN_MAX_MB;
-	/* Not for every wave. */
-	if (want < hint->size_mb - hint->size_mb / 4 || want > hint->size_mb + hint->size_mb / 4)
-		size_set(hint, want);
-	hint->pass_size_mb = hint->size_mb;
-}
-
-static uint64_t smooth(uint64_t old, uint64_t value)
-{
-	return old ? (old * 3 + value) / 4 : value;
-}
-
-/* The thread goes over a range. Ranges that follow each other at once are one look. */
-static void look_begin(struct hint *hint, struct thread_ring *thread, uint64_t now_ns)
-{
-	struct target *target = thread->owner;
-
-	thread->since_ns = now_ns;
-	if (now_ns - target->end_ns < LOOK_GAP_NS)
-		return;
-	/* Those that found hardly anything to make inaccessible say nothing about the others. */
-	if (target->armed_pages >= ARMED_LEAST_PAGES)
-		hint->mb_ns = smooth(hint->mb_ns, target->armed_ns * 256 / target->armed_pages + 1);
-	if (hint->passing && target->begin_ns > hint->pass_ns && now_ns - target->begin_ns < PASS_MOST_NS) {
-		hint->interval_ns = smooth(hint->interval_ns, now_ns - target->begin_ns);
-		size_adapt(hint);
-	}
-	target->begin_ns = now_ns;
-	target->armed_ns = target->armed_pages = 0;
-}
-
-static void look_end(struct thread_ring *thread, uint64_t now_ns, uint64_t nr_pages)
-{
-	struct target *target = thread->owner;
-
-	if (!thread->since_ns)
-		return;
-	if (nr_pages)
-		target->armed_ns += now_ns - thread->since_ns;
-	target->armed_pages += nr_pages;
-	target->end_ns = now_ns;
-	thread->since_ns = 0;
+	if (hint->sweep.on && hint_over(hint, now_ns))
+		hint_rest(hint);
+	else if (!hint->sweep.on && hint_due(hint, now_ns))
+		hint_sweep(hint, now_ns);
 }
 
 /* ---- reading ---- */
@@ -320,11 +215,12 @@ static void touch_visit(struct reading *reading, const struct perf_record *recor
 
 static void armed_visit(struct reading *reading, const struct perf_record *record)
 {
-	struct thread_ring *thread = reading->thread;
-	struct target *target = thread->owner;
+	struct target *target = reading->thread->owner;
+	struct hint *hint = reading->hint;
 
-	look_begin(reading->hint, thread, record->time_ns);
-	target_armed(target, record->address);
+	if (sweep_range(&hint->sweep, &target->sweep, record->address,
+			(record->end - record->address) >> PAGE_SHIFT, record->time_ns))
+		size_set(hint, hint->sweep.size_mb);
 	reading->visit(reading->arg, &(struct sense_event){
 		.kind = SENSE_ARMED,
 		.time_ns = record->time_ns,
@@ -338,8 +234,7 @@ static void armed_visit(struct reading *reading, const struct perf_record *recor
 static void record_visit(void *arg, const struct perf_record *record)
 {
 	struct reading *reading = arg;
-	struct thread_ring *thread = reading->thread;
-	struct target *target = thread->owner;
+	struct target *target = reading->thread->owner;
 
 	switch (record->kind) {
 	case PERF_TOUCH:
@@ -349,13 +244,13 @@ static void record_visit(void *arg, const struct perf_record *record)
 		armed_visit(reading, record);
 		break;
 	case PERF_ARM_END:
-		look_end(thread, record->time_ns, record->nr_armed);
+		sweep_range_end(&target->sweep, record->nr_armed, record->time_ns);
 		break;
 	case PERF_LOST:
 		/* That a thread began may be among what was lost. */
 		reading->hint->nr_lost += record->nr_lost;
 		target->look = true;
-		thread->since_ns = 0;
+		target->sweep.range_ns = 0;
 		break;
 	case PERF_FORK:
 		target->look |= record->pid == (uint32_t)target->pid;
@@ -377,7 +272,7 @@ static void hint_read(struct sense *sense, void (*visit)(void *arg, const struct
 		struct reading reading = { hint, &hint->rings.list[i], visit, arg };
 		perf_ring_read(&hint->rings.list[i].ring, record_visit, &reading);
 	}
-	pass_look(hint, now_ns);
+	sweep_look(hint, now_ns);
 	if (all)
 		hint->looked_ns = now_ns;
 	/* A process that cannot be looked at has ended; its owner finds out and removes it. */
@@ -396,9 +291,9 @@ static int hint_pace(struct sense *sense, uint64_t period_ns)
 		error = settings_change(&hint->settings, SET_BALANCING, 0);
 		hint->off = !error;
 	}
-	hint->period_ns = period_ns && period_ns < PASS_LEAST_NS ? PASS_LEAST_NS : period_ns;
-	if (!period_ns && hint->passing)
-		pass_end(hint);
+	hint->period_ns = period_ns && period_ns < PERIOD_LEAST_NS ? PERIOD_LEAST_NS : period_ns;
+	if (!period_ns && hint->sweep.on)
+		hint_rest(hint);
 	return error;
 }
 
@@ -420,7 +315,7 @@ static void hint_usage(const struct sense *sense, struct sense_usage *ret_usage)
 		.nr_faults = hint_faults(hint) - hint->faults_before,
 		.nr_lost = hint->nr_lost,
 		.nr_threads = hint->rings.nr,
-		.nr_passes = hint->nr_passes,
+		.nr_passes = hint->sweep.nr,
 	};
 }
 
@@ -490,7 +385,7 @@ static int settings_begin(struct hint *hint)
 {
 	static const uint64_t values[SET_COUNT] = {
 		[SET_PERIOD] = SCAN_PERIOD_MS,
-		[SET_SIZE] = SCAN_FIRST_MB,
+		[SET_SIZE] = SWEEP_SIZE_FIRST_MB,
 	};
 	int error = 0;
 
@@ -535,9 +430,10 @@ int hint_open(const struct hint_options *options, struct sense **ret_sense, cons
 	hint->root = options->root;
 	hint->rings.open = thread_open;
 	hint->rings.arg = hint;
-	hint->period_ns = PASS_LEAST_NS;
+	hint->period_ns = PERIOD_LEAST_NS;
 	hint->off = true;
-	hint->size_mb = hint->pass_size_mb = SCAN_FIRST_MB;
+	sweep_init(&hint->sweep);
+	hint->size_mb = SWEEP_SIZE_FIRST_MB;
 	hint->faults_before = hint_faults(hint);
 	perf_probe_type(options->root, &hint->probe_type);
 	hint->settings.lock = -1;

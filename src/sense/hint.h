@@ -11,15 +11,13 @@
  * promotion limit of 0, as long as its fast nodes have less than 1 GiB, or 1/16 of them, free; while
  * they have more it promotes at the first touch, whatever we set (hint_kernel_moves()).
  *
- * It works in passes. In a pass the kernel's scanner, which the threads run themselves, goes once over
- * each process; until the next is due it is let look at next to nothing (1 MiB each time), and nothing is
- * due when nothing was touched: pages stay inaccessible until they are. So memory that nobody uses
- * costs nothing. How much the scanner looks at each time (scan_size_mb) is set so that a pass takes a
- * few seconds, and a look no longer than 20 ms, for which it holds a thread up; the kernel keeps it
- * below 3 % of a thread. The mode itself is not switched between passes: that patches the kernel's code.
+ * It works in sweeps (sweep.h). In a sweep the kernel's scanner, which the threads run themselves, goes once
+ * over each process; until the next is due it is let look at next to nothing (1 MiB each time), and nothing
+ * is due when nothing was touched: pages stay inaccessible until they are. So memory that nobody uses costs
+ * nothing. The mode itself is not switched between sweeps: that patches the kernel's code.
  *
  * A probe at the kernel's function tells which range became inaccessible when, so the time from then
- * to the touch is known, and when a pass is over. Without it passes go by the clock.
+ * to the touch is known, and when a sweep is over. Without it sweeps go by the clock.
  *
  * Settings are saved in a file, locked while we live, before they are changed. Whoever finds the
  * file without its lock puts back what it says: the settings survive our being killed.

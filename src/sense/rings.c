@@ -43,7 +43,6 @@ static int ring_add(struct rings *rings, void *owner, pid_t tid)
 		return error == -ESRCH ? 0 : error; /* it ended meanwhile */
 	thread->owner = owner;
 	thread->seen = true;
-	thread->since_ns = 0;
 	rings->nr++;
 	return 0;
 }

@@ -16,9 +16,8 @@
 
 struct thread_ring {
 	struct perf_ring ring;
-	void *owner;        /* whoever it was followed for */
-	uint64_t since_ns;  /* the owner's; begins at 0 */
-	bool seen;          /* in the last look at the threads */
+	void *owner;  /* whoever it was followed for */
+	bool seen;    /* in the last look at the threads */
 };
 
 struct rings {

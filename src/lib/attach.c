@@ -226,6 +226,25 @@ static bool rest_look(struct attach *a, uint64_t now_ns)
 }
 
 /*
+ * Faults that the sensor caused and that led to nothing. Whether those of a pass did only the next one
+ * shows, in which what is in use is touched again: so they are judged when that is under way, against all
+ * that was promoted since.
+ */
+static uint64_t faults_idle(struct attach *a, uint64_t promoted)
+{
+	struct sense_usage usage;
+
+	a->sense->ops->usage(a->sense, &usage);
+	if (usage.nr_passes != a->pass_now.passes) {
+		a->pass_before = a->pass_now;
+		a->pass_now = (struct pace_mark){ usage.nr_passes, usage.nr_faults, promoted };
+	}
+	uint64_t faults = a->pass_now.faults - a->pass_before.faults;
+	uint64_t moved = promoted - a->pass_before.promoted;
+	return faults > 2 * moved ? faults - 2 * moved : 0;
+}
+
+/*
  * How often the sensor should go over everything: less and less often while nothing comes of it; at
  * once when pages that were quiet are touched again. What its faults cost that led to nothing is bounded;
  * faults that the processes have anyway, and be it millions, slow it down no more.
@@ -233,23 +252,18 @@ static bool rest_look(struct attach *a, uint64_t now_ns)
 static void pace_look(struct attach *a, uint64_t now_ns)
 {
 	struct tiering_counts total;
-	struct sense_usage usage;
 
 	if (!rest_look(a, now_ns))
 		return;
 	attach_total(a, &total);
-	uint64_t touched = total.touched, promoted = total.promoted;
-	bool stir = touched - a->paced_touched >= STIR_PAGES && now_ns - a->paced_ns >= LOOK_NS;
+	uint64_t touched = total.touched - a->paced_touched, moved = total.promoted - a->paced_promoted;
+	bool stir = touched + moved >= STIR_PAGES && now_ns - a->paced_ns >= LOOK_NS;
 	if (!scan_due(&a->pace, now_ns) && !stir)
 		return;
-	a->sense->ops->usage(a->sense, &usage);
-	uint64_t faults = usage.nr_faults - a->paced_faults, moved = promoted - a->paced_promoted;
-	uint64_t idle = faults > 2 * moved ? faults - 2 * moved : 0;
-	scan_done(&a->pace, now_ns, idle * FAULT_COST_NS, stir || moved);
+	scan_done(&a->pace, now_ns, faults_idle(a, total.promoted) * FAULT_COST_NS, stir || moved);
 	a->paced_ns = now_ns;
-	a->paced_faults = usage.nr_faults;
-	a->paced_touched = touched;
-	a->paced_promoted = promoted;
+	a->paced_touched = total.touched;
+	a->paced_promoted = total.promoted;
 	a->sense->ops->pace(a->sense, scan_wait_ns(&a->pace, now_ns));
 }
 

@@ -48,7 +48,9 @@ struct attach {
 	uint64_t start_ns, looked_ns, room_ns, cpu_start_ns;
 	bool busy, resting;           /* something may be to do; nobody is there */
 	uint64_t busy_ns, idle_ns, busy_touches;
-	uint64_t paced_ns, paced_faults, paced_touched, paced_promoted;
+	uint64_t paced_ns, paced_touched, paced_promoted;
+	/* When the sensor began its last pass, and the one before. */
+	struct pace_mark { uint64_t passes, faults, promoted; } pass_now, pass_before;
 	struct vmstat before;         /* the kernel's counters at the start */
 	bool warned_kernel, warned_refused;
 	size_t nr_refused;            /* processes that could not be taken, at the last look */

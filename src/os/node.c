@@ -563,7 +563,7 @@ int node_room_read(const char *root, unsigned int id, struct node_room *ret_room
 		unsigned int node;
 		const char *at = line + strspn(line, " ");
 
-		if (sscanf(line, "Node %u, zone", &node) == 1) {
+		if (*line == 'N' && sscanf(line, "Node %u, zone", &node) == 1) {
 			ours = node == id;
 			found |= ours;
 		}

@@ -18,7 +18,7 @@
 #include "clock.h"
 #include "proc.h"
 
-#define POLICY_SHARE 100u
+#define POLICY_SHARE 400u
 #define POLICY_PAUSE_NS UINT64_C(1000000000)
 
 const char *process_kind_name(enum process_kind kind)

@@ -2,11 +2,17 @@
 /*
  * What a batch of move_pages costs and does to who owns the pages, by its size; for bench_batch.py.
  *
- *     vm_batch OWNER     OWNER: sleeping | touching
+ *     vm_batch OWNER     OWNER: sleeping | touching | huge
  *
  * A process with 64 MiB on node 1; for each number of pages a call, its pages go to node 0 and back in
  * calls of that size. "touching": it writes to its pages at random meanwhile, and notes how long a
- * touch ever takes. One JSON object for each size on standard output.
+ * touch ever takes. "huge": the same with huge pages, one to a call. One JSON object for each size on
+ * standard output.
+ *
+ * "sleeping" says two things more: what it costs to copy and to clear a page, which the kernel does with
+ * the same instruction for each page that moves, whatever the batch; and what a page costs by the way that
+ * `pagetide attach` takes, process_move(), which looks at the process, its rules, the room and where the
+ * page is before each call.
  */
 #include "vm.h"
 
@@ -19,7 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "move.h"
+#include "process.h"
 
 #define NR_PAGES (64 * PAGES_PER_MIB)
 #define NR_SINGLE 512u  /* calls, at least, for sizes below this many pages */
@@ -111,6 +117,93 @@ static void size_measure(pid_t pid, const uint64_t *addresses, uint32_t batch, s
 	move_all(pid, addresses, nr, 512, 1);
 }
 
+/* ---- huge pages ------------------------------------------------------------------------------- */
+
+static int ns_compare(const void *a, const void *b)
+{
+	uint64_t one = *(const uint64_t *)a, other = *(const uint64_t *)b;
+
+	return (one > other) - (one < other);
+}
+
+/* Each huge page to the fast node and back, by a call of its own. */
+static void huge_measure(pid_t pid, const uint64_t *addresses, struct touches *touches)
+{
+	enum { ROUNDS = 6, NR_HUGE = NR_PAGES / BLOCK_PAGES };
+	static uint64_t took_ns[ROUNDS * NR_HUGE];
+	size_t nr = 0, moved = 0;
+
+	for (size_t i = 0; i < ROUNDS * NR_HUGE; i++) {
+		struct move_pace pace = { .stall_ns = UINT64_MAX, .pages = 1, .nr_calibrations = 1 };
+		uint8_t status;
+		uint64_t begin = vm_now_ns();
+
+		CHECK(move_to(pid, addresses + i % NR_HUGE * BLOCK_PAGES, 1, BLOCK_BYTES,
+			      i / NR_HUGE % 2, false, &pace, &status) == 0);
+		took_ns[nr++] = vm_now_ns() - begin;
+		moved += status == MOVE_DONE;
+	}
+	qsort(took_ns, nr, sizeof(*took_ns), ns_compare);
+	printf("{\"huge_calls\": %zu, \"moved\": %zu, \"p50_ns\": %llu, \"p99_ns\": %llu, \"max_ns\": %llu, "
+	       "\"longest_touch_ns\": %llu}\n", nr, moved, (unsigned long long)took_ns[nr / 2],
+	       (unsigned long long)took_ns[nr * 99 / 100], (unsigned long long)took_ns[nr - 1],
+	       (unsigned long long)atomic_load(&touches->longest_ns));
+}
+
+/* ---- what no batch saves, and what attach does beside ------------------------------------------ */
+
+static void floor_measure(void)
+{
+	unsigned char *from = vm_memory(8 * BLOCK_BYTES), *to = vm_memory(8 * BLOCK_BYTES);
+	size_t nr = 8 * BLOCK_PAGES;
+
+	memset(from, 1, 8 * BLOCK_BYTES);
+	memset(to, 1, 8 * BLOCK_BYTES);
+	uint64_t begin = vm_now_ns();
+	for (size_t i = 0; i < nr; i++) {
+		void *source = from + i * PAGE_BYTES, *target = to + i * PAGE_BYTES;
+		size_t words = PAGE_BYTES / 8;
+
+		__asm__ volatile("rep movsq" : "+S"(source), "+D"(target), "+c"(words) : : "memory");
+	}
+	uint64_t copied = vm_now_ns();
+	for (size_t i = 0; i < nr; i++) {
+		void *target = to + i * PAGE_BYTES;
+		size_t words = PAGE_BYTES / 8;
+
+		__asm__ volatile("rep stosq" : "+D"(target), "+c"(words) : "a"(0) : "memory");
+	}
+	uint64_t cleared = vm_now_ns();
+	printf("{\"copy_ns_per_page\": %llu, \"clear_ns_per_page\": %llu}\n",
+	       (unsigned long long)((copied - begin) / nr), (unsigned long long)((cleared - copied) / nr));
+}
+
+/* `batch` pages at a time by the whole way; the fewest of them are enough for a figure. */
+static void way_measure(pid_t pid, const uint64_t *addresses, size_t batch)
+{
+	static const struct process_options options = { .root = "", .stall_ns = UINT64_MAX };
+	static struct process_move moves[NR_PAGES];
+	const struct process_range *ranges;
+	struct process_tally tally = { 0 };
+	struct process_space *space;
+	struct node_map map;
+	size_t nr_ranges, nr = batch * NR_SINGLE < NR_PAGES ? batch * NR_SINGLE : NR_PAGES;
+
+	CHECK(node_map_read("", &map) == 0 && process_open(pid, &options, &map, &space) == 0);
+	CHECK(process_ranges(space, &ranges, &nr_ranges) == 0);
+	for (size_t i = 0; i < nr; i++)
+		moves[i] = (struct process_move){ .address = addresses[i], .page_bytes = PAGE_BYTES };
+	uint64_t begin = vm_now_ns();
+	for (size_t at = 0; at < nr; at += batch)
+		CHECK(process_move(space, moves + at, nr - at < batch ? nr - at : batch, NULL, 0, &tally) == 0);
+	uint64_t ns = vm_now_ns() - begin;
+	printf("{\"way_pages\": %zu, \"pages\": %zu, \"moved\": %llu, \"ns_per_page\": %llu}\n", batch, nr,
+	       (unsigned long long)(tally.bytes[REASON_MOVED] / PAGE_BYTES), (unsigned long long)(ns / nr));
+	process_close(space);
+	node_map_free(&map);
+	move_all(pid, addresses, nr, 512, 1);
+}
+
 int main(int argc, char **argv)
 {
 	static const uint32_t sizes[] = { 1, 8, 32, 64, 128, 256, 512, 1024, 4096 };
@@ -120,6 +213,8 @@ int main(int argc, char **argv)
 				       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	CHECK(argc == 2 && touches != MAP_FAILED);
+	bool huge = strcmp(argv[1], "huge") == 0, sleeping = strcmp(argv[1], "sleeping") == 0;
+	CHECK(madvise(memory, NR_PAGES * PAGE_BYTES, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0);
 	vm_home(1);
 	memset(memory, 1, NR_PAGES * PAGE_BYTES);
 	vm_home_default();
@@ -127,12 +222,19 @@ int main(int argc, char **argv)
 	pid_t pid = fork();
 	CHECK(pid >= 0);
 	if (pid == 0)
-		owner_live(memory, strcmp(argv[1], "touching") == 0, touches);
+		owner_live(memory, !sleeping, touches);
 	CHECK(munmap(memory, NR_PAGES * PAGE_BYTES) == 0);
 	for (size_t i = 0; i < NR_PAGES; i++)
 		addresses[i] = (uint64_t)(uintptr_t)memory + i * PAGE_BYTES;
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++)
+	if (huge)
+		huge_measure(pid, addresses, touches);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes) && !huge; i++)
 		size_measure(pid, addresses, sizes[i], touches);
+	if (sleeping) {
+		way_measure(pid, addresses, 1);
+		way_measure(pid, addresses, 512);
+		floor_measure();
+	}
 	kill(pid, SIGKILL);
 	return waitpid(pid, NULL, 0) != pid;
 }

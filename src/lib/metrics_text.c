@@ -180,18 +180,21 @@ static void stalls_write(FILE *file, const struct attach *a)
 		.name = "pagetide_move_call_seconds", .type = EXPOSE_HISTOGRAM, .unit = "seconds",
 		.help = "How long one call that moves pages held the process up.",
 	};
-	uint64_t bounds_ns[MOVE_BUCKETS], counts[MOVE_BUCKETS] = { 0 }, over = 0;
+	enum { NR = 23 }; /* the last of them ends at about 2 s */
+	uint64_t bounds_ns[NR], counts[NR] = { 0 }, over = 0;
 	struct move_pace sum = a->gone_stalls;
-	const unsigned nr = 23; /* the last of them ends at about 2 s */
 
 	for (const struct watch *w = a->watches; w; w = w->next)
 		move_pace_add(&sum, process_pace(w->process));
-	for (unsigned i = 0; i < MOVE_BUCKETS; i++)
-		*(i < nr ? &counts[i] : &over) += sum.stalls[i];
-	for (unsigned i = 0; i < nr; i++)
+	for (unsigned i = 0; i < NR; i++)
 		bounds_ns[i] = UINT64_C(250) << (i + 1);
+	for (unsigned fine = 0, i = 0; fine < MOVE_BUCKETS; fine++) {
+		while (i < NR && bounds_ns[i] < move_bucket_end_ns(fine))
+			i++;
+		*(i < NR ? &counts[i] : &over) += sum.stalls[fine];
+	}
 	expose_begin(file, &family);
-	expose_histogram(file, &family, bounds_ns, counts, nr, over, sum.stall_sum_ns);
+	expose_histogram(file, &family, bounds_ns, counts, NR, over, sum.stall_sum_ns);
 }
 
 /* ---- processes ---- */

@@ -43,10 +43,17 @@ void move_pace_init(struct move_pace *pace, uint64_t stall_ns)
 
 static unsigned int bucket_of(uint64_t ns)
 {
-	uint64_t quarters = ns / 250;
-	unsigned int bucket = quarters ? 63u - (unsigned int)__builtin_clzll(quarters) : 0;
+	uint64_t quarters = ns / 250; /* of a microsecond */
+	unsigned int power = quarters < 4 ? 1 : 63u - (unsigned int)__builtin_clzll(quarters);
+	unsigned int bucket = quarters < 4 ? (unsigned int)quarters :
+					     4 * (power - 1) + (quarters >> (power - 2) & 3);
 
 	return bucket < MOVE_BUCKETS ? bucket : MOVE_BUCKETS - 1;
+}
+
+uint64_t move_bucket_end_ns(unsigned int bucket)
+{
+	return bucket < 4 ? UINT64_C(250) * (bucket + 1) : UINT64_C(250) * (bucket % 4 + 5) << (bucket / 4 - 1);
 }
 
 /*
@@ -186,7 +193,7 @@ uint64_t move_pace_stall_ns(const struct move_pace *pace, unsigned int percent)
 	uint64_t seen = 0;
 
 	for (unsigned int i = 0; i < MOVE_BUCKETS; i++) {
-		uint64_t end = (UINT64_C(250) << (i + 1)) - 1;
+		uint64_t end = move_bucket_end_ns(i) - 1;
 
 		seen += pace->stalls[i];
 		if (seen && seen * 100 >= pace->calls * percent)

@@ -28,7 +28,7 @@
 
 #define MOVE_CALL_PAGES_MAX 4096u /* pages looked at in one system call */
 #define MOVE_STALL_NS UINT64_C(20000000)
-#define MOVE_BUCKETS 40u
+#define MOVE_BUCKETS 120u
 #define MOVE_CALIBRATIONS 5u
 
 /* Sizes in pages of 4 KiB. */
@@ -43,7 +43,7 @@ struct move_pace {
 	uint32_t calibrate_in; /* calls until the fixed time is measured again */
 	/* What was measured; a stall is the time for which the pages unmapped together are away. */
 	uint64_t calls, call_ns, stall_sum_ns, stall_max_ns;
-	uint32_t stalls[MOVE_BUCKETS]; /* number of calls with a stall in [2^i, 2^(i+1)) / 4 us */
+	uint32_t stalls[MOVE_BUCKETS]; /* number of calls, by their stall: move_bucket_end_ns() */
 };
 
 void move_pace_init(struct move_pace *pace, uint64_t stall_ns);
@@ -53,6 +53,8 @@ uint32_t move_pace_pages(const struct move_pace *pace, size_t wanted);
 void move_pace_note(struct move_pace *pace, uint32_t pages, uint64_t ns);
 /* For `pages` pages in huge ones. */
 void move_pace_note_huge(struct move_pace *pace, uint32_t pages, uint64_t ns);
+/* Where a bucket of stalls ends: at 250, 500, 750 ns, 1 us, then four for each power of two. */
+uint64_t move_bucket_end_ns(unsigned int bucket);
 /* What `more` measured is added to what `sum` did; how it paces stays. */
 void move_pace_add(struct move_pace *sum, const struct move_pace *more);
 /* The stall that `percent` of the calls did not exceed, rounded up to its bucket's end. 0: no calls. */

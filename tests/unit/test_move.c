@@ -241,8 +241,20 @@ static void quantiles(void **state)
 		move_pace_note(&pace, 2, 1000);
 	move_pace_note(&pace, 2, 70 * MS);
 	assert_int_equal(pace.calls, 100);
-	assert_in_range(move_pace_stall_ns(&pace, 50), 1000, 2000);
-	assert_in_range(move_pace_stall_ns(&pace, 99), 1000, 2000);
+	assert_in_range(move_pace_stall_ns(&pace, 50), 1000, 1250);
+	assert_in_range(move_pace_stall_ns(&pace, 99), 1000, 1250);
+	for (unsigned int i = 1; i < MOVE_BUCKETS; i++) {
+		uint64_t begin = move_bucket_end_ns(i - 1), end = move_bucket_end_ns(i);
+		assert_true(end > begin && end <= begin * 2);
+		assert_true(begin < 1000 || end <= begin + begin / 4);
+	}
+	/* Just inside and just outside of a bucket. */
+	struct move_pace one;
+	move_pace_init(&one, 20 * MS);
+	move_pace_note(&one, 2, 20 * MS);
+	assert_in_range(move_pace_stall_ns(&one, 50), 20 * MS, 20 * MS);
+	move_pace_note(&one, 2, 60 * MS);
+	assert_in_range(move_pace_stall_ns(&one, 50), 20 * MS, 25 * MS);
 	assert_int_equal(move_pace_stall_ns(&pace, 100), 70 * MS);
 	assert_int_equal(pace.stall_max_ns, 70 * MS);
 	assert_int_equal(pace.stall_sum_ns, 99 * 1000 + 70 * MS);

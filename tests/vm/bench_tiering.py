@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Tiering side by side: the same process, the same hot set, moved by whoever can move it.
 
-    tests/vm/bench_tiering.py [--build build] [--pattern P]... [--mover M]... [--out FILE]
+    tests/vm/bench_tiering.py [--build build] [--pattern P]... [--mover M]... [--add] [--out FILE]
 
 One guest per pattern, in which the movers take their turns: nothing, the kernel's NUMA balancing by
 tiers, DAMON's migrate_hot and migrate_cold, and pagetide attach. Each turn is a new vm_hot, all of
@@ -12,7 +12,8 @@ the kernel moved and who used the CPUs. Every byte is compared at the end of a t
 fails it.
 
 All is emulated: figures of one guest may be compared with each other and with nothing else. The raw
-rows and what is read from them (see summary()) go to one JSON file.
+rows and what is read from them (see summary()) go to one JSON file; with --add other patterns that are in
+it stay, for a machine that cannot be had long enough for all in one go.
 """
 import argparse
 import datetime
@@ -168,7 +169,10 @@ def counted(samples, start_ns, end_ns, name):
 def summary(ready, reports, samples, turn):
     """What one turn says. `ops_kept` is the speed in the last 10 s before the hot set moves against
     the speed in the base time, which includes what faster memory gives on a real machine (nothing
-    here). `moved_ratio` is bytes moved by the kernel against the bytes that became hot."""
+    here). `moved_ratio` is bytes moved by the kernel against the bytes that became hot. Stalls are the
+    workload's own: GROUP touches that took long together (prog_hot.c), for whatever reason, so also because
+    the machine below was busy; `batch_stall_p99_ms` is what pagetide found its calls to take of the process's
+    time, and `batches` how many there were: as few as one in 100 of them may stall for more than 25 ms."""
     on, moved, off = (int(turn[key] * SECOND) for key in ("on", "moved", "off"))
     hot = ready["hot_bytes"]
     late = moved - 10 * SECOND
@@ -180,6 +184,8 @@ def summary(ready, reports, samples, turn):
     second = [row for row in between(reports, moved, off) if row["generation"] == 1]
     base = [row["ops_per_s"] for row in reports if row["ops"] and row["now_ns"] < on]
     kept = [row["ops_per_s"] for row in between(reports, late, moved)]
+    work = between(reports, on, off)
+    long_stalls = work[-1]["stalls"]["25"] - work[0]["stalls"]["25"]
     page = 4096
     return {
         "verified": turn["status"] == 0,
@@ -195,8 +201,8 @@ def summary(ready, reports, samples, turn):
         "cpu_settled_ns": cpu,
         "cpu_all_ns": worked_ns(all_rows[0], all_rows[-1]),
         "ops_kept": round(sum(kept) / len(kept) / (sum(base) / len(base)), 4),
-        "longest_stall_ms": round(max(row["longest_stall_ns"]
-                                      for row in between(reports, on, off)) / 1e6, 1),
+        "longest_stall_ms": round(max(row["longest_stall_ns"] for row in work) / 1e6, 1),
+        "stalls_over_25_ms": long_stalls,
     }
 
 
@@ -224,6 +230,9 @@ def read_turn(files, name):
     found = {"mover": name, "turn": turn, "errors": files[f"{name}.errors"].decode()}
     found["summary"] = summary(said[0], reports, samples, turn)
     if name == "pagetide":
+        space, = json.loads(files["pagetide.said"])["spaces"]
+        found["summary"]["batches"] = space["stall_ns"]["calls"]
+        found["summary"]["batch_stall_p99_ms"] = round(space["stall_ns"]["p99"] / 1e6, 1)
         found["said"] = files["pagetide.said"].decode()
         found["status"] = int(files["pagetide.status"])
         found["errors"] += files["pagetide.errors"].decode()
@@ -233,6 +242,8 @@ def read_turn(files, name):
 
 def measure(options, pattern):
     """All turns of one pattern, in one guest."""
+    here = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "load_before": round(os.getloadavg()[0], 2), "commit": commit_name()}
     programs = os.path.join(options.build, "tests", "vm")
     machine = Machine(memory_mib=[options.fast_mib, 2 * options.size], thp="madvise")
     files = [(os.path.join(programs, name), None) for name in ("vm_hot", "vm_sample")]
@@ -257,7 +268,7 @@ def measure(options, pattern):
             errors = found.get(f"{name}.errors", b"").decode()
             turns.append({"mover": name, "failed": f"{type(reason).__name__}: {reason}",
                           "errors": errors + result.errors.decode()[-1000:]})
-    return {"pattern": pattern, "guest_seconds": round(result.seconds, 1),
+    return {"pattern": pattern, **here, "guest_seconds": round(result.seconds, 1),
             "attempts": result.attempts, "turns": turns}
 
 
@@ -266,7 +277,9 @@ def measure(options, pattern):
 COLUMNS = (("to 95 %", "seconds_to_95_percent", "s"), ("best", "hot_fast_share", ""),
            ("moved", "moved_ratio", "x"), ("again", "seconds_to_90_percent_after_move", "s"),
            ("moved", "moved_ratio_after_move", "x"), ("CPU", "cpu_share_settled", ""),
-           ("speed", "ops_kept", ""), ("stall", "longest_stall_ms", "ms"))
+           ("speed", "ops_kept", ""), ("longest", "longest_stall_ms", "ms"),
+           (">25 ms", "stalls_over_25_ms", ""), ("batches", "batches", ""),
+           ("p99", "batch_stall_p99_ms", "ms"))
 
 
 def show(run):
@@ -275,9 +288,9 @@ def show(run):
         if "failed" in turn:
             print(f"  {turn['mover']:<10}  {turn['failed']}: {turn['errors'][-300:]}")
             continue
-        values = [turn["summary"][key] for _, key, _ in COLUMNS]
+        values = [turn["summary"].get(key, "-") for _, key, _ in COLUMNS]
         print(f"  {turn['mover']:<10}" + "".join(
-            f"{'never' if value is None else f'{value:g} {unit}':>10}"
+            f"{'never' if value is None else value if value == '-' else f'{value:g} {unit}':>10}"
             for value, (_, _, unit) in zip(values, COLUMNS)), flush=True)
 
 
@@ -308,6 +321,7 @@ def parse():
     parser.add_argument("--converge", type=int, default=40, help="seconds until the hot set moves")
     parser.add_argument("--moved", type=int, default=25, help="seconds after that")
     parser.add_argument("--out", default=os.path.join(ROOT, "bench", "results", "tiering.json"))
+    parser.add_argument("--add", action="store_true", help="keep other patterns of that file")
     parser.add_argument("--keep", metavar="PREFIX", help="also keep what the guests wrote")
     options = parser.parse_args()
     options.pattern = options.pattern or list(PATTERNS)
@@ -319,17 +333,17 @@ def parse():
 
 def main():
     options = parse()
-    load = os.getloadavg()[0]
-    results = {
-        "measure": "tiering", "command": command_of(options),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "load_before": round(load, 2), "commit": commit_name(), "runs": [],
-    }
+    results = {"measure": "tiering", "command": command_of(options), "runs": []}
+    if options.add and os.path.exists(options.out):
+        with open(options.out, encoding="utf-8") as file:
+            results["runs"] = [run for run in json.load(file)["runs"]
+                               if run["pattern"] not in options.pattern]
     try:
         results["guest_kernel"] = os.path.basename(kernel())
         for pattern in options.pattern:
             results["runs"].append(measure(options, pattern))
             show(results["runs"][-1])
+        results["runs"].sort(key=lambda run: PATTERNS.index(run["pattern"]))
     except Missing as reason:
         sys.exit(f"bench_tiering: {reason}")
     except OSError as reason:

@@ -24,10 +24,11 @@
 #define TIERING_MODE 2u
 #define PAGE_SHIFT 12
 #define SCAN_PERIOD_MS 1000u       /* of looks at all memory; a thread keeps what it began with */
+#define SCAN_DELAY_MS 100u         /* before the first look at a new program; between looks of new threads */
 #define PERIOD_LEAST_NS UINT64_C(1000000000)
 #define THREADS_LOOK_NS UINT64_C(4000000000) /* in case their news are lost; new ones are told */
 
-enum { SET_BALANCING, SET_THRESHOLD, SET_LIMIT, SET_PERIOD, SET_SIZE, SET_COUNT };
+enum { SET_BALANCING, SET_THRESHOLD, SET_LIMIT, SET_PERIOD, SET_SIZE, SET_DELAY, SET_COUNT };
 
 /* In the order in which they are put back: first the kernel stops. */
 static const struct setting table[SET_COUNT] = {
@@ -38,6 +39,7 @@ static const struct setting table[SET_COUNT] = {
 			.optional = true },
 	[SET_PERIOD] = { .name = "scan_period_min_ms", .path = BALANCING "scan_period_min_ms" },
 	[SET_SIZE] = { .name = "scan_size_mb", .path = BALANCING "scan_size_mb" },
+	[SET_DELAY] = { .name = "scan_delay_ms", .path = BALANCING "scan_delay_ms", .optional = true },
 };
 
 struct target {
@@ -386,6 +388,7 @@ static int settings_begin(struct hint *hint)
 	static const uint64_t values[SET_COUNT] = {
 		[SET_PERIOD] = SCAN_PERIOD_MS,
 		[SET_SIZE] = SWEEP_SIZE_FIRST_MB,
+		[SET_DELAY] = SCAN_DELAY_MS,
 	};
 	int error = 0;
 

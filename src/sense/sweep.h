@@ -10,10 +10,11 @@
  *      ──── ──── ────►       ─────► over           over: the scanner came round to where it began
  *
  * How often a thread looks is fixed when it starts: the first of a process as often as the size of the
- * process asks for, then each 60 ms or so; the others once a second of their time. How long a look may be
- * follows from that. The kernel lets a thread rest for 32 times the processor time that it has counted for a
- * look, and it counts in ticks: so frequent looks are shorter than a tick, 4 ms with 250 of them a second,
- * which holds the thread up less and gets through more memory. Where looks are rare they take up to 20 ms.
+ * process asks for, then each 60 ms or so; the others once a second of their time, or ten times when they
+ * started while the sensor was there (scan_delay_ms). How long a look may be follows from that. The kernel
+ * lets a thread rest for 32 times the processor time that it has counted for a look, and it counts in ticks:
+ * so frequent looks are shorter than a tick, 4 ms with 250 of them a second, which holds the thread up less
+ * and gets through more memory. Where looks are rare they take up to 20 ms.
  *
  * Pages of another part of memory that become hot are touched all at once, since they are inaccessible from
  * a sweep before. One that begins meanwhile finds them as they were, and their next touch is not seen: so a

@@ -29,6 +29,7 @@ static void machine_lay(void)
 	put(BALANCING "hot_threshold_ms", "1000\n");
 	put(BALANCING "scan_period_min_ms", "1000\n");
 	put(BALANCING "scan_size_mb", "256\n");
+	put(BALANCING "scan_delay_ms", "1000\n");
 	put("/run/x", "");
 }
 
@@ -62,6 +63,7 @@ static void settings_are_set_and_come_back(void **state)
 	assert_int_equal(hint_open(&options, &sense, &why), 0);
 	expect(BALANCING "hot_threshold_ms", "0\n");
 	expect(LIMIT, "0\n");
+	expect(BALANCING "scan_delay_ms", "100\n");
 	expect(MODE, "1\n"); /* not before there is somebody to look at */
 	sense->ops->read(sense, never, NULL);
 	expect(MODE, "1\n");
@@ -70,6 +72,7 @@ static void settings_are_set_and_come_back(void **state)
 	expect(LIMIT, "65536\n");
 	expect(BALANCING "hot_threshold_ms", "1000\n");
 	expect(BALANCING "scan_size_mb", "256\n");
+	expect(BALANCING "scan_delay_ms", "1000\n");
 	assert_int_equal(hint_repair(&options), 0);
 }
 

@@ -234,11 +234,15 @@ def storm(place):
     check(result.status == 0, f"exit status {result.status}: {said} {tail(result.errors)}")
     family, chase = json.loads(files["storm"]), json.loads(files["chase"])
     in_time(chase["moved"] > 1000 and chase["gone"] > 0, f"this proved nothing: {chase}")
-    for space in json.loads(files["attach"])["spaces"]:
+    report = json.loads(files["attach"])
+    for space in populations(report) + [report["gone"]]:
         moves = space["moves"]
         check(moves["requested"] == moves["moved"] + total(moves["failed"]) +
-              total(moves["dropped"]) + moves["pending"], f"{space['pid']}: {moves}")
-    return f"{family}\n{chase}"
+              total(moves["dropped"]) + moves["pending"], f"{space}: {moves}")
+    moved = report["spaces"] + [report["gone"]]
+    promoted = sum(one["promoted_bytes"] for one in moved) >> 12
+    return (f"{family}\n{chase}\nattach met {len(report['spaces']) + report['gone']['processes']} "
+            f"processes and promoted {promoted} pages")
 
 
 # ---- attach: hot pages of running processes ------------------------------------------------------

@@ -114,17 +114,18 @@ static bool size_adapt(struct sweep *sweep)
 	return true;
 }
 
-/* A look begins: what did the last one say? */
+/* A look begins: what did the last one say? Between sweeps they are so small that what they cost at all
+ * events says nothing of larger ones. */
 static bool look_judge(struct sweep *sweep, const struct sweep_process *process, uint64_t now_ns)
 {
 	uint64_t pages = process->nr_pages / EMPTY_SHARE, between_ns = now_ns - process->begin_ns;
 
 	if (pages < process->nr_armed_pages)
 		pages = process->nr_armed_pages;
-	if (process->nr_pages >= LOOK_LEAST_PAGES)
-		sweep->mb_ns = learn(sweep->mb_ns, process->look_ns * MB_PAGES / pages + 1);
 	if (!sweep->on || process->begin_ns <= sweep->begun_ns || between_ns >= SWEEP_MOST_NS)
 		return false;
+	if (process->nr_pages >= LOOK_LEAST_PAGES)
+		sweep->mb_ns = learn(sweep->mb_ns, process->look_ns * MB_PAGES / pages + 1);
 	sweep->interval_ns = sweep->interval_ns ? (sweep->interval_ns * 3 + between_ns) / 4 : between_ns;
 	return size_adapt(sweep);
 }

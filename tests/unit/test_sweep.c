@@ -126,6 +126,30 @@ static void a_disturbed_look_says_little(void **state)
 	assert_true(w.sweep.mb_ns > before && w.sweep.mb_ns <= before + before / 4);
 }
 
+/* Between sweeps a look is small, and costs more than its pages: the next sweep begins as the last one was. */
+static void looks_between_sweeps_say_nothing(void **state)
+{
+	struct world w;
+
+	(void)state;
+	begin(&w, 512, 1000);
+	sweep_all(&w, 62 * MS);
+	uint64_t size_mb = w.sweep.size_mb;
+	sweep_end(&w.sweep);
+	for (int i = 0; i < 100; i++) {
+		sweep_range(&w.sweep, &w.process, BASE, RANGE_PAGES, w.now_ns);
+		w.now_ns += 3 * MS;
+		sweep_range_end(&w.process, 0, w.now_ns);
+		w.now_ns += SECOND;
+	}
+	sweep_begin(&w.sweep, SIZE_MB, 100, w.now_ns);
+	for (int i = 0; i < 4; i++) {
+		assert_in_range(w.sweep.size_mb, size_mb - size_mb / 4, size_mb + size_mb / 4);
+		look(&w);
+		w.now_ns += 62 * MS;
+	}
+}
+
 static void over_when_it_comes_round(void **state)
 {
 	struct world w;
@@ -203,6 +227,7 @@ int main(void)
 		cmocka_unit_test(looks_are_as_long_as_they_may),
 		cmocka_unit_test(cheap_looks_are_not_larger_than_wanted),
 		cmocka_unit_test(a_disturbed_look_says_little),
+		cmocka_unit_test(looks_between_sweeps_say_nothing),
 		cmocka_unit_test(over_when_it_comes_round),
 		cmocka_unit_test(due_for_something_new_and_behind_a_burst),
 	};

@@ -35,10 +35,9 @@ static _Atomic uint64_t *guess_at(struct ahead *ahead, uint64_t idx)
 }
 
 /* The window after one that brought in `got` pages and was right. */
-static uint32_t window_after(uint64_t got, uint64_t left)
+static uint32_t window_after(uint64_t got, uint64_t most)
 {
-	uint64_t window = got * 2 < AHEAD_WINDOW_MAX ? got * 2 : AHEAD_WINDOW_MAX;
-	return (uint32_t)(window < left ? window : left);
+	return (uint32_t)(got * 2 < most ? got * 2 : most);
 }
 
 static void account(struct ahead *ahead, uint64_t used, uint64_t issued)
@@ -62,15 +61,17 @@ static void stream_settle(struct ahead *ahead, uint64_t stream)
 	}
 }
 
-static uint32_t stream_continue(struct ahead *ahead, uint64_t idx, uint64_t left)
+static uint32_t stream_continue(struct ahead *ahead, uint64_t idx, uint64_t most)
 {
 	for (unsigned i = 0; i < AHEAD_STREAMS; i++) {
 		uint64_t old = atomic_load_explicit(&ahead->streams[i], memory_order_relaxed);
 		/* The fault before was at start - 1 and brought in at most `window` pages. */
 		uint64_t got = idx + 1 - stream_start(old);
-		if (!old || !got || got > stream_window(old))
+		if (!old || !got || got > stream_window(old) + AHEAD_GAP)
 			continue;
-		uint32_t window = window_after(got, left);
+		if (got > stream_window(old))
+			got = stream_window(old);
+		uint32_t window = window_after(got, most);
 		if (!word_swap(&ahead->streams[i], old, stream_pack(idx + 1, window, AHEAD_LIFE)))
 			continue;
 		account(ahead, got - 1, window - 1);
@@ -79,10 +80,9 @@ static uint32_t stream_continue(struct ahead *ahead, uint64_t idx, uint64_t left
 	return 0;
 }
 
-uint32_t ahead_window(struct ahead *ahead, uint64_t idx, uint64_t nr_pages)
+uint32_t ahead_window(struct ahead *ahead, uint64_t idx, uint64_t most)
 {
-	uint64_t left = nr_pages - idx;
-	uint32_t window = stream_continue(ahead, idx, left);
+	uint32_t window = stream_continue(ahead, idx, most);
 
 	if (window)
 		return window;
@@ -90,7 +90,7 @@ uint32_t ahead_window(struct ahead *ahead, uint64_t idx, uint64_t nr_pages)
 	/* A guess sits where the fault that proves it would look: at start - 1 + window. */
 	if (guess && stream_start(guess) - 1 + stream_window(guess) == idx &&
 	    word_swap(guess_at(ahead, idx), guess, 0)) {
-		window = window_after(stream_window(guess), left);
+		window = window_after(stream_window(guess), most);
 		account(ahead, stream_window(guess) - 1, window - 1);
 		if (window >= AHEAD_PROVEN) {
 			stream_settle(ahead, stream_pack(idx + 1, window, AHEAD_LIFE));

@@ -144,10 +144,12 @@ void engine_forget(struct region *region, uint64_t first, uint64_t nr_pages)
 	}
 }
 
-uint32_t engine_readahead(struct region *region, uint64_t idx)
+uint32_t engine_readahead(struct region *region, uint64_t idx, enum engine_touch kind)
 {
+	uint64_t left = region->nr_pages - idx, most = kind == TOUCH_LOAD ? AHEAD_WINDOW_MAX : AHEAD_COPY_MAX;
+
 	tide_assert(idx < region->nr_pages);
-	return ahead_window(&region->priv->ahead, idx, region->nr_pages);
+	return ahead_window(&region->priv->ahead, idx, left < most ? left : most);
 }
 
 /* ---- the engine ---- */

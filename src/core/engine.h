@@ -132,7 +132,7 @@ void engine_forget(struct region *region, uint64_t first, uint64_t nr_pages);
  * The caller may bring in fewer; a stream goes on at the first page that was not brought in, and
  * that is found out from where it faults next. Thread-safe, lock-free.
  */
-uint32_t engine_readahead(struct region *region, uint64_t idx);
+uint32_t engine_readahead(struct region *region, uint64_t idx, enum engine_touch kind);
 
 /*
  * A page of the slow node is being touched: whether it has earned to come back to the fast one. It has if

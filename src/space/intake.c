@@ -178,9 +178,9 @@ uint32_t intake_ahead(struct tract *t, uint64_t idx, enum engine_touch kind)
 	struct server *s = t->program->server;
 
 	if (!s->intake)
-		return engine_readahead(&t->region, idx);
+		return engine_readahead(&t->region, idx, kind);
 	pthread_mutex_lock(&s->engine_lock);
-	uint32_t answer = engine_readahead(&t->region, idx);
+	uint32_t answer = engine_readahead(&t->region, idx, kind);
 	struct pack *frame = event_begin(s->intake, RECORD_AHEAD);
 	pack_number(frame, t->serial);
 	pack_number(frame, idx);

@@ -68,14 +68,15 @@ static bool claimable(uint64_t word, enum sim_handler_state kind)
 }
 
 /* Claim the page of the fault and those behind it that are alike, as far as read-ahead says. */
-static void claim_run(struct sim *sim, struct sim_handler *handler, enum sim_handler_state kind)
+static void claim_run(struct sim *sim, struct sim_handler *handler, enum sim_handler_state kind,
+		      enum engine_touch touch)
 {
 	uint32_t cookie = (uint32_t)(handler - sim->world->handlers) + 1, want = 1;
 
 	/* Each touch of what is held on the fast node is to be seen. */
 	if (sim->config.engine &&
 	    (kind != H_RETURN || page_slow(*sim_word(sim, handler->space, handler->page))))
-		want = engine_readahead(&sim->regions[handler->space], handler->page);
+		want = engine_readahead(&sim->regions[handler->space], handler->page, touch);
 	if (want > SIM_RUN_MAX)
 		want = SIM_RUN_MAX;
 	while (handler->nr < want && handler->page + handler->nr < sim->config.nr_pages) {
@@ -104,14 +105,14 @@ static void fault_begin(struct sim *sim, struct sim_handler *handler)
 
 	switch (page_state(word)) {
 	case PAGE_ABSENT:
-		claim_run(sim, handler, H_FILL);
+		claim_run(sim, handler, H_FILL, TOUCH_FILL);
 		return;
 	case PAGE_STORED:
-		claim_run(sim, handler, H_LOAD);
+		claim_run(sim, handler, H_LOAD, TOUCH_LOAD);
 		return;
 	case PAGE_HELD:
 	case PAGE_STORING:
-		claim_run(sim, handler, H_RETURN);
+		claim_run(sim, handler, H_RETURN, TOUCH_RETURN);
 		return;
 	case PAGE_RESIDENT:
 		handler->state = H_ZERO;

@@ -200,7 +200,7 @@ static void replay_ahead(struct replay *r)
 
 	refuse_unless(r, idx < place->region.nr_pages && kind < TOUCH_COUNT, "no fault");
 	same(r, "pages to read ahead", answer,
-	     engine_readahead(&place->region, idx));
+	     engine_readahead(&place->region, idx, (enum engine_touch)kind));
 }
 
 static void move_compare(struct replay *r, const struct move *here)

@@ -455,7 +455,7 @@ static void defect_4a_08_15_4b_05_06_a_region_may_go_while_its_pages_move(void *
 	(void)state;
 	world_add(w, 0, 5000, 5000);
 	engine_touch(gone, 1, TOUCH_RETURN, 0, 0);
-	engine_readahead(gone, 1);
+	engine_readahead(gone, 1, TOUCH_LOAD);
 	world_plan(w);
 	assert_true(w->nr_plan > 2);
 	engine_stats(w->engine, &before);
@@ -563,7 +563,7 @@ static void *touch_along(void *arg)
 		engine_touch(t->region, idx, t->rng >> 60 ? TOUCH_RETURN : TOUCH_LOAD,
 			     (uint32_t)idx % 7, i * MS);
 		if (i % 16 == 0)
-			engine_readahead(t->region, idx);
+			engine_readahead(t->region, idx, TOUCH_LOAD);
 		if (i % 64 == 0)
 			engine_forget(t->region, idx, 1);
 	}

@@ -243,22 +243,22 @@ static void defect_4a_24_thrash_stops_holding(void **state)
 
 static void window_grows_while_right(void **state)
 {
-	static const uint32_t window[] = { 1, 2, 4, 8, 16, 32, 64, 64, 64 };
+	static const uint32_t window[] = { 1, 2, 4, 8, 16, 32, 64, 128, 128, 128 };
 	struct ahead *ahead = calloc(1, sizeof *ahead);
 	uint64_t idx = 1000;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof window / sizeof *window; i++) {
-		assert_int_equal(ahead_window(ahead, idx, 1 << 20), window[i]);
+		assert_int_equal(ahead_window(ahead, idx, AHEAD_WINDOW_MAX), window[i]);
 		idx += window[i];
 	}
 	/* Elsewhere: wrong, so 1. */
-	assert_int_equal(ahead_window(ahead, 500000, 1 << 20), 1);
-	assert_int_equal(ahead_window(ahead, 700000, 1 << 20), 1);
+	assert_int_equal(ahead_window(ahead, 500000, AHEAD_WINDOW_MAX), 1);
+	assert_int_equal(ahead_window(ahead, 700000, AHEAD_WINDOW_MAX), 1);
 	/* The stream itself was not wrong. */
-	assert_int_equal(ahead_window(ahead, idx, 1 << 20), AHEAD_WINDOW_MAX);
+	assert_int_equal(ahead_window(ahead, idx, AHEAD_WINDOW_MAX), AHEAD_WINDOW_MAX);
 	assert_true(ahead->nr_used < ahead->nr_issued);
-	assert_int_equal(ahead->nr_used, 1 + 3 + 7 + 15 + 31 + 3 * 63);
+	assert_int_equal(ahead->nr_used, 1 + 3 + 7 + 15 + 31 + 63 + 3 * 127);
 	free(ahead);
 }
 
@@ -270,10 +270,27 @@ static void window_learns_what_the_caller_brings(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 50; i++) {
-		window = ahead_window(ahead, idx, 1 << 20);
+		window = ahead_window(ahead, idx, AHEAD_WINDOW_MAX);
 		idx += window < 24 ? window : 24; /* the caller never brings in more */
 	}
 	assert_int_equal(window, 48);
+	free(ahead);
+}
+
+/* Pages that are in memory already make no fault: the next one lies beyond the window. */
+static void stream_goes_on_behind_pages_that_are_there(void **state)
+{
+	struct ahead *ahead = calloc(1, sizeof *ahead);
+	uint64_t idx = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 20; i++) {
+		uint32_t window = ahead_window(ahead, idx, AHEAD_WINDOW_MAX);
+		assert_int_equal(window, i < 7 ? 1u << i : AHEAD_WINDOW_MAX);
+		idx += window + (i > 3 ? i % 5 * 4 : 0);
+	}
+	/* But not far beyond. */
+	assert_int_equal(ahead_window(ahead, idx + 64, AHEAD_WINDOW_MAX), 1);
 	free(ahead);
 }
 
@@ -284,7 +301,8 @@ static void window_ends_with_the_region(void **state)
 
 	(void)state;
 	while (idx < 1000) {
-		uint32_t window = ahead_window(ahead, idx, 1000);
+		uint64_t left = 1000 - idx;
+		uint32_t window = ahead_window(ahead, idx, left < AHEAD_COPY_MAX ? left : AHEAD_COPY_MAX);
 		assert_true(window >= 1 && idx + window <= 1000);
 		idx += window;
 	}
@@ -299,12 +317,12 @@ static void random_faults_read_nothing_ahead(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 100000; i++) {
 		rng = rng * 6364136223846793005u + 1442695040888963407u;
-		extra += ahead_window(ahead, rng >> 40, 1 << 24) - 1;
+		extra += ahead_window(ahead, rng >> 40, AHEAD_WINDOW_MAX) - 1;
 	}
 	assert_true(extra < 100);
 	/* Nor does a stride. */
 	for (uint64_t idx = 0; idx < 1 << 20; idx += 64)
-		assert_int_equal(ahead_window(ahead, idx, 1 << 24), 1);
+		assert_int_equal(ahead_window(ahead, idx, AHEAD_WINDOW_MAX), 1);
 	free(ahead);
 }
 
@@ -318,12 +336,12 @@ static void streams_live_side_by_side(void **state)
 	(void)state;
 	for (unsigned step = 0; step < 200; step++) {
 		for (unsigned s = 0; s < 4; s++) {
-			window[s] = ahead_window(ahead, at[s], 1 << 24);
+			window[s] = ahead_window(ahead, at[s], AHEAD_WINDOW_MAX);
 			at[s] += window[s];
 		}
 		for (unsigned i = 0; i < 8; i++) {
 			rng = rng * 6364136223846793005u + 1442695040888963407u;
-			ahead_window(ahead, rng >> 40, 1 << 24);
+			ahead_window(ahead, rng >> 40, AHEAD_WINDOW_MAX);
 		}
 	}
 	for (unsigned s = 0; s < 4; s++)
@@ -346,6 +364,7 @@ int main(void)
 		cmocka_unit_test(defect_4a_24_thrash_stops_holding),
 		cmocka_unit_test(window_grows_while_right),
 		cmocka_unit_test(window_learns_what_the_caller_brings),
+		cmocka_unit_test(stream_goes_on_behind_pages_that_are_there),
 		cmocka_unit_test(window_ends_with_the_region),
 		cmocka_unit_test(random_faults_read_nothing_ahead),
 		cmocka_unit_test(streams_live_side_by_side),

@@ -43,7 +43,7 @@ int uffd_unregister(int fd, uint64_t address, uint64_t bytes)
  * COPY and ZEROPAGE report a partial success as EAGAIN with the bytes done in their last field;
  * the true error of the page after that shows when the rest is tried again.
  */
-int uffd_copy(int fd, uint64_t dst, const void *src, uint64_t bytes, uint64_t *ret_done)
+static int copy_try(int fd, uint64_t dst, const void *src, uint64_t bytes, uint64_t mode, uint64_t *ret_done)
 {
 	uint64_t done = 0;
 	int error = 0;
@@ -53,6 +53,7 @@ int uffd_copy(int fd, uint64_t dst, const void *src, uint64_t bytes, uint64_t *r
 			.dst = dst + done,
 			.src = (uint64_t)(uintptr_t)src + done,
 			.len = bytes - done,
+			.mode = mode,
 		};
 		if (!ioctl(fd, UFFDIO_COPY, &copy)) {
 			done = bytes;
@@ -66,6 +67,16 @@ int uffd_copy(int fd, uint64_t dst, const void *src, uint64_t bytes, uint64_t *r
 	}
 	*ret_done = done;
 	return error;
+}
+
+int uffd_copy(int fd, uint64_t dst, const void *src, uint64_t bytes, uint64_t *ret_done)
+{
+	return copy_try(fd, dst, src, bytes, 0, ret_done);
+}
+
+int uffd_copy_quietly(int fd, uint64_t dst, const void *src, uint64_t bytes, uint64_t *ret_done)
+{
+	return copy_try(fd, dst, src, bytes, UFFDIO_COPY_MODE_DONTWAKE, ret_done);
 }
 
 int uffd_zero(int fd, uint64_t dst, uint64_t bytes, uint64_t *ret_done)

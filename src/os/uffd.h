@@ -31,7 +31,9 @@ int uffd_unregister(int fd, uint64_t address, uint64_t bytes);
  * -ENOENT: no such mapping; -ESRCH: the process is gone; -ENOMEM.
  */
 int uffd_copy(int fd, uint64_t dst, const void *src, uint64_t bytes, uint64_t *ret_done);
-/* The same with the shared page of zeros, which counts as no memory until it is written. */
+/* The same, and nobody is woken. */
+int uffd_copy_quietly(int fd, uint64_t dst, const void *src, uint64_t bytes, uint64_t *ret_done);
+/* uffd_copy() with the shared page of zeros, which counts as no memory until it is written. */
 int uffd_zero(int fd, uint64_t dst, uint64_t bytes, uint64_t *ret_done);
 /* Let who waits in the range fault again. */
 int uffd_wake(int fd, uint64_t address, uint64_t bytes);

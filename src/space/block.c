@@ -135,7 +135,7 @@ static void stock_used(struct handler *h)
 	atomic_store(&p->stock.used_ns, clock_now_ns());
 	atomic_store(&p->stock.nr_ahead, most < HELPER_STOCK_BLOCKS ? (uint32_t)most : HELPER_STOCK_BLOCKS);
 	if (stock_ready(p) < atomic_load(&p->stock.nr_ahead))
-		handlers_prepare(h);
+		handlers_call(h);
 }
 
 void stock_settle(struct program *p, uint64_t now_ns)

@@ -5,7 +5,7 @@
  * Serving looks the page up and acts on its word:
  *
  *   ABSENT     fill a stretch with zeros                (FILLING), or a block (block.c)
- *   STORED     decompress outside the lock, install     (LOADING), neighbours too while that pays
+ *   STORED     decompress outside the lock, install     (LOADING): load.c
  *   HELD       copy back from the hold area, install    (RETURNING, all under the shared lock), or
  *              move back the block (block.c)
  *   STORING    the same: takes the page from the mover, which finds its word changed
@@ -27,26 +27,9 @@
 
 /* Nobody waits for room longer while no page is demoted, whatever the mover is doing. */
 #define ROOM_WAIT_NS 500000000u
-#define SHADOW_SHARE 16u /* of the budget in pages, at most */
 #define POOL_BLOCK_BYTES (2u << 20)
 
 static const uint8_t zeros[FAULT_RUN_PAGES * PAGE_BYTES];
-
-static uint64_t word_load(const struct tract *t, uint64_t idx)
-{
-	return atomic_load_explicit(&t->region.state[idx], memory_order_acquire);
-}
-
-static uint64_t vpn_address(uint64_t vpn)
-{
-	return vpn << PAGE_SHIFT;
-}
-
-/* How an install ended, for the one who called for it. */
-static enum served served_as(int error)
-{
-	return error == -EAGAIN ? SERVE_AGAIN : SERVED;
-}
 
 /* ---- room ---- */
 
@@ -60,14 +43,7 @@ void room_take(struct server *s, uint64_t pages)
 		mover_wake(s);
 }
 
-static int64_t room_left(const struct server *s)
-{
-	return atomic_load_explicit(&s->room, memory_order_relaxed);
-}
-
-/* Whether a page that was elsewhere belongs on the fast node now that it is touched: the engine says so,
- * and it has room. */
-static bool page_earned(struct tract *t, uint64_t idx)
+bool page_earned(struct tract *t, uint64_t idx)
 {
 	const struct server *s = t->program->server;
 
@@ -128,28 +104,23 @@ static void room_wait(struct program *p, int64_t slack)
 
 /* Give claims back: the pages are as they were, and who waits there faults again. */
 static void unclaim(struct program *p, struct tract *t, uint64_t idx, uint64_t vpn,
-		    const uint64_t *words, uint32_t nr, enum page_state state)
+		    const uint64_t *words, uint32_t nr)
 {
-	for (uint32_t i = 0; i < nr; i++) {
-		uint64_t back = state == PAGE_ABSENT ? 0
-						     : page_word(state, page_tier(words[i]), 0,
-								 page_slot(words[i]), false);
-		(void)page_change(p->server, &t->region.state[idx + i], words[i], back);
-	}
+	for (uint32_t i = 0; i < nr; i++)
+		(void)page_change(p->server, &t->region.state[idx + i], words[i], 0);
 	uffd_wake(p->uffd, vpn_address(vpn), (uint64_t)nr * PAGE_BYTES);
 }
 
-/* Claim up to `max` pages in a row that are in state `from`. */
-static uint32_t claim(struct tract *t, uint64_t idx, uint32_t max, enum page_state from,
-		      enum page_state to, uint32_t cookie, uint64_t *words)
+/* Claim up to `max` absent pages in a row. */
+static uint32_t claim(struct tract *t, uint64_t idx, uint32_t max, uint32_t cookie, uint64_t *words)
 {
 	uint32_t nr = 0;
 
 	while (nr < max) {
 		uint64_t word = word_load(t, idx + nr);
-		if (page_state(word) != from)
+		if (page_state(word) != PAGE_ABSENT)
 			break;
-		words[nr] = page_word(to, page_tier(word), cookie, page_slot(word), false);
+		words[nr] = page_word(PAGE_FILLING, page_tier(word), cookie, page_slot(word), false);
 		if (!page_change(t->program->server, &t->region.state[idx + nr], word, words[nr]))
 			break;
 		nr++;
@@ -182,7 +153,7 @@ static enum served serve_absent(struct handler *h, struct tract *t, uint64_t idx
 	/* A stretch that ran on would keep the next block from being filled as one. */
 	if (left < max && atomic_load_explicit(&t->huge, memory_order_relaxed))
 		max = left;
-	uint32_t nr = claim(t, idx, max, PAGE_ABSENT, PAGE_FILLING, h->cookie, words);
+	uint32_t nr = claim(t, idx, max, h->cookie, words);
 	if (!nr) {
 		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
 		return SERVED;
@@ -198,7 +169,7 @@ static enum served serve_absent(struct handler *h, struct tract *t, uint64_t idx
 	/* EEXIST: discarded, yet there; it may be on its way out (DONTNEED) or stay (FREE). Nobody
 	 * can tell, so it is never made known: it stays ABSENT, and out of our hands. */
 	if (filled < nr)
-		unclaim(p, t, idx + filled, vpn + filled, words + filled, nr - filled, PAGE_ABSENT);
+		unclaim(p, t, idx + filled, vpn + filled, words + filled, nr - filled);
 	if (!filled)
 		return served_as(error);
 	if (!slow)
@@ -237,135 +208,6 @@ static enum served serve_resident(struct handler *h, struct tract *t, uint64_t i
 		atomic_fetch_add(&p->server->refilled, 1);
 	uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
 	return served_as(error);
-}
-
-/* ---- STORED ---- */
-
-/* A shadow saves 3 us when its page is taken out again unchanged, and costs a third of a page until then:
- * worth it for a few only. */
-static bool shadow_wanted(const struct server *s)
-{
-	return !s->pool_bounded &&
-	       atomic_load_explicit(&s->nr_shadows, memory_order_relaxed) <
-		       atomic_load_explicit(&s->limit, memory_order_relaxed) / SHADOW_SHARE;
-}
-
-/* Publish pages [idx, idx + nr) as resident. `shadow`: keep their slots, so that taking them out
- * again unchanged is a drop. */
-static void loaded_publish(struct program *p, struct tract *t, uint64_t idx, const uint64_t *words,
-			   uint32_t nr, bool shadow, bool slow)
-{
-	struct server *s = p->server;
-
-	for (uint32_t i = 0; i < nr; i++) {
-		uint64_t to = shadow ? page_word(PAGE_RESIDENT, page_tier(words[i]), 0,
-						 page_slot(words[i]), true)
-				     : page_word(PAGE_RESIDENT, slow, 0, 0, false);
-		bool mine = page_change(s, &t->region.state[idx + i], words[i], to);
-		tide_assert(mine); /* checked under the same hold of the lock */
-		if (!shadow)
-			s->pool->ops->unref(s->pool, page_slot(words[i]));
-	}
-	if (shadow)
-		atomic_fetch_add_explicit(&s->nr_shadows, nr, memory_order_relaxed);
-	if (!slow)
-		room_take(s, nr);
-	atomic_fetch_add_explicit(&s->promoted, nr, memory_order_relaxed);
-}
-
-/* Install what was decompressed: program.lock shared, words checked. */
-static int loaded_install(struct handler *h, struct tract *t, uint64_t idx, uint64_t vpn,
-			  const uint64_t *words, uint32_t nr)
-{
-	struct program *p = h->program;
-	uint32_t at = 0;
-	bool slow = !page_earned(t, idx) && slow_room(p->server) >= nr;
-
-	page_source(p->server, slow);
-	while (at < nr) {
-		uint64_t done;
-		uint32_t run = 0;
-		while (at + run < nr && word_load(t, idx + at + run) == words[at + run])
-			run++;
-		if (!run) { /* discarded meanwhile: nothing of ours is left in that word */
-			uffd_wake(p->uffd, vpn_address(vpn + at), PAGE_BYTES);
-			at++;
-			continue;
-		}
-		int error = uffd_copy(p->uffd, vpn_address(vpn + at), h->buffer + at * PAGE_BYTES,
-				      run * PAGE_BYTES, &done);
-		uint32_t installed = (uint32_t)(done / PAGE_BYTES);
-		loaded_publish(p, t, idx + at, words + at, installed, shadow_wanted(p->server), slow);
-		at += installed;
-		if (!error)
-			continue;
-		if (error == -EEXIST) {
-			/* In a child of fork: its copy of a page that left the parent meanwhile. What it
-			 * sees is right, and need not be what the slot holds. */
-			loaded_publish(p, t, idx + at, words + at, 1, false, false);
-			uffd_wake(p->uffd, vpn_address(vpn + at), PAGE_BYTES);
-			at++;
-			continue;
-		}
-		unclaim(p, t, idx + at, vpn + at, words + at, nr - at, PAGE_STORED);
-		return at ? 0 : error;
-	}
-	return 0;
-}
-
-/* What was decompressed into the buffer goes into the program. program.lock shared. */
-static enum served stored_finish(struct handler *h, struct tract *t, uint64_t idx, uint64_t vpn,
-				 const uint64_t *words, uint32_t nr, uint32_t loaded, uint64_t seq)
-{
-	struct program *p = h->program;
-	bool moved = atomic_load_explicit(&p->map_seq, memory_order_relaxed) != seq;
-
-	if (loaded < nr) {
-		/* A slot that does not load: lost, unless the page was discarded while we read. */
-		if (!loaded && !moved && word_load(t, idx) == words[0])
-			program_fail(p, "the pool gave back other bytes than it was given");
-		unclaim(p, t, idx + loaded, vpn + loaded, words + loaded, nr - loaded, PAGE_STORED);
-		if (!loaded)
-			return SERVE_AGAIN;
-	}
-	if (moved) { /* the pages may be elsewhere now */
-		unclaim(p, t, idx, vpn, words, loaded, PAGE_STORED);
-		return SERVE_AGAIN;
-	}
-	int error = loaded_install(h, t, idx, vpn, words, loaded);
-	if (!error)
-		intake_touch(t, idx, 1, TOUCH_LOAD);
-	return served_as(error);
-}
-
-/* Called with program.lock shared, which it gives up meanwhile. */
-static enum served serve_stored(struct handler *h, struct tract *t, uint64_t idx, uint64_t vpn,
-				uint32_t max)
-{
-	struct program *p = h->program;
-	struct tier *pool = p->server->pool;
-	uint64_t words[FAULT_RUN_PAGES];
-	uint64_t seq = atomic_load_explicit(&p->map_seq, memory_order_relaxed);
-	uint32_t want = intake_ahead(t, idx, TOUCH_LOAD), loaded;
-
-	if (want < max)
-		max = want;
-	uint32_t nr = claim(t, idx, max, PAGE_STORED, PAGE_LOADING, h->cookie, words);
-	if (!nr) {
-		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
-		return SERVED;
-	}
-	/* Its mapping may go meanwhile; the tract's words are to stay until we have seen that. */
-	atomic_fetch_add_explicit(&t->nr_users, 1, memory_order_relaxed);
-	pthread_rwlock_unlock(&p->lock);
-	for (loaded = 0; loaded < nr; loaded++)
-		if (pool->ops->load(pool, page_slot(words[loaded]), h->buffer + loaded * PAGE_BYTES))
-			break;
-	program_lock_shared(p);
-	enum served served = stored_finish(h, t, idx, vpn, words, nr, loaded, seq);
-	/* Pairs with the load in server_tidy(). */
-	atomic_fetch_sub_explicit(&t->nr_users, 1, memory_order_release);
-	return served;
 }
 
 /* ---- HELD, STORING ---- */
@@ -530,7 +372,7 @@ static enum served fault_dispatch(struct handler *h, uint64_t vpn, bool write)
 		served = write ? block_fill(h, e, vpn) : SERVE_SINGLY;
 		return served == SERVE_SINGLY ? serve_absent(h, t, idx, vpn, max, write) : served;
 	case PAGE_STORED:
-		return serve_stored(h, t, idx, vpn, max);
+		return stored_serve(h, t, idx, vpn, left);
 	case PAGE_HELD:
 		served = block_return(h, e, vpn, word);
 		return served == SERVE_SINGLY ? serve_held(h, t, idx, vpn, max, word) : served;
@@ -560,7 +402,7 @@ static int64_t fault_slack(const struct handler *h, uint64_t vpn)
 
 	if (state == PAGE_ABSENT)
 		return 0;
-	if (state == PAGE_STORED && slow_room(p->server) < FAULT_RUN_PAGES)
+	if (state == PAGE_STORED && slow_room(p->server) < PIECE_PAGES)
 		return (int64_t)(atomic_load_explicit(&p->server->limit, memory_order_relaxed) / 32);
 	return INT64_MAX;
 }

@@ -92,8 +92,8 @@ static void handler_retire(struct handler *h)
 		return;
 	/* Somebody must read. The keeper looks for the same after it has parked. */
 	if (atomic_fetch_sub(&p->nr_reading, 1) > 1)
-		return;
-	if (atomic_exchange(&h->parked, false))
+		handler_lift(h);
+	else if (atomic_exchange(&h->parked, false))
 		atomic_fetch_add(&p->nr_reading, 1);
 }
 
@@ -210,7 +210,7 @@ static bool handler_serve(struct handler *h)
 	return nr;
 }
 
-void handlers_prepare(const struct handler *h)
+void handlers_call(const struct handler *h)
 {
 	struct program *p = h->program;
 	unsigned nr = p->nr_handlers / 2;
@@ -234,10 +234,12 @@ static void *handler_main(void *arg)
 	handler_begin(h);
 	while (handler_wait(h, served) && !atomic_load(&p->stopping)) {
 		bool parked = atomic_load(&h->parked);
-		if (parked)
+		if (parked) {
+			windows_join(h);
 			stock_fill(p);
-		else
+		} else {
 			handler_read(h);
+		}
 		served = handler_serve(h);
 		if (!parked) /* elsewhere the helper would have to follow */
 			order_work(p);

@@ -29,6 +29,7 @@
 #ifndef TIDE_PROGRAM_H
 #define TIDE_PROGRAM_H
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -45,7 +46,8 @@
 #define PAGE_BYTES 4096u
 #define PAGE_SHIFT 12
 #define ADOPT_MIN_PAGES 256u   /* mappings below 1 MiB are left alone */
-#define FAULT_RUN_PAGES 64u    /* most that one fault brings in: 256 KiB stay in the cache */
+#define FAULT_RUN_PAGES 64u    /* most that a fault fills, or brings back from the hold area: see ahead.h */
+#define PIECE_PAGES 16u        /* of the window of a stored page, brought back at once */
 #define BLOCK_PAGES 512u
 #define HANDLERS_MAX 128u      /* two a CPU */
 #define REMAPPED_MAX 64u
@@ -67,6 +69,16 @@ struct tract {
 	_Atomic uint32_t nr_users; /* handlers that hold on to it without the lock; raised under it */
 	struct tract *next;        /* in program.tracts or server.dead_tracts */
 };
+
+static inline uint64_t word_load(const struct tract *t, uint64_t idx)
+{
+	return atomic_load_explicit(&t->region.state[idx], memory_order_acquire);
+}
+
+static inline uint64_t vpn_address(uint64_t vpn)
+{
+	return vpn << PAGE_SHIFT;
+}
 
 /* Where a run of a tract's pages is mapped now. */
 struct extent {
@@ -96,6 +108,10 @@ struct handler {
 	bool runs;                 /* is a thread; plan_lock to change once the program is on the list */
 	uint32_t cookie;           /* in the words of pages it is bringing in */
 	uint8_t *buffer;           /* FAULT_RUN_PAGES pages */
+	/* The rest of the window of the fault that it is serving, page number << 12 | pages, for whoever takes
+	 * a piece of it first; and how many others have one in hand. load.c */
+	_Atomic uint64_t window;
+	_Atomic uint32_t nr_joined;
 	_Atomic uint64_t nr_served;
 	uint64_t began_ns;         /* to serve the present fault */
 	struct deferred *deferred; /* faults to look at again after reading on */
@@ -431,8 +447,8 @@ void handlers_weigh(struct server *server, uint64_t now_ns, uint64_t mover_ns);
 void handlers_stop(struct program *program);
 /* Processor time so far of those that run. Keeper. */
 uint64_t handlers_cpu_ns(const struct program *program);
-/* Have a handler of another CPU prepare blocks, if one is idle. Handlers. */
-void handlers_prepare(const struct handler *handler);
+/* Have a handler of another CPU prepare blocks or join windows, if one is idle. Handlers. */
+void handlers_call(const struct handler *handler);
 
 /* ---- fault.c ---- */
 
@@ -452,8 +468,28 @@ enum served {
 	SERVE_SINGLY,  /* not as a block: by pages */
 	SERVE_PREPARE, /* a block, once the stock has one: see stock_prepare() */
 };
+/* How an install ended, for the one who called for it. */
+static inline enum served served_as(int error)
+{
+	return error == -EAGAIN ? SERVE_AGAIN : SERVED;
+}
 /* Room for pages was used up. */
 void room_take(struct server *server, uint64_t pages);
+static inline int64_t room_left(const struct server *server)
+{
+	return atomic_load_explicit(&server->room, memory_order_relaxed);
+}
+/* Whether a page that was elsewhere belongs on the fast node now that it is touched: the engine says so,
+ * and it has room. */
+bool page_earned(struct tract *tract, uint64_t idx);
+
+/* ---- load.c: pages that come back from the pool ---- */
+
+/* A touch of stored page `idx`, with which `left` pages are left of its extent: bring it back, and those after
+ * it that are expected next. program.lock shared; it is given up meanwhile. */
+enum served stored_serve(struct handler *h, struct tract *t, uint64_t idx, uint64_t vpn, uint64_t left);
+/* Bring back pieces of what others are bringing back, while there are any. No lock held. */
+void windows_join(struct handler *h);
 
 /* ---- block.c: huge pages, whole. program.lock shared; `vpn` is that of page `idx` in extent `e` ---- */
 

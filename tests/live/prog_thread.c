@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -102,6 +103,75 @@ static void many_faulting_threads_rule20(void)
 		threads_join(threads, NR);
 	}
 	arena_check(&arena, 0, arena.nr_pages);
+}
+
+/*
+ * Read-ahead meets changes: one thread reads every other group of pages in order, and what is brought in ahead
+ * of it are the groups of the other thread, which discards and writes them meanwhile. A child reads all of it
+ * in order, too.
+ */
+#define GROUP 16u
+
+static _Atomic bool streams_end;
+
+static void *groups_change(void *argument)
+{
+	struct arena *arena = argument;
+	size_t nr_groups = arena->nr_pages / GROUP;
+	uint64_t state = 71;
+
+	for (uint32_t round = 2; !atomic_load(&streams_end); round++) {
+		size_t from = (live_random(&state) % (nr_groups / 2) * 2 + 1) * GROUP;
+		size_t half = from + live_random(&state) % GROUP;
+
+		CHECK(madvise(arena_page(arena, half), (from + GROUP - half) * PAGE_BYTES, MADV_DONTNEED) == 0);
+		arena_forget(arena, half, from + GROUP);
+		arena_check(arena, from, from + GROUP);
+		if (round % 2)
+			arena_fill(arena, from, from + GROUP, round);
+	}
+	return NULL;
+}
+
+/* Have an arena out of memory, and room to bring it back. */
+static void arena_out(const struct arena *arena)
+{
+	size_t bytes = live_pages() * PAGE_BYTES;
+	unsigned char *ballast = mmap(NULL, bytes, RW, ANON, -1, 0);
+
+	CHECK(ballast != MAP_FAILED);
+	for (size_t i = 0; i < bytes; i += PAGE_BYTES)
+		memset(ballast + i, (int)(i / PAGE_BYTES), PAGE_BYTES);
+	arena_cold(arena, 0, arena->nr_pages);
+	CHECK(munmap(ballast, bytes) == 0);
+}
+
+static void streams_beside_changes(void)
+{
+	struct arena arena = arena_new(live_pages() / 4, 6);
+	pthread_t thread;
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	for (unsigned int round = 0; round < 12; round++) {
+		arena_out(&arena);
+		atomic_store(&streams_end, false);
+		CHECK(pthread_create(&thread, NULL, groups_change, &arena) == 0);
+		for (size_t i = 0; i < arena.nr_pages; i += 2 * GROUP)
+			arena_check(&arena, i, i + GROUP);
+		atomic_store(&streams_end, true);
+		threads_join(&thread, 1);
+		if (round % 4 == 3) {
+			arena_out(&arena);
+			pid_t child = fork();
+			CHECK(child >= 0);
+			if (!child) {
+				arena_check(&arena, 0, arena.nr_pages);
+				_exit(0);
+			}
+			live_wait(child);
+		}
+		arena_check(&arena, 0, arena.nr_pages);
+	}
 }
 
 /* The first thread has ended before the others go on: what /proc tells of the process is then empty. */
@@ -703,6 +773,7 @@ static void rest_after_pressure(void)
 static const struct live_case cases[] = {
 	{ "threads-come-and-go", threads_come_and_go },
 	{ "many-faulting-threads-rule20", many_faulting_threads_rule20 },
+	{ "streams-beside-changes", streams_beside_changes },
 	{ "first-thread-ends-first", first_thread_ends_first },
 	{ "eight-threads-random", eight_threads_random },
 	{ "thread-stacks", thread_stacks },

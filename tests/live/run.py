@@ -29,10 +29,12 @@ PROGRAMS = ("map", "advice", "page", "fork", "io", "thread")
 # read-only cannot be moved out.
 NO_BUDGET = {"fork", "huge-fork", "huge-child-ends", "huge-helper-killed", "huge-mprotect-part",
              "mprotect-small-pieces", "mlock-stays", "process-vm-readv-rule24",
-             "close-everything-rule05", "rights-dropped"}
+             "close-everything-rule05", "rights-dropped", "streams-beside-changes"}
 # Cases whose program is made for another test below.
 NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",
              "wrong-byte-is-seen", "exec-then-rest", "rest-after-pressure"}
+# Cases that mostly read stored memory in order: a fault brings back many pages.
+READ_IN_ORDER = {"streams-beside-changes"}
 # Cases in which other processes than the one asked for must say that all is well.
 OUTPUT = {"fork-program-exits-first-rule04": b"child ok\n"}
 
@@ -48,6 +50,9 @@ def program_case(program, name):
         judge_stats(result.stats)
         if not NO_BUDGET & {program, name}:
             judge_budget(result, BUDGET_MIB)
+        if name in READ_IN_ORDER:
+            promoted, faults = result.stats["promoted_pages"], result.stats["faults"]["count"]
+            check(promoted >= 2 * faults, f"{faults} faults for {promoted} pages")
         return (f"peak {result.peak_bytes / MIB:.0f} MiB, demoted "
                 f"{result.stats['demoted_pages']}, faults {result.stats['faults']['count']}, "
                 f"p50 {result.stats['faults']['p50_ns'] / 1000:.0f} us, "

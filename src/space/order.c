@@ -34,6 +34,7 @@
  */
 #define HANDLER_RUNS 16u
 #define MOVER_RUNS 32u
+_Static_assert(HANDLER_RUNS <= MOVER_RUNS, "a batch has room for either");
 /* Handlers that have not gone on with an order for so long are not coming by. */
 #define ORDER_WAIT_MS 1u
 

@@ -246,6 +246,13 @@ def show(run):
             for value in values), flush=True)
 
 
+def command_of(options):
+    """What was asked for, without where it went."""
+    words = [f"--{key} {value}" for key in ("pattern", "mover", "sweep") for value in getattr(options, key)]
+    words += [f"--{key} {getattr(options, key)}" for key in ("size", "hot", "budget", "converge", "moved")]
+    return " ".join(["tests/vm/bench_nodes.py", *words])
+
+
 def parse():
     parser = argparse.ArgumentParser(description="pagetide run on two nodes, in guests.")
     parser.add_argument("--build", default=os.path.join(ROOT, "build"))
@@ -279,8 +286,7 @@ def main():
             turn.files(options)
         return 0
     results = {
-        "measure": "nodes", "command": " ".join(["tests/vm/bench_nodes.py"] + [
-            word for word in sys.argv[1:] if not os.path.isabs(word)]),
+        "measure": "nodes", "command": command_of(options),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "load_before": round(os.getloadavg()[0], 2), "commit": commit_name(),
         "size_mib": options.size, "hot_mib": options.hot, "budget_mib": options.budget, "runs": [],

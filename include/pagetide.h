@@ -122,6 +122,7 @@ struct tide_run_options {
 /*
  * Run a program on tiered memory and wait until its process tree has ended.
  * Becomes the server of the tree: blocks signals, starts threads, is child subreaper meanwhile.
+ * RLIMIT_NOFILE is at its hard limit and SIGPIPE ignored from then on; the program has both as they were.
  * Prints warnings and the live line on standard error unless `quiet`.
  * Returns 0 and the program's wait status (as from waitpid); -errno with a one-line reason, which
  * names the mend, in `ret_message` when nothing was started:

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -269,6 +270,7 @@ static int option_take(struct tide_run_options *run, int option, const char *val
 static int file_check(const char *option, const char *path)
 {
 	char folder[4096];
+	struct stat there;
 	const char *slash;
 	size_t len;
 
@@ -276,7 +278,8 @@ static int file_check(const char *option, const char *path)
 		return 0;
 	slash = strrchr(path, '/');
 	len = slash ? (size_t)(slash - path) : 0;
-	if (*path == '\0' || (slash && slash[1] == '\0') || len >= sizeof(folder)) {
+	if (*path == '\0' || (slash && slash[1] == '\0') || len >= sizeof(folder) ||
+	    (!stat(path, &there) && S_ISDIR(there.st_mode))) {
 		cli_say("%s %s: not a file name: write %s FILE", option, path, option);
 		return EXIT_USAGE;
 	}

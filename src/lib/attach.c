@@ -384,6 +384,7 @@ static void sense_say(const struct attach *a)
 static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 {
 	const struct tide_attach_options *o = a->options;
+	struct rlimit files;
 	int error = o->sensor ? sensors_known(o->sensor, ret_message) : 0;
 
 	if (!error)
@@ -407,7 +408,7 @@ static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 	if (error)
 		return error;
 	tiers_begin(a);
-	file_limit_raise(); /* one descriptor for each thread */
+	(void)file_limit_raise(&files); /* one descriptor for each thread; with too few some are not sampled */
 	error = sense_begin(a, ret_message);
 	if (!error)
 		error = select_begin(a, ret_message);

@@ -293,7 +293,7 @@ static bool try_limits(struct tide_feature *feature)
 	if (nr_files < NR_FILES_WANTED) {
 		reason_set(feature, "only %llu files may be open, a large process tree needs more",
 			   (unsigned long long)nr_files);
-		mend_set(feature, "ulimit -n 1024");
+		mend_set(feature, "ulimit -Hn 1024");
 		return false;
 	}
 	return true;

@@ -189,6 +189,8 @@ static int file_take(struct reading *reading, const char *path)
 	int line = ini_parse_stream(line_read, reading, key_take, reading);
 	bool unread = ferror(reading->file);
 	fclose(reading->file);
+	reading->file = NULL;
+	reading->path = NULL; /* the caller's */
 	if (unread) {
 		MESSAGE("%.150s: cannot be read", path);
 		return -EINVAL;

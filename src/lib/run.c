@@ -114,7 +114,7 @@ static int server_open(struct server *s, const struct budget *b, const char *rec
 	if (error) {
 		if (memory != MAP_FAILED)
 			munmap(memory, bytes);
-		MESSAGE("no memory for the pool");
+		MESSAGE("no memory for the pool: %s; lift ulimit -v and -d", strerror(-error));
 		return error;
 	}
 	s->engine = engine_init(memory, &config);
@@ -217,10 +217,12 @@ int tide_run(const struct tide_run_options *o, int *ret_wait_status, char ret_me
 	};
 	error = keeper_run(s, &options, ret_wait_status);
 	int record_error = intake_close(s);
-	if (error) {
+	if (error == -EMFILE)
+		MESSAGE("too few files may be open to look after a program; ulimit -Hn says how many: give 1024");
+	else if (error)
 		MESSAGE("%s: cannot be started: %s", o->argv[0], strerror(-error));
+	if (error)
 		return error;
-	}
 	if (o->summary)
 		stats_summary(s);
 	if (o->stats_path && stats_write(s, o->stats_path, *ret_wait_status, ret_message) && !o->quiet)

@@ -3,10 +3,13 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 
 #include "clock.h"
 #include "json.h"
+#include "text.h"
 
 static struct stats_base base;
 
@@ -180,6 +183,19 @@ static void huge_set(json_t *root, struct server *s)
 	json_object_set_new(root, "huge_pages", huge);
 }
 
+/* As it was called; a name may be of any bytes, JSON is not. */
+static json_t *program_json(void)
+{
+	char *name = strdup(base.program);
+
+	if (!name)
+		return NULL;
+	text_utf8_clean(name);
+	json_t *json = json_string(name);
+	free(name);
+	return json;
+}
+
 char *stats_json(struct server *s, int status, bool ended)
 {
 	struct engine_stats e;
@@ -193,7 +209,7 @@ char *stats_json(struct server *s, int status, bool ended)
 	pthread_mutex_unlock(&s->engine_lock);
 	json_object_set_new(root, "schema", json_string("pagetide.stats/1"));
 	json_object_set_new(root, "version", json_string(TIDE_VERSION));
-	json_object_set_new(root, "program", json_string(base.program));
+	json_object_set_new(root, "program", program_json());
 	json_object_set_new(root, "exit_status",
 			    !ended ? json_null()
 				   : json_integer(WIFEXITED(status) ? WEXITSTATUS(status)

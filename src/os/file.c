@@ -181,12 +181,20 @@ int file_remove(const char *path)
 	return unlink(path) ? -errno : 0;
 }
 
-void file_limit_raise(void)
+int file_limit_set(const struct rlimit *limit)
 {
-	struct rlimit limit;
+	return setrlimit(RLIMIT_NOFILE, limit) ? -errno : 0;
+}
 
-	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
+int file_limit_raise(struct rlimit *ret_before)
+{
+	struct rlimit before;
+
+	if (getrlimit(RLIMIT_NOFILE, &before))
+		return -errno;
+	const struct rlimit raised = { before.rlim_max, before.rlim_max };
+	int error = file_limit_set(&raised);
+	if (!error)
+		*ret_before = before;
+	return error;
 }

@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 /* NULL and errno; ENAMETOOLONG. The path is what `format` makes, with a leading slash. */
 __attribute__((format(printf, 2, 3)))
@@ -40,8 +41,12 @@ int file_create(const char *path, int *ret_fd);
 /* -ENOENT: there is none. */
 int file_remove(const char *path);
 
-/* As many descriptors as we may have. */
-void file_limit_raise(void);
+/*
+ * Have as many descriptors as we may: the soft limit becomes the hard one. What it was is for programs that we
+ * start: they are to find it. 0; -errno.
+ */
+int file_limit_raise(struct rlimit *ret_before);
+int file_limit_set(const struct rlimit *limit);
 
 /* Whether file_replace() would succeed; what is there stays. 0; -errno. */
 int file_may_replace(const char *path);

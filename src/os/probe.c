@@ -482,6 +482,6 @@ int probe_rlimits(uint64_t *ret_address_space_bytes, uint64_t *ret_nr_files)
 	if (getrlimit(RLIMIT_AS, &space) || getrlimit(RLIMIT_NOFILE, &files))
 		return -errno;
 	*ret_address_space_bytes = space.rlim_cur == RLIM_INFINITY ? UINT64_MAX : space.rlim_cur;
-	*ret_nr_files = files.rlim_cur == RLIM_INFINITY ? UINT64_MAX : files.rlim_cur;
+	*ret_nr_files = files.rlim_max == RLIM_INFINITY ? UINT64_MAX : files.rlim_max;
 	return 0;
 }

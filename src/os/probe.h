@@ -64,7 +64,8 @@ int probe_huge_pages(const char *root, char ret_mode[16]);
 /* vm.overcommit_memory: 0 by heuristic, 1 always, 2 strictly accounted. */
 int probe_overcommit(const char *root, int *ret_mode);
 
-/* The soft bounds of this process on address space and open files; UINT64_MAX for none. */
+/* The soft bound of this process on address space, and the hard one on open files, as far as we go;
+ * UINT64_MAX for none. */
 int probe_rlimits(uint64_t *ret_address_space_bytes, uint64_t *ret_nr_files);
 
 #endif

@@ -175,6 +175,11 @@ int events_read(struct program *p,
 	struct uffd_msg messages[EVENTS_MAX];
 	ssize_t bytes = read(p->uffd, messages, sizeof messages);
 
+	if (bytes < 0 && (errno == EMFILE || errno == ENFILE)) {
+		/* It would wait in its fork for ever. */
+		program_fail(p, "no file descriptor left to follow a fork; raise ulimit -Hn");
+		return -EMFILE;
+	}
 	if (bytes < 0)
 		return errno == EINTR ? -EAGAIN : -errno;
 	size_t nr = (size_t)bytes / sizeof *messages;

@@ -14,6 +14,7 @@
 #include "bell.h"
 #include "child.h"
 #include "clock.h"
+#include "file.h"
 #include "futex.h"
 #include "guard.h"
 #include "limit.h"
@@ -30,18 +31,24 @@
 #define SECOND_NS 1000000000u
 #define NODE_KEPT_BYTES (8u << 20)
 #define FAST_LEAST_PAGES 1024u /* on the fast node, however full that is: no budget is less */
+/* What is waited for, the server's own files, and a few programs with a handler for each CPU. */
+#define FILES_MIN 256u
 
 struct keeper {
 	struct server *server;
 	const struct keeper_options *options;
 	int listener, signals, device;
 	sigset_t mask_before;
+	struct rlimit files_before;
+	struct sigaction pipe_before;
 	int pending[PENDING_MAX]; /* connected, not yet said hello; -1: free */
 	pthread_t mover;
 	bool mover_runs;
 	bool ended;               /* the program; its status is known */
 	bool orphaned;            /* nobody left to wait for */
 	bool some_ended;          /* programs of the tree, since the last round */
+	bool crowded;             /* no descriptor for a peer: in a second there may be one */
+	bool warned_crowded;
 	int wait_status;
 	uint64_t second_ns;       /* of the last once-a-second round */
 	uint64_t live_faults;
@@ -331,9 +338,9 @@ static void peer_accept(struct keeper *k)
 	struct helper_welcome welcome = { .magic = HELPER_MAGIC };
 	pid_t pid;
 	uid_t uid;
-	int fd;
+	int fd, none;
 
-	while (!sock_accept(k->listener, &fd, &pid, &uid)) {
+	while (!(none = sock_accept(k->listener, &fd, &pid, &uid))) {
 		unsigned i = 0;
 		while (i < PENDING_MAX && k->pending[i] >= 0)
 			i++;
@@ -350,6 +357,11 @@ static void peer_accept(struct keeper *k)
 		else
 			k->pending[i] = fd;
 	}
+	k->crowded = none == -EMFILE || none == -ENFILE;
+	if (!k->crowded || k->warned_crowded || k->server->quiet)
+		return;
+	k->warned_crowded = true;
+	server_warn("as many files are open as may be: programs wait to be managed; raise ulimit -Hn");
 }
 
 static void stats_answer(struct keeper *k, int fd)
@@ -460,6 +472,10 @@ static void signal_pass(struct keeper *k, const struct signalfd_siginfo *info)
 	/* From the terminal the program has got it already. */
 	if ((sig == SIGINT || sig == SIGQUIT || sig == SIGWINCH) && info->ssi_code == SI_KERNEL)
 		return;
+	/* What we did ourselves: to a pipe without a reader, or beyond a limit that we have from our parent. */
+	if (info->ssi_pid == (uint32_t)getpid() ||
+	    ((sig == SIGXCPU || sig == SIGXFSZ) && info->ssi_code == SI_KERNEL))
+		return;
 	if (!k->ended) {
 		child_signal(k->server->program_pid, sig);
 		return;
@@ -502,6 +518,8 @@ static int program_prepare(void *arg)
 {
 	const struct keeper *k = arg;
 
+	sigaction(SIGPIPE, &k->pipe_before, NULL);
+	(void)file_limit_set(&k->files_before);
 	if (k->server->slow_bound && mempolicy_default())
 		(void)mempolicy_prefer(k->server->nodes[0]);
 	return environment_set(k->options, k->server->name);
@@ -594,6 +612,7 @@ static void second_round(struct keeper *k)
 	if (now_ns - k->second_ns < SECOND_NS)
 		return;
 	k->second_ns = now_ns;
+	k->crowded = false;
 	budget_set(k);
 	slow_set(s);
 	if (s->tight)
@@ -615,7 +634,7 @@ static int keeper_wait(struct keeper *k, struct pollfd **wait)
 		return -ENOMEM;
 	*wait = w;
 	w[0] = (struct pollfd){ .fd = k->signals, .events = POLLIN };
-	w[1] = (struct pollfd){ .fd = k->listener, .events = POLLIN };
+	w[1] = (struct pollfd){ .fd = k->crowded ? -1 : k->listener, .events = POLLIN };
 	for (unsigned i = 0; i < PENDING_MAX; i++)
 		w[2 + i] = (struct pollfd){ .fd = k->pending[i], .events = POLLIN };
 	w[PROGRAMS_AT - 1] = (struct pollfd){ .fd = k->server->keeper_bell, .events = POLLIN };
@@ -633,12 +652,27 @@ static int keeper_wait(struct keeper *k, struct pollfd **wait)
 	return 0;
 }
 
+/* Who cannot wait cannot look after anybody either: the tree may not go on without its pages. */
+static void tree_give_up(struct keeper *k, int error)
+{
+	if (!atomic_exchange(&k->server->lost_child, true))
+		fprintf(stderr, "pagetide: ending the program: its server cannot wait: %s\n", strerror(-error));
+	proc_pids("", descendant_kill, NULL);
+	clock_sleep_ns(10000000);
+	signals_take(k);
+}
+
 static void keeper_loop(struct keeper *k)
 {
 	struct server *s = k->server;
 	struct pollfd *wait = NULL;
 
-	while (!(k->ended && k->orphaned) && !keeper_wait(k, &wait)) {
+	while (!(k->ended && k->orphaned)) {
+		int error = keeper_wait(k, &wait);
+		if (error) {
+			tree_give_up(k, error);
+			continue;
+		}
 		k->looks_ns += time_count(k, false);
 		signals_take(k);
 		if (wait[1].revents)
@@ -663,7 +697,11 @@ static int keeper_open(struct keeper *k)
 
 	for (unsigned i = 0; i < PENDING_MAX; i++)
 		k->pending[i] = -1;
-	int error = guard_start(&s->guard_socket);
+	int error = file_limit_raise(&k->files_before);
+	if (!error && k->files_before.rlim_max < FILES_MIN)
+		error = -EMFILE;
+	if (!error)
+		error = guard_start(&s->guard_socket);
 	if (error)
 		return error;
 	keeper_name(getpid(), s->name);
@@ -675,6 +713,8 @@ static int keeper_open(struct keeper *k)
 		return error;
 	(void)uffd_device_open(&k->device); /* its programs may have a right of their own */
 	child_adopt();
+	/* That nobody reads what we say is no reason to end; neither is it later. */
+	sigaction(SIGPIPE, &(struct sigaction){ .sa_handler = SIG_IGN }, &k->pipe_before);
 	sigfillset(&all);
 	/* Ours to die of, as of any program. */
 	sigdelset(&all, SIGSEGV);

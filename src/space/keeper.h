@@ -29,7 +29,7 @@ struct keeper_options {
 /*
  * Run the program and wait for its tree. The server's pool and engine are set up; threads are not.
  * Returns 0 and the wait status of the program, or -errno when it could not be started: -ENOENT,
- * -EACCES, -ENOEXEC from exec.
+ * -EACCES, -ENOEXEC from exec; -EMFILE: fewer files may be open than any program needs.
  */
 int keeper_run(struct server *server, const struct keeper_options *options, int *ret_wait_status);
 

@@ -152,6 +152,8 @@ USAGE_RUN = [
     (['--overhead', '1G'], 'not a share'),
     (['--stats', '/nowhere/at/all'], '--stats /nowhere/at/all: cannot be written: .*name another'),
     (['--stats', '/tmp/'], 'not a file name'),
+    (['--stats', '/tmp'], '--stats /tmp: not a file name: write --stats FILE'),
+    (['--record', '/tmp'], 'not a file name'),
     (['--stats', ''], 'not a file name'),
 ]
 # Budgets that no program can start in.

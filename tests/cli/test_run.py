@@ -107,6 +107,17 @@ def environment():
                                       'PT_TEST_EMPTY': ''}, 'environment changed', result)
 
 
+def limits():
+    """The tool may raise its own; the program gets those it would have."""
+    need_runtime()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    seen = [subprocess.run([*words, SH, '-c', 'ulimit -Sn; ulimit -Hn; ulimit -a'], capture_output=True,
+                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard)))
+            for words in ([], [PROGRAM, 'run', *BOUND, '--'])]
+    expect(seen[0].stdout.startswith(b'300\n'), 'the limit could not be set', seen[0])
+    expect(seen[0].stdout == seen[1].stdout, 'other limits', seen[1])
+
+
 def search_path():
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, 'greet')
@@ -156,6 +167,16 @@ def summary_on_a_terminal():
     expect(on_terminal('--quiet').strip() == '', 'a summary although quiet')
 
 
+def live_line_without_reader():
+    """That nobody reads what the tool says is not the program's affair."""
+    need_runtime()
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    result = sh('sleep 2.5; exit 7', '--live', stderr=ours, stdout=subprocess.PIPE)
+    os.close(ours)
+    expect(result.status == 7, 'status', result)
+
+
 def dry_run_starts_nothing():
     with tempfile.TemporaryDirectory() as folder:
         need_runtime()
@@ -177,6 +198,20 @@ def statistics_at_the_end():
         expect(stats['schema'] == 'pagetide.stats/1', 'schema %s' % stats['schema'])
         expect(stats['exit_status'] == 5, 'exit_status %s' % stats['exit_status'])
         expect(SH in stats['program'] or 'sh' in stats['program'], 'program %s' % stats['program'])
+
+
+def statistics_of_an_odd_name():
+    """A program may have any bytes for a name; the document is JSON all the same."""
+    need_runtime()
+    with tempfile.TemporaryDirectory() as folder:
+        name = os.fsencode(folder) + b'/odd\xff\n"'
+        path = os.path.join(folder, 'stats.json')
+        os.symlink('/bin/true', name)
+        result = tool('run', *BOUND, '--stats', path, '--', name)
+        expect(result.status == 0, 'status', result)
+        with open(path, encoding='utf-8') as file:
+            stats = json.load(file)
+        expect(stats['program'] == folder + '/odd??"', 'program %r' % stats.get('program'))
 
 
 def statistics_while_running():
@@ -210,6 +245,6 @@ def nothing_left_behind():
 if __name__ == '__main__':
     main([(case.__name__.replace('_', ' '), case) for case in (
         exit_statuses, death_by_signal, no_core_of_our_own, streams, closed_streams, arguments,
-        options_after_the_program_are_its_own, environment, search_path, summary_when_asked,
-        summary_on_a_terminal, dry_run_starts_nothing, statistics_at_the_end,
-        statistics_while_running, nothing_left_behind)])
+        options_after_the_program_are_its_own, environment, limits, search_path, summary_when_asked,
+        summary_on_a_terminal, live_line_without_reader, dry_run_starts_nothing, statistics_at_the_end,
+        statistics_of_an_odd_name, statistics_while_running, nothing_left_behind)])

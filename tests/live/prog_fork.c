@@ -234,6 +234,32 @@ static void many_short_children(void)
 	arena_check(&arena, 0, arena.nr_pages);
 }
 
+/* All of them there at the same time. */
+static void many_children_at_once(void)
+{
+	struct arena arena = arena_new(live_pages(), 9);
+	pid_t pids[40];
+	int gate[2];
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages / 2);
+	CHECK(pipe(gate) == 0);
+	for (size_t i = 0; i < 40; i++) {
+		char byte;
+
+		pids[i] = child_start();
+		if (pids[i])
+			continue;
+		CHECK(close(gate[1]) == 0 && read(gate[0], &byte, 1) == 0);
+		arena_check(&arena, i * 50, i * 50 + 50);
+		_exit(0);
+	}
+	CHECK(close(gate[1]) == 0);
+	for (size_t i = 0; i < 40; i++)
+		live_wait(pids[i]);
+	arena_check(&arena, 0, arena.nr_pages);
+}
+
 struct fork_racer {
 	struct arena arena;
 	atomic_bool *stop;
@@ -676,6 +702,7 @@ static const struct live_case cases[] = {
 	{ "grandchildren-rule04", grandchildren_rule04 },
 	{ "child-is-demoted-too-rule03", child_is_demoted_too_rule03 },
 	{ "many-short-children", many_short_children },
+	{ "many-children-at-once", many_children_at_once },
 	{ "fork-beside-busy-threads", fork_beside_busy_threads },
 	{ "fork-keeps-advice", fork_keeps_advice },
 	{ "clone-raw-rule01-rule04", clone_raw_rule01_rule04 },

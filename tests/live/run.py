@@ -699,6 +699,33 @@ def full_tiers_hard(place):
           f"went far over the budget first: {result.peak_bytes / MIB:.0f} MiB")
 
 
+def few_files(place):
+    """The server may open more files than its program; with too few to go on nobody waits for ever."""
+    only_with_tool(place)
+    argv = [os.path.join(place.programs, "live_fork"), "many-children-at-once"]
+    result = place.run(argv, BUDGET_MIB, prefix=["prlimit", "--nofile=64:4096"])
+    judge_end(result)
+    judge_stats(result.stats)
+    result = place.run(argv, BUDGET_MIB, prefix=["prlimit", "--nofile=256:256"])
+    check(result.status in (0, -signal.SIGKILL), f"exit status {result.status}: {tail(result.errors)}")
+    check(result.status == 0 or b"raise ulimit -Hn" in result.errors, tail(result.errors))
+    check(not result.left_behind, f"left processes behind: {result.left_behind}")
+    result = place.run(["true"], BUDGET_MIB, prefix=["prlimit", "--nofile=64:64"])
+    check(result.status == 125 and b"ulimit -Hn" in result.errors,
+          f"exit status {result.status}: {tail(result.errors)}")
+
+
+def time_of_the_tool(place):
+    """The limit is for each process: when the tool has used what it may, that is no signal to the program."""
+    only_with_tool(place)
+    once = f"{thread_program(place)} eight-threads-random"
+    result = place.run(["sh", "-c", f"ulimit -St 1000; {once} && {once} && {once}"], BUDGET_MIB,
+                       prefix=["prlimit", "--cpu=1:1000"], timeout_s=120)
+    judge_end(result)
+    overhead = result.stats["overhead"]
+    check(overhead["voluntary_cpu_ns"] + overhead["forced_cpu_ns"] > 1.2e9, f"not used: {overhead}")
+
+
 def every_rule_has_a_test(place):
     """The rules of a userfaultfd runtime are numbered: a test has its rule's number in its name."""
     named = {int(number) for name in all_cases(place) for number in re.findall(r"rule(\d+)", name)}
@@ -742,6 +769,8 @@ TOOL_CASES = {
     "budget-beside-hogs": budget_beside_hogs,
     "full-tiers-exceeded": full_tiers_exceeded,
     "full-tiers-hard": full_tiers_hard,
+    "few-files": few_files,
+    "time-of-the-tool": time_of_the_tool,
 }
 
 

@@ -167,7 +167,13 @@ static void a_name_lasts_as_long_as_its_process(void **state)
 
 	(void)state;
 	assert_int_equal(start("exec sleep 1000", &pid), 0);
-	assert_int_equal(pidfd_get(pid, &fd), 0);
+	int error = pidfd_get(pid, &fd);
+	if (error == -ENOSYS) { /* valgrind does not know the call */
+		assert_int_equal(child_signal(pid, SIGKILL), 0);
+		wait_end(pid, SIGKILL);
+		skip();
+	}
+	assert_int_equal(error, 0);
 	sigaction(SIGALRM, &action, &before);
 	setitimer(ITIMER_REAL, &often, NULL);
 	unsigned nr_ended = 0;

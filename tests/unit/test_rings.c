@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/* One ring for every thread: trees of files say which threads there are, rings are memory of ours. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "rings.h"
+#include "tree.h"
+
+#define PID 77
+#define MIB ((size_t)1 << 20)
+
+static struct rings rings;
+static int one, other; /* owners: their addresses */
+
+struct opener {
+	size_t bytes;         /* of all rings opened */
+	pid_t refused, ended; /* threads */
+};
+static struct opener opener;
+
+static int ring_open(void *arg, pid_t tid, size_t bytes, struct perf_ring *ret_ring)
+{
+	struct opener *o = arg;
+
+	if (tid == o->refused || tid == o->ended)
+		return tid == o->refused ? -EMFILE : -ESRCH;
+	*ret_ring = (struct perf_ring){ .tid = tid, .bytes = bytes };
+	for (unsigned i = 0; i < PERF_EVENTS; i++)
+		ret_ring->fds[i] = -1;
+	ret_ring->fds[PERF_TOUCH] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	ret_ring->map = mmap(NULL, 4096 + bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	assert_true(ret_ring->fds[PERF_TOUCH] >= 0 && ret_ring->map != MAP_FAILED);
+	assert_true(bytes >= 65536 && !(bytes & (bytes - 1)));
+	o->bytes += bytes;
+	return 0;
+}
+
+static int begin(void **state)
+{
+	opener = (struct opener){ 0 };
+	rings = (struct rings){ .open = ring_open, .arg = &opener };
+	return tree_begin(state);
+}
+
+static int end(void **state)
+{
+	rings_free(&rings);
+	return tree_end(state);
+}
+
+static void thread_name(char path[64], pid_t pid, pid_t tid)
+{
+	snprintf(path, 64, "/proc/%d/task/%d/stat", (int)pid, (int)tid);
+}
+
+static void thread_begin(pid_t pid, pid_t tid)
+{
+	char path[64], stat[512];
+
+	snprintf(stat, sizeof stat, "%d (x) S 1", (int)tid);
+	for (int field = 5; field <= 52; field++)
+		strcat(stat, " 0");
+	thread_name(path, pid, tid);
+	put(path, stat);
+}
+
+static void thread_end(pid_t pid, pid_t tid)
+{
+	char path[64], full[PATH_MAX];
+
+	thread_name(path, pid, tid);
+	snprintf(full, sizeof full, "%s%s", root, path);
+	assert_int_equal(unlink(full), 0);
+}
+
+static bool followed(pid_t tid, const void *owner)
+{
+	for (size_t i = 0; i < rings.nr; i++)
+		if (rings.list[i].ring.tid == tid && rings.list[i].owner == owner)
+			return true;
+	return false;
+}
+
+static void threads_come_and_go(void **state)
+{
+	(void)state;
+	thread_begin(PID, 77);
+	thread_begin(PID, 78);
+	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	assert_true(rings.nr == 2 && followed(77, &one) && followed(78, &one));
+	size_t before = opener.bytes;
+	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	assert_true(rings.nr == 2 && opener.bytes == before); /* none of them anew */
+	thread_begin(PID, 79);
+	thread_end(PID, 77);
+	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	assert_true(rings.nr == 2 && followed(78, &one) && followed(79, &one));
+}
+
+static void of_two_processes_one_goes(void **state)
+{
+	(void)state;
+	thread_begin(PID, 77);
+	thread_begin(90, 90);
+	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	assert_int_equal(rings_follow(&rings, root, 90, &other), 0);
+	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	assert_int_equal(rings.nr, 2);
+	rings_drop(&rings, &one);
+	assert_true(rings.nr == 1 && followed(90, &other));
+	assert_int_equal(rings_follow(&rings, root, 91, &one), -ESRCH);
+	assert_int_equal(rings.nr, 1);
+}
+
+static void a_thread_that_has_just_ended_is_passed_over(void **state)
+{
+	(void)state;
+	opener.ended = 78;
+	for (pid_t tid = 77; tid < 80; tid++)
+		thread_begin(PID, tid);
+	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	assert_true(rings.nr == 2 && !followed(78, &one));
+}
+
+/* Nobody loses a ring because another one cannot be had. */
+static void what_is_refused_is_told(void **state)
+{
+	(void)state;
+	thread_begin(PID, 77);
+	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	opener.refused = 78;
+	thread_begin(PID, 78);
+	assert_int_equal(rings_follow(&rings, root, PID, &one), -EMFILE);
+	assert_true(followed(77, &one) && !followed(78, &one));
+	opener.refused = 0;
+	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	assert_true(followed(77, &one) && followed(78, &one));
+}
+
+static void many_threads_share_the_memory(void **state)
+{
+	(void)state;
+	for (pid_t tid = 100; tid < 160; tid++)
+		thread_begin(PID, tid);
+	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	assert_int_equal(rings.nr, 60);
+	assert_in_range(opener.bytes, 16 * MIB, 64 * MIB);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(threads_come_and_go, begin, end),
+		cmocka_unit_test_setup_teardown(of_two_processes_one_goes, begin, end),
+		cmocka_unit_test_setup_teardown(a_thread_that_has_just_ended_is_passed_over, begin, end),
+		cmocka_unit_test_setup_teardown(what_is_refused_is_told, begin, end),
+		cmocka_unit_test_setup_teardown(many_threads_share_the_memory, begin, end),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1356,20 +1356,20 @@ before=$(count pgmigrate_success)
 pagetide migrate -p $hot --from 1 --to 0 --json > $RESULTS/migrate || exit
 echo $(($(count pgmigrate_success) - before)) > $RESULTS/kernel
 pagetide pages -p $hot --json > $RESULTS/after
-pagetide pages -p $hot; pagetide migrate -p $hot --from 0 --to 1
+pagetide pages -p $hot; vm_terminal $RESULTS/progress pagetide migrate -p $hot --from 0 --to 1
 kill -TERM $hot; wait $hot || exit
 cp /tmp/hot $RESULTS/hot
 """
 
 
 def verbs(place):
-    """topo, pages and migrate of a process in use, which compares its bytes at the end."""
-    result = place.run(VERBS, Machine(thp="madvise"), programs=["vm_hot"],
+    """topo, pages and migrate, with its progress, of a process in use, which compares its bytes at the end."""
+    result = place.run(VERBS, Machine(thp="madvise"), programs=["vm_hot", "vm_terminal"],
                        files=[(place.pagetide, None)])
     check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
     with tarfile.open(fileobj=io.BytesIO(result.results)) as archive:
         text = {name: archive.extractfile("./" + name).read().decode() for name in
-                ("topo", "before", "dry", "migrate", "kernel", "after", "hot")}
+                ("topo", "before", "dry", "migrate", "kernel", "after", "hot", "progress")}
     topo, before, dry, moved, after = (json.loads(text[name]) for name in
                                        ("topo", "before", "dry", "migrate", "after"))
     check((topo["fast"], topo["slow"]) == ("0", "1"), text["topo"])
@@ -1379,6 +1379,8 @@ def verbs(place):
     check(moved["moves"]["moved"] == moved["moves"]["requested"] == pages, text["migrate"])
     check(int(text["kernel"]) == pages, f"the kernel counted {text['kernel']}")
     check(after["nodes"][1]["bytes"] == 0, text["after"])
+    shown = [int(percent) for percent in re.findall(r"\rpagetide: +(\d+)%, ", text["progress"])]
+    check(len(shown) > 2 and shown == sorted(shown) and shown[-1] >= 99, repr(text["progress"]))
     reports(text["hot"].splitlines())
     return (f"{pages} pages in {moved['wall_ns'] / 1e9:.1f} s, {moved['stall_ns']['calls']} calls\n"
             + result.output.decode())

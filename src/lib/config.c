@@ -190,7 +190,6 @@ static int file_take(struct reading *reading, const char *path)
 	bool unread = ferror(reading->file);
 	fclose(reading->file);
 	reading->file = NULL;
-	reading->path = NULL; /* the caller's */
 	if (unread) {
 		MESSAGE("%.150s: cannot be read", path);
 		return -EINVAL;
@@ -236,6 +235,7 @@ static int dropins_take(struct reading *reading, const char *path)
 		free(names[i]);
 	}
 	free(names);
+	reading->path = NULL; /* the last one's */
 	return error;
 }
 

@@ -138,7 +138,9 @@ static void children_follow(struct attach *a, const struct rule *rule)
 	pid_t pids[CHILDREN_MAX], *roots = calloc(a->nr_live + 1, sizeof *roots);
 	size_t nr = 0, nr_roots = 0;
 
-	for (const struct watch *w = a->watches; w && roots; w = w->next)
+	if (!roots)
+		return; /* they are found the next time */
+	for (const struct watch *w = a->watches; w; w = w->next)
 		if (!w->ended)
 			roots[nr_roots++] = w->pid;
 	if (nr_roots && process_children("", roots, nr_roots, pids, CHILDREN_MAX, &nr))

@@ -151,8 +151,10 @@ static int guard_main(void *arg)
 		int fds[SOCK_FDS_MAX];
 		if (sock_receive(socket, &m, sizeof m, &bytes, fds) || bytes != sizeof m)
 			break;
-		if (m.word == GUARD_LEAVE)
+		if (m.word == GUARD_LEAVE) {
+			free(wards.list);
 			return 0;
+		}
 		if (m.word == GUARD_STOPPING) {
 			stop_watch(socket, m.pid, wards.server);
 			continue;
@@ -167,6 +169,7 @@ static int guard_main(void *arg)
 		wards.list[wards.nr++] = (struct ward){ m.pid, fds[0], fds[1] };
 	}
 	wards_kill(&wards);
+	free(wards.list);
 	return 0;
 }
 

@@ -2,7 +2,7 @@
 #include "limit.h"
 
 #include <errno.h>
-#include <stdbool.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 #define LIMIT_V1_NONE_BYTES (UINT64_C(1) << 62)
 
 struct hierarchy {
-	const char *file;      /* name of the limit's file in each group's folder */
+	bool unified;          /* version 2 */
 	char mount[PATH_MAX];  /* below the root */
 	char group[PATH_MAX];  /* below the mount, "" for its top */
 };
@@ -54,23 +54,19 @@ static int hierarchy_find(const char *root, bool unified, struct hierarchy *ret_
 		return err;
 	const char *below = cgroup_below(names.name[which], top);
 	strcpy(ret_hierarchy->group, below ? below : "");
-	ret_hierarchy->file = unified ? "memory.max" : "memory.limit_in_bytes";
+	ret_hierarchy->unified = unified;
 	return 0;
 }
 
-/* UINT64_MAX when the file says that there is no limit. */
-static int limit_read(const char *root, const char *path, uint64_t *ret_bytes)
+/* A file with one number; UINT64_MAX when it says that there is no limit. */
+static int number_read(const char *root, const char *folder, const char *name, uint64_t *ret_bytes)
 {
-	FILE *file = file_below(root, "%s", path);
-	char text[64];
+	char text[64], *end;
 	unsigned long long bytes;
-	char *end;
+	int error = file_read(root, text, sizeof(text), "%s/%s", folder, name);
 
-	if (!file)
-		return -errno;
-	if (!fgets(text, sizeof(text), file))
-		text[0] = '\0';
-	fclose(file);
+	if (error)
+		return error;
 	if (strcmp(text, "max\n") == 0) {
 		*ret_bytes = UINT64_MAX;
 		return 0;
@@ -83,48 +79,121 @@ static int limit_read(const char *root, const char *path, uint64_t *ret_bytes)
 	return 0;
 }
 
-/* From our group up to the mount's top; the top of version 2 has no limit file, which is fine. */
-static int hierarchy_limit(const char *root, struct hierarchy *hierarchy, uint64_t *ret_bytes,
-			   char ret_file[PATH_MAX])
+/* The limit in one folder, and the name of its file. */
+static int folder_limit(const char *root, const char *folder, bool unified, uint64_t *ret_bytes,
+			const char **ret_name)
 {
-	uint64_t least_bytes = UINT64_MAX;
+	uint64_t high_bytes;
+
+	*ret_name = unified ? "memory.max" : "memory.limit_in_bytes";
+	int error = number_read(root, folder, *ret_name, ret_bytes);
+	/* Above this its programs are slowed down as if it were full. */
+	if (!error && unified && !number_read(root, folder, "memory.high", &high_bytes) &&
+	    high_bytes < *ret_bytes) {
+		*ret_bytes = high_bytes;
+		*ret_name = "memory.high";
+	}
+	return error;
+}
+
+/* From our group up to the mount's top; the top of version 2 has no limit file, which is fine. */
+static int hierarchy_walk(const char *root, struct hierarchy *hierarchy,
+			  void (*visit)(void *arg, const struct limit_group *group), void *arg)
+{
 	bool any = false;
 
 	for (;;) {
-		char path[PATH_MAX];
-		uint64_t bytes = UINT64_MAX;
-		char *slash;
+		char folder[PATH_MAX], file[PATH_MAX];
+		struct limit_group group = { .file = file, .folder = folder, .unified = hierarchy->unified };
+		const char *name;
+		int length = snprintf(folder, sizeof(folder), "%s%s", hierarchy->mount, hierarchy->group);
 
-		if ((size_t)snprintf(path, sizeof(path), "%s%s/%s", hierarchy->mount,
-				     hierarchy->group, hierarchy->file) < sizeof(path) &&
-		    limit_read(root, path, &bytes) == 0) {
-			if (!any || bytes < least_bytes) {
-				least_bytes = bytes;
-				memcpy(ret_file, path, sizeof(path));
-			}
+		if (length < PATH_MAX &&
+		    !folder_limit(root, folder, group.unified, &group.limit_bytes, &name) &&
+		    snprintf(file, sizeof(file), "%s/%s", folder, name) < PATH_MAX) {
+			visit(arg, &group);
 			any = true;
 		}
-		slash = strrchr(hierarchy->group, '/');
+		char *slash = strrchr(hierarchy->group, '/');
 		if (!slash)
-			break;
+			return any ? 0 : -ENOENT;
 		*slash = '\0';
 	}
-	if (!any)
-		return -ENOENT;
-	*ret_bytes = least_bytes;
+}
+
+int limit_groups(const char *root, void (*visit)(void *arg, const struct limit_group *group), void *arg)
+{
+	struct hierarchy hierarchy;
+	int error = -ENOENT;
+
+	/* Where both are mounted, the memory controller is in one of them only. */
+	for (int unified = 1; error && unified >= 0; unified--) {
+		error = hierarchy_find(root, unified, &hierarchy);
+		if (!error)
+			error = hierarchy_walk(root, &hierarchy, visit, arg);
+	}
+	return error ? -ENOENT : 0;
+}
+
+/* Version 1 counts the groups below only where the name says so. */
+static uint64_t stat_reclaimable(FILE *file, bool unified)
+{
+	static const char *const names[][3] = {
+		{ "total_active_file", "total_inactive_file" },
+		{ "active_file", "inactive_file", "slab_reclaimable" },
+	};
+	char line[128], name[64];
+	uint64_t bytes, sum = 0;
+
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%63s %" SCNu64, name, &bytes) != 2)
+			continue;
+		for (size_t i = 0; i < 3 && names[unified][i]; i++)
+			sum += strcmp(name, names[unified][i]) ? 0 : bytes;
+	}
+	return sum;
+}
+
+int limit_group_used(const char *root, const struct limit_group *group, uint64_t *ret_bytes)
+{
+	uint64_t charged;
+	int error = number_read(root, group->folder,
+				group->unified ? "memory.current" : "memory.usage_in_bytes", &charged);
+
+	if (error)
+		return error;
+	FILE *file = file_below(root, "%s/memory.stat", group->folder);
+	if (!file)
+		return -errno;
+	uint64_t reclaimable = stat_reclaimable(file, group->unified);
+	fclose(file);
+	*ret_bytes = charged > reclaimable ? charged - reclaimable : 0;
 	return 0;
+}
+
+struct least {
+	bool any;
+	uint64_t bytes;
+	char *file;
+};
+
+static void least_take(void *arg, const struct limit_group *group)
+{
+	struct least *least = arg;
+
+	if (least->any && group->limit_bytes >= least->bytes)
+		return;
+	least->any = true;
+	least->bytes = group->limit_bytes;
+	strcpy(least->file, group->file);
 }
 
 int limit_cgroup(const char *root, uint64_t *ret_bytes, char ret_file[PATH_MAX])
 {
-	struct hierarchy hierarchy;
-	int err = -ENOENT;
+	struct least least = { .file = ret_file };
+	int error = limit_groups(root, least_take, &least);
 
-	/* Where both are mounted, the memory controller is in one of them only. */
-	for (int unified = 1; err && unified >= 0; unified--) {
-		err = hierarchy_find(root, unified, &hierarchy);
-		if (!err)
-			err = hierarchy_limit(root, &hierarchy, ret_bytes, ret_file);
-	}
-	return err ? -ENOENT : 0;
+	if (!error)
+		*ret_bytes = least.bytes;
+	return error;
 }

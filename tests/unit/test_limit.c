@@ -143,6 +143,73 @@ static void odd_names_are_unescaped(void **state)
 	expect(GIB, "/my groups/a b/memory.max");
 }
 
+struct seen {
+	unsigned nr;
+	uint64_t limit_bytes[4], used_bytes[4];
+};
+
+static void see(void *arg, const struct limit_group *group)
+{
+	struct seen *seen = arg;
+
+	assert_true(seen->nr < 4);
+	seen->limit_bytes[seen->nr] = group->limit_bytes;
+	assert_int_equal(limit_group_used(root, group, &seen->used_bytes[seen->nr++]), 0);
+}
+
+/* What file pages and slab have can be taken back; shared memory and what is locked cannot. */
+static void version_2_what_groups_have(void **state)
+{
+	struct seen seen = { 0 };
+
+	(void)state;
+	put("/proc/self/cgroup", "0::/pod/a\n");
+	put("/proc/self/mountinfo", "30 20 0:26 / /g rw - cgroup2 cgroup2 rw\n");
+	put("/g/pod/a/memory.max", "max\n");
+	put("/g/pod/a/memory.current", "1000000\n");
+	put("/g/pod/a/memory.stat", "anon 400000\nfile 500000\nshmem 100000\ninactive_file 300000\n"
+				    "active_file 100000\nslab_reclaimable 50000\nslab_unreclaimable 7\n");
+	put("/g/pod/memory.max", "1073741824\n");
+	put("/g/pod/memory.current", "4096\n");
+	put("/g/pod/memory.stat", "inactive_file 8192\n");
+	assert_int_equal(limit_groups(root, see, &seen), 0);
+	assert_int_equal(seen.nr, 2);
+	assert_int_equal(seen.limit_bytes[0], UINT64_MAX);
+	assert_int_equal(seen.used_bytes[0], 550000);
+	assert_int_equal(seen.limit_bytes[1], GIB);
+	assert_int_equal(seen.used_bytes[1], 0); /* counted at two times */
+}
+
+static void version_1_what_groups_have(void **state)
+{
+	struct seen seen = { 0 };
+
+	(void)state;
+	put("/proc/self/cgroup", "4:memory:/job\n");
+	put("/proc/self/mountinfo", "35 31 0:32 / /m rw - cgroup cgroup rw,memory\n");
+	put("/m/job/memory.limit_in_bytes", "1073741824\n");
+	put("/m/job/memory.usage_in_bytes", "900000\n");
+	put("/m/job/memory.stat", "inactive_file 1\nactive_file 2\ntotal_inactive_file 200000\n"
+				  "total_active_file 100000\n");
+	assert_int_equal(limit_groups(root, see, &seen), 0);
+	assert_int_equal(seen.nr, 1);
+	assert_int_equal(seen.limit_bytes[0], GIB);
+	assert_int_equal(seen.used_bytes[0], 600000);
+}
+
+/* Above memory.high programs are slowed down until they hardly run: it is a limit, too. */
+static void version_2_high_counts(void **state)
+{
+	(void)state;
+	put("/proc/self/cgroup", "0::/a\n");
+	put("/proc/self/mountinfo", "30 20 0:26 / /g rw - cgroup2 cgroup2 rw\n");
+	put("/g/a/memory.max", "2147483648\n");
+	put("/g/a/memory.high", "1073741824\n");
+	expect(GIB, "/g/a/memory.high");
+	put("/g/a/memory.high", "max\n");
+	expect(2 * GIB, "/g/a/memory.max");
+}
+
 static void no_controller_or_damaged_files(void **state)
 {
 	uint64_t bytes = 7;
@@ -175,6 +242,9 @@ int main(void)
 		TREE_TEST(version_1_in_a_container),
 		TREE_TEST(a_group_outside_of_the_mount_counts_as_its_top),
 		TREE_TEST(odd_names_are_unescaped),
+		TREE_TEST(version_2_what_groups_have),
+		TREE_TEST(version_1_what_groups_have),
+		TREE_TEST(version_2_high_counts),
 		TREE_TEST(no_controller_or_damaged_files),
 	};
 

@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -96,9 +98,9 @@ int file_put(const char *root, const char *text, const char *format, ...)
 	return error;
 }
 
-static int text_write(const char *path, const char *text, size_t bytes)
+static int text_write(const char *path, int flags, const char *text, size_t bytes)
 {
-	int error = 0, fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	int error = 0, fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0644);
 
 	if (fd < 0)
 		return -errno;
@@ -122,7 +124,7 @@ static int beside_write(char beside[PATH_MAX], const char *path, const char *tex
 	if (snprintf(beside, PATH_MAX, "%.*s.%s.%d", (int)(name - path), path, name, (int)getpid()) >= PATH_MAX)
 		return -ENAMETOOLONG;
 	unlink(beside); /* of a predecessor with our number that was killed */
-	return text_write(beside, text, bytes);
+	return text_write(beside, O_EXCL | O_NOFOLLOW, text, bytes);
 }
 
 int file_may_replace(const char *path)
@@ -144,6 +146,21 @@ int file_replace(const char *path, const char *text, size_t bytes)
 		error = -errno;
 	if (error)
 		unlink(beside);
+	return error;
+}
+
+int file_write(const char *path, const char *text, size_t bytes)
+{
+	char *real = realpath(path, NULL);
+	const char *target = real ? real : path;
+	struct stat there;
+	/* A link to nothing is left to open(). */
+	bool missing = lstat(target, &there) && errno == ENOENT;
+	int error = missing || S_ISREG(there.st_mode) ? file_replace(target, text, bytes) : -EACCES;
+
+	if (error == -EACCES || error == -EPERM || error == -EROFS)
+		error = text_write(target, O_TRUNC, text, bytes);
+	free(real);
 	return error;
 }
 

@@ -48,6 +48,13 @@ int file_remove(const char *path);
 int file_limit_raise(struct rlimit *ret_before);
 int file_limit_set(const struct rlimit *limit);
 
+/*
+ * Put a text in a file: in its place as a whole, so that a full disk leaves what was there and nothing that is
+ * cut off; behind a link, in the place of what it points to. What is no plain file, or lies in a folder that
+ * is closed to us, is written to as it is. 0; -errno.
+ */
+int file_write(const char *path, const char *text, size_t bytes);
+
 /* Whether file_replace() would succeed; what is there stays. 0; -errno. */
 int file_may_replace(const char *path);
 

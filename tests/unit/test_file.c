@@ -79,12 +79,34 @@ static void a_link_is_not_followed(void **state)
 	assert_string_equal(path, "kept");
 }
 
+static void what_is_written_is_whole_or_as_before(void **state)
+{
+	char path[PATH_MAX], link[PATH_MAX], text[16] = "";
+
+	(void)state;
+	put("/real", "old");
+	snprintf(path, sizeof path, "%s/real", root);
+	snprintf(link, sizeof link, "%s/link", root);
+	assert_int_equal(symlink("real", link), 0);
+	/* Behind a link: the link stays one. */
+	assert_int_equal(file_write(link, "new", 3), 0);
+	assert_int_equal(file_read(root, text, sizeof text, "/real"), 0);
+	assert_string_equal(text, "new");
+	assert_true(readlink(link, text, sizeof text) == 4);
+	assert_int_equal(entries(), 2);
+	assert_int_equal(file_write("/dev/null", "x", 1), 0);
+	assert_int_equal(file_write("/dev/full", "x", 1), -ENOSPC);
+	snprintf(path, sizeof path, "%s/nowhere/file", root);
+	assert_int_equal(file_write(path, "x", 1), -ENOENT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TREE_TEST(readers_find_the_old_or_the_new),
 		TREE_TEST(nothing_stays_of_a_failure),
 		TREE_TEST(a_link_is_not_followed),
+		TREE_TEST(what_is_written_is_whole_or_as_before),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

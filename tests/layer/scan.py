@@ -293,6 +293,28 @@ def shown_offences(table, tests):
                 yield 'docs/shown.md: no test %s' % name
 
 
+def rows_of(name):
+    """The rows of the defect tables that are in the name of a test: {('4a', 8), ...}."""
+    table, rows = None, set()
+    for word in name.split('_'):
+        if word in ('4a', '4b'):
+            table = word
+        elif table and word.isdigit():
+            rows.add((table, int(word)))
+        else:
+            table = None
+    return rows
+
+
+def defect_offences(readme, tests):
+    """readme: tests/unit/README.md. Each row that is held off has a test with its number in its name."""
+    named = set().union(*(rows_of(name) for text in tests for name in re.findall(r'\bdefect_\w+', text)))
+    for table, numbers in re.findall(r'^\| (4[ab]) ([\d, ]+) \|', readme.partition('Not here')[0], re.M):
+        for number in numbers.split(','):
+            if (table, int(number)) not in named:
+                yield 'tests/unit/README.md: row %s %s has no test with its number' % (table, number.strip())
+
+
 class Report:
     def __init__(self):
         self.number = 0
@@ -346,6 +368,10 @@ def scan_shown(report, root):
     report.rule('what docs/shown.md names is a test', shown_offences(read(os.path.join(root, 'docs/shown.md')),
                                                                      tests),
                 shown_offences('| x | `no-such-test-anywhere` |\n', []))
+    texts = [text for name, text in tests if name.endswith('.c')]
+    report.rule('each defect held off has a test with its row in its name',
+                defect_offences(read(os.path.join(root, 'tests/unit/README.md')), texts),
+                defect_offences('| 4a 1, 99 | x | y |\n', texts))
 
 
 def scan_door(report, root, program):

@@ -433,6 +433,36 @@ static void every_reason_has_its_counter(void **state)
 	}
 }
 
+/* Not what was tried, nor what is in use on a fast node already, nor what goes down. */
+static void defect_4a_20_promoted_is_only_what_went_from_slow_to_fast(void **state)
+{
+	struct world *w = *state;
+
+	place(w, 0, 5, FAST, false);
+	place(w, 64, 5, FAST_FAR, false);
+	touch_twice(w, 0, 5);
+	touch_twice(w, 64, 5);
+	/* Where they are is looked up again at most. */
+	for (size_t nr = step(w), i = 0; i < nr; i++) {
+		assert_int_equal(w->plan[i].op, TIERING_LOOK);
+		place(w, w->plan[i].vpn, w->plan[i].nr_pages, w->plan[i].vpn < 64 ? FAST : FAST_FAR, false);
+	}
+	assert_int_equal(w->space.counts.requested, 0);
+	place(w, 128, 5, SLOW, false);
+	touch_twice(w, 128, 5);
+	assert_int_equal(step(w), 5);
+	complete(w, 5, REASON_BUSY);
+	assert_int_equal(w->space.counts.promoted, 0);
+	place(w, 192, 7, SLOW, false);
+	touch_twice(w, 192, 7);
+	assert_int_equal(step(w), 7);
+	complete(w, 7, REASON_MOVED);
+	assert_int_equal(w->space.counts.promoted, 7);
+	assert_int_equal(w->space.counts.demoted, 0);
+	assert_int_equal(w->tiering.pair_pages[SLOW][FAST], 7);
+	assert_int_equal(w->tiering.pair_pages[FAST][FAST_FAR] + w->tiering.pair_pages[FAST_FAR][FAST], 0);
+}
+
 static void defect_4a_13_a_refused_page_keeps_its_heat_and_waits_longer(void **state)
 {
 	struct world *w = *state;
@@ -679,6 +709,7 @@ int main(void)
 		CASE(the_guarantee_of_a_space_is_kept),
 		CASE(weight_0_is_left_alone),
 		CASE(every_reason_has_its_counter),
+		CASE(defect_4a_20_promoted_is_only_what_went_from_slow_to_fast),
 		CASE(defect_4a_13_a_refused_page_keeps_its_heat_and_waits_longer),
 		CASE(a_window_stays_while_something_of_it_is_under_way),
 		CASE(a_huge_page_is_one_record_and_moves_whole),

@@ -16,8 +16,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,6 +30,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../os/helper.h"
@@ -41,6 +44,7 @@
 #define ADVICE_POPULATE_WRITE 23 /* since Linux 5.14 */
 #define HUGE ((uint64_t)2 << 20)
 #define STACK_BYTES (32u << 10)
+#define KNOWN_WAIT_NS 500000000
 #define TLS_BYTES (8u << 10)
 
 #ifndef HELPER_OWN_SYS6 /* a test brings a kernel of its own */
@@ -70,6 +74,7 @@ struct helper {
 	int uffd;      /* the program's: moves to the stage go through it */
 	int hold_uffd; /* the hold area's: moves from the stage */
 	int pagemap;
+	_Atomic uint32_t known; /* futex, the program waits: the server knows of it, or never will */
 	uint64_t stage, stock;
 	struct helper_command command;
 	struct helper_reply reply;
@@ -544,7 +549,12 @@ static int helper_main(void *arg)
 	SYS(close_range, 0, ~0u, 0);
 	SYS(prctl, PR_SET_NAME, "pagetide-helper", 0, 0, 0);
 	SYS(chdir, "/");
-	if (!server_connect(h) && !hello_say(h))
+	int error = server_connect(h);
+	if (!error)
+		error = hello_say(h);
+	atomic_store(&h->known, 1);
+	SYS(futex, &h->known, FUTEX_WAKE_PRIVATE, 1);
+	if (!error)
 		helper_serve(h);
 	SYS(exit_group, 0);
 	__builtin_unreachable();
@@ -563,7 +573,17 @@ static int starter_main(void *arg)
 	__builtin_unreachable();
 }
 
-void helper_start(const char *server)
+/* On a busy machine the program could fill all memory before its helper runs for the first time. */
+static void known_wait(struct helper *h)
+{
+	const struct timespec longest = { .tv_nsec = KNOWN_WAIT_NS };
+
+	while (!atomic_load(&h->known))
+		if (SYS(futex, &h->known, FUTEX_WAIT_PRIVATE, 0, &longest) == -ETIMEDOUT)
+			return;
+}
+
+void helper_start(const char *server, bool wait)
 {
 	size_t bytes = (sizeof(struct helper) + PAGE - 1) & ~(size_t)(PAGE - 1);
 	sigset_t all, before;
@@ -590,6 +610,8 @@ void helper_start(const char *server)
 	int starter = clone(starter_main, h->stack + STACK_BYTES, CLONE_VM | CLONE_VFORK, h);
 	if (starter > 0)
 		waitpid(starter, NULL, __WALL);
+	if (starter > 0 && wait)
+		known_wait(h);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 out:
 	errno = saved_errno;

@@ -2,11 +2,13 @@
 #ifndef TIDE_INJECT_HELPER_H
 #define TIDE_INJECT_HELPER_H
 
+#include <stdbool.h>
+
 /*
- * Start a helper for the calling process; returns at once. Where it cannot be started the program
- * runs on without one. Safe in a fork handler of the child; not in a signal handler.
- * `server` must stay as it is.
+ * Start a helper for the calling process. Where it cannot be started the program runs on without one.
+ * `wait`: until the server knows of it, half a second at most. Safe in a fork handler of the child; not in
+ * a signal handler. `server` must stay as it is.
  */
-void helper_start(const char *server);
+void helper_start(const char *server, bool wait);
 
 #endif

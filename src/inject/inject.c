@@ -54,7 +54,7 @@ static bool variable_is(const char *entry, const char *name)
 
 static void forked(void)
 {
-	helper_start(server);
+	helper_start(server, false);
 }
 
 /* Take our library out of the value of LD_PRELOAD; true if nothing is left of it. */
@@ -108,7 +108,7 @@ __attribute__((constructor(101))) static void inject_start(void)
 	snprintf(server_variable, sizeof server_variable, HELPER_ENV_SERVER "=%s", server);
 	environment_clean(environ);
 	pthread_atfork(NULL, NULL, forked);
-	helper_start(server);
+	helper_start(server, true);
 }
 
 /* ---- carrying our variables across exec ---- */

@@ -134,10 +134,12 @@ static int server_open(struct server *s, const struct budget *b, const char *rec
 	}
 	s->nr_cpus = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
 	cpu_ours(&s->cpus);
-	s->guard_socket = s->keeper_bell = -1;
+	s->guard_socket = s->keeper_bell = s->own_dir = -1;
+	s->wish = (struct budget_wish){ b->dram_bytes, b->memory_bytes, b->pool_bytes };
 	atomic_store(&s->next_cookie, 1);
 	pthread_mutex_init(&s->engine_lock, NULL);
 	pthread_mutex_init(&s->plan_lock, NULL);
+	pthread_mutex_init(&s->plan_turn, NULL);
 	pthread_mutex_init(&s->dead_lock, NULL);
 	return 0;
 }
@@ -145,16 +147,16 @@ static int server_open(struct server *s, const struct budget *b, const char *rec
 static int stats_write(struct server *s, const char *path, int wait_status,
 		       char ret_message[TIDE_MESSAGE_MAX])
 {
-	char *text = stats_json(s, wait_status, true);
-	FILE *file = text ? fopen(path, "we") : NULL;
-	bool failed = !file || fprintf(file, "%s\n", text) < 0;
+	char *text = stats_json(s, wait_status, true), *line;
+	int length = text ? asprintf(&line, "%s\n", text) : -1;
+	int error = length < 0 ? -ENOMEM : file_save(path, line, (size_t)length);
 
-	if (file && fclose(file))
-		failed = true;
+	if (length >= 0)
+		free(line);
 	free(text);
-	if (failed)
-		MESSAGE("%s: cannot write the statistics: %s", path, strerror(errno));
-	return failed ? -EIO : 0;
+	if (error)
+		MESSAGE("%s: cannot write the statistics: %s", path, strerror(-error));
+	return error;
 }
 
 static void dry_run_tell(const struct tide_run_options *o, const struct budget *b)
@@ -209,8 +211,6 @@ int tide_run(const struct tide_run_options *o, int *ret_wait_status, char ret_me
 	struct keeper_options options = {
 		.argv = o->argv,
 		.inject_path = inject,
-		.dram_bytes = b.dram_bytes,
-		.memory_bytes = b.memory_bytes,
 		.overhead_bp = o->overhead_bp,
 		.live = o->live,
 		.report = stats_json,

@@ -26,7 +26,7 @@ struct census {
 static void census_take(struct server *s, struct census *c)
 {
 	*c = (struct census){ 0 };
-	pthread_mutex_lock(&s->plan_lock);
+	plan_lock_take(s);
 	for (struct program *p = s->programs; p; p = p->next) {
 		pthread_rwlock_rdlock(&p->lock);
 		for (size_t i = 0; i < p->nr_extents; i++) {
@@ -122,7 +122,7 @@ static uint64_t forced_cpu_ns(struct server *s)
 {
 	uint64_t sum = atomic_load(&s->forced_ns) + atomic_load(&s->mover_ns);
 
-	pthread_mutex_lock(&s->plan_lock);
+	plan_lock_take(s);
 	for (struct program *p = s->programs; p; p = p->next)
 		sum += handlers_cpu_ns(p);
 	pthread_mutex_unlock(&s->plan_lock);
@@ -148,9 +148,9 @@ static json_t *unmanaged_json(struct server *s)
 	json_t *o = json_object();
 
 	for (unsigned i = 0; i < UNMANAGED_COUNT; i++) {
-		uint64_t pages = i == UNMANAGED_NO_HELPER ? atomic_load(&s->unhelped_pages)
+		uint64_t pages = i == UNMANAGED_NO_HELPER ? s->peak_unhelped
 							  : atomic_load(&s->unmanaged_ended[i]);
-		pthread_mutex_lock(&s->plan_lock);
+		plan_lock_take(s);
 		for (struct program *p = s->programs; p; p = p->next)
 			pages += p->unmanaged[i];
 		pthread_mutex_unlock(&s->plan_lock);

@@ -149,7 +149,7 @@ int file_replace(const char *path, const char *text, size_t bytes)
 	return error;
 }
 
-int file_write(const char *path, const char *text, size_t bytes)
+int file_save(const char *path, const char *text, size_t bytes)
 {
 	char *real = realpath(path, NULL);
 	const char *target = real ? real : path;

@@ -53,7 +53,7 @@ int file_limit_set(const struct rlimit *limit);
  * cut off; behind a link, in the place of what it points to. What is no plain file, or lies in a folder that
  * is closed to us, is written to as it is. 0; -errno.
  */
-int file_write(const char *path, const char *text, size_t bytes);
+int file_save(const char *path, const char *text, size_t bytes);
 
 /* Whether file_replace() would succeed; what is there stays. 0; -errno. */
 int file_may_replace(const char *path);

@@ -7,7 +7,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define PRIORITY (-15)
 #define SLICE_NS 100000u /* the least that the kernel takes */
 
 /* Of sched_setattr(2), as it was in the first kernel that had it. */
@@ -35,14 +34,14 @@ int thread_spread(pid_t tid, const cpu_set_t *cpus)
 	return sched_setaffinity(tid, sizeof *cpus, cpus) ? -errno : 0;
 }
 
-void thread_hurry(void)
+void thread_hurry(pid_t tid, int priority)
 {
 	struct thread_attr attr = { .size = sizeof attr, .policy = SCHED_OTHER, .runtime = SLICE_NS };
 
-	setpriority(PRIO_PROCESS, (id_t)gettid(), PRIORITY);
-	attr.nice = getpriority(PRIO_PROCESS, (id_t)gettid());
+	setpriority(PRIO_PROCESS, (id_t)tid, priority);
+	attr.nice = getpriority(PRIO_PROCESS, (id_t)tid);
 	/* An older kernel knows no slice, and ignores it. */
-	syscall(SYS_sched_setattr, 0, &attr, 0);
+	syscall(SYS_sched_setattr, tid, &attr, 0);
 }
 
 int thread_enter_idle(void)

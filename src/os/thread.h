@@ -13,10 +13,11 @@ int thread_pin(pid_t tid, int cpu);
 int thread_spread(pid_t tid, const cpu_set_t *cpus);
 
 /*
- * The calling thread is to run soon after it is woken, and never runs long: a high priority where that is
- * permitted, and a short slice where the kernel (6.12) has such a thing. Only in the normal class.
+ * A thread (0: the calling one) is to run soon after it is woken, and never runs long: a high priority, as of nice,
+ * where that is permitted, and a short slice where the kernel (6.12) has such a thing. Only in the normal class.
+ * Threads and processes that it starts are the same.
  */
-void thread_hurry(void);
+void thread_hurry(pid_t tid, int priority);
 
 /* The calling thread is of the idle class from now on; everybody may. It runs while nobody else wants to,
  * and its CPU counts as idle meanwhile. */

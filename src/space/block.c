@@ -104,7 +104,9 @@ bool stock_prepare(struct program *p)
 	if (!bit_take(p, &stock->empty, &block))
 		return false;
 	page_source(p->server, false);
+	room_take(p->server, BLOCK_PAGES);
 	int error = proc_memory_write(stock->memory, block_address(p, block), &zero, sizeof zero);
+	room_landed(p->server, BLOCK_PAGES, error ? 0 : BLOCK_PAGES);
 	if (error)
 		atomic_store(&stock->rest_until_ns, clock_now_ns() + REST_NS);
 	bit_give(p, error ? &stock->empty : &stock->ready, block);
@@ -318,10 +320,8 @@ enum served block_fill(struct handler *h, const struct extent *e, uint64_t vpn)
 	pthread_mutex_unlock(&p->helper_lock);
 	stock_back(p, b.tract, block, error);
 	atomic_fetch_add_explicit(&p->server->huge_filled, whole, memory_order_relaxed);
-	if (came) {
-		room_take(p->server, came);
+	if (came) /* what was taken from the room in stock_prepare() */
 		intake_touch(b.tract, b.idx, BLOCK_PAGES, TOUCH_FILL);
-	}
 	block_wake(&b);
 	return here ? SERVED : error == -EAGAIN ? SERVE_AGAIN : SERVE_SINGLY;
 }

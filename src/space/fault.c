@@ -25,23 +25,14 @@
 #include "program.h"
 #include "uffd.h"
 
-/* Nobody waits for room longer while no page is demoted, whatever the mover is doing. */
-#define ROOM_WAIT_NS 500000000u
+/* Nobody waits for room longer while no page is demoted, whatever the mover is doing. On a busy machine a
+ * single round of it may take most of a second. */
+#define ROOM_WAIT_NS 5000000000u
 #define POOL_BLOCK_BYTES (2u << 20)
 
 static const uint8_t zeros[FAULT_RUN_PAGES * PAGE_BYTES];
 
 /* ---- room ---- */
-
-void room_take(struct server *s, uint64_t pages)
-{
-	int64_t left = atomic_fetch_sub_explicit(&s->room, (int64_t)pages, memory_order_relaxed) -
-		       (int64_t)pages;
-
-	if (left < atomic_load_explicit(&s->wake_room, memory_order_relaxed) &&
-	    atomic_load_explicit(&s->mover_idle, memory_order_acquire))
-		mover_wake(s);
-}
 
 bool page_earned(struct tract *t, uint64_t idx)
 {
@@ -162,7 +153,11 @@ static enum served serve_absent(struct handler *h, struct tract *t, uint64_t idx
 	 * policy places. */
 	bool slow = write && room_left(p->server) <= 0 && slow_room(p->server) > 0;
 	page_source(p->server, slow);
+	if (!slow)
+		room_take(p->server, nr);
 	uint32_t filled = zeros_install(p, vpn, nr, write, &error);
+	if (!slow)
+		room_landed(p->server, nr, filled);
 	for (uint32_t i = 0; i < filled; i++)
 		(void)page_change(p->server, &t->region.state[idx + i], words[i],
 				  page_word(PAGE_RESIDENT, slow, 0, 0, false));
@@ -172,8 +167,6 @@ static enum served serve_absent(struct handler *h, struct tract *t, uint64_t idx
 		unclaim(p, t, idx + filled, vpn + filled, words + filled, nr - filled);
 	if (!filled)
 		return served_as(error);
-	if (!slow)
-		room_take(p->server, filled);
 	intake_touch(t, idx, 1, TOUCH_FILL);
 	return SERVED;
 }
@@ -245,9 +238,13 @@ uint32_t held_install(struct program *p, struct tract *t, uint64_t idx, uint64_t
 	page_source(p->server, slow);
 	while (at < nr && !error) {
 		uint64_t done;
+		if (!slow)
+			room_take(p->server, nr - at);
 		error = uffd_copy(p->uffd, vpn_address(vpn + at), pages + at * PAGE_BYTES,
 				  (nr - at) * PAGE_BYTES, &done);
 		uint32_t came = (uint32_t)(done / PAGE_BYTES);
+		if (!slow)
+			room_landed(p->server, nr - at, came);
 		if (error == -EEXIST) {
 			atomic_fetch_add(&p->server->vanished, 1);
 			uffd_wake(p->uffd, vpn_address(vpn + at + came), PAGE_BYTES);
@@ -289,8 +286,6 @@ static void held_returned(struct tract *t, uint64_t idx, uint32_t nr, bool from_
 {
 	struct server *s = t->program->server;
 
-	if (!to_slow)
-		room_take(s, nr);
 	if (from_slow && !to_slow)
 		atomic_fetch_add_explicit(&s->raised, nr, memory_order_relaxed);
 	intake_touch(t, idx, nr, TOUCH_RETURN);
@@ -342,13 +337,13 @@ static enum served serve_held(struct handler *h, struct tract *t, uint64_t idx, 
 static enum served serve_unknown(struct program *p, uint64_t vpn, bool write)
 {
 	uint64_t done;
+
+	room_take(p->server, 1);
 	int error = write ? uffd_copy(p->uffd, vpn_address(vpn), zeros, PAGE_BYTES, &done)
 			  : uffd_zero(p->uffd, vpn_address(vpn), PAGE_BYTES, &done);
-
+	room_landed(p->server, 1, !error);
 	if (error && error != -EAGAIN)
 		uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
-	else if (!error)
-		room_take(p->server, 1);
 	atomic_store_explicit(&p->unknown, true, memory_order_relaxed);
 	return served_as(error);
 }
@@ -392,14 +387,16 @@ static enum served fault_dispatch(struct handler *h, uint64_t vpn, bool write)
 	return SERVED;
 }
 
-/* Memory that is only now touched waits for room; what was there before may pass a little ahead. */
-static int64_t fault_slack(const struct handler *h, uint64_t vpn)
+/* Memory that is only now touched waits for room; what was there before may pass a little ahead. The helper
+ * touches pages on behalf of those who make room. */
+static int64_t fault_slack(struct program *p, uint64_t vpn, uint32_t tid)
 {
-	struct program *p = h->program;
 	const struct extent *e = extent_find(p, vpn);
 	enum page_state state =
 		e ? page_state(word_load(e->tract, e->idx + (vpn - e->vpn))) : PAGE_ABSENT;
 
+	if (tid == (uint32_t)atomic_load_explicit(&p->helper_pid, memory_order_relaxed))
+		return INT64_MAX;
 	if (state == PAGE_ABSENT)
 		return 0;
 	if (state == PAGE_STORED && slow_room(p->server) < PIECE_PAGES)
@@ -435,7 +432,7 @@ void fault_serve(struct handler *h, const struct deferred *fault)
 	h->began_ns = clock_now_ns();
 	program_lock_shared(p);
 	if (atomic_load_explicit(&p->server->room, memory_order_relaxed) <= 0) {
-		int64_t slack = fault_slack(h, vpn);
+		int64_t slack = fault_slack(p, vpn, fault->tid);
 		pthread_rwlock_unlock(&p->lock);
 		if (atomic_load_explicit(&p->server->room, memory_order_relaxed) <= -slack)
 			room_wait(p, slack);

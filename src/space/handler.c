@@ -105,7 +105,7 @@ static void handler_begin(struct handler *h)
 	pthread_setname_np(pthread_self(), name);
 	thread_pin(0, h->cpu);
 	/* The idle class keeps the short slice. */
-	thread_hurry();
+	thread_hurry(0, PRIORITY_HANDLER);
 	if (!h->normal)
 		thread_enter_idle();
 	atomic_store(&h->tid, gettid());

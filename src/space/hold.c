@@ -118,9 +118,12 @@ int hold_open(struct program *p, uint32_t nr_pages)
 		free(hold.freed);
 		return error;
 	}
+	/* An order may be under way: both locks, so that it finds all of the area or nothing. */
+	helper_lock_take(p);
 	pthread_mutex_lock(&p->hold_lock);
 	p->hold = hold;
 	pthread_mutex_unlock(&p->hold_lock);
+	pthread_mutex_unlock(&p->helper_lock);
 	stock_open(p, stage + HELPER_STAGE_BYTES);
 	return 0;
 }

@@ -17,20 +17,16 @@
 #include "file.h"
 #include "futex.h"
 #include "guard.h"
-#include "limit.h"
 #include "mempolicy.h"
-#include "node.h"
 #include "pace.h"
-#include "place.h"
 #include "proc.h"
 #include "sock.h"
+#include "thread.h"
 #include "uffd.h"
 
 #define PENDING_MAX 64u
 #define PROGRAMS_AT (2 + PENDING_MAX + 1) /* among what is waited for: signals, listener, peers, bell */
 #define SECOND_NS 1000000000u
-#define NODE_KEPT_BYTES (8u << 20)
-#define FAST_LEAST_PAGES 1024u /* on the fast node, however full that is: no budget is less */
 /* What is waited for, the server's own files, and a few programs with a handler for each CPU. */
 #define FILES_MIN 256u
 
@@ -77,89 +73,6 @@ static bool peer_ours(pid_t pid)
 			return false;
 	}
 	return false;
-}
-
-/* ---- the budget ---- */
-
-static uint64_t own_anon_bytes(void)
-{
-	uint64_t size, anon;
-	int dir;
-
-	if (proc_open(getpid(), &dir))
-		return 0;
-	if (proc_statm(dir, &size, &anon))
-		anon = 0;
-	close(dir);
-	return anon * PAGE_BYTES;
-}
-
-/*
- * What of `bound` pages a node may have, where the programs have `used`: no more than there is memory for, some
- * left to the kernel. Of the file cache half counts as free: the kernel gives that up when it has to.
- */
-static uint64_t node_most(unsigned node, uint64_t used, uint64_t bound)
-{
-	struct node_room room;
-
-	if (node_room_read("", node, &room))
-		return bound;
-	uint64_t there = room.free_bytes + room.file_bytes / 2, kept = room.high_bytes + NODE_KEPT_BYTES;
-	uint64_t most = used + (there > kept ? there - kept : 0) / PAGE_BYTES;
-	return most < bound ? most : bound;
-}
-
-/*
- * The bound on the programs' resident anonymous memory, looked at anew each second. A bound on all
- * memory leaves them what the pool and the tables do not use. By default that is 90 % of the control
- * group's limit, or else what keeps 5 % of the machine available.
- */
-static void budget_set(struct keeper *k)
-{
-	struct server *s = k->server;
-	uint64_t memory = k->options->memory_bytes, limit = k->options->dram_bytes;
-	uint64_t total, available, low, high, group = UINT64_MAX;
-	char file[PATH_MAX];
-
-	if (!limit && !memory && !limit_cgroup("", &group, file) && group != UINT64_MAX)
-		memory = group / 10 * 9;
-	if (!limit && memory) {
-		uint64_t own = own_anon_bytes();
-		limit = memory > own ? memory - own : 0;
-		/* A pool that eats everything would leave no room to run at all. */
-		if (limit < memory / 8)
-			limit = memory / 8;
-	} else if (!limit && !limit_machine("", &total, &available)) {
-		uint64_t resident = atomic_load(&s->resident) * PAGE_BYTES;
-		limit = resident + available > total / 20 ? resident + available - total / 20 : 0;
-	}
-	limit /= PAGE_BYTES;
-	if (s->slow_bound)
-		limit = node_most(s->nodes[0], atomic_load(&s->resident), limit);
-	if (s->slow_bound && limit < FAST_LEAST_PAGES)
-		limit = FAST_LEAST_PAGES;
-	atomic_store(&s->limit, limit);
-	place_marks(limit, &low, &high);
-	atomic_store(&s->wake_room, (int64_t)((limit - low) * 2 / 3));
-}
-
-static void slow_set(struct server *s)
-{
-	int64_t slow = atomic_load(&s->slow);
-
-	if (!s->slow_bound)
-		return;
-	uint64_t max = node_most(s->nodes[1], slow > 0 ? (uint64_t)slow : 0, s->slow_bound);
-	atomic_store(&s->slow_max, max ? max : 1);
-}
-
-/* The resident pages from which on memory is tight: programs are adopted, and pages moved out. */
-static uint64_t budget_edge(const struct server *s)
-{
-	uint64_t limit = atomic_load(&s->limit);
-	uint64_t margin = limit / 8 < 8192 ? (limit / 2 < 8192 ? limit / 2 : 8192) : limit / 8;
-
-	return limit - margin;
 }
 
 /* ---- adoption ---- */
@@ -234,19 +147,35 @@ static bool program_hurry(struct program *p)
 	return p->nr_waiting_looks;
 }
 
-/* Read the sizes of the programs that are due. Returns the resident anonymous pages of all that are not on
- * the slow node, as of the last look at each; the mover measures those of families. */
-static uint64_t programs_measure(struct server *s, uint64_t now_ns)
+/* Read the sizes of the programs that are due. */
+static void programs_look(struct server *s, uint64_t now_ns)
+{
+	for (struct program *p = s->programs; p; p = p->next) {
+		bool grown = atomic_exchange(&p->grown, false);
+		p->looked = grown || scan_due(&p->look, now_ns);
+		if (p->looked && p->proc_dir >= 0)
+			(void)proc_statm(p->proc_dir, &p->size_pages, &p->looked_pages);
+	}
+}
+
+/* Adopt what the looks found, or look everywhere. Without plan_lock: new memory fills unseen while a plan
+ * is carried out, and that takes long where the machine is busy. */
+static void programs_adopt(struct keeper *k, bool all)
+{
+	for (struct program *p = k->server->programs; p; p = p->next)
+		if (p->looked || all)
+			p->nr_found = program_survey(k, p) + program_hurry(p);
+}
+
+/* The resident anonymous pages of all programs that are not on the slow node, as of the last look at each;
+ * the mover measures those of families. plan_lock held. */
+static uint64_t programs_measure(struct server *s)
 {
 	uint64_t sum = atomic_load(&s->unhelped_pages);
 
 	for (struct program *p = s->programs; p; p = p->next) {
-		uint64_t anon;
-		p->looked = p->grown || scan_due(&p->look, now_ns);
-		p->grown = false;
-		if (p->looked && p->proc_dir >= 0 && !proc_statm(p->proc_dir, &p->size_pages, &anon) &&
-		    p->nr_family < 2)
-			p->anon_pages = anon;
+		if (p->looked && p->nr_family < 2)
+			p->anon_pages = p->looked_pages;
 		sum += p->anon_pages;
 	}
 	int64_t slow = atomic_load(&s->slow);
@@ -295,10 +224,15 @@ static void programs_round(struct keeper *k)
 	struct server *s = k->server;
 	uint64_t now_ns = clock_now_ns(), managed = 0;
 
-	pthread_mutex_lock(&s->plan_lock);
+	for (struct program *p = s->programs; p; p = p->next)
+		p->nr_found = 0;
+	programs_look(s, now_ns);
+	if (s->tight)
+		programs_adopt(k, false);
+	plan_lock_take(s);
 	newborn_join(s);
 	programs_reap(s, now_ns, k->some_ended);
-	uint64_t resident = programs_measure(s, now_ns);
+	uint64_t resident = programs_measure(s);
 	/* When memory is tight the mover measures, and more often. */
 	if (!s->tight)
 		atomic_store(&s->resident, resident);
@@ -312,10 +246,9 @@ static void programs_round(struct keeper *k)
 		time_count(k, true);
 	}
 	s->tight |= begins && k->mover_runs;
+	if (begins && s->tight)
+		programs_adopt(k, true);
 	for (struct program *p = s->programs; p; p = p->next) {
-		p->nr_found = 0;
-		if (s->tight && (p->looked || begins))
-			p->nr_found = program_survey(k, p) + program_hurry(p);
 		if (s->tight)
 			program_unshare(p);
 		managed += p->managed_pages;
@@ -398,7 +331,7 @@ static void peer_hear(struct keeper *k, unsigned i)
 		close(fd);
 		return;
 	}
-	pthread_mutex_lock(&s->plan_lock);
+	plan_lock_take(s);
 	/* Whoever reads a fork event now has the lock until its child is on the list. */
 	for (struct program *p = s->programs; p; p = p->next) {
 		program_lock_shared(p);
@@ -417,7 +350,7 @@ static void peer_hear(struct keeper *k, unsigned i)
  */
 static void helper_mourn(struct server *s, pid_t pid)
 {
-	pthread_mutex_lock(&s->plan_lock);
+	plan_lock_take(s);
 	for (struct program *p = s->programs; p; p = p->next) {
 		if (p->helper_pid != pid)
 			continue;
@@ -600,24 +533,22 @@ static void tree_count(struct keeper *k, uint64_t now_ns)
 	k->looks_ns += time_count(k, false);
 	proc_pids("", unhelped_count, &unhelped); /* a look at all of /proc */
 	atomic_store(&k->server->unhelped_pages, unhelped.pages);
+	if (unhelped.pages > k->server->peak_unhelped)
+		k->server->peak_unhelped = unhelped.pages;
 	scan_done(&k->pace.tree, now_ns, time_count(k, false), unhelped.pages);
 }
 
 static void second_round(struct keeper *k)
 {
 	struct server *s = k->server;
-	struct tier_usage u;
 	uint64_t now_ns = clock_now_ns();
 
 	if (now_ns - k->second_ns < SECOND_NS)
 		return;
 	k->second_ns = now_ns;
 	k->crowded = false;
-	budget_set(k);
-	slow_set(s);
-	if (s->tight)
-		tree_count(k, now_ns);
-	s->pool->ops->usage(s->pool, &u); /* also gives emptied blocks back to the system */
+	budget_renew(s);
+	tree_count(k, now_ns);
 	if (k->options->live)
 		live_show(k, false);
 }
@@ -702,6 +633,8 @@ static int keeper_open(struct keeper *k)
 		error = -EMFILE;
 	if (!error)
 		error = guard_start(&s->guard_socket);
+	if (!error)
+		error = proc_open(getpid(), &s->own_dir);
 	if (error)
 		return error;
 	keeper_name(getpid(), s->name);
@@ -737,7 +670,7 @@ static void keeper_close(struct keeper *k)
 		pthread_join(k->mover, NULL);
 		warden_join(s);
 	}
-	pthread_mutex_lock(&s->plan_lock);
+	plan_lock_take(s);
 	newborn_join(s);
 	while (s->programs) {
 		struct program *p = s->programs;
@@ -755,6 +688,8 @@ static void keeper_close(struct keeper *k)
 		close(s->keeper_bell);
 	if (k->device >= 0)
 		close(k->device);
+	if (s->own_dir >= 0)
+		close(s->own_dir);
 	sigprocmask(SIG_SETMASK, &k->mask_before, NULL);
 }
 
@@ -766,12 +701,12 @@ int keeper_run(struct server *s, const struct keeper_options *options, int *ret_
 
 	int error = keeper_open(&k);
 	if (!error) {
-		budget_set(&k);
-		slow_set(s);
+		budget_renew(s);
 		k.second_ns = clock_now_ns();
 		pace_open(&k.pace, options->overhead_bp * 100, k.second_ns);
 		error = program_start(&k);
 	}
+	thread_hurry(0, PRIORITY_MOVER); /* not the program, but those that we start from here on */
 	if (!error) {
 		keeper_loop(&k);
 		if (options->live)

@@ -15,8 +15,6 @@
 struct keeper_options {
 	char *const *argv;
 	const char *inject_path;  /* the library that goes into programs */
-	uint64_t dram_bytes;      /* bound on resident anonymous memory; 0: by memory_bytes */
-	uint64_t memory_bytes;    /* bound on that, pool and metadata together; 0: the default rule */
 	uint32_t overhead_bp;     /* share of one core for voluntary work, in 1/10000 */
 	bool live;
 	/* Statistics as text, to be freed; `exit_status`: -1 while running. */

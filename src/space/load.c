@@ -108,8 +108,6 @@ static void piece_publish(struct program *p, const struct piece *piece, uint32_t
 	}
 	if (shadow)
 		atomic_fetch_add_explicit(&s->nr_shadows, nr, memory_order_relaxed);
-	if (!slow)
-		room_take(s, nr);
 	atomic_fetch_add_explicit(&s->promoted, nr, memory_order_relaxed);
 }
 
@@ -141,9 +139,13 @@ static int piece_install(struct handler *h, const struct piece *piece)
 			at++;
 			continue;
 		}
+		if (!slow)
+			room_take(p->server, run);
 		int error = (piece->quiet ? uffd_copy_quietly : uffd_copy)(
 			p->uffd, address, h->buffer + at * PAGE_BYTES, run * PAGE_BYTES, &done);
 		uint32_t installed = (uint32_t)(done / PAGE_BYTES);
+		if (!slow)
+			room_landed(p->server, run, installed);
 		piece_publish(p, piece, at, installed, shadow_wanted(p->server), slow);
 		at += installed;
 		if (!error)

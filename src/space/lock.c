@@ -12,6 +12,14 @@
 
 #define PATIENCE_NS 2000000
 
+/* The mover would take it again before one who waits, and has just been woken, gets a CPU. */
+void plan_lock_take(struct server *s)
+{
+	pthread_mutex_lock(&s->plan_turn);
+	pthread_mutex_lock(&s->plan_lock);
+	pthread_mutex_unlock(&s->plan_turn);
+}
+
 static struct timespec patience_end(void)
 {
 	uint64_t end_ns = clock_ns(CLOCK_REALTIME) + PATIENCE_NS;

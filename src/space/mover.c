@@ -288,8 +288,9 @@ static void growth_tell(struct program *p, uint64_t size_pages)
 	if (p->measured_size_pages == size_pages)
 		return;
 	p->measured_size_pages = size_pages;
-	p->grown = size_pages != p->seen_size_pages;
-	if (p->grown)
+	bool grown = size_pages != atomic_load(&p->seen_size_pages);
+	atomic_store(&p->grown, grown);
+	if (grown)
 		(void)bell_ring(p->server->keeper_bell); /* else at its next look */
 }
 
@@ -315,15 +316,18 @@ static uint64_t program_measure(struct program *p, uint64_t now_ns)
 
 static void server_measure(struct server *s, uint64_t now_ns, struct engine_need *need)
 {
-	uint64_t resident = atomic_load(&s->unhelped_pages);
+	uint64_t landed = room_begin(s), resident = atomic_load(&s->unhelped_pages);
 
 	int64_t slow = atomic_load(&s->slow), slow_held = atomic_load(&s->slow_held);
 
+	budget_split(s);
 	*need = (struct engine_need){ .limit = atomic_load(&s->limit) };
 	for (struct program *p = s->programs; p; p = p->next) {
 		resident += program_measure(p, now_ns);
+		pthread_mutex_lock(&p->hold_lock); /* the keeper may be opening it */
 		need->held += p->hold.nr_used;
 		need->held_max += p->hold.nr_pages;
+		pthread_mutex_unlock(&p->hold_lock);
 	}
 	/* The counts of other threads may come in any order. */
 	if (s->slow_bound) {
@@ -340,10 +344,7 @@ static void server_measure(struct server *s, uint64_t now_ns, struct engine_need
 	}
 	need->resident = resident;
 	need->filling = atomic_load(&s->nr_waiting);
-	atomic_store(&s->resident, resident);
-	atomic_store(&s->room, (int64_t)need->limit - (int64_t)resident);
-	if (resident > s->peak_resident)
-		s->peak_resident = resident;
+	room_measured(s, resident, landed);
 }
 
 /* How many moves from the first on are alike: same program, same operation. */
@@ -432,7 +433,7 @@ static bool mover_round(struct mover *v)
 	struct engine_need need;
 	bool again = false;
 
-	pthread_mutex_lock(&s->plan_lock);
+	plan_lock_take(s);
 	server_measure(s, clock_now_ns(), &need);
 	need.store_full = v->refused;
 	pthread_mutex_lock(&s->engine_lock);

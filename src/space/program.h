@@ -13,7 +13,8 @@
  *
  * Locks, in the order in which they may be taken:
  *   server.plan_lock     the list of programs and their helpers: the mover for a whole plan, the
- *                        keeper to add, adopt or free a program
+ *                        keeper to add or free a program. The keeper alone changes the list, so it
+ *                        needs no lock to walk it, nor to adopt
  *   program.helper_lock  commands to the helper, and the order that is being carried out; who has
  *                        program.lock may try to take it, but not wait for it
  *   program.lock         exclusive: {read messages from the userfaultfd, change table and extents for
@@ -52,6 +53,10 @@
 #define HANDLERS_MAX 128u      /* two a CPU */
 #define REMAPPED_MAX 64u
 #define HANDLER_TIDS 4u
+/* As of nice, where that is permitted. Programs wait for faults, and for room: on a busy machine everybody
+ * who makes room comes before them, and who serves faults before these. */
+#define PRIORITY_HANDLER (-15)
+#define PRIORITY_MOVER (-10)
 
 struct server;
 struct program;
@@ -220,26 +225,34 @@ struct program {
 	unsigned nr_family;        /* living members: plan_lock */
 	_Atomic bool forked;       /* pages may still be marked shared */
 	uint64_t unmanaged[8];     /* pages by enum unmanaged, as of the last adoption: keeper */
-	struct scan look, survey;  /* pace.c: keeper, as are the next six */
+	struct scan look, survey;  /* pace.c: keeper, as are the next eight */
 	bool looked;               /* in this round, and */
 	uint64_t nr_found;         /* how much there was to do */
-	uint64_t size_pages;       /* of its address space, at the last look */
+	uint64_t size_pages, looked_pages; /* of its address space, resident; at the last look */
 	uint64_t managed_pages;
-	uint64_t seen_size_pages, seen_map_seq; /* at the last survey */
+	_Atomic uint64_t seen_size_pages; /* at the last survey, and */
+	uint64_t seen_map_seq;
 	unsigned nr_waiting_looks; /* at which messages waited */
-	uint64_t anon_pages;       /* resident, at the last look */
+	uint64_t anon_pages;       /* resident, as measured last; plan_lock */
 	uint64_t measured_size_pages; /* of its address space, when the mover looked last */
-	bool grown;                /* that has changed: the keeper is to look at it; plan_lock */
+	_Atomic bool grown;        /* that has changed: the keeper is to look at it */
 	uint64_t looked_ns;
+};
+
+/* What the user bounds, in bytes; 0: nothing. */
+struct budget_wish {
+	uint64_t dram_bytes;   /* what the programs have resident */
+	uint64_t memory_bytes; /* that, the pool and the tables together */
+	uint64_t pool_bytes;
 };
 
 struct server {
 	struct engine *engine;
 	struct intake *intake;     /* NULL: nothing is recorded */
 	pthread_mutex_t engine_lock;
-	pthread_mutex_t plan_lock;
+	pthread_mutex_t plan_lock, plan_turn; /* by plan_lock_take() */
 	struct tier *pool;
-	bool pool_bounded;
+	_Atomic bool pool_bounded; /* what it takes is not there for programs */
 	struct program *programs;
 	unsigned nr_cpus;
 	cpu_set_t cpus;            /* on which the programs may run */
@@ -257,10 +270,17 @@ struct server {
 	int warden_epoll, warden_stop;
 	_Atomic uint32_t next_cookie;
 
-	/* The budget, in pages. */
-	_Atomic uint64_t limit;
-	_Atomic int64_t room;      /* limit - resident, less what handlers installed since */
-	_Atomic uint64_t resident;
+	/* The budget: budget.c. */
+	struct budget_wish wish;
+	uint64_t bound_bytes;      /* on the programs, the pool and the tables; UINT64_MAX: none. plan_lock;
+				    * keeper to change */
+	int own_dir;               /* our own /proc */
+	uint64_t fast_most;        /* pages that there is memory for on the fast node; plan_lock */
+	_Atomic uint64_t limit;    /* pages; plan_lock to change */
+	_Atomic int64_t room;      /* pages that handlers may install */
+	int64_t room_base;         /* room, if nothing had ever been taken; plan_lock */
+	_Atomic uint64_t landed;   /* pages that were taken from the room and installed */
+	_Atomic uint64_t resident; /* pages */
 	/* The engine keeps a margin free; two thirds of it left, the mover is woken: it is on another CPU,
 	 * dear to wake, and should find a batch to do. */
 	_Atomic int64_t wake_room;
@@ -299,7 +319,7 @@ struct server {
 	_Atomic uint64_t mover_ns;
 	_Atomic uint64_t keeper_ns;
 	_Atomic uint64_t unmanaged_ended[8];  /* of programs that have ended, pages */
-	uint64_t peak_managed_pages, peak_resident;
+	uint64_t peak_managed_pages, peak_resident, peak_unhelped;
 	pid_t program_pid;                    /* the one that was started */
 	int keeper_bell;                      /* bell: a program has grown */
 	int guard_socket;
@@ -334,6 +354,8 @@ void tract_free(struct tract *tract);
 
 /* ---- lock.c: what handlers of the idle class may hold and not give back. Any thread ---- */
 
+/* Who waits for it gets it next. Given back by pthread_mutex_unlock(). */
+void plan_lock_take(struct server *server);
 void program_lock_shared(struct program *program);
 void program_lock_exclusive(struct program *program);
 void helper_lock_take(struct program *program);
@@ -473,8 +495,6 @@ static inline enum served served_as(int error)
 {
 	return error == -EAGAIN ? SERVE_AGAIN : SERVED;
 }
-/* Room for pages was used up. */
-void room_take(struct server *server, uint64_t pages);
 static inline int64_t room_left(const struct server *server)
 {
 	return atomic_load_explicit(&server->room, memory_order_relaxed);
@@ -490,6 +510,23 @@ bool page_earned(struct tract *tract, uint64_t idx);
 enum served stored_serve(struct handler *h, struct tract *t, uint64_t idx, uint64_t vpn, uint64_t left);
 /* Bring back pieces of what others are bringing back, while there are any. No lock held. */
 void windows_join(struct handler *h);
+
+/* ---- budget.c ---- */
+
+/* Find the bounds anew. Keeper, once a second; takes plan_lock, and pool memory back. */
+void budget_renew(struct server *server);
+/* The limit from the bound and from what we use ourselves now. plan_lock held. */
+void budget_split(struct server *server);
+/* The resident pages from which on memory is tight: programs are adopted, and pages moved out. */
+uint64_t budget_edge(const struct server *server);
+/* Before pages are installed: they use up room. Any thread. */
+void room_take(struct server *server, uint64_t pages);
+/* Afterwards: how many of those taken were installed. Any thread. */
+void room_landed(struct server *server, uint64_t taken, uint64_t landed);
+/* A measurement of resident pages begins, and has ended: room is what it leaves. `landed` is what
+ * room_begin() gave. plan_lock held. */
+uint64_t room_begin(const struct server *server);
+void room_measured(struct server *server, uint64_t resident, uint64_t landed);
 
 /* ---- block.c: huge pages, whole. program.lock shared; `vpn` is that of page `idx` in extent `e` ---- */
 

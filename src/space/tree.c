@@ -292,6 +292,7 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 	p->pid = hello->program_pid;
 	p->helper_pid = hello->helper_pid;
 	p->helper_socket = socket;
+	thread_hurry(p->helper_pid, PRIORITY_MOVER);
 	p->hold_uffd = hold_uffd;
 	int ended = pidfd_get(p->pid, &p->pidfd);
 	if (!error)

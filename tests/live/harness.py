@@ -117,6 +117,10 @@ def resident_sum_bytes(processes, tool):
     return total
 
 
+# On a busy machine looks come late. What was over at both ends of a longer gap may have been below between.
+WATCH_GAP_S = 0.25
+
+
 class Watch(threading.Thread):
     """Looks 20 times a second: peak and longest excess of resident memory, processes seen."""
 
@@ -131,8 +135,9 @@ class Watch(threading.Thread):
 
     def run(self):
         over_since = None
+        now = time.monotonic()
         while not self.done.wait(0.05):
-            now = time.monotonic()
+            before, now = now, time.monotonic()
             below = descendants(self.root)
             self.seen.update(below)
             resident = resident_sum_bytes([self.root, *below], self.tool)
@@ -140,7 +145,8 @@ class Watch(threading.Thread):
             if resident <= self.limit_bytes:
                 over_since = None
                 continue
-            over_since = over_since or now
+            if over_since is None or now - before > WATCH_GAP_S:
+                over_since = now
             self.longest_excess_s = max(self.longest_excess_s, now - over_since)
 
     def finish(self):
@@ -285,6 +291,13 @@ class Place:
             with open(stats_path, encoding="utf-8") as file:
                 result.stats = json.load(file)
         return result
+
+
+def stats_now(place, process):
+    """What `pagetide stats` tells of a run, or None."""
+    done = subprocess.run([place.pagetide, "stats", "--json", str(process.pid)], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, timeout=20, check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else None
 
 
 def tail(data, length=600):

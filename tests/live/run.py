@@ -20,7 +20,7 @@ import sys
 import time
 
 from harness import (Failed, MIB, Place, Skipped, alive, check, descendants, judge_budget,
-                     judge_end, judge_stats, kill_all, process_stat, tail, tap_main)
+                     judge_end, judge_stats, kill_all, process_stat, stats_now, tail, tap_main)
 
 BUDGET_MIB = 32
 PROGRAMS = ("map", "advice", "page", "fork", "io", "thread")
@@ -380,13 +380,6 @@ def stats_while_running(place):
     judge_stats(json.loads(seen[0].stdout))
 
 
-def stats_now(place, process):
-    answer = subprocess.run([place.pagetide, "stats", "--json", str(process.pid)],
-                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20,
-                            check=False)
-    return json.loads(answer.stdout) if answer.returncode == 0 else None
-
-
 def exec_frees_the_old_image(place):
     only_with_tool(place)
     found = {}
@@ -641,6 +634,41 @@ def stats_cut_off(place):
           tail(done.stderr))
 
 
+FULL_DISK = """
+mount -t tmpfs -o size=16k none "$0" && cd "$0" || exit 77
+[ -z "$1" ] || echo "$1" > stats || exit 77
+cat /dev/zero > filler 2> filler.said
+shift
+"$@"
+status=$?
+rm -f filler filler.said
+ls -A
+[ ! -e stats ] || cat stats
+exit $status
+"""
+
+
+def stats_on_a_full_disk(place):
+    """What was there stays whole, and where nothing was there is nothing."""
+    only_with_tool(place)
+    if os.getuid() != 0 or subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL,
+                                          check=False).returncode:
+        raise Skipped("only root can mount a small disk in a namespace of its own")
+    folder = os.path.join(place.folder, "disk")
+    os.makedirs(folder, exist_ok=True)
+    for before in ("", "old"):
+        done = subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", FULL_DISK, folder,
+                               before, place.pagetide, "run", "--stats", "stats", "sh", "-c", "exit 3"],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=60, check=False)
+        if done.returncode == 77:
+            raise Skipped(f"no small disk could be mounted: {tail(done.stderr)}")
+        check(done.returncode == 3, f"exit status {done.returncode}, not the program's: {tail(done.stderr)}")
+        check(done.stderr == b"pagetide: stats: cannot write the statistics: No space left on device\n",
+              tail(done.stderr))
+        check(done.stdout == (b"stats\nold\n" if before else b""), f"left there: {tail(done.stdout)}")
+
+
 def verify_option(place):
     only_with_tool(place)
     result = place.run([thread_program(place), "eight-threads-random"], BUDGET_MIB,
@@ -659,20 +687,24 @@ def memory_option(place):
     judge_budget(result, 96)
 
 
-def budget_beside_hogs(place):
+def budget_beside_hogs(nr_for_each_cpu):
     """Others want every CPU: what is allocated waits for room, however long that takes to be made."""
-    only_with_tool(place)
-    hogs = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(os.cpu_count())]
-    try:
-        result = place.run([thread_program(place), "allocates-fast"], BUDGET_MIB)
-    finally:
-        for hog in hogs:
-            hog.kill()
-            hog.wait()
-    judge_end(result)
-    judge_stats(result.stats)
-    check(b"above the budget" not in result.errors, tail(result.errors))
-    return f"peak {result.peak_bytes / MIB:.0f} MiB, over for {result.longest_excess_s:.2f} s"
+    def run(place):
+        only_with_tool(place)
+        hogs = [subprocess.Popen(["sh", "-c", "while :; do :; done"])
+                for _ in range(nr_for_each_cpu * os.cpu_count())]
+        try:
+            result = place.run([thread_program(place), "allocates-fast"], BUDGET_MIB, timeout_s=180)
+        finally:
+            for hog in hogs:
+                hog.kill()
+                hog.wait()
+        judge_end(result)
+        judge_stats(result.stats)
+        judge_budget(result, BUDGET_MIB)
+        check(b"above the budget" not in result.errors, tail(result.errors))
+        return f"peak {result.peak_bytes / MIB:.0f} MiB, over for {result.longest_excess_s:.2f} s"
+    return run
 
 
 def full_tiers_exceeded(place):
@@ -764,9 +796,11 @@ TOOL_CASES = {
     "recorded-python-replays": recorded_replays([sys.executable, "-c", PYTHON_CHURN], 100),
     "record-cut-off": record_cut_off,
     "stats-cut-off": stats_cut_off,
+    "stats-on-a-full-disk": stats_on_a_full_disk,
     "verify-option": verify_option,
     "memory-option": memory_option,
-    "budget-beside-hogs": budget_beside_hogs,
+    "budget-beside-hogs": budget_beside_hogs(1),
+    "budget-beside-many-hogs": budget_beside_hogs(4),
     "full-tiers-exceeded": full_tiers_exceeded,
     "full-tiers-hard": full_tiers_hard,
     "few-files": few_files,

@@ -12,8 +12,10 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 
-from harness import MIB, Place, Skipped, check, judge_budget, judge_end, judge_stats, tail, tap_main
+from harness import (MIB, Place, Skipped, check, judge_budget, judge_end, judge_stats, stats_now, tail,
+                     tap_main)
 
 NOBODY = 65534
 BUDGET_MIB = 32
@@ -50,6 +52,7 @@ class UserPlace(Place):
                 raise Skipped(f"{needed} is not installed")
         self.__dict__.update(place.__dict__)
         os.chmod(place.folder, 0o777)
+        self.origin = place.programs
         self.programs = copied(place, rights)
         self.pagetide = os.path.join(self.programs, os.path.basename(place.pagetide))
         become = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
@@ -134,7 +137,41 @@ def right_and_sysctl(place):
     return works(UserPlace(place, False, "cap_sys_ptrace+ep"))
 
 
+ALONE_MIB = 20
+
+
+def child_alone(program, setuid):
+    """A child into which no helper comes runs as it would alone, and its memory counts."""
+    def run(place):
+        place = UserPlace(place, True, "cap_sys_ptrace+ep")
+        path = shutil.copy(os.path.join(place.origin, program), place.programs)
+        os.chmod(path, 0o4755 if setuid else 0o755)
+        go = os.path.join(place.programs, "go")
+
+        def during(process):
+            deadline, seen = time.monotonic() + 40, 0
+            while time.monotonic() < deadline and seen < ALONE_MIB * MIB:
+                time.sleep(0.2)
+                stats = stats_now(place, process)
+                seen = stats["unmanaged"]["no_helper"] if stats else 0
+            with open(go, "w", encoding="ascii"):
+                pass
+
+        script = '"$0" "$@" > out; said=$?; cat out; exit $said'
+        result = place.run(["sh", "-c", script, path, str(ALONE_MIB), go], BUDGET_MIB, during=during)
+        judge_end(result, expected=7)
+        wanted = 0 if setuid else NOBODY
+        if setuid and result.output == f"user {NOBODY}\n".encode():
+            raise Skipped("setuid programs do not become their owner here")
+        check(result.output == f"user {wanted}\n".encode(), f"printed: {tail(result.output)}")
+        counted = result.stats["unmanaged"]["no_helper"]
+        check(counted >= ALONE_MIB * MIB, f"{counted} bytes were counted of {ALONE_MIB}M")
+    return run
+
+
 CASES = {
+    "user-setuid-child": child_alone("live_alone", True),
+    "user-static-child": child_alone("live_alone_static", False),
     "user-with-device-and-right": device_and_right,
     "user-with-device-without-right": device_without_right,
     "user-with-right-without-device": right_without_device,

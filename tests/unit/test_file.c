@@ -89,15 +89,15 @@ static void what_is_written_is_whole_or_as_before(void **state)
 	snprintf(link, sizeof link, "%s/link", root);
 	assert_int_equal(symlink("real", link), 0);
 	/* Behind a link: the link stays one. */
-	assert_int_equal(file_write(link, "new", 3), 0);
+	assert_int_equal(file_save(link, "new", 3), 0);
 	assert_int_equal(file_read(root, text, sizeof text, "/real"), 0);
 	assert_string_equal(text, "new");
 	assert_true(readlink(link, text, sizeof text) == 4);
 	assert_int_equal(entries(), 2);
-	assert_int_equal(file_write("/dev/null", "x", 1), 0);
-	assert_int_equal(file_write("/dev/full", "x", 1), -ENOSPC);
+	assert_int_equal(file_save("/dev/null", "x", 1), 0);
+	assert_int_equal(file_save("/dev/full", "x", 1), -ENOSPC);
 	snprintf(path, sizeof path, "%s/nowhere/file", root);
-	assert_int_equal(file_write(path, "x", 1), -ENOENT);
+	assert_int_equal(file_save(path, "x", 1), -ENOENT);
 }
 
 int main(void)

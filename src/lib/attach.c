@@ -27,6 +27,7 @@
 #include "file.h"
 #include "hint.h"
 #include "metrics.h"
+#include "others.h"
 #include "select.h"
 #include "tiers.h"
 
@@ -35,6 +36,7 @@
 #define PLAN_MAX 1024u
 #define LOOK_NS UINT64_C(1000000000)
 #define LOOK_IDLE_NS UINT64_C(4000000000)
+#define OTHERS_NS UINT64_C(10000000000)
 #define ROOM_NS UINT64_C(100000000)
 #define SLEEP_BUSY_MS 5
 #define SLEEP_MS 30
@@ -118,6 +120,18 @@ void attach_warn(struct attach *a, const char *warning)
 	a->warnings[a->nr_warnings++] = warning;
 	if (a->at_work)
 		warning_print(a, a->nr_warnings - 1);
+}
+
+/* Who else moves pages, when it is first seen. */
+static void others_warn(struct attach *a, uint64_t now_ns)
+{
+	unsigned int new = others_look("", a->sense->ops->kernel_moves) & ~a->others;
+
+	a->others |= new;
+	a->others_ns = now_ns;
+	for (unsigned int one = 1; one < OTHERS_END; one <<= 1)
+		if (new & one)
+			attach_warn(a, others_warning((enum others)one));
 }
 
 /* ---- room ---- */
@@ -342,6 +356,8 @@ static void loop(struct attach *a)
 			watches_share(a->watches, &a->shares, now_ns);
 		}
 		tiers_look(a, now_ns);
+		if (now_ns - a->others_ns >= OTHERS_NS)
+			others_warn(a, now_ns);
 		room_look(a, now_ns);
 		if (!a->paused)
 			again = round_work(a, now_ns);
@@ -353,15 +369,6 @@ static void loop(struct attach *a)
 }
 
 /* ---- begin and end ---- */
-
-static void others_warn(struct attach *a)
-{
-	if (vmstat_damon_on(""))
-		attach_warn(a, "DAMON is at work: if it migrates pages, stop one of us");
-	if (vmstat_demotion_on(""))
-		attach_warn(a, "the kernel demotes pages by itself when it is short of memory "
-			       "(/sys/kernel/mm/numa/demotion_enabled)");
-}
 
 static int sense_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 {
@@ -414,7 +421,7 @@ static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 		error = select_begin(a, ret_message);
 	if (error)
 		return error;
-	others_warn(a);
+	others_warn(a, a->start_ns);
 	vmstat_read("", &a->before);
 	scan_init(&a->pace, &pace_config, SCAN_WEIGHT_MAX, a->start_ns);
 	return 0;

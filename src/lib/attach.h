@@ -53,6 +53,8 @@ struct attach {
 	struct pace_mark { uint64_t passes, faults, promoted; } pass_now, pass_before;
 	struct vmstat before;         /* the kernel's counters at the start */
 	bool warned_kernel, warned_refused;
+	unsigned int others;          /* that were warned of: enum others */
+	uint64_t others_ns;           /* when they were looked for last */
 	size_t nr_refused;            /* processes that could not be taken, at the last look */
 	char refused_why[ATTACH_WHY_BYTES]; /* the first of all */
 	uint64_t watchdog_ns, watched_ns; /* when the service manager wants to hear of us; heard */

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmstat.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "file.h"
 #include "proc.h"
+
+#define DAMON "/sys/kernel/mm/damon/admin/kdamonds/"
 
 int vmstat_read(const char *root, struct vmstat *ret_vmstat)
 {
@@ -54,22 +56,48 @@ static bool word_is(const char *path, const char *word)
 	return same;
 }
 
-bool vmstat_damon_on(const char *root)
+/* How many of something a folder of DAMON's has: 0, too, when there is no such folder. */
+__attribute__((format(printf, 2, 3)))
+static unsigned damon_number(const char *root, const char *format, ...)
 {
-	char path[PATH_MAX];
-	struct dirent *entry;
-	bool on = false;
+	char name[128], text[32];
+	va_list args;
+	unsigned nr = 0;
 
-	snprintf(path, sizeof path, "%s/sys/kernel/mm/damon/admin/kdamonds", root);
-	DIR *dir = opendir(path);
-	while (dir && !on && (entry = readdir(dir))) {
-		snprintf(path, sizeof path, "%s/sys/kernel/mm/damon/admin/kdamonds/%.20s/state", root,
-			 entry->d_name);
-		on = word_is(path, "on");
+	va_start(args, format);
+	vsnprintf(name, sizeof name, format, args);
+	va_end(args);
+	if (file_read(root, text, sizeof text, DAMON "%s", name) || sscanf(text, "%u", &nr) != 1)
+		return 0;
+	return nr;
+}
+
+static bool context_migrates(const char *root, unsigned kdamond, unsigned context)
+{
+	unsigned nr = damon_number(root, "%u/contexts/%u/schemes/nr_schemes", kdamond, context);
+	char text[32];
+
+	for (unsigned i = 0; i < nr; i++)
+		if (!file_read(root, text, sizeof text, DAMON "%u/contexts/%u/schemes/%u/action", kdamond, context,
+			       i) && !strncmp(text, "migrate_", strlen("migrate_")))
+			return true;
+	return false;
+}
+
+bool vmstat_damon_migrates(const char *root)
+{
+	unsigned nr = damon_number(root, "nr_kdamonds");
+	char text[32];
+
+	for (unsigned i = 0; i < nr; i++) {
+		unsigned contexts = damon_number(root, "%u/contexts/nr_contexts", i);
+		if (file_read(root, text, sizeof text, DAMON "%u/state", i) || strncmp(text, "on", 2))
+			continue;
+		for (unsigned k = 0; k < contexts; k++)
+			if (context_migrates(root, i, k))
+				return true;
 	}
-	if (dir)
-		closedir(dir);
-	return on;
+	return false;
 }
 
 static int kdamond_find(void *arg, pid_t pid, pid_t parent)

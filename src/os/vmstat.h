@@ -20,8 +20,8 @@ struct vmstat { /* pages; 0 where the kernel does not count it */
 /* -ENOENT, -EIO ... */
 int vmstat_read(const char *root, struct vmstat *ret_vmstat);
 
-/* Whether a DAMON context that was set up in sysfs is at work (kdamond on). */
-bool vmstat_damon_on(const char *root);
+/* Whether DAMON is at work with a scheme of sysfs that moves pages to another node. */
+bool vmstat_damon_migrates(const char *root);
 /* Whether there is a kernel thread of DAMON, whoever started it. */
 bool vmstat_damon_thread(const char *root);
 /* Whether reclaim demotes pages to slower nodes by itself. */

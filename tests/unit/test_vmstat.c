@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The kernel's counters of moved pages, and who else moves them, from recorded trees. */
+/* The kernel's counters of moved pages from recorded trees. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,27 +31,10 @@ static void counters_of_a_6_12_kernel(void **state)
 	assert_int_equal(found.compact_isolated, 1);
 }
 
-static void who_else_moves_pages(void **state)
-{
-	(void)state;
-	assert_false(vmstat_damon_on(root));
-	assert_false(vmstat_demotion_on(root));
-	put("/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds", "2\n");
-	put("/sys/kernel/mm/damon/admin/kdamonds/0/state", "off\n");
-	put("/sys/kernel/mm/numa/demotion_enabled", "false\n");
-	assert_false(vmstat_damon_on(root));
-	assert_false(vmstat_demotion_on(root));
-	put("/sys/kernel/mm/damon/admin/kdamonds/1/state", "on\n");
-	put("/sys/kernel/mm/numa/demotion_enabled", "true\n");
-	assert_true(vmstat_damon_on(root));
-	assert_true(vmstat_demotion_on(root));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TREE_TEST(counters_of_a_6_12_kernel),
-		TREE_TEST(who_else_moves_pages),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,6 +36,8 @@ static uint64_t world_now_ns;
 static char *world_ring;       /* of the process's one thread; NULL: none is open */
 static size_t world_ring_bytes;
 
+static uint64_t world_hint_faults; /* that the kernel counted */
+
 /* DAMON: whether it runs, and which of its regions of 4 pages were accessed since the last update. */
 static bool world_damon_on, world_damon[WORLD_PAGES / 4];
 
@@ -89,6 +91,17 @@ static void world_stat(char *text, size_t bytes, int parent, int image)
 	snprintf(text + strlen(text), bytes - strlen(text), "\n");
 }
 
+/* The kernel counts every fault, and of these its own. */
+static void world_count(uint64_t nr_hint_faults)
+{
+	char text[64];
+
+	world_hint_faults = nr_hint_faults;
+	snprintf(text, sizeof text, "pgfault %llu\nnuma_hint_faults %llu\n",
+		 (unsigned long long)nr_hint_faults + 5000, (unsigned long long)nr_hint_faults);
+	put("/proc/vmstat", text);
+}
+
 static void world_lay(void)
 {
 	char stat[512];
@@ -103,6 +116,7 @@ static void world_lay(void)
 	put(PROC "pagemap", "");
 	put(PAGE_IDLE_PATH, "");
 	put(WORLD_TRACE, "");
+	world_count(70);
 	/* Before anybody cleared the marks all pages have one. */
 	for (unsigned page = 0; page < WORLD_PAGES; page++)
 		word_write(PROC "pagemap", world_entry(page),
@@ -179,6 +193,7 @@ static void world_touch(unsigned page)
 	word_write(PAGE_IDLE_PATH, frame / 64,
 		   word_read(PAGE_IDLE_PATH, frame / 64) & ~(UINT64_C(1) << frame % 64));
 	world_damon[page / 4] = true;
+	world_count(world_hint_faults + 1);
 	ring_touch(WORLD_BASE + page * 4096 + 8);
 	snprintf(line, sizeof line, "0 %d %llu %u\n", WORLD_PID,
 		 (unsigned long long)WORLD_BASE + page * 4096 + 16, WORLD_CPU);

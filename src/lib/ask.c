@@ -56,6 +56,9 @@ int ask_refuse(int pid, int error, char ret_message[TIDE_MESSAGE_MAX])
 	case -EACCES:
 		MESSAGE("process %d: its memory may not be looked at: run as its user or as root", pid);
 		return error;
+	case -EMFILE:
+		MESSAGE("process %d: more threads than files may be open: raise ulimit -n", pid);
+		return error;
 	case -ENOSYS:
 		MESSAGE("this kernel has no NUMA: boot one built with CONFIG_NUMA");
 		return -EOPNOTSUPP;

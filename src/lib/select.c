@@ -290,10 +290,6 @@ int select_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 		pid_t pid = first->pids[i];
 		int error = select_find(a, pid) ? 0 : process_add(a, pid, first, false);
 
-		if (error == -EMFILE) {
-			MESSAGE("process %d: more threads than files may be open: raise ulimit -n", pid);
-			return error;
-		}
 		if (error)
 			return ask_refuse(pid, error, ret_message);
 	}

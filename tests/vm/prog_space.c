@@ -297,7 +297,21 @@ static void huge_bytes(void)
 	all_bytes(true, huge_prepare);
 }
 
-/* Pages are where the call is told that they come from, or they stay. */
+/* A page of the program's code, which others run, too. */
+static uint64_t code_address(struct process_space *space)
+{
+	const struct process_range *ranges;
+	size_t nr, i = 0;
+
+	CHECK(process_ranges(space, &ranges, &nr) == 0);
+	while (i < nr && ranges[i].refusal != REASON_SHARED_EXEC)
+		i++;
+	CHECK(i < nr && ranges[i].execute && ranges[i].kind == PROCESS_FILE);
+	return ranges[i].start;
+}
+
+/* Pages are where the call is told that they come from, or they stay; what is not there, runs, or was split
+ * stays, too. */
 static void from_and_there(void)
 {
 	struct other other = other_begin(false, NULL);
@@ -313,6 +327,21 @@ static void from_and_there(void)
 	CHECK(process_move(space, moves, 10, NULL, 900, &tally) == -ENODEV);
 	moves[0].address = 4096;
 	CHECK(process_move(space, moves, 1, NULL, 0, &tally) == 0 && moves[0].reason == REASON_RANGE_GONE);
+	moves[0].address = code_address(space);
+	CHECK(process_move(space, moves, 1, NULL, 1, &tally) == 0 && moves[0].reason == REASON_SHARED_EXEC);
+	/* A huge page that was split after it was found: one part moves, the rest may be tried again. */
+	uint64_t moved = tally_pages(&tally, REASON_MOVED);
+	moves[0].address = (uint64_t)(uintptr_t)other.arena.base;
+	moves[0].page_bytes = BLOCK_BYTES;
+	CHECK(process_move(space, moves, 1, NULL, 0, &tally) == 0 && moves[0].reason == REASON_BUSY);
+	CHECK(tally_pages(&tally, REASON_BUSY) == BLOCK_PAGES - 1);
+	CHECK(tally_pages(&tally, REASON_MOVED) - moved == 1);
+	/* Pages that were there when they were looked for. */
+	uint64_t gone = tally_pages(&tally, REASON_PAGE_GONE);
+	found = look(space, &other);
+	other_ask(&other, "h");
+	CHECK(process_move(space, moves, found.nr, NULL, 1, &tally) == 0);
+	CHECK(tally_pages(&tally, REASON_PAGE_GONE) - gone == NR_PAGES / BLOCK_PAGES);
 	tally_print(&tally);
 	process_close(space);
 	other_end(&other, 0);

@@ -413,7 +413,7 @@ def attach_shared(place):
     check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
     files = texts_of(result)
     said = {kind: [json.loads(line) for line in files[kind].splitlines()]
-            for kind in ("anon", "file", "private")}
+            for kind in ("anon", "file", "private", "copy")}
     report = json.loads(files["json"])
     judge_fields(report)
     for population in populations(report):
@@ -675,7 +675,7 @@ sleep 4
 echo fast $(fast) > $RESULTS/after
 counts >> $RESULTS/after
 echo balancing $(cat /proc/sys/kernel/numa_balancing) >> $RESULTS/after
-pagetide status --json > $RESULTS/paused || exit 5
+pagetide status --json > $RESULTS/paused || { tail -n 2 $RESULTS/hot >&2; exit 5; }
 pagetide resume > /dev/null || exit 6
 settle
 pagetide tune rate=64M stall=10ms cpu=2% weight=$hot:7 fast_min=$hot:8M fast_max=$hot:96M >> $RESULTS/said || exit 7

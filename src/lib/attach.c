@@ -37,6 +37,7 @@
 #define LOOK_NS UINT64_C(1000000000)
 #define LOOK_IDLE_NS UINT64_C(4000000000)
 #define OTHERS_NS UINT64_C(10000000000)
+#define UNSEEN_PAGES 4096u                     /* that may lie on slow nodes before it is said */
 #define ROOM_NS UINT64_C(100000000)
 #define SLEEP_BUSY_MS 5
 #define SLEEP_MS 30
@@ -132,6 +133,21 @@ static void others_warn(struct attach *a, uint64_t now_ns)
 	for (unsigned int one = 1; one < OTHERS_END; one <<= 1)
 		if (new & one)
 			attach_warn(a, others_warning((enum others)one));
+}
+
+/* Memory in use that the sensor is blind for would stay where it is for ever. */
+static void unseen_warn(struct attach *a)
+{
+	uint64_t slow = 0;
+
+	for (size_t n = 0; n < a->map.nr; n++)
+		if (nodeset_has(&a->slow, a->map.nodes[n].id))
+			slow += shares_read_only_pages(&a->shares, n);
+	if (slow < UNSEEN_PAGES)
+		return;
+	a->warned_unseen = true;
+	attach_warn(a, "a file that is only read lies on a slow node, and this sensor cannot see its use: --sensor "
+		       "idle, perf or damon can");
 }
 
 /* ---- room ---- */
@@ -354,6 +370,8 @@ static void loop(struct attach *a)
 			select_look(a);
 			/* What cannot be told now is told the next time. */
 			watches_share(a->watches, &a->shares, now_ns);
+			if (a->sense->ops->maps_written_only && !a->warned_unseen)
+				unseen_warn(a);
 		}
 		tiers_look(a, now_ns);
 		if (now_ns - a->others_ns >= OTHERS_NS)

@@ -52,7 +52,7 @@ struct attach {
 	/* When the sensor began its last pass, and the one before. */
 	struct pace_mark { uint64_t passes, faults, promoted; } pass_now, pass_before;
 	struct vmstat before;         /* the kernel's counters at the start */
-	bool warned_kernel, warned_refused;
+	bool warned_kernel, warned_refused, warned_unseen;
 	unsigned int others;          /* that were warned of: enum others */
 	uint64_t others_ns;           /* when they were looked for last */
 	size_t nr_refused;            /* processes that could not be taken, at the last look */

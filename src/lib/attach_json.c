@@ -172,8 +172,18 @@ static json_t *refused_json(const struct sensors_choice *choice)
 	return refused;
 }
 
-static json_t *sensor_json(const struct sensors_choice *choice)
+static uint64_t unseen_bytes(const struct attach *a)
 {
+	uint64_t pages = 0;
+
+	for (size_t n = 0; a->sense->ops->maps_written_only && n < a->map.nr; n++)
+		pages += shares_read_only_pages(&a->shares, n);
+	return pages * PAGE_BYTES;
+}
+
+static json_t *sensor_json(const struct attach *a)
+{
+	const struct sensors_choice *choice = &a->sensors;
 	const struct sense *sense = choice->sense;
 	struct sense_usage usage;
 	json_t *sensor = json_object();
@@ -186,6 +196,7 @@ static json_t *sensor_json(const struct sensors_choice *choice)
 	json_object_set_new(sensor, "knows_cpu", json_boolean(sense->ops->knows_cpu));
 	json_object_set_new(sensor, "writes_only", json_boolean(sense->ops->writes_only));
 	json_object_set_new(sensor, "refused", refused_json(choice));
+	number_set(sensor, "unseen_bytes", unseen_bytes(a));
 	number_set(sensor, "touches", usage.nr_touches);
 	number_set(sensor, "faults", usage.nr_faults);
 	number_set(sensor, "lost", usage.nr_lost);
@@ -243,7 +254,7 @@ json_t *attach_report(struct attach *a, uint64_t now_ns)
 	number_set(root, "page_size", PAGE_BYTES);
 	json_object_set_new(root, "fast", json_string(nodeset_format(text, &a->fast)));
 	json_object_set_new(root, "slow", json_string(nodeset_format(text, &a->slow)));
-	json_object_set_new(root, "sensor", sensor_json(&a->sensors));
+	json_object_set_new(root, "sensor", sensor_json(a));
 	for (struct watch *w = a->watches; w; w = w->next)
 		json_array_append_new(spaces, space_json(a, w, now_ns));
 	json_object_set_new(root, "spaces", spaces);

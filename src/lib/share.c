@@ -510,3 +510,22 @@ const struct tiering_census *share_census(struct shares *shares, struct share *s
 {
 	return census_look(&share->census, shares->tiering, &share->space, now_ns, &shares->census_ns);
 }
+
+static bool share_read_only(const struct share *share)
+{
+	for (size_t i = 0; i < share->nr_users; i++)
+		if (share->users[i].range.write)
+			return false;
+	return true;
+}
+
+uint64_t shares_read_only_pages(const struct shares *shares, size_t node)
+{
+	uint64_t pages = 0;
+
+	for (size_t b = 0; b < SHARE_BUCKETS; b++)
+		for (const struct share *share = shares->buckets[b]; share; share = share->next)
+			if (share->space.node_pages[node] && share_read_only(share))
+				pages += share->space.node_pages[node];
+	return pages;
+}

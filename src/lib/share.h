@@ -112,6 +112,9 @@ void share_move(const struct node_map *map, const struct nodeset *slow, struct t
 /* Its pages by node and heat: census_look(). */
 const struct tiering_census *share_census(struct shares *shares, struct share *share, uint64_t now_ns);
 
+/* Pages on a node, by its place in the map, of shares that none of their users may write. */
+uint64_t shares_read_only_pages(const struct shares *shares, size_t node);
+
 /* Of all spaces that the engine has, and of shares that went. */
 void shares_total(const struct shares *shares, struct tiering_counts *ret_total);
 

@@ -48,6 +48,7 @@ struct sense_ops {
 	uint32_t grain_bytes;   /* of the finest it can tell apart */
 	bool knows_cpu;
 	bool writes_only;
+	bool maps_written_only; /* it sees nothing of files and shared memory in mappings that may only be read */
 	bool regions;           /* it tells regions that it takes for evenly used, not pages */
 	bool sees_fast;         /* also touches of pages on fast nodes */
 	bool kernel_moves;      /* with room on fast nodes the kernel promotes what it sees by itself */

@@ -341,6 +341,7 @@ static const struct sense_ops hint_ops = {
 	.cost = "one fault of the process for each page of a slow node that is looked at and in use",
 	.grain_bytes = 4096,
 	.knows_cpu = true,
+	.maps_written_only = true,
 	.kernel_moves = true,
 	.add = hint_add,
 	.remove = hint_remove,

@@ -16,6 +16,9 @@
  * is due when nothing was touched: pages stay inaccessible until they are. So memory that nobody uses costs
  * nothing. The mode itself is not switched between sweeps: that patches the kernel's code.
  *
+ * The scanner passes over mappings of files and shared memory that may only be read, as it takes them for
+ * libraries: what is read there, and be it a database, is never seen.
+ *
  * A probe at the kernel's function tells which range became inaccessible when, so the time from then
  * to the touch is known, and when a sweep is over. Without it sweeps go by the clock.
  *

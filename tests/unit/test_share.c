@@ -340,6 +340,28 @@ static void what_one_forbids_holds_for_all(void **state)
 	world_close();
 }
 
+/* What nobody may write, of each node. */
+static void read_only(void **state)
+{
+	uint64_t vpn;
+
+	(void)state;
+	world_open("10000000-18000000 r--s 00000000 fe:01 98  /x\n20000000-20100000 rw-s 00000000 fe:01 97  /y\n",
+		   "7000000-c000000 r--p 04000000 fe:01 98  /x\n");
+	round_of(true, true);
+	struct share *share = find(FIRST, 0x14005000, &vpn), *other = find(FIRST, 0x20000000, &vpn);
+	tiering_place(&w.tiering, &share->space, 0x4000, 30, 1, false, 0);
+	tiering_place(&w.tiering, &share->space, 0x5000, 7, 0, false, 0);
+	tiering_place(&w.tiering, &other->space, 0, 50, 1, false, 0);
+	assert_int_equal(shares_read_only_pages(&w.shares, 1), 30);
+	assert_int_equal(shares_read_only_pages(&w.shares, 0), 7);
+	/* One of its users may write it: that one's faults are seen. */
+	file_put(71, "maps", "7000000-c000000 rw-s 04000000 fe:01 98  /x\n");
+	round_of(true, true);
+	assert_int_equal(shares_read_only_pages(&w.shares, 1), 0);
+	world_close();
+}
+
 /* Segments of System V have numbers of their own in each namespace. */
 static void segments(void **state)
 {
@@ -370,6 +392,7 @@ int main(void)
 		TREE_TEST(cap),
 		TREE_TEST(guarantee),
 		TREE_TEST(what_one_forbids_holds_for_all),
+		TREE_TEST(read_only),
 		TREE_TEST(segments),
 	};
 

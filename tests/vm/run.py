@@ -381,15 +381,17 @@ def attach_dry_run(place):
             f"it would move {would} bytes")
 
 
-# Three pairs of processes at once, each pair with one memory.
+# Four pairs of processes at once, each pair with one memory. The last may only read it.
 SHARED_SCRIPT = """
-for kind in anon file private; do
-	vm_share $kind 64 1 /tmp/$kind > $RESULTS/$kind &
+for kind in anon file private copy; do
+	size=64
+	[ $kind != copy ] || size=24
+	vm_share $kind $size 1 /tmp/$kind > $RESULTS/$kind &
 	echo $! >> /tmp/shares
 	until grep -q ready $RESULTS/$kind; do sleep 0.2; done
 done
-pids=$(sed -n 's/.*\\[\\(.*\\), \\(.*\\)\\].*/\\1,\\2/p' $RESULTS/anon $RESULTS/file $RESULTS/private |
-	tr '\\n' ',')
+pids=$(sed -n 's/.*\\[\\(.*\\), \\(.*\\)\\].*/\\1,\\2/p' $RESULTS/anon $RESULTS/file $RESULTS/private \\
+	$RESULTS/copy | tr '\\n' ',')
 pagetide attach -p ${pids%,} --json > $RESULTS/json &
 attach=$!
 slow() { # bytes of the hot half that are slow still
@@ -422,6 +424,11 @@ def attach_shared(place):
         ready, end = said[kind][0], said[kind][-1]
         in_time(end["hot_slow_bytes"] <= ready["hot_bytes"] // 20, f"{kind}: {end}")
         check(end["slow_bytes"] >= ready["bytes"] - ready["hot_bytes"], f"{kind}: {end}")
+    # The kernel's faults tell nothing of what is mapped to be read only: that is said.
+    only_read = said["copy"][0]["bytes"]
+    check(said["copy"][-1]["slow_bytes"] == only_read, f"moved without being seen: {said['copy'][-1]}")
+    check(report["sensor"]["unseen_bytes"] >= only_read, str(report["sensor"]))
+    check([one for one in report["warnings"] if "only read lies on a slow node" in one], str(report["warnings"]))
     hot = said["anon"][0]["hot_bytes"]
     shared = sorted((one for one in report["shared"] if one["promoted_bytes"]),
                     key=lambda one: one["promoted_bytes"])[-2:]

@@ -2,9 +2,11 @@
 """A strict reader of OpenMetrics text 1.0, as far as pagetide uses it: whatever the format forbids is
 an error, and so is what the older text format of Prometheus does not know.
 
-read(text) gives {family: Family}; Malformed says the line and what is wrong with it.
+promtool(text) asks the checker of Prometheus as well. read(text) gives {family: Family}; Malformed says the line and what is wrong with it.
 """
 import re
+import shutil
+import subprocess
 
 NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
 NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?\Z")
@@ -155,6 +157,20 @@ def read(text):
     return families
 
 
+def promtool(text):
+    """What Prometheus' own checker reads of it, where it is installed. To the older format, which it knows, a
+    counter's help belongs to a name without "_total"."""
+    program = shutil.which("promtool")
+    if not program:
+        return False
+    done = subprocess.run([program, "check", "metrics"], input=text.encode(), stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, check=False)
+    said = [line for line in done.stdout.decode().splitlines() if not line.endswith("_total no help text")]
+    if done.returncode not in (0, 3) or said:
+        raise Malformed(f"promtool: {said}")
+    return True
+
+
 # What each of these says is forbidden; the case `metrics` reads them before it believes anything.
 GOOD = """# TYPE a_bytes counter
 # UNIT a_bytes bytes
@@ -203,6 +219,12 @@ def try_itself():
         except Malformed:
             continue
         raise AssertionError(f"{old!r} -> {new!r} was read")
+    if promtool(GOOD):
+        try:
+            promtool(GOOD.replace('{x="q', "{x=q", 1))
+        except Malformed:
+            return
+        raise AssertionError("promtool read a label without quotes")
 
 
 if __name__ == "__main__":

@@ -773,6 +773,7 @@ def control(place):
     report = json.loads(files["json"])
     for text in (files["metrics"], files["file"]):
         metrics = openmetrics.read(text)
+        openmetrics.promtool(text)
         check(metrics["pagetide_processes"].value(state="watched") == 1, "processes")
     metrics = openmetrics.read(files["metrics"])
     judge_metrics(metrics, report)
@@ -1039,6 +1040,7 @@ def daemon_control(place):
         check((space["weight"], space["fast_max_bytes"], space["tuned"]) == wanted, f"{name}: {space}")
         check(space["cgroup"] == '/jobs/a"b\\c', space["cgroup"])
     before, after = (openmetrics.read(files[name]) for name in ("with", "without"))
+    openmetrics.promtool(files["with"]) # with the quotes in the name of the group
     for name in ("resident_bytes", "heat_bytes", "working_set_bytes", "cold_bytes", "process_weight"):
         family = before["pagetide_" + name]
         check(family.samples and all(has["cgroup"] == '/jobs/a"b\\c' for _, has, _ in family.samples),

@@ -218,7 +218,7 @@ static void max_divide(struct attach *a, const struct rule *rule, uint64_t max_p
 			w->space.fast_max_pages = parts[i++].max;
 }
 
-/* Likewise its guarantee. */
+/* Likewise its guarantee, by what each has there of its own and of what it shares. */
 static void min_divide(struct attach *a, const struct rule *rule, uint64_t min_pages, struct part *parts)
 {
 	size_t nr = 0, i = 0;
@@ -226,10 +226,12 @@ static void min_divide(struct attach *a, const struct rule *rule, uint64_t min_p
 	for (const struct watch *w = a->watches; w; w = w->next) {
 		if (!has_rule(w, rule))
 			continue;
-		if (!w->tuned.fast_min)
-			parts[nr++] = part_of(a, w);
-		else
+		if (!w->tuned.fast_min) {
+			parts[nr] = part_of(a, w);
+			parts[nr++].has += w->sharer.shared_part_pages;
+		} else {
 			min_pages = minus(min_pages, w->space.fast_min_pages);
+		}
 	}
 	divide_min(parts, nr, min_pages);
 	for (struct watch *w = a->watches; w; w = w->next)

@@ -4,8 +4,9 @@
  * other groups; children of those that are named by number.
  *
  * A rule is one workload: what it may have of fast memory its processes share (divide.h), by what they
- * have of their own there; what they leave is for the memory that several of them map (share.h). A
- * process whose part was tuned keeps that, and the others divide the rest.
+ * have there: a cap by what is their own, a guarantee also by their part of what they share. What they
+ * leave of both is for the memory that several of them map (share.h). A process whose part was tuned
+ * keeps that, and the others divide the rest.
  */
 #ifndef TIDE_SELECT_H
 #define TIDE_SELECT_H

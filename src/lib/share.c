@@ -141,6 +141,7 @@ static void share_charge(struct share *share)
 		uint64_t paid = process->fast_min_left < unpaid ? process->fast_min_left : unpaid;
 
 		process->shared_fast_pages += pages;
+		process->shared_part_pages += pages / share->nr_users;
 		process->fast_min_left -= paid;
 		unpaid -= paid;
 	}
@@ -181,7 +182,7 @@ int shares_add(struct shares *shares, struct share_process *process,
 {
 	int error = 0;
 
-	process->shared_fast_pages = 0;
+	process->shared_fast_pages = process->shared_part_pages = 0;
 	process->fast_min_left = minus(process->own->fast_min_pages,
 				       tiering_fast_pages(shares->tiering, process->own));
 	for (size_t i = 0; i < nr && !error; i++) {

@@ -43,6 +43,7 @@ struct share_process {
 	struct nodeset allowed;     /* by its cpuset, as of the last look */
 	const struct tiering_space *own; /* the record of what is its alone: weight, homes, cap, guarantee */
 	uint64_t shared_fast_pages; /* of all shares that it maps, as of the last round */
+	uint64_t shared_part_pages; /* the same, each share divided by the number of its mappings */
 	uint64_t fast_min_left;     /* of its guarantee, when its own memory and shares have their part */
 	struct process_tally tally;
 };

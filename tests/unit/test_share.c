@@ -262,6 +262,9 @@ static void guarantee(void **state)
 	tiering_place(&w.tiering, &share->space, 0x4000, 30, 0, false, 0);
 	round_of(true, true);
 	assert_int_equal(share->space.fast_min_pages + other->space.fast_min_pages, 0);
+	/* By what each has a guarantee is divided. */
+	assert_int_equal(w.processes[FIRST].shared_part_pages, 50 + 15);
+	assert_int_equal(w.processes[SECOND].shared_part_pages, 15);
 	w.own[FIRST].fast_min_pages = 160;
 	w.own[FIRST].node_pages[0] = 100;
 	w.own[FIRST].node_pages[1] = 5000; /* slow: that is not what is guaranteed */

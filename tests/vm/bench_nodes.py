@@ -37,7 +37,8 @@ CONSTANTS = {
     "RATE_FIRST": ("run", "src/core/exchange.c"), "HOT_SHARE": ("run", "src/core/exchange.c"),
     "WAIT_SHARE": ("run", "src/core/exchange.c"), "LOOK_MS": ("run", "src/core/exchange.c"),
     "HEAT_WINDOW_TICKS": ("run", "src/core/heat.h"), "SLOW_LOOK_BLOCKS": ("run", "src/core/plan.c"),
-    "HANDLER_RUNS": ("run", "src/space/order.c"), "PASS_WANT_NS": ("pagetide", "src/sense/hint.c"),
+    "HANDLER_RUNS": ("run", "src/space/order.c"), "SWEEP_WANT_NS": ("pagetide", "src/sense/sweep.c"),
+    "AHEAD_COPY_MAX": ("run", "src/core/ahead.h"),
 }
 RUN = """
 @PATH@pagetide run --quiet --tier node:@FAST@,size=@BUDGET@M --tier node:@SLOW@ \\
@@ -62,7 +63,7 @@ kill -TERM $hot
 @OFF@
 kill $sample
 wait $hot
-echo "{\\"status\\": $?, \\"on\\": $on, \\"moved\\": $moved, \\"off\\": $off}" \\
+echo "{\\"status\\": $?, \\"on\\": $on, \\"moved\\": $moved, \\"off\\": $off, \\"ended\\": $(now)}" \\
 	> $RESULTS/@NAME@.turn
 wait $sample
 """
@@ -166,6 +167,7 @@ def summary(said, samples, turn, stats):
     first = between(reports, on, moved)
     return {
         "verified": turn["status"] == 0,
+        "seconds_to_read_all": round(turn["ended"] - turn["off"], 1),
         "seconds_to_95_percent": seconds_until(first, on, 0.95, hot),
         "hot_fast_share": round(max(row["hot_fast_bytes"] for row in first) / hot, 4),
         "seconds_to_90_percent_after_move": seconds_until(second, moved, 0.90, hot),
@@ -230,7 +232,7 @@ COLUMNS = (("to 95 %", "seconds_to_95_percent"), ("best", "hot_fast_share"),
            ("again", "seconds_to_90_percent_after_move"), ("best", "hot_fast_share_after_move"),
            ("moved", "moved_ratio"), ("touches/s", "touches_per_s"), ("settled", "touches_per_s_settled"),
            ("CPU", "cpu_share"), ("settled", "cpu_share_settled"), ("faults", "faults"),
-           ("stall ms", "longest_stall_ms"))
+           ("stall ms", "longest_stall_ms"), ("read all", "seconds_to_read_all"))
 
 
 def show(run):

@@ -152,7 +152,7 @@ static void streams_beside_changes(void)
 	pthread_t thread;
 
 	arena_fill(&arena, 0, arena.nr_pages, 1);
-	for (unsigned int round = 0; round < 12; round++) {
+	for (unsigned int round = 0; round < 6; round++) {
 		arena_out(&arena);
 		atomic_store(&streams_end, false);
 		CHECK(pthread_create(&thread, NULL, groups_change, &arena) == 0);
@@ -160,7 +160,7 @@ static void streams_beside_changes(void)
 			arena_check(&arena, i, i + GROUP);
 		atomic_store(&streams_end, true);
 		threads_join(&thread, 1);
-		if (round % 4 == 3) {
+		if (round % 3 == 2) {
 			arena_out(&arena);
 			pid_t child = fork();
 			CHECK(child >= 0);

@@ -623,11 +623,13 @@ end:
 /*
  * Out of the program: with the lock held shared, into the stage, a look where the page is if the answer
  * does not say that it went, and from the stage into the hold area. The kernel may move a page and
- * answer EEXIST; it answers that as well when the program has read the stage, which leaves zeros there.
+ * answer EEXIST; it answers that as well when the program has read the stage, which leaves zeros there. It may
+ * also move it and answer EAGAIN, with no bytes, as it does when it has moved nothing.
  */
 #define STAYS 0
 #define WENT 1
 #define EEXIST 2
+#define AGAIN 3
 
 #ifdef BAD_NO_STAGE
 /* Straight into the hold area, whose userfaultfd has no events. */
@@ -659,11 +661,13 @@ inline leave(p, how)
 				if
 				:: how = WENT
 				:: how = EEXIST
+				:: how = AGAIN
 				fi
 			:: !mapped || cow
+			:: !mapped || cow -> how = AGAIN
 			:: stage = 0; stage_lazy = false; how = EEXIST /* read by the program before */
 			fi
-		:: else
+		:: else -> how = AGAIN
 		fi
 	}
 }
@@ -680,6 +684,17 @@ inline look(how)
 			if
 			:: stage == 0 -> stage = HOLE; how = STAYS /* zeros are worth nothing */
 			:: stage != 0 ->
+				assert(!mapped || changing > 0);
+				how = WENT
+			fi
+#endif
+		:: how == AGAIN ->
+#ifdef BAD_AGAIN_STAYS
+			stage = HOLE; how = STAYS
+#else
+			if
+			:: stage == HOLE -> how = STAYS
+			:: stage != HOLE ->
 				assert(!mapped || changing > 0);
 				how = WENT
 			fi

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The sim's frame: memory, state words, contents, and who takes which step. The steps themselves
- * are in sim_program.c (program and kernel), and of the server in sim_fault.c, sim_event.c, sim_mover.c and
- * sim_server.c.
+ * are in sim_program.c (program and kernel), and of the server in sim_fault.c, sim_block.c, sim_event.c,
+ * sim_mover.c and sim_server.c.
  */
 #include "sim.h"
 
@@ -90,6 +90,19 @@ uint32_t sim_place_content(const struct sim_place *place)
 
 bool sim_locked(const struct sim *sim, uint32_t space)
 {
+	return sim_mover_helped(sim, space) || sim_handler_helped(sim, space);
+}
+
+bool sim_handler_helped(const struct sim *sim, uint32_t space)
+{
+	for (uint32_t i = 0; i < sim->config.nr_handlers; i++)
+		if (sim->world->handlers[i].state >= H_CLAIM && sim->world->handlers[i].space == space)
+			return true;
+	return false;
+}
+
+bool sim_mover_helped(const struct sim *sim, uint32_t space)
+{
 	const struct sim_mover *mover = &sim->world->mover;
 	const struct sim_move *move = &mover->moves[mover->at];
 
@@ -103,7 +116,7 @@ const struct sim_stage *sim_staged(const struct sim *sim, uint32_t space, uint32
 	const struct sim_move *move = &mover->moves[mover->at];
 	const struct sim_stage *stage;
 
-	if (!sim_locked(sim, space) || page < move->first || page >= (uint32_t)move->first + move->nr)
+	if (!sim_mover_helped(sim, space) || page < move->first || page >= (uint32_t)move->first + move->nr)
 		return NULL;
 	stage = &sim->stage[page - move->first];
 	return stage->used && !stage->zeros ? stage : NULL;

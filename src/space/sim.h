@@ -52,6 +52,7 @@ enum sim_act {
 	SIM_DENY,      /* page: not movable (mlock, read-only), or no longer */
 	SIM_RECLAIM,   /* page: lazily freed, the kernel takes it */
 	SIM_RECLAIM_PLACE, /* page = place: the same in the hold area */
+	SIM_SPLIT,     /* page: the huge page around it comes apart; or, nr = 2, around that place */
 	/* server */
 	SIM_EVENT,     /* the space's oldest event is read, the table changed */
 	SIM_FAULT,     /* handler `who` reads a fault of this space, or takes up a deferred one */
@@ -60,6 +61,7 @@ enum sim_act {
 	SIM_MOVE,      /* without an engine: plan to move page, nr; op */
 	SIM_DROP,      /* the mover, between plans, drops freed places of this space */
 	SIM_SHADOW,    /* page: its shadow slot is given up */
+	SIM_STOCK,     /* a block is prepared for this space */
 	SIM_ADOPT,     /* mappings the server does not know yet */
 	SIM_REAP,      /* the server notices that the process has ended */
 	SIM_ACT_COUNT
@@ -75,8 +77,18 @@ struct sim_action {
 /* What can be made to fail beside the tier: the k-th from now on. */
 enum sim_failure {
 	SIM_FAIL_BUSY, SIM_FAIL_DENIED, SIM_FAIL_AGAIN,
-	SIM_FAIL_UNREPORTED, /* a page goes into the stage, and the answer does not say so */
+	/* A page, or a block, goes into the stage, and the answer does not say so: it is an error, or EAGAIN
+	 * with no bytes moved, and what the next call says is no better. */
+	SIM_FAIL_UNREPORTED,
 	SIM_FAIL_TOUCHED,    /* the program has read the stage: its page of zeros is in the way */
+	SIM_FAIL_STOCK,      /* the system has no huge page */
+	SIM_FAIL_HELPER,     /* there is none any more, or it waits for a fault of its own */
+	SIM_FAIL_PUT,        /* a block that is put does not move */
+	SIM_FAIL_PUT_AGAIN,  /* the same, with EAGAIN */
+	SIM_FAIL_PUT_PART,   /* it comes apart when some of it has moved */
+	SIM_FAIL_PUT_UNREPORTED, /* it moved in one piece, and the answer is EAGAIN with no bytes */
+	SIM_FAIL_PIECE,      /* a page of one that came apart stays */
+	SIM_FAIL_PIECE_UNREPORTED, /* it moved, and the answer is an error */
 	SIM_FAILURE_COUNT
 };
 
@@ -86,8 +98,12 @@ struct sim_config {
 	struct tier *tier;      /* the caller's; its slots must stay below nr_slots */
 	struct engine *engine;  /* the caller's, or NULL */
 	uint64_t limit_pages;   /* for the engine */
+	uint32_t block_pages;   /* of a huge page, at most SIM_RUN_MAX; 0: there are none */
 	uint64_t slow_pages;    /* room of the slow node; 0: there is none */
 };
+
+/* How a block that was to move in one piece ended. */
+enum sim_block_end { SIM_BLOCK_WHOLE, SIM_BLOCK_PART, SIM_BLOCK_NOT, SIM_BLOCK_END_COUNT };
 
 struct sim_counts {
 	uint64_t steps;
@@ -96,6 +112,8 @@ struct sim_counts {
 	uint64_t reason[MOVE_OP_COUNT][MOVE_REASON_COUNT];         /* pages */
 	uint64_t failed[SIM_FAILURE_COUNT];                        /* as told */
 	uint64_t load_error, compare_error;
+	uint64_t filled[SIM_BLOCK_END_COUNT], returned[SIM_BLOCK_END_COUNT]; /* blocks */
+	uint64_t held_whole, claimed_part;                         /* claims that somebody else spoilt */
 	uint64_t vanished[PAGE_STATE_COUNT];                       /* words met as a space ends */
 	uint64_t vanished_plan;                                    /* ... with a move under way */
 };

@@ -27,7 +27,10 @@ static const char *check_home(struct sim *sim, uint32_t space, uint32_t at, uint
 		return "a mapped page has the wrong content";
 	if (page->mapping != MAP_MANAGED)
 		return NULL; /* what the word still says is about what was there before */
-	if (page_has_hold(word)) {
+	if (sim_put(sim, space, at)) {
+		if (!page->mapped && !content_right(page, 0))
+			return "a page of a block went, is not there, and should not be zeros";
+	} else if (page_has_hold(word)) {
 		if (page->mapped)
 			return "a page in the hold area is mapped as well";
 		if (!content_right(page,
@@ -71,7 +74,7 @@ static const char *check_claim(struct sim *sim, uint32_t space, uint32_t at, uin
 		if (handler->state == H_IDLE || handler->space != space || at < handler->page ||
 		    at >= (uint32_t)handler->page + handler->nr)
 			continue;
-		if (handler->words[at - handler->page] == word)
+		if (handler->mine >> (at - handler->page) & 1 && handler->words[at - handler->page] == word)
 			return NULL;
 	}
 	return "a page is being brought in by nobody";
@@ -156,8 +159,9 @@ static const char *check_threads(struct sim *sim, uint32_t space)
 			uint32_t nr = handler->nr ? handler->nr : 1;
 
 			awaited |= handler->state != H_IDLE && handler->space == space &&
-				   thread->page >= handler->page &&
-				   thread->page < handler->page + nr;
+				   ((thread->page >= handler->page &&
+				     thread->page < handler->page + nr) ||
+				    thread->page == handler->asked);
 		}
 		if (thread->state == T_READ && !awaited)
 			return "a thread sleeps on a fault that nobody serves";
@@ -197,6 +201,28 @@ static const char *check_engine(struct sim *sim)
 	return NULL;
 }
 
+/* Huge pages are all there, and every block of the stock is somewhere. */
+static const char *check_blocks(struct sim *sim, uint32_t at)
+{
+	const struct sim_space *space = &sim->spaces[at];
+	uint32_t nr_stock = (uint32_t)space->stock_empty + space->stock_ready;
+
+	for (uint32_t i = 0; i < sim->config.nr_pages; i++)
+		if (space->huge & sim_block_bit(sim, i) && !sim_page(sim, at, i)->mapped)
+			return "a part of a huge page is not there";
+	for (uint32_t i = 0; i < sim->config.nr_places; i++)
+		if (space->place_huge & sim_block_bit(sim, i) && sim_place(sim, at, i)->use == PLACE_FREE)
+			return "a huge page is in places that are free";
+	for (uint32_t i = 0; i < sim->config.nr_handlers; i++) {
+		const struct sim_handler *handler = &sim->world->handlers[i];
+
+		nr_stock += handler->state >= H_CLAIM && handler->space == at && handler->fills;
+	}
+	if (sim->config.block_pages && nr_stock != SIM_STOCK_BLOCKS)
+		return "a block of the stock is lost, or in two hands";
+	return NULL;
+}
+
 /* Only a page that is being moved out is in the stage. */
 static const char *check_stage(const struct sim *sim)
 {
@@ -221,6 +247,8 @@ const char *sim_check(struct sim *sim)
 			wrong = check_word(sim, i, j);
 		if (!wrong && sim->spaces[i].state == SPACE_ALIVE)
 			wrong = check_places(sim, i);
+		if (!wrong && sim->spaces[i].state == SPACE_ALIVE)
+			wrong = check_blocks(sim, i);
 		if (!wrong)
 			wrong = check_threads(sim, i);
 	}

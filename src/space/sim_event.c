@@ -49,6 +49,7 @@ static void fork_read(struct sim *sim, uint32_t parent, uint32_t child)
 	for (uint32_t i = 0; i < sim->config.nr_pages; i++)
 		fork_page(sim, parent, child, i);
 	sim->spaces[child].state = SPACE_ALIVE;
+	sim->spaces[child].stock_empty = SIM_STOCK_BLOCKS;
 }
 
 /* Events that are read between a fork's copy and its own event take pages from the child too: what

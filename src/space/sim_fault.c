@@ -105,6 +105,8 @@ static void fault_begin(struct sim *sim, struct sim_handler *handler)
 
 	switch (page_state(word)) {
 	case PAGE_ABSENT:
+		if (sim_block_begin(sim, handler, word))
+			return;
 		claim_run(sim, handler, H_FILL, TOUCH_FILL);
 		return;
 	case PAGE_STORED:
@@ -112,6 +114,8 @@ static void fault_begin(struct sim *sim, struct sim_handler *handler)
 		return;
 	case PAGE_HELD:
 	case PAGE_STORING:
+		if (page_state(word) == PAGE_HELD && sim_block_begin(sim, handler, word))
+			return;
 		claim_run(sim, handler, H_RETURN, TOUCH_RETURN);
 		return;
 	case PAGE_RESIDENT:
@@ -129,8 +133,7 @@ static void fault_begin(struct sim *sim, struct sim_handler *handler)
 	}
 }
 
-/* Later again: its thread sleeps on, if it still waits for this page. */
-static void fault_defer(struct sim *sim, struct sim_handler *handler)
+void sim_fault_defer(struct sim *sim, const struct sim_handler *handler)
 {
 	struct sim_thread *threads = sim->spaces[handler->space].threads;
 
@@ -150,7 +153,7 @@ static void give_back(struct sim *sim, struct sim_handler *handler)
 			sim_change(sim, handler->space, page, handler->words[i],
 				   give_back_word(handler->words[i]));
 	}
-	fault_defer(sim, handler);
+	sim_fault_defer(sim, handler);
 	sim_handler_rest(handler);
 }
 
@@ -281,6 +284,18 @@ bool sim_handler_go_on(struct sim *sim, struct sim_handler *handler)
 	case H_LOADED:
 	case H_RETURN:
 		fault_install(sim, handler);
+		return true;
+	case H_CLAIM:
+		sim_block_claim(sim, handler);
+		return true;
+	case H_PUT:
+		sim_block_put(sim, handler);
+		return true;
+	case H_PIECES:
+		sim_block_piece(sim, handler);
+		return true;
+	case H_KNOWN:
+		sim_block_known(sim, handler);
 		return true;
 	case H_IDLE:
 		break;

@@ -165,6 +165,14 @@ static uint32_t places_free(struct sim *sim, uint32_t space)
 	return nr;
 }
 
+static void page_stage(struct sim_page *page, struct sim_stage *ret_stage)
+{
+	*ret_stage = (struct sim_stage){ .content = page->content, .used = true, .lazy = page->lazy };
+	page->mapped = false;
+	page->content = 0;
+	page->lazy = false;
+}
+
 /* A page leaves the program for the stage, or there is a reason why not. */
 static enum move_reason page_leave(struct sim *sim, uint32_t space, uint32_t at,
 				   struct sim_stage *stage)
@@ -183,11 +191,32 @@ static enum move_reason page_leave(struct sim *sim, uint32_t space, uint32_t at,
 		return MOVE_FAIL_BUSY;
 	if (!page->mapped)
 		return MOVE_DROP_CHANGED;
-	*stage = (struct sim_stage){ .content = page->content, .used = true, .lazy = page->lazy };
-	page->mapped = false;
-	page->content = 0;
-	page->lazy = false;
+	sim->spaces[space].huge &= ~sim_block_bit(sim, at);
+	page_stage(page, stage);
 	return MOVE_OK;
+}
+
+/* A huge page leaves in one piece, when nothing of it stands in the way; whether it did. */
+static bool block_leave(struct sim *sim)
+{
+	struct sim_mover *mover = &sim->world->mover;
+	struct sim_move *move = &mover->moves[mover->at];
+	uint32_t nr = sim->config.block_pages, first = (uint32_t)move->first + mover->page;
+
+	if (mover->page || move->nr != nr || sim->spaces[move->space].changing > 0 ||
+	    sim->fail[SIM_FAIL_BUSY] == 1 || sim->fail[SIM_FAIL_DENIED] == 1 ||
+	    !sim_block_holdable(sim, move->space, first, mover->mine))
+		return false;
+	bool unsure = sim_fails(sim, SIM_FAIL_UNREPORTED);
+	for (uint32_t i = 0; i < nr; i++) {
+		page_stage(sim_page(sim, move->space, first + i), &sim->stage[i]);
+		sim->stage[i].unsure = unsure;
+		sim->stage[i].whole = true;
+	}
+	sim->spaces[move->space].huge &= ~sim_block_bit(sim, first);
+	mover->page = unsure ? 0 : (uint16_t)nr;
+	mover->state = unsure ? M_LOOK : M_STAGE;
+	return true;
 }
 
 /* A page of the move stays in the program after all. */
@@ -238,6 +267,8 @@ static void move_stage(struct sim *sim)
 		return;
 	}
 	struct sim_stage *stage = &sim->stage[mover->page];
+	if (block_leave(sim))
+		return;
 	if (sim_fails(sim, SIM_FAIL_TOUCHED)) {
 		*stage = (struct sim_stage){ .used = true, .zeros = true };
 		mover->state = M_LOOK;
@@ -261,7 +292,8 @@ static void move_look(struct sim *sim)
 	uint32_t i = mover->page++;
 	const struct sim_page *page = sim_page(sim, move->space, move->first + i);
 
-	mover->state = M_STAGE;
+	sim->stage[i].unsure = false;
+	mover->state = mover->page < move->nr && sim->stage[mover->page].unsure ? M_LOOK : M_STAGE;
 	if (sim->stage[i].zeros)
 		page_stay(sim, i, MOVE_FAIL_IO);
 	else /* a page where it was is another one, of a mapping whose event waits for us */
@@ -273,8 +305,18 @@ static void move_hold(struct sim *sim)
 {
 	struct sim_mover *mover = &sim->world->mover;
 	struct sim_move *move = &mover->moves[mover->at];
+	bool whole = sim->stage[0].whole;
 	uint32_t place = 0;
 
+	if (whole) {
+		struct sim_space *space = &sim->spaces[move->space];
+		bool found = sim_block_place(sim, move->space, &place);
+
+		tide_assert(found);
+		space->place_huge |= sim_block_bit(sim, place);
+		space->place_whole |= sim_block_bit(sim, place);
+		sim->counts.held_whole++;
+	}
 	for (uint32_t i = 0; i < move->nr; i++) {
 		uint64_t word = *sim_word(sim, move->space, move->first + i);
 
@@ -478,6 +520,8 @@ bool sim_mover_go_on(struct sim *sim)
 		move_gone(sim);
 		return true;
 	}
+	if (mover->state == M_CLAIMED && sim_handler_helped(sim, mover->moves[mover->at].space))
+		return false; /* one command at a time */
 	switch ((enum sim_mover_state)mover->state) {
 	case M_BEGIN:
 		move_begin(sim);
@@ -516,13 +560,14 @@ bool sim_places_drop(struct sim *sim, uint32_t space)
 {
 	bool any = false;
 
-	if (sim->world->mover.state != M_IDLE)
+	if (sim->world->mover.state != M_IDLE || sim_handler_helped(sim, space))
 		return false;
 	for (uint32_t i = 0; i < sim->config.nr_places; i++) {
 		struct sim_place *place = sim_place(sim, space, i);
 
 		if (place->use != PLACE_DROP)
 			continue;
+		sim->spaces[space].place_huge &= ~sim_block_bit(sim, i);
 		memset(place, 0, sizeof(*place));
 		any = true;
 	}

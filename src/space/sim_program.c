@@ -22,6 +22,13 @@ static uint32_t content_next(struct sim *sim, uint32_t page, uint32_t now)
 	return now > base && now <= base + versions ? base + 1 + (now - base) % versions : base + 1;
 }
 
+/* The huge pages around [page, page + nr) come apart, or go. */
+static void huge_split(struct sim *sim, uint32_t space, uint32_t page, uint32_t nr)
+{
+	for (uint32_t i = page; i < page + nr; i++)
+		sim->spaces[space].huge &= ~sim_block_bit(sim, i);
+}
+
 static void page_write(struct sim_page *page, uint32_t content)
 {
 	page->content = content;
@@ -56,9 +63,11 @@ static void touch(struct sim *sim, uint32_t space, uint32_t who)
 		return;
 	}
 	/* Not mapped at all: the program's own mistake, it does without. */
-	if (page->mapping != MAP_NONE && thread->write)
+	if (page->mapping != MAP_NONE && thread->write) {
+		if (page->cow)
+			huge_split(sim, space, thread->page, 1);
 		page_write(page, content_next(sim, thread->page, page->now));
-	else if (page->mapping != MAP_NONE)
+	} else if (page->mapping != MAP_NONE)
 		page_read(page);
 	memset(thread, 0, sizeof(*thread));
 }
@@ -91,6 +100,7 @@ static void discard_begin(struct sim *sim, const struct sim_action *action)
 
 static void unmap_begin(struct sim *sim, const struct sim_action *action)
 {
+	huge_split(sim, action->space, action->page, action->nr);
 	for (uint32_t i = 0; i < action->nr; i++) {
 		struct sim_page *page = sim_page(sim, action->space, action->page + i);
 		uint8_t windows = page->windows;
@@ -120,6 +130,7 @@ static bool map(struct sim *sim, const struct sim_action *action)
 /* The discard's effect. */
 static void zap(struct sim *sim, uint32_t space, struct sim_thread *thread)
 {
+	huge_split(sim, space, thread->page, thread->nr);
 	for (uint32_t i = 0; i < thread->nr; i++) {
 		struct sim_page *page = sim_page(sim, space, thread->page + i);
 
@@ -154,6 +165,7 @@ static bool fork_begin(struct sim *sim, const struct sim_action *action)
 		return false;
 	memset(&sim->spaces[child], 0, sizeof(sim->spaces[child]));
 	sim->spaces[child].state = SPACE_BORN;
+	sim->spaces[child].huge = parent->huge;
 	for (uint32_t i = 0; i < sim->config.nr_pages; i++) {
 		struct sim_page *from = sim_page(sim, action->space, i);
 		struct sim_page *to = sim_page(sim, child, i);
@@ -208,6 +220,7 @@ static bool start(struct sim *sim, uint32_t space)
 		return false;
 	memset(&sim->spaces[space], 0, sizeof(sim->spaces[space]));
 	sim->spaces[space].state = SPACE_ALIVE;
+	sim->spaces[space].stock_empty = SIM_STOCK_BLOCKS;
 	for (uint32_t i = 0; i < sim->config.nr_pages; i++) {
 		struct sim_page *page = sim_page(sim, space, i);
 
@@ -252,6 +265,7 @@ static bool reclaim(struct sim *sim, const struct sim_action *action)
 
 		if (!page->mapped || !page->lazy)
 			return false;
+		huge_split(sim, action->space, action->page, 1);
 		page->mapped = false;
 		page->lazy = false;
 		page->content = 0;
@@ -264,6 +278,20 @@ static bool reclaim(struct sim *sim, const struct sim_action *action)
 	if (place->use == PLACE_FREE || !place->lazy || place->gone)
 		return false;
 	place->gone = true;
+	sim->spaces[action->space].place_huge &= ~sim_block_bit(sim, action->page);
+	return true;
+}
+
+/* The system is short of memory: a huge page comes apart, whatever anybody knows of it. */
+static bool split(struct sim *sim, const struct sim_action *action)
+{
+	struct sim_space *space = &sim->spaces[action->space];
+	uint32_t *huge = action->nr == 2 ? &space->place_huge : &space->huge;
+	uint32_t bit = sim_block_bit(sim, action->page);
+
+	if (!(*huge & bit) || (action->nr == 2 && action->page >= sim->config.nr_places))
+		return false;
+	*huge &= ~bit;
 	return true;
 }
 
@@ -279,6 +307,8 @@ static bool kernel_do(struct sim *sim, const struct sim_action *action)
 		return false;
 	if (action->act == SIM_RECLAIM || action->act == SIM_RECLAIM_PLACE)
 		return reclaim(sim, action);
+	if (action->act == SIM_SPLIT)
+		return split(sim, action);
 	if (page->mapping == MAP_NONE)
 		return false;
 	if (action->act == SIM_PIN && (page->pinned || page->mapped))

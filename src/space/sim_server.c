@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the simulated server does: the page protocol of tests/model/page.pml for runs of pages. Faults are
- * in sim_fault.c, events in sim_event.c, moves in sim_mover.c; here mappings come into care, processes are
+ * in sim_fault.c
+ * and sim_block.c, events in sim_event.c, moves in sim_mover.c; here mappings come into care, processes are
  * given up, and an action is handed to whoever does it.
  */
 #include <string.h>
@@ -75,6 +76,8 @@ bool sim_do_server(struct sim *sim, const struct sim_action *action)
 		return sim_places_drop(sim, action->space);
 	if (action->act == SIM_SHADOW)
 		return sim->spaces[action->space].state == SPACE_ALIVE && sim_shadow_drop(sim, action);
+	if (action->act == SIM_STOCK)
+		return sim_stock_prepare(sim, action->space);
 	if (action->act == SIM_ADOPT)
 		return adopt(sim, action->space);
 	return action->act == SIM_REAP && reap(sim, action->space);

@@ -6,6 +6,7 @@
 #include "sim.h"
 
 #define SIM_TIER 1u
+#define SIM_STOCK_BLOCKS 2u
 
 enum sim_mapping { MAP_NONE, MAP_MANAGED, MAP_FOREIGN };
 
@@ -53,15 +54,34 @@ struct sim_space {
 	uint8_t changing;   /* mmap_changing */
 	uint8_t nr_events;
 	uint8_t events[SIM_THREADS]; /* threads, oldest first */
+	uint8_t stock_empty, stock_ready; /* blocks; the others are in the hands of handlers */
+	/* A bit for each block: mapped as one huge page; places that hold one; what the server knows of that. */
+	uint32_t huge, place_huge, place_whole;
 	struct sim_thread threads[SIM_THREADS];
 };
 
-enum sim_handler_state { H_IDLE, H_READ, H_ZERO, H_FILL, H_LOAD, H_LOADED, H_RETURN };
+/*
+ * A block: its pages are claimed one by one (CLAIM), moved by the helper at once (PUT) or, when the huge
+ * page has come apart, page by page (PIECES), and made known (KNOWN), all with the space's lock held
+ * shared; the mover may take pages of it meanwhile.
+ */
+enum sim_handler_state {
+	H_IDLE, H_READ, H_ZERO, H_FILL, H_LOAD, H_LOADED, H_RETURN,
+	H_CLAIM, H_PUT, H_PIECES, H_KNOWN
+};
+
+enum sim_put_end { PUT_DONE, PUT_NOT, PUT_AGAIN, PUT_NONE };
 
 struct sim_handler {
 	uint8_t state, space, thread, nr;
 	uint16_t page, asked;        /* first of the run; the page of the fault */
 	uint8_t mine;                /* bit per page of the run: claimed */
+	uint8_t moved;               /* of a block: gone from where they were */
+	uint8_t at;                  /* H_PIECES: the next page */
+	uint8_t put;                 /* enum sim_put_end: how the helper's command ended */
+	bool fills, whole;           /* a block: from the stock; went in one piece */
+	bool singly;                 /* what could not go as a block goes by pages */
+	uint32_t place;              /* of the block's first page */
 	uint64_t words[SIM_RUN_MAX];
 	uint32_t contents[SIM_RUN_MAX];
 };
@@ -98,6 +118,8 @@ struct sim_stage {
 	uint32_t content;
 	bool used, lazy;
 	bool zeros; /* not the page, but what the program left by reading here */
+	bool unsure; /* the answer did not say that it went */
+	bool whole; /* came here in one piece with its block */
 };
 
 struct sim_slot {
@@ -156,7 +178,10 @@ void sim_wake(struct sim *sim, uint32_t space, uint32_t page, uint32_t nr);
 /* Whether the operation that was told to fail is this one. */
 bool sim_fails(struct sim *sim, enum sim_failure kind);
 uint32_t sim_place_content(const struct sim_place *place);
-/* Whether the mover holds the space's lock, shared: nobody has it exclusive, so no event is read. */
+/* Whether the mover is taking pages out, and has the helper; whether a handler that moves a block has it. */
+bool sim_mover_helped(const struct sim *sim, uint32_t space);
+bool sim_handler_helped(const struct sim *sim, uint32_t space);
+/* Whether one of them holds the space's lock, shared: nobody has it exclusive, so no event is read. */
 bool sim_locked(const struct sim *sim, uint32_t space);
 /* The page on its way, if it has left and not arrived; else NULL. */
 const struct sim_stage *sim_staged(const struct sim *sim, uint32_t space, uint32_t page);
@@ -167,6 +192,8 @@ bool sim_do_server(struct sim *sim, const struct sim_action *action);
 bool sim_again(struct sim *sim, uint32_t space);
 /* Of the server; each returns whether there was anything to do. */
 bool sim_fault_read(struct sim *sim, struct sim_handler *handler, const struct sim_action *action);
+/* Later again: its thread sleeps on, if it still waits for this page. */
+void sim_fault_defer(struct sim *sim, const struct sim_handler *handler);
 bool sim_handler_go_on(struct sim *sim, struct sim_handler *handler);
 void sim_handler_rest(struct sim_handler *handler);
 bool sim_event_read(struct sim *sim, uint32_t space);
@@ -174,6 +201,22 @@ bool sim_plan_given(struct sim *sim, const struct sim_action *action);
 bool sim_mover_go_on(struct sim *sim);
 bool sim_places_drop(struct sim *sim, uint32_t space);
 bool sim_shadow_drop(struct sim *sim, const struct sim_action *action);
+/* Blocks: a write to a block that is all absent, or a touch of one held in one piece, begins a claim. */
+bool sim_block_begin(struct sim *sim, struct sim_handler *handler, uint64_t word);
+/* Its steps. */
+void sim_block_claim(struct sim *sim, struct sim_handler *handler);
+void sim_block_put(struct sim *sim, struct sim_handler *handler);
+void sim_block_piece(struct sim *sim, struct sim_handler *handler);
+void sim_block_known(struct sim *sim, struct sim_handler *handler);
+bool sim_stock_prepare(struct sim *sim, uint32_t space);
+/* The handler that moved this page and has not made it known; else NULL. */
+const struct sim_handler *sim_put(const struct sim *sim, uint32_t space, uint32_t page);
+/* The block around a page, or around a place: its bit. 0 without blocks. */
+uint32_t sim_block_bit(const struct sim *sim, uint32_t at);
+/* Whether the pages from `page` on are a block in one piece that can be held as one. */
+bool sim_block_holdable(struct sim *sim, uint32_t space, uint32_t page, uint64_t mine);
+/* The first place of a block of free ones; false: there is none. */
+bool sim_block_place(struct sim *sim, uint32_t space, uint32_t *ret_place);
 /* Make a space's region known: words all ABSENT. */
 void sim_region_open(struct sim *sim, uint32_t space);
 

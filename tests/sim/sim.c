@@ -24,6 +24,7 @@
 #include "ram.h"
 #include "rng.h"
 #include "sim.h"
+#include "sim_world.h"
 
 #define NR_SPACES 3u
 #define NR_SLOTS 1024u
@@ -42,7 +43,8 @@ struct run {
 	uint64_t now_ns, tick_ns;
 	uint32_t weight[SIM_ACT_COUNT], weight_sum;
 	uint32_t hot[NR_SPACES]; /* first page of where the space is busy now */
-	uint32_t nr_pages, nr_places, hot_pages, fail_every;
+	uint32_t nr_pages, nr_places, block_pages, hot_pages, fail_every;
+	uint32_t aims; /* steps of four that go for a block */
 	struct sim_action last;
 	struct sim_counts total;
 	uint64_t moved[MOVE_OP_COUNT], touched[TOUCH_COUNT], ahead; /* by the engine's plans */
@@ -64,13 +66,23 @@ static const uint16_t usual[SIM_ACT_COUNT] = {
 	[SIM_MAP] = 60, [SIM_FORK] = 6, [SIM_THREAD] = 300, [SIM_START] = 120, [SIM_EXIT] = 1,
 	[SIM_PIN] = 2, [SIM_DENY] = 2, [SIM_RECLAIM] = 40, [SIM_RECLAIM_PLACE] = 3000,
 	[SIM_EVENT] = 120, [SIM_FAULT] = 150, [SIM_HANDLER] = 70, [SIM_MOVER] = 300,
-	[SIM_MOVE] = 200, [SIM_DROP] = 60, [SIM_SHADOW] = 40, [SIM_ADOPT] = 10, [SIM_REAP] = 30,
+	[SIM_MOVE] = 200, [SIM_DROP] = 60, [SIM_SHADOW] = 40, [SIM_SPLIT] = 20,
+	[SIM_STOCK] = 100, [SIM_ADOPT] = 10, [SIM_REAP] = 30,
 };
+
+#define APART (1u << SIM_DISCARD | 1u << SIM_FREE | 1u << SIM_UNMAP | 1u << SIM_FORK | 1u << SIM_PIN | \
+	       1u << SIM_DENY | 1u << SIM_MOVE | 1u << SIM_SPLIT)
+#define SERVING (1u << SIM_HANDLER | 1u << SIM_FAULT | 1u << SIM_EVENT | 1u << SIM_MOVER | \
+		 1u << SIM_THREAD)
 
 /* Some things become much rarer or much more frequent for a while. */
 static void phase_begin(void)
 {
 	static const uint16_t factor[] = { 1, 1, 1, 1, 2, 8 };
+
+	bool quiet = below(4);
+
+	run.aims = run.engine ? 1 : 3;
 
 	run.weight_sum = 0;
 	for (unsigned i = 0; i < SIM_ACT_COUNT; i++) {
@@ -78,6 +90,11 @@ static void phase_begin(void)
 
 		if (below(5) == 0 || i == SIM_EXIT)
 			weight /= 10;
+		/* Blocks last only where little is taken apart, and take many steps. */
+		if (run.block_pages && quiet && (1u << i & APART))
+			weight /= 16;
+		if (run.block_pages && 1u << i & SERVING)
+			weight *= i == SIM_HANDLER ? 20 : 5;
 		run.weight[i] = weight;
 		run.weight_sum += run.weight[i];
 	}
@@ -96,8 +113,13 @@ static void phase_begin(void)
 static void fail_something(void)
 {
 	static const int store_errors[] = { -ENOSPC, -E2BIG, -EIO };
-	uint32_t k = 1 + below(6), kind = below(SIM_FAILURE_COUNT + 3);
+	uint32_t k = 1 + below(6), kind = below(SIM_FAIL_STOCK + 3);
 
+	if (run.block_pages && below(2)) {
+		kind = SIM_FAIL_STOCK + below(SIM_FAILURE_COUNT - SIM_FAIL_STOCK);
+		sim_fail(run.sim, (enum sim_failure)kind, k);
+		return;
+	}
 	switch (kind) {
 	case SIM_FAIL_BUSY:
 	case SIM_FAIL_DENIED:
@@ -106,10 +128,10 @@ static void fail_something(void)
 	case SIM_FAIL_TOUCHED:
 		sim_fail(run.sim, (enum sim_failure)kind, k);
 		break;
-	case SIM_FAILURE_COUNT:
+	case SIM_FAIL_STOCK: /* and behind it: of the tier */
 		fault_plan(run.tier, FAULT_STORE, k, store_errors[below(3)], false);
 		break;
-	case SIM_FAILURE_COUNT + 1:
+	case SIM_FAIL_STOCK + 1:
 		fault_plan(run.tier, FAULT_LOAD, k, -EIO, false);
 		break;
 	default:
@@ -153,9 +175,15 @@ static void action_draw(struct sim_action *ret_action)
 	ret_action->nr = act == SIM_READ || act == SIM_WRITE ? 1 : 1 + below(below(8) ? 3 : 30);
 	if (act == SIM_FREE)
 		ret_action->nr = 1 + below(run.nr_pages);
+	if (run.block_pages && (act == SIM_MOVE || act == SIM_DISCARD) && below(3) == 0) {
+		ret_action->page -= ret_action->page % run.block_pages;
+		ret_action->nr = run.block_pages;
+	}
 	if (ret_action->nr > run.nr_pages - ret_action->page)
 		ret_action->nr = run.nr_pages - ret_action->page;
-	if (act == SIM_RECLAIM_PLACE)
+	if (act == SIM_SPLIT)
+		ret_action->nr = 1 + below(2);
+	if (act == SIM_RECLAIM_PLACE || (act == SIM_SPLIT && ret_action->nr == 2))
 		ret_action->page = below(run.nr_places);
 }
 
@@ -202,10 +230,15 @@ static void world_open(bool with_engine)
 	}
 	run.nr_pages = (const uint32_t[]){ 6, 16, 64 }[shape];
 	run.nr_places = (const uint32_t[]){ 4, 8, 24 }[shape];
+	run.block_pages = 0;
 	config.nr_pages = run.nr_pages;
 	config.nr_places = run.nr_places;
 	config.tier = run.tier;
 	config.engine = run.engine;
+	if (below(2)) {
+		config.block_pages = run.block_pages = 4;
+		config.nr_places = run.nr_places *= 2;
+	}
 	/* One in four worlds with an engine has a slow node. */
 	if (with_engine && below(4) == 0)
 		config.slow_pages = 1 + below(NR_SPACES * run.nr_pages);
@@ -263,6 +296,57 @@ static bool aim(struct sim_action *action)
 	return true;
 }
 
+/* Whether all pages of a block are in one state, and one huge page if they are anywhere. */
+static bool block_in(uint32_t space, uint32_t first, enum page_state state)
+{
+	uint32_t place = page_place(sim_look(run.sim, space, first));
+
+	for (uint32_t i = 0; i < run.block_pages; i++)
+		if (page_state(sim_look(run.sim, space, first + i)) != state)
+			return false;
+	if (state == PAGE_RESIDENT)
+		return run.sim->spaces[space].huge & sim_block_bit(run.sim, first);
+	return state != PAGE_HELD || run.sim->spaces[space].place_huge & sim_block_bit(run.sim, place);
+}
+
+/* The same for blocks: out whole, touched, and disturbed when they are on their way. */
+static void aim_block(struct sim_action *ret_action)
+{
+	static const enum sim_act rivals[] = { SIM_DISCARD, SIM_UNMAP, SIM_FREE, SIM_FORK, SIM_MOVE, SIM_READ };
+	uint32_t nr = run.nr_pages / run.block_pages, at = below(nr * NR_SPACES), left = nr * NR_SPACES;
+	enum page_state want = below(2) ? PAGE_HELD : below(4) ? PAGE_RESIDENT : PAGE_ABSENT;
+
+	while (below(8) && --left && !block_in(at / nr, at % nr * run.block_pages, want))
+		at = (at + 1) % (nr * NR_SPACES);
+	struct sim_action block = { .act = SIM_MOVE, .space = at / nr, .who = below(SIM_THREADS),
+				    .page = at % nr * run.block_pages, .nr = run.block_pages };
+
+	if (block_in(block.space, block.page, PAGE_RESIDENT)) {
+		block.op = MOVE_HOLD;
+	} else if (block_in(block.space, block.page, PAGE_HELD)) {
+		block.op = MOVE_STORE;
+		if (below(100))
+			block.act = below(2) ? SIM_READ : SIM_WRITE;
+		block.page += block.act == SIM_MOVE ? 0 : below(run.block_pages);
+	} else if (block_in(block.space, block.page, PAGE_ABSENT)) {
+		block.act = below(2) ? SIM_STOCK : SIM_WRITE;
+	} else {
+		block.act = rivals[below(sizeof(rivals) / sizeof(rivals[0]))];
+		block.op = MOVE_STORE;
+		block.nr = 1 + below(run.block_pages);
+	}
+	*ret_action = block;
+}
+
+/* A block that is about to return often comes apart: else that would be rare. */
+static void fail_return(const struct sim_action *action)
+{
+	const struct sim_handler *handler = &run.sim->world->handlers[action->who];
+
+	if (action->act == SIM_HANDLER && handler->state == H_PUT && !handler->fills && below(2))
+		sim_fail(run.sim, below(2) ? SIM_FAIL_PUT_PART : SIM_FAIL_PUT_UNREPORTED, 1);
+}
+
 static void step(void)
 {
 	struct sim_action action;
@@ -276,7 +360,9 @@ static void step(void)
 	do {
 		if (++tries > 100000)
 			fail("nothing can go on");
-		if (tries > 1 || below(3) || !aim(&action))
+		if (tries == 1 && run.block_pages && below(4) < run.aims)
+			aim_block(&action);
+		else if (tries > 1 || below(3) || !aim(&action))
 			action_draw(&action);
 	} while (!sim_do(run.sim, &action));
 	if (run.trace)
@@ -284,6 +370,7 @@ static void step(void)
 		       (int)action.act, action.space, action.who, action.page, action.nr,
 		       (int)action.op);
 	run.last = action;
+	fail_return(&action);
 	wrong = sim_check(run.sim);
 	if (wrong)
 		fail(wrong);
@@ -302,9 +389,11 @@ static const char *const reason_names[MOVE_REASON_COUNT] = {
 
 static const char *const act_names[SIM_ACT_COUNT] = {
 	"read", "write", "discard", "free", "unmap", "map", "fork", "thread", "start", "exit",
-	"pin", "deny", "reclaim", "reclaim place", "event", "fault", "handler", "mover", "move",
-	"drop", "shadow", "adopt", "reap",
+	"pin", "deny", "reclaim", "reclaim place", "split", "event", "fault", "handler", "mover", "move",
+	"drop", "shadow", "stock", "adopt", "reap",
 };
+
+static const char *const end_names[SIM_BLOCK_END_COUNT] = { "whole", "in part", "not" };
 
 static unsigned nr_rare;
 
@@ -351,6 +440,20 @@ static void coverage(void)
 	covered("failed", "install", "again", total->failed[SIM_FAIL_AGAIN]);
 	covered("failed", "move", "unreported", total->failed[SIM_FAIL_UNREPORTED]);
 	covered("failed", "stage", "touched", total->failed[SIM_FAIL_TOUCHED]);
+	covered("failed", "stock", "no page", total->failed[SIM_FAIL_STOCK]);
+	covered("failed", "block", "no helper", total->failed[SIM_FAIL_HELPER]);
+	covered("failed", "put", "", total->failed[SIM_FAIL_PUT]);
+	covered("failed", "put", "again", total->failed[SIM_FAIL_PUT_AGAIN]);
+	covered("failed", "put", "in part", total->failed[SIM_FAIL_PUT_PART]);
+	covered("failed", "put", "unreported", total->failed[SIM_FAIL_PUT_UNREPORTED]);
+	covered("failed", "piece", "", total->failed[SIM_FAIL_PIECE]);
+	covered("failed", "piece", "unreported", total->failed[SIM_FAIL_PIECE_UNREPORTED]);
+	for (unsigned i = 0; i < SIM_BLOCK_END_COUNT; i++) {
+		covered("block", "filled", end_names[i], total->filled[i]);
+		covered("block", "returned", end_names[i], total->returned[i]);
+	}
+	covered("block", "held", "whole", total->held_whole);
+	covered("block", "claimed", "in part", total->claimed_part);
 	covered("failed", "load", "io", total->load_error);
 	covered("failed", "compare", "io", total->compare_error);
 	covered("vanished", "under a", "move", total->vanished_plan);

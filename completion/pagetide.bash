@@ -46,7 +46,7 @@ _pagetide()
 		;;
 	attach)
 		case $before in
-		-p | --pid) COMPREPLY=($(compgen -W "$(ps -e -o pid= 2>/dev/null)" -- "$word")) ;;
+		-p | --pid) COMPREPLY=($(compgen -W "$(cd /proc && echo [0-9]*)" -- "$word")) ;;
 		--fast | --slow) COMPREPLY=($(compgen -W "$(_pagetide_nodes)" -- "$word")) ;;
 		--cgroup) COMPREPLY=($(compgen -d -- "${word:-/sys/fs/cgroup/}")) ;;
 		--exe | --for | --metrics-listen) ;;
@@ -81,7 +81,7 @@ _pagetide()
 		local options='--pid --json --help'
 		[ "$verb" = migrate ] && options='--pid --from --to --dry-run --json --help'
 		case $before in
-		-p | --pid) COMPREPLY=($(compgen -W "$(ps -eo pid= 2>/dev/null)" -- "$word")) ;;
+		-p | --pid) COMPREPLY=($(compgen -W "$(cd /proc && echo [0-9]*)" -- "$word")) ;;
 		--from | --to)
 			COMPREPLY=($(compgen -W "all $(_pagetide_nodes)" -- "$word"))
 			;;

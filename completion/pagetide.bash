@@ -78,10 +78,11 @@ _pagetide()
 	check) COMPREPLY=($(compgen -W '--json --help' -- "$word")) ;;
 	topo) COMPREPLY=($(compgen -W '--json --measure --help' -- "$word")) ;;
 	pages | migrate)
-		local options='--pid --json --help'
+		local options='--pid --for --json --help'
 		[ "$verb" = migrate ] && options='--pid --from --to --dry-run --json --help'
 		case $before in
 		-p | --pid) COMPREPLY=($(compgen -W "$(cd /proc && echo [0-9]*)" -- "$word")) ;;
+		--for) ;;
 		--from | --to)
 			COMPREPLY=($(compgen -W "all $(_pagetide_nodes)" -- "$word"))
 			;;

@@ -59,11 +59,18 @@ TIDE_API int tide_topo_fetch(bool measure, char **ret_json, char ret_message[TID
 
 /*
  * On which nodes the memory of process `pid` is, by kind, as JSON text (schema pagetide.pages/1),
- * which the caller frees. The process runs on; takes about 0.1 us for each of its pages. Thread-safe.
+ * which the caller frees. The process runs on; takes about 0.1 us for each of its pages.
+ *
+ * What of it is hot, warm and cold is as who looks after the process by now says (tide_attach(), asked
+ * at TIDE_CONTROL_PATH). With nobody there, and `watch_ns` not 0, the process is watched for so long
+ * first, as by tide_attach() with `dry_run`, whose rights that needs. Otherwise it is not known.
+ * Thread-safe where `watch_ns` is 0, else as tide_attach().
+ *
  * Returns -ESRCH (it has ended), -EPERM or -EACCES (it is another user's), -EOPNOTSUPP (a kernel
- * without NUMA), with a one-line reason in `ret_message`.
+ * without NUMA), with `watch_ns` what tide_attach() returns; with a one-line reason in `ret_message`.
  */
-TIDE_API int tide_pages_fetch(int pid, char **ret_json, char ret_message[TIDE_MESSAGE_MAX]);
+TIDE_API int tide_pages_fetch(int pid, uint64_t watch_ns, char **ret_json,
+			      char ret_message[TIDE_MESSAGE_MAX]);
 
 struct tide_migrate_options {
 	size_t size;            /* sizeof(struct tide_migrate_options); another is -EINVAL */
@@ -161,6 +168,7 @@ struct tide_attach_options {
 	const char *tiers_path; /* a file that says so in its section [tiers]; NULL: none */
 	uint64_t duration_ns;   /* 0: until the last of them ends (not with a file), or a signal */
 	bool dry_run;           /* sense and decide, move nothing: counters say what would move */
+	bool watch_only;        /* with dry_run: as if no move were allowed, so that pages stay in the report, too */
 	bool quiet;             /* no warnings */
 	const char *control_path;   /* of its control socket; NULL: TIDE_CONTROL_PATH, if it can be had */
 	const char *metrics_file;   /* OpenMetrics text, replaced every 15 s, removed at the end; NULL: none */

@@ -106,18 +106,6 @@ static int pids_read(const char *text, struct words *words)
 	}
 }
 
-static int time_read(const char *text, uint64_t *ret_ns)
-{
-	uint64_t ns;
-
-	if (text_time_parse(text, &ns) || !ns) {
-		cli_say("--for %s: not a time: write 30s, 5m, 1h", text);
-		return EXIT_USAGE;
-	}
-	*ret_ns = ns;
-	return 0;
-}
-
 static int word_add(const char *option, const char *word, const char **list, size_t *nr)
 {
 	if (!*word || *nr == WORDS_MAX) {
@@ -166,7 +154,7 @@ static int option_take(struct words *words, int option, const char *value)
 		attach->slow = value;
 		return 0;
 	case OPT_FOR:
-		return time_read(value, &attach->duration_ns);
+		return cli_time_read(value, &attach->duration_ns);
 	default:
 		return service_option_read(option - OPT_SERVICE, value, &words->service);
 	}

@@ -9,6 +9,8 @@
 #ifndef TIDE_CLI_H
 #define TIDE_CLI_H
 
+#include <stdint.h>
+
 #include "option.h"
 
 enum {
@@ -28,6 +30,9 @@ void cli_say(const char *format, ...);
 
 /* The number of a process. EXIT_USAGE: it is none; then what to write (`usage`) is said. */
 int cli_pid_read(const char *word, const char *usage, int *ret_pid);
+
+/* How long, of --for: "30s". EXIT_USAGE: it is no time; then what to write is said. */
+int cli_time_read(const char *word, uint64_t *ret_ns);
 
 /* Say why the library refused: its message, or the error's name if it had none. The exit status. */
 int cli_refused(int error, const char *message);

@@ -69,6 +69,18 @@ int cli_pid_read(const char *word, const char *usage, int *ret_pid)
 	return 0;
 }
 
+int cli_time_read(const char *word, uint64_t *ret_ns)
+{
+	uint64_t ns;
+
+	if (text_time_parse(word, &ns) || !ns) {
+		cli_say("--for %s: not a time: write 30s, 5m, 1h", word);
+		return EXIT_USAGE;
+	}
+	*ret_ns = ns;
+	return 0;
+}
+
 int cli_refused(int error, const char *message)
 {
 	cli_say("%s", *message ? message : strerror(-error));

@@ -7,18 +7,26 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli.h"
 #include "document.h"
 #include "pagetide.h"
 #include "text.h"
 
-#define USAGE "pages -p PID [--json]"
+#define USAGE "pages -p PID [--for TIME] [--json]"
 
-enum { OPT_PID, OPT_JSON, OPT_COUNT };
+enum { OPT_PID, OPT_FOR, OPT_JSON, OPT_COUNT };
+
+struct words {
+	int pid;
+	uint64_t watch_ns;
+	bool json;
+};
 
 static const struct option options[OPT_COUNT] = {
 	[OPT_PID] = { "pid", "PID", "the process", 'p' },
+	[OPT_FOR] = { "for", "TIME", "watch it for 10s, 1m first, to tell what is hot", 0 },
 	[OPT_JSON] = { "json", NULL, "print a JSON document (schema pagetide.pages/1)", 0 },
 };
 
@@ -35,6 +43,26 @@ static void sizes_print(const char *title, const json_t *sizes)
 		gap = ", ";
 	}
 	printf("%s\n", *gap == ' ' ? " nothing" : "");
+}
+
+/* Of what was looked at; memory that nobody could watch is in none of the three. */
+static void heat_print(const json_t *root)
+{
+	const char *sensor = document_text(root, "heat");
+	char hot[TEXT_NUMBER_BYTES], warm[TEXT_NUMBER_BYTES], cold[TEXT_NUMBER_BYTES];
+	json_t *node;
+	size_t i;
+
+	if (!strcmp(sensor, "unknown")) {
+		printf("\nhot, warm, cold: unknown: only who watches it for a while can tell (--for 30s)\n");
+		return;
+	}
+	printf("\nnode       hot      warm      cold  as sensor %s saw it\n", sensor);
+	json_array_foreach(json_object_get(root, "nodes"), i, node)
+		printf("%4" PRIu64 " %9s %9s %9s\n", document_number(node, "node"),
+		       text_size_format(hot, document_number(node, "hot_bytes")),
+		       text_size_format(warm, document_number(node, "warm_bytes")),
+		       text_size_format(cold, document_number(node, "cold_bytes")));
 }
 
 static void table_print(const json_t *root)
@@ -58,32 +86,34 @@ static void table_print(const json_t *root)
 	refused = json_object_get(root, "refused_bytes");
 	if (json_object_size(refused))
 		sizes_print("\nnot to be moved:", refused);
-	printf("\nhot, warm, cold: %s: only who watches the process over some time can tell\n",
-	       document_text(root, "heat"));
+	heat_print(root);
 }
 
-static int words_read(char **words, int *ret_pid, bool *ret_json)
+static int words_read(char **words, struct words *ret_words)
 {
 	struct option_reader reader = { .verb = &verb_pages, .words = words };
-	int option, error = 0, pid = 0;
+	struct words read = { 0 };
+	int option, error = 0;
 
 	while (!error && (option = option_next(&reader)) != OPTION_END) {
 		if (option == OPTION_BAD)
 			return EXIT_USAGE;
 		if (option == OPT_JSON)
-			*ret_json = true;
+			read.json = true;
+		else if (option == OPT_FOR)
+			error = cli_time_read(reader.value, &read.watch_ns);
 		else
-			error = cli_pid_read(reader.value, USAGE, &pid);
+			error = cli_pid_read(reader.value, USAGE, &read.pid);
 	}
 	if (error)
 		return error;
-	if (reader.words[0] || !pid) {
+	if (reader.words[0] || !read.pid) {
 		cli_say(reader.words[0] ? "pages takes no %s: write pagetide %s" :
 					  "whose pages%s? write pagetide %s",
 			reader.words[0] ? reader.words[0] : "", USAGE);
 		return EXIT_USAGE;
 	}
-	*ret_pid = pid;
+	*ret_words = read;
 	return 0;
 }
 
@@ -91,24 +121,25 @@ static int run(char **words)
 {
 	char message[TIDE_MESSAGE_MAX] = "";
 	char *text = NULL;
-	bool json = false;
-	int error, pid, status = words_read(words, &pid, &json);
+	struct words read;
+	int error, status = words_read(words, &read);
 
 	if (status)
 		return status;
-	error = tide_pages_fetch(pid, &text, message);
+	error = tide_pages_fetch(read.pid, read.watch_ns, &text, message);
 	if (error)
 		return cli_refused(error, message);
-	return document_show(text, json, table_print);
+	return document_show(text, read.json, table_print);
 }
 
 const struct verb verb_pages = {
 	.name = "pages",
-	.usage = "-p PID [--json]",
+	.usage = "-p PID [--for TIME] [--json]",
 	.help = "show on which nodes a process's memory is",
 	.detail =
 		"Show on which NUMA nodes the memory of a process is, of what kinds, how much of it in huge\n"
-		"pages, how much of it may not be moved and why, and where its threads run.",
+		"pages, how much of it may not be moved and why, and where its threads run. What is hot, warm and\n"
+		"cold is known where attach or daemon looks after it, or when it is watched for some time.",
 	.options = options,
 	.nr_options = OPT_COUNT,
 	.run = run,

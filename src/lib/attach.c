@@ -185,12 +185,12 @@ static void room_look(struct attach *a, uint64_t now_ns)
 
 /* ---- one round ---- */
 
-/* As if they had moved. */
-static void moves_pretend(struct tiering_move *moves, size_t nr)
+/* As if they had moved, or, by the rate, might not. */
+static void moves_pretend(const struct attach *a, struct tiering_move *moves, size_t nr)
 {
 	for (size_t i = 0; i < nr; i++) {
-		moves[i].reason = REASON_MOVED;
-		moves[i].nr_moved = moves[i].nr_pages;
+		moves[i].reason = a->options->watch_only ? REASON_RATE : REASON_MOVED;
+		moves[i].nr_moved = a->options->watch_only ? 0 : moves[i].nr_pages;
 	}
 }
 
@@ -217,7 +217,7 @@ static bool round_move(struct attach *a)
 				   (plan[end].op != TIERING_LOOK || plan[end].from == plan[at].from);)
 			end++;
 		if (a->options->dry_run && plan[at].op != TIERING_LOOK)
-			moves_pretend(plan + at, end - at);
+			moves_pretend(a, plan + at, end - at);
 		else if (!a->options->dry_run || plan[at].from == TIERING_NODE_UNKNOWN)
 			moves_do(a, space, plan + at, end - at);
 		tiering_complete(&a->tiering, plan + at, end - at, clock_now_ns());

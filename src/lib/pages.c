@@ -2,8 +2,8 @@
 /*
  * tide_pages_fetch(): where the memory of a process is, as a document.
  *
- * Nobody who only looks knows what is hot: those members are null until something that watches the
- * process answers for it.
+ * Nobody who only looks knows what is hot. That is asked of who looks after the process, or found out
+ * by watching it for a while, which moves nothing; else those members are null.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -24,6 +24,8 @@ struct place {
 
 struct survey {
 	const struct node_map *map;
+	const json_t *heat;                 /* by node, as in a report of attach; NULL: not known */
+	const char *sensor;                 /* that told it; "unknown" */
 	const struct process_range *range;  /* that is being looked at */
 	struct place *places;               /* of each node of the map */
 	uint64_t refused[REASON_COUNT];     /* bytes that no move may touch */
@@ -68,19 +70,71 @@ static int survey_take(struct process_space *space, struct survey *survey)
 	return error;
 }
 
-static json_t *place_json(const struct node *node, const struct place *place)
+/* The process in a report of attach or a status, which has one for each child, too. */
+static json_t *space_find(const json_t *report, int pid)
 {
+	json_t *space;
+	size_t i;
+
+	json_array_foreach(json_object_get(report, "spaces"), i, space)
+		if (json_integer_value(json_object_get(space, "pid")) == pid)
+			return space;
+	return NULL;
+}
+
+/* Nobody there, or nobody who knows the process, is no error: then nothing is found. */
+static json_t *asked_space(int pid)
+{
+	char message[TIDE_MESSAGE_MAX], *text = NULL;
+	json_t *status, *space;
+
+	if (tide_control(NULL, "status", NULL, 0, &text, message))
+		return NULL;
+	status = json_loads(text, 0, NULL);
+	space = json_incref(space_find(status, pid));
+	json_decref(status);
+	free(text);
+	return space;
+}
+
+static int watched_space(int pid, uint64_t watch_ns, json_t **ret_space, char ret_message[TIDE_MESSAGE_MAX])
+{
+	struct tide_attach_options options = {
+		.size = sizeof options, .pids = &pid, .nr_pids = 1,
+		.duration_ns = watch_ns, .dry_run = true, .watch_only = true, .quiet = true,
+	};
+	char *text = NULL;
+	json_t *report;
+	int error = tide_attach(&options, &text, ret_message);
+
+	if (error)
+		return error;
+	report = json_loads(text, 0, NULL);
+	*ret_space = json_incref(space_find(report, pid));
+	json_decref(report);
+	free(text);
+	return 0;
+}
+
+static json_t *place_json(const struct node *node, const struct place *place, const json_t *heat)
+{
+	char id[16];
 	json_t *kinds = json_object();
+
+	snprintf(id, sizeof id, "%u", node->id);
+	heat = json_object_get(heat, id);
 
 	for (unsigned int kind = 0; kind < PROCESS_KIND_COUNT; kind++)
 		if (place->kinds[kind])
 			number_set(kinds, process_kind_name(kind), place->kinds[kind]);
-	return json_pack("{s:i, s:s?, s:I, s:I, s:n, s:n, s:n, s:i, s:o}",
+	return json_pack("{s:i, s:s?, s:I, s:I, s:O?, s:O?, s:O?, s:i, s:o}",
 			 "node", (int)node->id,
 			 "speed", !node->has_memory ? NULL : node->slow ? "slow" : "fast",
 			 "bytes", (json_int_t)place->bytes,
 			 "huge_bytes", (json_int_t)place->huge_bytes,
-			 "hot_bytes", "warm_bytes", "cold_bytes",
+			 "hot_bytes", json_object_get(heat, "hot_bytes"),
+			 "warm_bytes", json_object_get(heat, "warm_bytes"),
+			 "cold_bytes", json_object_get(heat, "cold_bytes"),
 			 "threads", (int)place->threads, "kinds", kinds);
 }
 
@@ -90,7 +144,8 @@ static char *survey_text(int pid, const struct survey *survey)
 	uint64_t sum = 0;
 
 	for (size_t i = 0; i < survey->map->nr; i++) {
-		json_array_append_new(nodes, place_json(&survey->map->nodes[i], &survey->places[i]));
+		json_array_append_new(nodes, place_json(&survey->map->nodes[i], &survey->places[i],
+							 survey->heat));
 		sum += survey->places[i].bytes;
 	}
 	for (unsigned int reason = 0; reason < REASON_COUNT; reason++)
@@ -98,38 +153,53 @@ static char *survey_text(int pid, const struct survey *survey)
 			number_set(refused, reason_name(reason), survey->refused[reason]);
 	json_t *root = json_pack("{s:s, s:s, s:i, s:I, s:s, s:o, s:o}", "schema", "pagetide.pages/1",
 				 "version", TIDE_VERSION, "pid", pid, "bytes", (json_int_t)sum,
-				 "heat", "unknown", "nodes", nodes, "refused_bytes", refused);
+				 "heat", survey->sensor, "nodes", nodes, "refused_bytes", refused);
 	char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : NULL;
 
 	json_decref(root);
 	return text;
 }
 
-int tide_pages_fetch(int pid, char **ret_json, char ret_message[TIDE_MESSAGE_MAX])
+static int survey_of(int pid, const json_t *space, char **ret_json, char ret_message[TIDE_MESSAGE_MAX])
 {
+	const json_t *heat = json_object_get(space, "nodes");
+	const char *sensor = json_string_value(json_object_get(space, "sensor"));
 	struct process_options options = { .root = "" };
-	struct process_space *space = NULL;
+	struct process_space *process = NULL;
 	struct node_map map;
-	struct survey survey = { .map = &map };
+	struct survey survey = { .map = &map, .heat = heat, .sensor = heat && sensor ? sensor : "unknown" };
 	char *text = NULL;
 	int error = ask_map(&map, ret_message);
 
 	if (error)
 		return error;
 	survey.places = calloc(map.nr, sizeof(*survey.places));
-	error = survey.places ? process_open(pid, &options, &map, &space) : -ENOMEM;
+	error = survey.places ? process_open(pid, &options, &map, &process) : -ENOMEM;
 	if (!error)
-		error = survey_take(space, &survey);
+		error = survey_take(process, &survey);
 	if (!error) {
 		text = survey_text(pid, &survey);
 		error = text ? 0 : -ENOMEM;
 	}
-	if (space)
-		process_close(space);
+	if (process)
+		process_close(process);
 	free(survey.places);
 	node_map_free(&map);
 	if (error)
 		return ask_refuse(pid, error, ret_message);
 	*ret_json = text;
 	return 0;
+}
+
+int tide_pages_fetch(int pid, uint64_t watch_ns, char **ret_json, char ret_message[TIDE_MESSAGE_MAX])
+{
+	json_t *space = asked_space(pid);
+	int error = 0;
+
+	if (!space && watch_ns)
+		error = watched_space(pid, watch_ns, &space, ret_message);
+	if (!error)
+		error = survey_of(pid, space, ret_json, ret_message);
+	json_decref(space);
+	return error;
 }

@@ -29,6 +29,7 @@ USAGE = [
     (['pages'], 'whose pages\\? write pagetide pages -p PID'),
     (['pages', '1'], 'takes no 1: write pagetide pages -p PID'),
     (['pages', '-p'], '--pid needs a value'),
+    (['pages', '-p', '1', '--for', 'ever'], '--for ever: not a time: write 30s, 5m, 1h'),
     (['pages', '-p', 'me'], 'me is no process number: write pagetide pages -p PID'),
     (['pages', '-p', '-1'], 'no process number'),
     (['pages', '-p1'], 'unknown option -p1'),

@@ -1371,7 +1371,7 @@ vm_hot --size 96 --hot 32 --pattern pages --threads 1 --seconds 100 > /tmp/hot &
 until grep -q report /tmp/hot; do sleep 0.2; done
 count() { grep "^$1 " /proc/vmstat | cut -d' ' -f2; }
 pagetide topo --json > $RESULTS/topo
-pagetide pages -p $hot --json > $RESULTS/before
+pagetide pages -p $hot --for 8s --json > $RESULTS/before || exit
 pagetide migrate -p $hot --from 1 --to 0 --dry-run --json > $RESULTS/dry || exit
 before=$(count pgmigrate_success)
 pagetide migrate -p $hot --from 1 --to 0 --json > $RESULTS/migrate || exit
@@ -1396,6 +1396,10 @@ def verbs(place):
     check((topo["fast"], topo["slow"]) == ("0", "1"), text["topo"])
     pages = 96 << 20 >> 12
     check(before["nodes"][1]["kinds"]["anon"] == 96 << 20, text["before"])
+    slow = before["nodes"][1]
+    check(before["heat"] == "hint" and slow["bytes"] >= 96 << 20, text["before"])
+    in_time(slow["hot_bytes"] + slow["warm_bytes"] >= 32 << 20, f"not all of 32 MiB in use: {text['before']}")
+    check(slow["hot_bytes"] + slow["warm_bytes"] + slow["cold_bytes"] <= slow["bytes"], text["before"])
     check(dry["moves"]["would_move"] == pages and dry["moves"]["moved"] == 0, text["dry"])
     check(moved["moves"]["moved"] == moved["moves"]["requested"] == pages, text["migrate"])
     check(int(text["kernel"]) == pages, f"the kernel counted {text['kernel']}")

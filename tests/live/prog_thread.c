@@ -174,6 +174,34 @@ static void streams_beside_changes(void)
 	}
 }
 
+/*
+ * Memory is read in order and moved in the middle of it, as a growing realloc() does. What others still have
+ * in hand of the window must come to who touches it at its new place.
+ */
+static void streams_then_moved(void)
+{
+	struct arena arena = arena_new(live_pages() / 4, 9);
+	size_t bytes = arena.nr_pages * PAGE_BYTES;
+	uint64_t state = 17;
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	for (unsigned int round = 0; round < 10; round++) {
+		arena_out(&arena);
+		for (size_t i = 0; i < arena.nr_pages;) {
+			size_t end = i + 1 + live_random(&state) % (8 * GROUP);
+
+			end = end < arena.nr_pages ? end : arena.nr_pages;
+			arena_check(&arena, i, end);
+			unsigned char *to = mmap(NULL, bytes, PROT_NONE, ANON, -1, 0);
+			CHECK(to != MAP_FAILED);
+			CHECK(mremap(arena_page(&arena, 0), bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+			arena.base = to;
+			i = end;
+		}
+		arena_check(&arena, 0, arena.nr_pages);
+	}
+}
+
 /* The first thread has ended before the others go on: what /proc tells of the process is then empty. */
 static void *outlive_first(void *argument)
 {
@@ -774,6 +802,7 @@ static const struct live_case cases[] = {
 	{ "threads-come-and-go", threads_come_and_go },
 	{ "many-faulting-threads-rule20", many_faulting_threads_rule20 },
 	{ "streams-beside-changes", streams_beside_changes },
+	{ "streams-then-moved", streams_then_moved },
 	{ "first-thread-ends-first", first_thread_ends_first },
 	{ "eight-threads-random", eight_threads_random },
 	{ "thread-stacks", thread_stacks },

@@ -29,12 +29,12 @@ PROGRAMS = ("map", "advice", "page", "fork", "io", "thread")
 # read-only cannot be moved out.
 NO_BUDGET = {"fork", "huge-fork", "huge-child-ends", "huge-helper-killed", "huge-mprotect-part",
              "mprotect-small-pieces", "mlock-stays", "process-vm-readv-rule24",
-             "close-everything-rule05", "rights-dropped", "streams-beside-changes"}
+             "close-everything-rule05", "rights-dropped", "streams-beside-changes", "streams-then-moved"}
 # Cases whose program is made for another test below.
 NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",
              "wrong-byte-is-seen", "exec-then-rest", "rest-after-pressure"}
 # Cases that mostly read stored memory in order: a fault brings back many pages.
-READ_IN_ORDER = {"streams-beside-changes"}
+READ_IN_ORDER = {"streams-beside-changes", "streams-then-moved"}
 # Cases in which other processes than the one asked for must say that all is well.
 OUTPUT = {"fork-program-exits-first-rule04": b"child ok\n"}
 

@@ -25,7 +25,7 @@
 #include "program.h"
 
 #define NODE_KEPT_BYTES (8u << 20)
-#define FAST_LEAST_PAGES 1024u /* on the fast node, however full that is: no budget is less */
+#define LEAST_PAGES 1024u /* however little there is: nothing runs in less */
 /* A pool that eats everything would leave no room to run at all. */
 #define LEAST_SHARE 8u
 /* Of a control group's limit this is spare, as the kernel's own memory is charged too, and as new memory
@@ -103,6 +103,8 @@ static void group_take(void *arg, const struct limit_group *group)
 	if (!limit_group_used("", group, &used)) {
 		uint64_t others = minus(used, ours_bytes(look->server));
 		bound = least(bound, minus(limit - spare / 2, others));
+		if (bound < limit / LEAST_SHARE)
+			bound = limit / LEAST_SHARE;
 	}
 	look->bound_bytes = least(look->bound_bytes, bound);
 }
@@ -136,8 +138,6 @@ static void nodes_look(struct server *s)
 	if (!s->slow_bound)
 		return;
 	s->fast_most = node_most(s->nodes[0], atomic_load(&s->resident));
-	if (s->fast_most < FAST_LEAST_PAGES)
-		s->fast_most = FAST_LEAST_PAGES;
 	uint64_t max = least(node_most(s->nodes[1], slow_pages(s)), s->slow_bound);
 	atomic_store(&s->slow_max, max ? max : 1);
 }
@@ -193,6 +193,8 @@ void budget_split(struct server *s)
 	limit /= PAGE_BYTES;
 	if (s->slow_bound)
 		limit = least(limit, s->fast_most);
+	if (limit < LEAST_PAGES)
+		limit = LEAST_PAGES;
 	if (limit == atomic_load(&s->limit))
 		return;
 	atomic_store(&s->limit, limit);

@@ -29,6 +29,7 @@
 #include "intake.h"
 #include "move.h"
 #include "proc.h"
+#include "number.h"
 #include "program.h"
 #include "thread.h"
 #include "uffd.h"
@@ -304,9 +305,12 @@ static uint64_t program_measure(struct program *p, uint64_t now_ns)
 	growth_tell(p, size);
 	if (p->nr_family > 1) {
 		/* Walks page tables: not more than ten times a second. */
+		uint64_t landed = room_begin(p->server);
 		if (now_ns - p->looked_ns > 100000000 && !proc_pss_anon(p->proc_dir, &bytes)) {
 			p->anon_pages = bytes / PAGE_BYTES;
 			p->looked_ns = now_ns;
+			p->looked_landed = landed;
+			p->looked_left = pages_left(p->server);
 		}
 		return p->anon_pages;
 	}
@@ -314,9 +318,18 @@ static uint64_t program_measure(struct program *p, uint64_t now_ns)
 	return anon;
 }
 
+/* A family is measured now and then: how much more it may have by now, if all that came since is its own. */
+static uint64_t program_since(const struct program *p, uint64_t landed, uint64_t left)
+{
+	if (p->nr_family < 2 || !p->looked_ns)
+		return 0;
+	return minus(minus(landed, p->looked_landed), minus(left, p->looked_left));
+}
+
 static void server_measure(struct server *s, uint64_t now_ns, struct engine_need *need)
 {
-	uint64_t landed = room_begin(s), resident = atomic_load(&s->unhelped_pages);
+	uint64_t left = pages_left(s), landed = room_begin(s), since = 0;
+	uint64_t resident = atomic_load(&s->unhelped_pages);
 
 	int64_t slow = atomic_load(&s->slow), slow_held = atomic_load(&s->slow_held);
 
@@ -324,6 +337,8 @@ static void server_measure(struct server *s, uint64_t now_ns, struct engine_need
 	*need = (struct engine_need){ .limit = atomic_load(&s->limit) };
 	for (struct program *p = s->programs; p; p = p->next) {
 		resident += program_measure(p, now_ns);
+		uint64_t one = program_since(p, landed, left);
+		since = one > since ? one : since;
 		pthread_mutex_lock(&p->hold_lock); /* the keeper may be opening it */
 		need->held += p->hold.nr_used;
 		need->held_max += p->hold.nr_pages;
@@ -342,6 +357,7 @@ static void server_measure(struct server *s, uint64_t now_ns, struct engine_need
 		if (need->slow > s->peak_slow)
 			s->peak_slow = need->slow;
 	}
+	resident += since;
 	need->resident = resident;
 	need->filling = atomic_load(&s->nr_waiting);
 	room_measured(s, resident, landed);

@@ -110,7 +110,7 @@ struct handler {
 	pthread_t thread;
 	int cpu;
 	bool normal;               /* its class; else idle */
-	bool runs;                 /* is a thread; plan_lock to change once the program is on the list */
+	bool runs;                 /* is a thread; keeper alone, once the program is on the list */
 	uint32_t cookie;           /* in the words of pages it is bringing in */
 	uint8_t *buffer;           /* FAULT_RUN_PAGES pages */
 	/* The rest of the window of the fault that it is serving, page number << 12 | pages, for whoever takes
@@ -237,6 +237,8 @@ struct program {
 	uint64_t measured_size_pages; /* of its address space, when the mover looked last */
 	_Atomic bool grown;        /* that has changed: the keeper is to look at it */
 	uint64_t looked_ns;
+	/* Of a family: what had landed, and left, of all programs when anon_pages was measured; plan_lock. */
+	uint64_t looked_landed, looked_left;
 };
 
 /* What the user bounds, in bytes; 0: nothing. */
@@ -369,7 +371,7 @@ void page_count(struct server *server, uint64_t from, uint64_t to);
 /* Pages that still may go to the slow node; none without one. */
 int64_t slow_room(const struct server *server);
 /* Find out which node resident pages are on, where the words cannot know: memory that the program had before
- * it was managed, or has shared with a child. Keeper, plan_lock held. */
+ * it was managed, or has shared with a child. Keeper. */
 void program_locate(struct program *program);
 /* Pages that have left the memory that is bounded, to whichever tier. */
 static inline uint64_t pages_left(const struct server *server)

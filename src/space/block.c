@@ -393,9 +393,9 @@ enum served block_return(struct handler *h, const struct extent *e, uint64_t vpn
 		error = block_move(&b, hold_address(p, place));
 	uint32_t came = held_publish(&b, place, nr, error);
 	bool whole = came && p->reply.whole, here = page_moved(p, error, at);
-	pthread_mutex_unlock(&p->helper_lock);
-	if (error != -EAGAIN)
+	if (error != -EAGAIN) /* before another huge page can come there */
 		hold_whole(p, place, false);
+	pthread_mutex_unlock(&p->helper_lock);
 	atomic_fetch_add_explicit(&p->server->huge_returned, whole, memory_order_relaxed);
 	if (came)
 		intake_touch(b.tract, b.idx, BLOCK_PAGES, TOUCH_RETURN);

@@ -78,6 +78,9 @@ static void room_wait(struct program *p, int64_t slack)
 		left = left_now;
 		if (atomic_load(&s->room) > -slack || atomic_load(&p->gone) || atomic_load(&s->stopping))
 			break;
+		/* Whoever populates has the locks that making room takes, and may wait for a fault behind this. */
+		if (atomic_load(&p->populating))
+			break;
 		if (atomic_load(&s->stuck) || clock_now_ns() > end_ns) {
 			if (slow_room(s) <= 0)
 				room_exceed(p);

@@ -155,12 +155,20 @@ int warden_start(struct server *s)
 	if (s->warden_epoll < 0)
 		return -errno;
 	int error = bell_open(&s->warden_stop);
-	if (error)
+	if (error) {
+		close(s->warden_epoll);
 		return error;
+	}
 	stop.data.fd = s->warden_stop;
 	if (epoll_ctl(s->warden_epoll, EPOLL_CTL_ADD, s->warden_stop, &stop))
-		return -errno;
-	return -pthread_create(&s->warden, NULL, warden_main, s);
+		error = -errno;
+	else
+		error = -pthread_create(&s->warden, NULL, warden_main, s);
+	if (error) {
+		close(s->warden_stop);
+		close(s->warden_epoll);
+	}
+	return error;
 }
 
 void warden_join(struct server *s)

@@ -292,7 +292,6 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 	p->pid = hello->program_pid;
 	p->helper_pid = hello->helper_pid;
 	p->helper_socket = socket;
-	thread_hurry(p->helper_pid, PRIORITY_MOVER);
 	p->hold_uffd = hold_uffd;
 	int ended = pidfd_get(p->pid, &p->pidfd);
 	if (!error)
@@ -303,6 +302,8 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 		error = ended;
 	if (!error)
 		error = guard_add(s->guard_socket, p->pid, p->uffd, p->pidfd);
+	if (!error)
+		thread_hurry(p->helper_pid, PRIORITY_MOVER); /* known by now to be the helper */
 	if (error) { /* served, if it is a child with tables; never demoted */
 		fd_close(p->helper_socket);
 		p->helper_socket = -1;

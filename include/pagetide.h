@@ -168,7 +168,8 @@ struct tide_attach_options {
 	const char *tiers_path; /* a file that says so in its section [tiers]; NULL: none */
 	uint64_t duration_ns;   /* 0: until the last of them ends (not with a file), or a signal */
 	bool dry_run;           /* sense and decide, move nothing: counters say what would move */
-	bool watch_only;        /* with dry_run: as if no move were allowed, so that pages stay in the report, too */
+	/* With dry_run: as if no move were allowed, so that pages stay in the report, too; no control socket. */
+	bool watch_only;
 	bool quiet;             /* no warnings */
 	const char *control_path;   /* of its control socket; NULL: TIDE_CONTROL_PATH, if it can be had */
 	const char *metrics_file;   /* OpenMetrics text, replaced every 15 s, removed at the end; NULL: none */

@@ -58,11 +58,14 @@ static void heat_print(const json_t *root)
 		return;
 	}
 	printf("\nnode       hot      warm      cold  as sensor %s saw it\n", sensor);
-	json_array_foreach(json_object_get(root, "nodes"), i, node)
+	json_array_foreach(json_object_get(root, "nodes"), i, node) {
+		if (json_is_null(json_object_get(node, "hot_bytes")))
+			continue;
 		printf("%4" PRIu64 " %9s %9s %9s\n", document_number(node, "node"),
 		       text_size_format(hot, document_number(node, "hot_bytes")),
 		       text_size_format(warm, document_number(node, "warm_bytes")),
 		       text_size_format(cold, document_number(node, "cold_bytes")));
+	}
 }
 
 static void table_print(const json_t *root)

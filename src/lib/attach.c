@@ -425,7 +425,8 @@ static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 			TIERING_NODES_MAX);
 		return -EINVAL;
 	}
-	error = control_open(a, ret_message);
+	if (!o->watch_only)
+		error = control_open(a, ret_message);
 	if (!error)
 		error = metrics_open(a, ret_message);
 	if (!error)
@@ -433,7 +434,8 @@ static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 	if (error)
 		return error;
 	tiers_begin(a);
-	(void)file_limit_raise(&files); /* one descriptor for each thread; with too few some are not sampled */
+	/* One for each thread: with too few a process is refused, or threads that come later are not seen. */
+	(void)file_limit_raise(&files);
 	error = sense_begin(a, ret_message);
 	if (!error)
 		error = select_begin(a, ret_message);

@@ -195,6 +195,7 @@ static json_t *sensor_json(const struct attach *a)
 	json_object_set_new(sensor, "regions", json_boolean(sense->ops->regions));
 	json_object_set_new(sensor, "knows_cpu", json_boolean(sense->ops->knows_cpu));
 	json_object_set_new(sensor, "writes_only", json_boolean(sense->ops->writes_only));
+	json_object_set_new(sensor, "sees_fast", json_boolean(sense->ops->sees_fast));
 	json_object_set_new(sensor, "refused", refused_json(choice));
 	number_set(sensor, "unseen_bytes", unseen_bytes(a));
 	number_set(sensor, "touches", usage.nr_touches);

@@ -26,6 +26,7 @@ struct survey {
 	const struct node_map *map;
 	const json_t *heat;                 /* by node, as in a report of attach; NULL: not known */
 	const char *sensor;                 /* that told it; "unknown" */
+	bool slow_only;                     /* nobody knows it of fast nodes */
 	const struct process_range *range;  /* that is being looked at */
 	struct place *places;               /* of each node of the map */
 	uint64_t refused[REASON_COUNT];     /* bytes that no move may touch */
@@ -70,14 +71,15 @@ static int survey_take(struct process_space *space, struct survey *survey)
 	return error;
 }
 
-/* The process in a report of attach or a status, which has one for each child, too. */
+/* The process in a report of attach, which has one for each child, too, and those that have ended. */
 static json_t *space_find(const json_t *report, int pid)
 {
 	json_t *space;
 	size_t i;
 
 	json_array_foreach(json_object_get(report, "spaces"), i, space)
-		if (json_integer_value(json_object_get(space, "pid")) == pid)
+		if (json_integer_value(json_object_get(space, "pid")) == pid &&
+		    !json_is_true(json_object_get(space, "ended")))
 			return space;
 	return NULL;
 }
@@ -91,17 +93,19 @@ static json_t *asked_space(int pid)
 	if (tide_control(NULL, "status", NULL, 0, &text, message))
 		return NULL;
 	status = json_loads(text, 0, NULL);
-	space = json_incref(space_find(status, pid));
+	space = json_incref(space_find(json_object_get(status, "report"), pid));
 	json_decref(status);
 	free(text);
 	return space;
 }
 
-static int watched_space(int pid, uint64_t watch_ns, json_t **ret_space, char ret_message[TIDE_MESSAGE_MAX])
+/* What a sensor does not see on fast nodes, attach counts by how long it is there: not so here. */
+static int watched_space(int pid, uint64_t watch_ns, json_t **ret_space, bool *ret_slow_only,
+			 char ret_message[TIDE_MESSAGE_MAX])
 {
 	struct tide_attach_options options = {
 		.size = sizeof options, .pids = &pid, .nr_pids = 1,
-		.duration_ns = watch_ns, .dry_run = true, .watch_only = true, .quiet = true,
+		.duration_ns = watch_ns, .dry_run = true, .watch_only = true,
 	};
 	char *text = NULL;
 	json_t *report;
@@ -111,18 +115,21 @@ static int watched_space(int pid, uint64_t watch_ns, json_t **ret_space, char re
 		return error;
 	report = json_loads(text, 0, NULL);
 	*ret_space = json_incref(space_find(report, pid));
+	*ret_slow_only = !json_is_true(json_object_get(json_object_get(report, "sensor"), "sees_fast"));
 	json_decref(report);
 	free(text);
 	return 0;
 }
 
-static json_t *place_json(const struct node *node, const struct place *place, const json_t *heat)
+static json_t *place_json(const struct survey *survey, const struct node *node, const struct place *place)
 {
-	char id[16];
+	const json_t *heat = NULL;
 	json_t *kinds = json_object();
+	char id[16];
 
 	snprintf(id, sizeof id, "%u", node->id);
-	heat = json_object_get(heat, id);
+	if (node->slow || !survey->slow_only)
+		heat = json_object_get(survey->heat, id);
 
 	for (unsigned int kind = 0; kind < PROCESS_KIND_COUNT; kind++)
 		if (place->kinds[kind])
@@ -144,8 +151,7 @@ static char *survey_text(int pid, const struct survey *survey)
 	uint64_t sum = 0;
 
 	for (size_t i = 0; i < survey->map->nr; i++) {
-		json_array_append_new(nodes, place_json(&survey->map->nodes[i], &survey->places[i],
-							 survey->heat));
+		json_array_append_new(nodes, place_json(survey, &survey->map->nodes[i], &survey->places[i]));
 		sum += survey->places[i].bytes;
 	}
 	for (unsigned int reason = 0; reason < REASON_COUNT; reason++)
@@ -160,14 +166,17 @@ static char *survey_text(int pid, const struct survey *survey)
 	return text;
 }
 
-static int survey_of(int pid, const json_t *space, char **ret_json, char ret_message[TIDE_MESSAGE_MAX])
+static int survey_of(int pid, const json_t *space, bool slow_only, char **ret_json,
+		     char ret_message[TIDE_MESSAGE_MAX])
 {
 	const json_t *heat = json_object_get(space, "nodes");
 	const char *sensor = json_string_value(json_object_get(space, "sensor"));
 	struct process_options options = { .root = "" };
 	struct process_space *process = NULL;
 	struct node_map map;
-	struct survey survey = { .map = &map, .heat = heat, .sensor = heat && sensor ? sensor : "unknown" };
+	struct survey survey = {
+		.map = &map, .heat = heat, .sensor = heat && sensor ? sensor : "unknown", .slow_only = slow_only,
+	};
 	char *text = NULL;
 	int error = ask_map(&map, ret_message);
 
@@ -194,12 +203,13 @@ static int survey_of(int pid, const json_t *space, char **ret_json, char ret_mes
 int tide_pages_fetch(int pid, uint64_t watch_ns, char **ret_json, char ret_message[TIDE_MESSAGE_MAX])
 {
 	json_t *space = asked_space(pid);
+	bool slow_only = false;
 	int error = 0;
 
 	if (!space && watch_ns)
-		error = watched_space(pid, watch_ns, &space, ret_message);
+		error = watched_space(pid, watch_ns, &space, &slow_only, ret_message);
 	if (!error)
-		error = survey_of(pid, space, ret_json, ret_message);
+		error = survey_of(pid, space, slow_only, ret_json, ret_message);
 	json_decref(space);
 	return error;
 }

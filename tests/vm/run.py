@@ -683,6 +683,7 @@ echo fast $(fast) > $RESULTS/after
 counts >> $RESULTS/after
 echo balancing $(cat /proc/sys/kernel/numa_balancing) >> $RESULTS/after
 pagetide status --json > $RESULTS/paused || { tail -n 2 $RESULTS/hot >&2; exit 5; }
+pagetide pages -p $hot --json > $RESULTS/pages || exit 6
 pagetide resume > /dev/null || exit 6
 settle
 pagetide tune rate=64M stall=10ms cpu=2% weight=$hot:7 fast_min=$hot:8M fast_max=$hot:96M >> $RESULTS/said || exit 7
@@ -760,6 +761,10 @@ def control(place):
     check((paused["schema"], paused["state"]) == ("pagetide.status/1", "paused"), files["paused"])
     check(tuned["state"] == "running" and tuned["settings"] ==
           {"rate_bytes_per_s": 64 << 20, "stall_ns": 10000000, "cpu_ppm": 20000}, str(tuned["settings"]))
+    pages, nodes = json.loads(files["pages"]), paused["report"]["spaces"][0]["nodes"]
+    check(pages["heat"] == "hint" and all(node[name] == nodes[str(node["node"])][name] for node in pages["nodes"]
+                                          for name in ("hot_bytes", "warm_bytes", "cold_bytes")),
+          f"pages: {files['pages']} status: {nodes}")
     space, = tuned["report"]["spaces"]
     check((space["weight"], space["fast_min_bytes"], space["fast_max_bytes"], space["tuned"]) ==
           (7, 8 << 20, 96 << 20, ["weight", "fast_min", "fast_max"]), str(space))
@@ -1400,6 +1405,7 @@ def verbs(place):
     check(before["heat"] == "hint" and slow["bytes"] >= 96 << 20, text["before"])
     in_time(slow["hot_bytes"] + slow["warm_bytes"] >= 32 << 20, f"not all of 32 MiB in use: {text['before']}")
     check(slow["hot_bytes"] + slow["warm_bytes"] + slow["cold_bytes"] <= slow["bytes"], text["before"])
+    check(before["nodes"][0]["hot_bytes"] is None, text["before"]) # the sensor sees nothing there
     check(dry["moves"]["would_move"] == pages and dry["moves"]["moved"] == 0, text["dry"])
     check(moved["moves"]["moved"] == moved["moves"]["requested"] == pages, text["migrate"])
     check(int(text["kernel"]) == pages, f"the kernel counted {text['kernel']}")

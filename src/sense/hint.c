@@ -27,6 +27,7 @@
 #define SCAN_DELAY_MS 100u         /* before the first look at a new program; between looks of new threads */
 #define PERIOD_LEAST_NS UINT64_C(1000000000)
 #define THREADS_LOOK_NS UINT64_C(4000000000) /* in case their news are lost; new ones are told */
+#define THREADS_LOOK_SHARE 100u /* of the time may go into it, however many begin and end: one part */
 
 enum { SET_BALANCING, SET_THRESHOLD, SET_LIMIT, SET_PERIOD, SET_SIZE, SET_DELAY, SET_COUNT };
 
@@ -45,6 +46,7 @@ static const struct setting table[SET_COUNT] = {
 struct target {
 	pid_t pid;
 	bool look;          /* threads came, or their news was lost */
+	uint64_t looked_ns, look_cost_ns; /* the last look at its threads: when it ended, how long it took */
 	struct sweep_process sweep;
 	struct target *next;
 };
@@ -85,9 +87,12 @@ static int thread_open(void *arg, pid_t tid, size_t ring_bytes, struct perf_ring
 /* Follow all threads that the process has now. */
 static int target_look(struct hint *hint, struct target *target)
 {
+	uint64_t begin_ns = clock_now_ns();
 	int error = rings_follow(&hint->rings, hint->root, target->pid, target);
 
 	target->look &= error != 0;
+	target->looked_ns = clock_now_ns();
+	target->look_cost_ns = target->looked_ns - begin_ns;
 	return error;
 }
 
@@ -279,7 +284,8 @@ static void hint_read(struct sense *sense, void (*visit)(void *arg, const struct
 		hint->looked_ns = now_ns;
 	/* A process that cannot be looked at has ended; its owner finds out and removes it. */
 	for (struct target *target = hint->targets; target; target = target->next)
-		if (all || target->look)
+		if ((all || target->look) &&
+		    now_ns - target->looked_ns >= target->look_cost_ns * THREADS_LOOK_SHARE)
 			target_look(hint, target);
 }
 

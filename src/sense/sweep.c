@@ -148,6 +148,11 @@ bool sweep_range(struct sweep *sweep, struct sweep_process *process, uint64_t ad
 {
 	bool changed = false;
 
+	/* Threads look one after the other, but what they tell comes thread by thread: this one is late. */
+	if (now_ns < process->end_ns) {
+		process->range_ns = 0;
+		return false;
+	}
 	process_advance(process, address);
 	if (now_ns - process->end_ns >= LOOK_GAP_NS) {
 		changed = look_judge(sweep, process, now_ns);

@@ -71,7 +71,8 @@ bool sweep_process_over(const struct sweep *sweep, const struct sweep_process *p
 			uint64_t now_ns);
 void sweep_end(struct sweep *sweep);
 
-/* The scanner of a process goes over a range. Returns whether size_mb changed. */
+/* The scanner of a process goes over a range. One from before the end of the last is passed over. Returns
+ * whether size_mb changed. */
 bool sweep_range(struct sweep *sweep, struct sweep_process *process, uint64_t address, uint64_t nr_pages,
 		 uint64_t now_ns);
 /* It is through with it, and made nr_armed pages inaccessible. */

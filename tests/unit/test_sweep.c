@@ -221,6 +221,29 @@ static void due_for_something_new_and_behind_a_burst(void **state)
 	assert_true(due_after(&sweep, now_ns + 2 * SECOND, &touches, 0, 0) < 0.3);
 }
 
+/* Threads look in turn, and what the second did between two looks of the first is told after both. */
+static void ranges_told_late_are_passed_over(void **state)
+{
+	struct sweep sweep;
+	struct sweep_process process = { 0 };
+	static const struct {
+		uint64_t mib, ms;
+	} told[] = { { 0, 0 }, { 128, 40 }, { 64, 20 }, { 192, 60 } };
+
+	(void)state;
+	sweep_init(&sweep);
+	sweep_begin(&sweep, SIZE_MB, 0, 100 * SECOND);
+	for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+		uint64_t now_ns = 101 * SECOND + told[i].ms * MS;
+
+		sweep_range(&sweep, &process, BASE + told[i].mib * MIB, RANGE_PAGES, now_ns);
+		sweep_range_end(&process, RANGE_PAGES, now_ns + MS);
+		assert_false(sweep_process_over(&sweep, &process, true, now_ns + MS));
+	}
+	sweep_range(&sweep, &process, BASE, RANGE_PAGES, 102 * SECOND);
+	assert_true(sweep_process_over(&sweep, &process, true, 102 * SECOND));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -229,6 +252,7 @@ int main(void)
 		cmocka_unit_test(a_disturbed_look_says_little),
 		cmocka_unit_test(looks_between_sweeps_say_nothing),
 		cmocka_unit_test(over_when_it_comes_round),
+		cmocka_unit_test(ranges_told_late_are_passed_over),
 		cmocka_unit_test(due_for_something_new_and_behind_a_burst),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,13 +34,13 @@ int child_start(const struct child_program *program, pid_t *ret_pid)
 	if (pid < 0)
 		error = -errno;
 	close(report[1]);
-	if (!error && read(report[0], &error, sizeof error) != sizeof error)
+	if (!error && TEMP_FAILURE_RETRY(read(report[0], &error, sizeof error)) != sizeof error)
 		error = 0;
 	close(report[0]);
 	if (!error)
 		*ret_pid = pid;
 	else if (pid > 0)
-		waitpid(pid, NULL, 0);
+		(void)TEMP_FAILURE_RETRY(waitpid(pid, NULL, 0));
 	return error;
 }
 
@@ -68,7 +68,7 @@ int child_apart(const char *name, int (*main)(void *arg), void *arg)
 	}
 	if (pid < 0)
 		return -errno;
-	return waitpid(pid, &status, 0) < 0 || status ? -EAGAIN : 0;
+	return TEMP_FAILURE_RETRY(waitpid(pid, &status, 0)) < 0 || status ? -EAGAIN : 0;
 }
 
 void child_adopt(void)

@@ -121,8 +121,10 @@ static int beside_write(char beside[PATH_MAX], const char *path, const char *tex
 {
 	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 
-	if (snprintf(beside, PATH_MAX, "%.*s.%s.%d", (int)(name - path), path, name, (int)getpid()) >= PATH_MAX)
+	if (snprintf(beside, PATH_MAX, "%.*s.%s.%d", (int)(name - path), path, name, (int)getpid()) >= PATH_MAX) {
+		*beside = '\0';
 		return -ENAMETOOLONG;
+	}
 	unlink(beside); /* of a predecessor with our number that was killed */
 	return text_write(beside, O_EXCL | O_NOFOLLOW, text, bytes);
 }
@@ -153,12 +155,21 @@ int file_save(const char *path, const char *text, size_t bytes)
 {
 	char *real = realpath(path, NULL);
 	const char *target = real ? real : path;
-	struct stat there;
+	char beside[PATH_MAX] = "";
+	struct stat there = { 0 };
 	/* A link to nothing is left to open(). */
 	bool missing = lstat(target, &there) && errno == ENOENT;
-	int error = missing || S_ISREG(there.st_mode) ? file_replace(target, text, bytes) : -EACCES;
+	int error = missing || S_ISREG(there.st_mode) ? beside_write(beside, target, text, bytes) : -EACCES;
 
-	if (error == -EACCES || error == -EPERM || error == -EROFS)
+	/* Whoever may not read it now may not afterwards. */
+	if (!error && !missing && chmod(beside, there.st_mode & 07777))
+		error = -errno;
+	if (!error && rename(beside, target))
+		error = -errno;
+	if (error && *beside)
+		unlink(beside);
+	/* EBUSY: it is mounted there. */
+	if (error == -EACCES || error == -EPERM || error == -EROFS || error == -EBUSY || error == -ENAMETOOLONG)
 		error = text_write(target, O_TRUNC, text, bytes);
 	free(real);
 	return error;

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -93,6 +94,18 @@ static void what_is_written_is_whole_or_as_before(void **state)
 	assert_int_equal(file_read(root, text, sizeof text, "/real"), 0);
 	assert_string_equal(text, "new");
 	assert_true(readlink(link, text, sizeof text) == 4);
+	assert_int_equal(entries(), 2);
+	struct stat now;
+	assert_int_equal(chmod(link, 0600), 0);
+	assert_int_equal(file_save(link, "secret", 6), 0);
+	assert_int_equal(stat(link, &now), 0);
+	assert_int_equal(now.st_mode & 07777, 0600);
+	snprintf(path, sizeof path, "%s/real/file", root);
+	assert_int_equal(file_save(path, "x", 1), -ENOTDIR);
+	/* Too long for a name beside it, not for itself. */
+	snprintf(path, sizeof path, "%s/%0250d", root, 0);
+	assert_int_equal(file_save(path, "x", 1), 0);
+	unlink(path);
 	assert_int_equal(entries(), 2);
 	assert_int_equal(file_save("/dev/null", "x", 1), 0);
 	assert_int_equal(file_save("/dev/full", "x", 1), -ENOSPC);

@@ -1222,7 +1222,6 @@ def nodes(place):
               ("node:0", "node", "node:1", "node"), str(one["tiers"]))
         check(fast["capacity_bytes"] == 8 << 20 and slow["peak_bytes"] > 4 << 20, str(one["tiers"]))
         in_time(one["moves"]["demoted"] > 1000 and one["moves"]["stored"] == 0, f"{name}: {one['moves']}")
-        in_time(one["node_promoted_pages"] > 0, f"{name}: nothing came back")
     return notes
 
 

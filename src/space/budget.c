@@ -31,7 +31,7 @@
 /* Of a control group's limit this is spare, as the kernel's own memory is charged too, and as new memory
  * fills for some milliseconds before it is adopted; in a small group at most a quarter. */
 #define GROUP_SPARE_SHARE 10u
-#define GROUP_SPARE_BYTES (32u << 20)
+#define GROUP_SPARE_BYTES (64u << 20)
 #define MACHINE_FREE_SHARE 20u
 /* From so far below the limit on memory is tight; with a small limit half of it. */
 #define EDGE_SHARE 8u

@@ -120,7 +120,8 @@ def bound_mib(stats):
 
 
 def judge_group(result, group):
-    check(group.killed() == 0, f"the kernel killed in the group: {tail(result.errors)}")
+    if group.killed():
+        raise Killed(f"the kernel killed in the group: {tail(result.errors)}")
     judge_end(result)
     judge_stats(result.stats)
 
@@ -130,27 +131,46 @@ def run_in(place, group, case, tiers=(), options=(), piece_mib=PIECE_MIB, **more
                      options=options, prefix=group.prefix(), limit_mib=LIMIT_MIB, timeout_s=120, **more)
 
 
+class Killed(Failed):
+    """The kernel killed in a group."""
+
+
+def judged_twice(run):
+    """New memory fills for some milliseconds before it is seen, on a busy machine for more: a kill is tried
+    once again, and said. A wrong byte is not."""
+    def tried(place):
+        try:
+            return run(place)
+        except Killed as error:
+            said = run(place)
+            return f"at the second try ({error}): {said or 'ok'}"
+    return tried
+
+
 def needs_more(tiers=(), options=()):
     """Needs half as much again as the group may have; every byte is compared."""
+    @judged_twice
     def run(place):
         with Group("more") as group:
             group.limit(LIMIT_MIB)
             result = run_in(place, group, "allocates-fast", tiers, options)
             judge_group(result, group)
             given, own = bound_mib(result.stats)
-            check(given + own <= LIMIT_MIB * 0.9 + 1,
+            check(given + own <= bound_of(LIMIT_MIB) + 1,
                   f"{given:.0f}M and {own:.0f}M of our own")
             return f"{given:.0f}M for the program, {own:.0f}M of our own in {LIMIT_MIB}M"
     return run
 
 
+@judged_twice
 def nested(place):
     with Group("above") as above:
         above.limit(LIMIT_MIB)
         with Group("below", above) as group:
             group.limit(8 * LIMIT_MIB)
             result = run_in(place, group, "allocates-fast")
-            check(above.killed() == 0, "the kernel killed in the group above")
+            if above.killed():
+                raise Killed("the kernel killed in the group above")
             judge_group(result, group)
 
 
@@ -167,7 +187,7 @@ def wait_for(place, process, what, true):
 
 def bound_of(limit_mib):
     """90 %, or in a small group what leaves some to new memory."""
-    return limit_mib - max(limit_mib / 10, min(32, limit_mib / 4))
+    return limit_mib - max(limit_mib / 10, min(64, limit_mib / 4))
 
 
 def between(least_mib, most_mib):

@@ -135,21 +135,27 @@ class Killed(Failed):
     """The kernel killed in a group."""
 
 
-def judged_twice(run):
-    """New memory fills for some milliseconds before it is seen, on a busy machine for more: a kill is tried
-    once again, and said. A wrong byte is not."""
+TRIES = 3
+
+
+def judged_again(run):
+    """New memory fills for some milliseconds before it is seen, on a busy machine for more: after a kill it
+    is tried again, and that is said. A wrong byte is not."""
     def tried(place):
-        try:
-            return run(place)
-        except Killed as error:
-            said = run(place)
-            return f"at the second try ({error}): {said or 'ok'}"
+        for nr_killed in range(TRIES):
+            try:
+                said = run(place)
+            except Killed:
+                if nr_killed == TRIES - 1:
+                    raise
+            else:
+                return f"killed {nr_killed} times before; {said or 'ok'}" if nr_killed else said
     return tried
 
 
 def needs_more(tiers=(), options=()):
     """Needs half as much again as the group may have; every byte is compared."""
-    @judged_twice
+    @judged_again
     def run(place):
         with Group("more") as group:
             group.limit(LIMIT_MIB)
@@ -162,7 +168,7 @@ def needs_more(tiers=(), options=()):
     return run
 
 
-@judged_twice
+@judged_again
 def nested(place):
     with Group("above") as above:
         above.limit(LIMIT_MIB)

@@ -5,7 +5,6 @@
 Each case makes a group of its own below ours, version 1 or 2, whichever has the memory controller, and
 removes it again however the case ends. Where no group can be made the cases are skipped.
 """
-import argparse
 import contextlib
 import os
 import signal
@@ -13,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from harness import MIB, Failed, Place, Skipped, check, judge_end, judge_stats, stats_now, tail, tap_main
+from harness import MIB, Failed, Skipped, check, judge_end, judge_stats, stats_now, tail, tests_main
 
 LIMIT_MIB = 384
 # What programs fill eight of.
@@ -267,14 +266,5 @@ CASES = {
 }
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--pagetide", required=True, help="the program to test")
-    parser.add_argument("--programs", required=True, help="folder of the live_* programs")
-    parser.add_argument("--only", help="a pattern that the names must match")
-    options = parser.parse_args()
-    return tap_main(CASES, Place(options.pagetide, options.programs), options.only)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tests_main(CASES))

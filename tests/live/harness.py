@@ -5,6 +5,7 @@ A case passes only if the program says that every byte was right, the statistics
 really went out and came back, their sums agree, and the resident memory kept to the budget.
 Only processes that this driver started are ever signalled: they are found below its own child.
 """
+import argparse
 import ctypes
 import glob
 import json
@@ -392,6 +393,20 @@ def end_on_signals(places):
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+
+
+def tests_main(cases):
+    """Read the command line, run {name: function(place)}, or what cases(place) gives, as TAP; the exit status."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pagetide", required=True, help="the program to test")
+    parser.add_argument("--programs", required=True, help="folder of the live_* programs")
+    parser.add_argument("--native", action="store_true", help="without pagetide")
+    parser.add_argument("--sanitized", action="store_true",
+                        help="pagetide is built with the thread sanitizer: any report fails")
+    parser.add_argument("--only", help="a pattern that the names must match")
+    options = parser.parse_args()
+    place = Place(options.pagetide, options.programs, options.native, options.sanitized)
+    return tap_main(cases(place) if callable(cases) else cases, place, options.only)
 
 
 def tap_main(cases, place, only=None):

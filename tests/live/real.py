@@ -5,7 +5,6 @@
 Each case runs a program by itself first, which gives the expected result and the peak of its
 resident memory, and then under `pagetide run` with a third of that peak as dram.
 """
-import argparse
 import hashlib
 import os
 import random
@@ -15,8 +14,8 @@ import subprocess
 import sys
 import time
 
-from harness import (MIB, Place, Skipped, check, judge_budget, judge_end,
-                     judge_stats, tail, tap_main)
+from harness import (MIB, Skipped, check, judge_budget, judge_end,
+                     judge_stats, tail, tests_main)
 
 
 def needs(program):
@@ -360,16 +359,5 @@ CASES = {
 }
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--pagetide", required=True, help="the program to test")
-    parser.add_argument("--programs", required=True, help="folder of the live_* programs")
-    parser.add_argument("--native", action="store_true", help="without pagetide")
-    parser.add_argument("--only", help="a pattern that the names must match")
-    options = parser.parse_args()
-    place = Place(options.pagetide, options.programs, options.native)
-    return tap_main(CASES, place, options.only)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tests_main(CASES))

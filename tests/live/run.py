@@ -5,7 +5,6 @@
 Without --native they run under `pagetide run` with a third of the memory they use. With it they
 run by themselves: a case that fails there is a wrong test.
 """
-import argparse
 import contextlib
 import json
 import os
@@ -19,8 +18,8 @@ import subprocess
 import sys
 import time
 
-from harness import (Failed, MIB, Place, Skipped, alive, check, descendants, judge_budget,
-                     judge_end, judge_stats, kill_all, process_stat, stats_now, tail, tap_main)
+from harness import (Failed, MIB, Skipped, alive, check, descendants, judge_budget,
+                     judge_end, judge_stats, kill_all, process_stat, stats_now, tail, tests_main)
 
 BUDGET_MIB = 32
 PROGRAMS = ("map", "advice", "page", "fork", "io", "thread")
@@ -822,18 +821,5 @@ def all_cases(place):
     return cases
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--pagetide", required=True, help="the program to test")
-    parser.add_argument("--programs", required=True, help="folder of the live_* programs")
-    parser.add_argument("--native", action="store_true", help="without pagetide")
-    parser.add_argument("--sanitized", action="store_true",
-                        help="pagetide is built with the thread sanitizer: any report fails")
-    parser.add_argument("--only", help="a pattern that the names must match")
-    options = parser.parse_args()
-    place = Place(options.pagetide, options.programs, options.native, options.sanitized)
-    return tap_main(all_cases(place), place, options.only)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tests_main(all_cases))

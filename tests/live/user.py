@@ -5,7 +5,6 @@
 The rights are given to a copy of the tool (setcap), and /dev/userfaultfd is opened in a mount namespace
 of the run's own: nothing of the machine is changed.
 """
-import argparse
 import os
 import re
 import shutil
@@ -15,7 +14,7 @@ import sys
 import time
 
 from harness import (MIB, Place, Skipped, check, judge_budget, judge_end, judge_stats, stats_now, tail,
-                     tap_main)
+                     tests_main)
 
 NOBODY = 65534
 BUDGET_MIB = 32
@@ -179,14 +178,5 @@ CASES = {
 }
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--pagetide", required=True, help="the program to test")
-    parser.add_argument("--programs", required=True, help="folder of the live_* programs")
-    parser.add_argument("--only", help="a pattern that the names must match")
-    options = parser.parse_args()
-    return tap_main(CASES, Place(options.pagetide, options.programs), options.only)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tests_main(CASES))

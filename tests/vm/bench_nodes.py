@@ -27,7 +27,7 @@ import sys
 import tarfile
 
 from bench_tiering import (FAST, MIB, MOVERS, SECOND, SLOW, between, commit_name, counted, json_lines,
-                           seconds_until, worked_ns)
+                           results_write, seconds_until, worked_ns)
 from guest import ROOT, Guest, Machine, Missing, kernel, product
 
 PATTERNS = ("contiguous", "pages")
@@ -302,9 +302,7 @@ def main():
         sys.exit(f"bench_nodes: {reason}")
     except OSError as reason:
         sys.exit(f"bench_nodes: the guest failed: {reason}")
-    with open(options.out, "w", encoding="utf-8") as file:
-        json.dump(results, file, separators=(",", ":"))
-        file.write("\n")
+    results_write(options.out, results)
     return 0
 
 

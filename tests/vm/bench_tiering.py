@@ -331,6 +331,12 @@ def parse():
     return options
 
 
+def results_write(path, results):
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(results, file, separators=(",", ":"))
+        file.write("\n")
+
+
 def main():
     options = parse()
     results = {"measure": "tiering", "command": command_of(options), "runs": []}
@@ -348,9 +354,7 @@ def main():
         sys.exit(f"bench_tiering: {reason}")
     except OSError as reason:
         sys.exit(f"bench_tiering: the guest failed: {reason}")
-    with open(options.out, "w", encoding="utf-8") as file:
-        json.dump(results, file, separators=(",", ":"))
-        file.write("\n")
+    results_write(options.out, results)
     return 0
 
 

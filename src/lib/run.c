@@ -216,7 +216,7 @@ int tide_run(const struct tide_run_options *o, int *ret_wait_status, char ret_me
 		.report = stats_json,
 	};
 	error = keeper_run(s, &options, ret_wait_status);
-	int record_error = intake_close(s);
+	int record_error = intake_close(s, error);
 	if (error == -EMFILE)
 		MESSAGE("too few files may be open to look after a program; ulimit -Hn says how many: give 1024");
 	else if (error)
@@ -228,7 +228,7 @@ int tide_run(const struct tide_run_options *o, int *ret_wait_status, char ret_me
 	if (o->stats_path && stats_write(s, o->stats_path, *ret_wait_status, ret_message) && !o->quiet)
 		fprintf(stderr, "pagetide: %s\n", ret_message);
 	if (record_error && !o->quiet)
-		fprintf(stderr, "pagetide: %s: the recording is not whole: %s\n", o->record_path,
+		fprintf(stderr, "pagetide: %s: cannot write the recording: %s\n", o->record_path,
 			strerror(-record_error));
 	s->pool->ops->close(s->pool);
 	return 0;

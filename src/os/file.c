@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -98,26 +99,20 @@ int file_put(const char *root, const char *text, const char *format, ...)
 	return error;
 }
 
-static int text_write(const char *path, int flags, const char *text, size_t bytes)
+static int text_write(int fd, const char *text, size_t bytes)
 {
-	int error = 0, fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0644);
-
-	if (fd < 0)
-		return -errno;
-	while (bytes && !error) {
+	while (bytes) {
 		ssize_t n = write(fd, text, bytes);
 		if (n < 0 && errno != EINTR)
-			error = -errno;
+			return -errno;
 		text += n > 0 ? n : 0;
 		bytes -= n > 0 ? (size_t)n : 0;
 	}
-	if (close(fd) && !error)
-		error = -errno;
-	return error;
+	return 0;
 }
 
-/* A new file with the text, in the same folder. */
-static int beside_write(char beside[PATH_MAX], const char *path, const char *text, size_t bytes)
+/* A new file in the same folder. */
+static int beside_open(char beside[PATH_MAX], const char *path, int *ret_fd)
 {
 	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 
@@ -126,53 +121,129 @@ static int beside_write(char beside[PATH_MAX], const char *path, const char *tex
 		return -ENAMETOOLONG;
 	}
 	unlink(beside); /* of a predecessor with our number that was killed */
-	return text_write(beside, O_EXCL | O_NOFOLLOW, text, bytes);
+	int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
+/* In the other's place, unless there was an error; then, too, it may still be there. */
+static int beside_end(const char *beside, const char *path, int fd, int error)
+{
+	if (close(fd) && !error)
+		error = -errno;
+	return error ? error : rename(beside, path) ? -errno : 0;
 }
 
 int file_may_replace(const char *path)
 {
 	char beside[PATH_MAX] = "";
 	struct stat there;
-	int error = beside_write(beside, path, "", 0);
+	int fd, error = beside_open(beside, path, &fd);
 
-	unlink(beside);
+	if (!error) {
+		close(fd);
+		unlink(beside);
+	}
 	return error ? error : !stat(path, &there) && S_ISDIR(there.st_mode) ? -EISDIR : 0;
 }
 
 int file_replace(const char *path, const char *text, size_t bytes)
 {
 	char beside[PATH_MAX] = "";
-	int error = beside_write(beside, path, text, bytes);
+	int fd, error = beside_open(beside, path, &fd);
 
-	if (!error && rename(beside, path))
-		error = -errno;
+	if (error)
+		return error;
+	error = beside_end(beside, path, fd, text_write(fd, text, bytes));
 	if (error)
 		unlink(beside);
 	return error;
 }
 
+/* It may not be put there under another name, but perhaps be written to; EBUSY: it is mounted there. */
+static bool as_it_is(int error)
+{
+	return error == -EACCES || error == -EPERM || error == -EROFS || error == -EBUSY ||
+	       error == -ENAMETOOLONG;
+}
+
+static int plain_open(const char *path, int *ret_fd)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
+int file_save_begin(const char *path, struct file_saving *ret_saving)
+{
+	struct file_saving saving = { .beside = "" };
+	char *real = realpath(path, NULL);
+	struct stat there = { 0 };
+
+	if (snprintf(saving.target, PATH_MAX, "%s", real ? real : path) >= PATH_MAX) {
+		free(real);
+		return -ENAMETOOLONG;
+	}
+	free(real);
+	/* A link to nothing is left to open(). */
+	bool missing = lstat(saving.target, &there) && errno == ENOENT;
+	int error = missing || S_ISREG(there.st_mode) ? beside_open(saving.beside, saving.target, &saving.fd) :
+							-EACCES;
+	/* Whoever may not read it now may not afterwards. */
+	if (!error && !missing && fchmod(saving.fd, there.st_mode & 07777)) {
+		error = -errno;
+		close(saving.fd);
+		unlink(saving.beside);
+	}
+	if (as_it_is(error)) {
+		*saving.beside = '\0';
+		error = plain_open(saving.target, &saving.fd);
+	}
+	if (!error)
+		*ret_saving = saving;
+	return error;
+}
+
+static int content_copy(const char *from, const char *to)
+{
+	int in = open(from, O_RDONLY | O_CLOEXEC), out = -1;
+	int error = in < 0 ? -errno : plain_open(to, &out);
+	ssize_t n = 1;
+
+	if (!error) {
+		while (n > 0 || (n < 0 && errno == EINTR))
+			n = sendfile(out, in, NULL, 1u << 20);
+		error = n < 0 ? -errno : 0;
+		if (close(out) && !error)
+			error = -errno;
+	}
+	if (in >= 0)
+		close(in);
+	return error;
+}
+
+int file_save_end(struct file_saving *saving, int error)
+{
+	if (!*saving->beside)
+		return close(saving->fd) && !error ? -errno : error;
+	int result = beside_end(saving->beside, saving->target, saving->fd, error);
+	if (!error && as_it_is(result))
+		result = content_copy(saving->beside, saving->target);
+	unlink(saving->beside);
+	return result;
+}
+
 int file_save(const char *path, const char *text, size_t bytes)
 {
-	char *real = realpath(path, NULL);
-	const char *target = real ? real : path;
-	char beside[PATH_MAX] = "";
-	struct stat there = { 0 };
-	/* A link to nothing is left to open(). */
-	bool missing = lstat(target, &there) && errno == ENOENT;
-	int error = missing || S_ISREG(there.st_mode) ? beside_write(beside, target, text, bytes) : -EACCES;
+	struct file_saving saving;
+	int error = file_save_begin(path, &saving);
 
-	/* Whoever may not read it now may not afterwards. */
-	if (!error && !missing && chmod(beside, there.st_mode & 07777))
-		error = -errno;
-	if (!error && rename(beside, target))
-		error = -errno;
-	if (error && *beside)
-		unlink(beside);
-	/* EBUSY: it is mounted there. */
-	if (error == -EACCES || error == -EPERM || error == -EROFS || error == -EBUSY || error == -ENAMETOOLONG)
-		error = text_write(target, O_TRUNC, text, bytes);
-	free(real);
-	return error;
+	return error ? error : file_save_end(&saving, text_write(saving.fd, text, bytes));
 }
 
 int file_link(const char *root, char *buffer, size_t bytes, const char *format, ...)
@@ -191,16 +262,6 @@ int file_link(const char *root, char *buffer, size_t bytes, const char *format, 
 	if ((size_t)n == bytes)
 		return -EFBIG;
 	buffer[n] = '\0';
-	return 0;
-}
-
-int file_create(const char *path, int *ret_fd)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-
-	if (fd < 0)
-		return -errno;
-	*ret_fd = fd;
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #ifndef TIDE_FILE_H
 #define TIDE_FILE_H
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -35,9 +36,6 @@ int file_put(const char *root, const char *text, const char *format, ...);
  */
 int file_replace(const char *path, const char *text, size_t bytes);
 
-/* A new file for writing, or an old one emptied. 0; -errno. */
-int file_create(const char *path, int *ret_fd);
-
 /* -ENOENT: there is none. */
 int file_remove(const char *path);
 
@@ -54,6 +52,21 @@ int file_limit_set(const struct rlimit *limit);
  * is closed to us, is written to as it is. 0; -errno.
  */
 int file_save(const char *path, const char *text, size_t bytes);
+
+/*
+ * The same in pieces: write to `fd` between the two. Until the end it lies beside the other one, under a name
+ * that starts with a dot, and stays there if we are killed. An error told to file_save_end() takes it away,
+ * and what was there stays; what is written to as it is has then what was written. Of one thread.
+ */
+struct file_saving {
+	int fd;
+	char target[PATH_MAX];
+	char beside[PATH_MAX]; /* "": the target is written to */
+};
+
+int file_save_begin(const char *path, struct file_saving *ret_saving);
+/* `error`: 0 or -errno of writing. Returns it, or the first one met here. */
+int file_save_end(struct file_saving *saving, int error);
 
 /* Whether file_replace() would succeed; what is there stays. 0; -errno. */
 int file_may_replace(const char *path);

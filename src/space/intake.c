@@ -19,7 +19,7 @@ _Static_assert(FRAME_BYTES + RECORD_EVENT_MAX + RECORD_HEAD_BYTES <= BUFFER_BYTE
 	       "whatever event comes next, the frame has room for it");
 
 struct intake {
-	int fd;
+	struct file_saving file;
 	int error;             /* the first: nothing is written any more */
 	struct pack frame;     /* RECORD_HEAD_BYTES free at its head */
 	uint64_t check;
@@ -32,7 +32,7 @@ struct intake {
 static void bytes_write(struct intake *in, const uint8_t *data, size_t bytes)
 {
 	while (bytes && !in->error) {
-		ssize_t n = write(in->fd, data, bytes);
+		ssize_t n = write(in->file.fd, data, bytes);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0) {
@@ -97,6 +97,13 @@ static uint32_t move_serial(const struct move *move)
 	return tract->serial;
 }
 
+static void intake_free(struct intake *in)
+{
+	free(in->frame.data);
+	free(in->tape.states);
+	free(in);
+}
+
 int intake_open(struct server *s, const struct engine_config *config, const char *path)
 {
 	struct intake *in = calloc(1, sizeof *in);
@@ -106,25 +113,22 @@ int intake_open(struct server *s, const struct engine_config *config, const char
 	in->frame = (struct pack){ .data = malloc(BUFFER_BYTES), .at = RECORD_HEAD_BYTES };
 	in->tape.states = malloc(ENGINE_TAPE_ROOM);
 	in->check = PACK_CHECK;
-	in->fd = -1;
-	int error = in->frame.data && in->tape.states ? file_create(path, &in->fd) : -ENOMEM;
-	if (!error) {
-		bytes_write(in, (const uint8_t *)RECORD_MAGIC, RECORD_MAGIC_BYTES);
-		error = in->error;
-	}
-	s->intake = in;
+	int error = in->frame.data && in->tape.states ? file_save_begin(path, &in->file) : -ENOMEM;
 	if (error) {
-		in->error = error;
-		intake_close(s);
+		intake_free(in);
 		return error;
 	}
+	s->intake = in;
+	bytes_write(in, (const uint8_t *)RECORD_MAGIC, RECORD_MAGIC_BYTES);
+	if (in->error)
+		return intake_close(s, 0);
 	engine_tape_set(s->engine, &in->tape);
 	pack_number(event_begin(in, RECORD_BEGIN), config->seed);
 	pack_number(&in->frame, config->max_moves);
 	return 0;
 }
 
-int intake_close(struct server *s)
+int intake_close(struct server *s, int error)
 {
 	struct intake *in = s->intake;
 
@@ -137,12 +141,8 @@ int intake_close(struct server *s)
 		pack_number(event_begin(in, RECORD_END), nr);
 		frame_write(in);
 	}
-	if (in->fd >= 0 && close(in->fd) && !in->error)
-		in->error = -errno;
-	int error = in->error;
-	free(in->frame.data);
-	free(in->tape.states);
-	free(in);
+	error = file_save_end(&in->file, error ? error : in->error);
+	intake_free(in);
 	return error;
 }
 

@@ -13,9 +13,11 @@
 
 /* Write all that enters the server's engine to `path`. Before the first call below. */
 int intake_open(struct server *server, const struct engine_config *config, const char *path);
-/* End the recording, if there is one. Returns the first error of writing: the file is not whole then,
- * and says so. */
-int intake_close(struct server *server);
+/*
+ * End the recording, if there is one: it takes its place as a whole. With `error`, -errno of the run, or when it
+ * could not be written, which is returned, nothing comes of it (src/os/file.h).
+ */
+int intake_close(struct server *server, int error);
 
 /* No lock held of server.engine_lock or below. */
 void intake_touch(struct tract *tract, uint64_t idx, uint64_t nr_pages, enum engine_touch kind);

@@ -113,6 +113,26 @@ static void what_is_written_is_whole_or_as_before(void **state)
 	assert_int_equal(file_save(path, "x", 1), -ENOENT);
 }
 
+static void pieces_are_put_there_as_a_whole(void **state)
+{
+	struct file_saving saving;
+	char path[PATH_MAX], text[16] = "";
+
+	(void)state;
+	put("/real", "old");
+	snprintf(path, sizeof path, "%s/real", root);
+	for (int error = -ENOSPC; error <= 0; error += ENOSPC) {
+		assert_int_equal(file_save_begin(path, &saving), 0);
+		assert_int_equal(write(saving.fd, "new", 3), 3);
+		assert_int_equal(file_read(root, text, sizeof text, "/real"), 0);
+		assert_string_equal(text, "old");
+		assert_int_equal(file_save_end(&saving, error), error);
+		assert_int_equal(entries(), 1);
+	}
+	assert_int_equal(file_read(root, text, sizeof text, "/real"), 0);
+	assert_string_equal(text, "new");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -120,6 +140,7 @@ int main(void)
 		TREE_TEST(nothing_stays_of_a_failure),
 		TREE_TEST(a_link_is_not_followed),
 		TREE_TEST(what_is_written_is_whole_or_as_before),
+		TREE_TEST(pieces_are_put_there_as_a_whole),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "file.h"
 #include "limit.h"
 #include "probe.h"
 #include "sensors.h"
@@ -50,17 +51,42 @@ static void mend_set(struct tide_feature *feature, const char *format, ...)
 	va_end(args);
 }
 
-/* What nearly every refusal comes down to. `what` did not work with `err`. */
+/* What helps where no feature is missing, only something to try it with; NULL: that is not it. */
+static const char *shortage_mend(int err)
+{
+	switch (err) {
+	case -EMFILE:
+		return "ulimit -Hn 1024";
+	case -ENFILE:
+	case -ENOMEM:
+	case -EAGAIN:
+		return "free what is short and try again";
+	default:
+		return NULL;
+	}
+}
+
+/* What nearly every refusal comes down to. */
+static void refusal_mend_set(struct tide_feature *feature, int err)
+{
+	const char *mend = shortage_mend(err);
+
+	if (mend)
+		mend_set(feature, "%s", mend);
+	else if (err == -EPERM || err == -EACCES)
+		mend_set(feature, "run as root, or lift the container's seccomp rule against it");
+	else
+		mend_set(feature, KERNEL_MEND);
+}
+
+/* `what` did not work with `err`. */
 static void refusal_set(struct tide_feature *feature, const char *what, int err)
 {
 	if (err == -ENOTRECOVERABLE)
 		reason_set(feature, "%s succeeds but does the wrong thing", what);
 	else
 		reason_set(feature, "%s: %s", what, strerror(-err));
-	if (err == -EPERM || err == -EACCES)
-		mend_set(feature, "run as root, or lift the container's seccomp rule against it");
-	else
-		mend_set(feature, KERNEL_MEND);
+	refusal_mend_set(feature, err);
 }
 
 /* ---- the probes: true when present, else reason and mend are set ------------------------------- */
@@ -113,7 +139,7 @@ static bool try_uffd(struct tide_feature *feature)
 		mend_set(feature, "run as root, or sysctl vm.unprivileged_userfaultfd=1; in a container "
 				  "also add --device /dev/userfaultfd");
 	else
-		mend_set(feature, "free what is short and try again");
+		refusal_mend_set(feature, err);
 	return false;
 }
 
@@ -372,7 +398,9 @@ _Static_assert(NR_PROBES <= TIDE_FEATURE_MAX, "the caller's array holds every fe
 static void try_all(void *arg)
 {
 	struct tide_feature *features = arg;
+	struct rlimit files;
 
+	file_limit_raise(&files); /* as pagetide run has them; if not, the probes say what is missing */
 	for (size_t i = 0; i < NR_PROBES; i++) {
 		struct tide_feature found = { .name = probes[i].name, .needed = probes[i].needed };
 

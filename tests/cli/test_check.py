@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import platform
+import resource
 import struct
 import sys
 
@@ -136,6 +137,22 @@ def ordinary_user():
            feature['mend'])
 
 
+def few_files():
+    """What fails for want of descriptors needs no other kernel; a soft limit is lifted, as run lifts it."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    _, before = read_check()
+    # Standard streams and one more: the least with which the program itself is loaded.
+    _, few = read_check(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4)))
+    gone = [few[name] for name in NEEDED if before[name]['present'] and not few[name]['present']]
+    expect(gone, 'four descriptors are enough for all')
+    for feature in gone:
+        expect('Too many open files' in feature['reason'] and feature['mend'] == 'ulimit -Hn 1024', feature)
+    if hard < 256:
+        raise Skip('the hard limit is %d here' % hard)
+    _, lifted = read_check(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (4, hard)))
+    expect(lifted == before, 'with a soft limit: %s' % lifted)
+
+
 def run_refuses(pattern, *rules):
     """What check calls impossible, run refuses before it starts anything."""
     def case():
@@ -176,6 +193,7 @@ if __name__ == '__main__':
         ('the device alone is enough', the_device_alone),
         ('the system call alone is enough', the_call_alone),
         ('an ordinary user', ordinary_user),
+        ('few files', few_files),
         ('run refuses without userfaultfd', run_refuses(
             'userfaultfd', ('ioctl', USERFAULTFD_IOC_NEW, EPERM), ('userfaultfd', EPERM))),
         ('run refuses without UFFDIO_MOVE', run_refuses(

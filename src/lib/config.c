@@ -183,7 +183,8 @@ static int file_take(struct reading *reading, const char *path)
 	reading->line = 0;
 	reading->file = fopen(path, "re");
 	if (!reading->file) {
-		MESSAGE("%.150s: %s", path, strerror(errno));
+		MESSAGE("%.150s: %s: %s, or name another file", path, strerror(errno),
+			errno == ENOENT ? "write it as pagetide(1) says" : "let it be read");
 		return -EINVAL;
 	}
 	int line = ini_parse_stream(line_read, reading, key_take, reading);
@@ -191,7 +192,7 @@ static int file_take(struct reading *reading, const char *path)
 	fclose(reading->file);
 	reading->file = NULL;
 	if (unread) {
-		MESSAGE("%.150s: cannot be read", path);
+		MESSAGE("%.150s: cannot be read: name another file", path);
 		return -EINVAL;
 	}
 	if (line > 0 && (!reading->error || line < reading->error_line)) {
@@ -225,7 +226,7 @@ static int dropins_take(struct reading *reading, const char *path)
 	if (nr < 0 && errno == ENOENT)
 		return 0;
 	if (nr < 0) {
-		MESSAGE("%.150s: %s", folder, strerror(errno));
+		MESSAGE("%.150s: %s: let it be read, or take it away", folder, strerror(errno));
 		return -EINVAL;
 	}
 	for (int i = 0; i < nr; i++) {

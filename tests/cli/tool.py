@@ -3,6 +3,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import traceback
@@ -73,6 +74,10 @@ def expect_refusal(result, status, pattern):
 
 def main(cases):
     """cases: (name, function) in order; exits."""
+    # Under nohup, or behind a shell's &, signals are ignored, and who is started would inherit that.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     bad = 0
     for number, (name, case) in enumerate(cases, 1):
         try:

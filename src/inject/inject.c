@@ -26,6 +26,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define PRELOAD "LD_PRELOAD="
+#define ARGUMENT_MAX (128 << 10) /* bytes of one argument of an exec, as the kernel bounds it */
 
 static char server[128];          /* empty: not under a server */
 static char server_variable[160]; /* as put into the environment of an exec */
@@ -265,24 +266,77 @@ EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_act
 	return real_spawnp(pid, file, actions, attr, argv, ENV_WITH_US(env));
 }
 
-/* These two spawn inside libc with `environ` as it is: lend them ours meanwhile. */
+/* ---- system() and popen() ---- */
+
+/* Between single quotes, as a shell reads it; returns the end. */
+static char *quote(char *to, const char *text)
+{
+	*to++ = '\'';
+	for (; *text; text++)
+		if (*text == '\'')
+			to = stpcpy(to, "'\\''");
+		else
+			*to++ = *text;
+	return stpcpy(to, "'");
+}
+
+/*
+ * These two start a shell inside libc, with `environ` as it is, and that is not ours to change even for a
+ * moment: other threads read it, change it, and call these as well. So that shell is told to take our
+ * variables and to become the one that was asked for, "sh" as before in what it complains of. Freed by the
+ * caller; NULL: the shell and what it starts do without us.
+ */
+static char *shell_command(const char *command)
+{
+	const char *theirs = getenv("LD_PRELOAD");
+	int saved_errno = errno;
+
+	if (!*server || !command)
+		return NULL;
+	if (!theirs)
+		theirs = "";
+	char *text = malloc(4 * (2 * strlen(own_path) + strlen(theirs) + strlen(server) + strlen(command)) + 160);
+	errno = saved_errno;
+	if (!text)
+		return NULL;
+	char *to = quote(stpcpy(text, "export LD_PRELOAD="), own_path);
+	if (*theirs)
+		to = quote(stpcpy(to, ":"), theirs);
+	to = quote(stpcpy(to, " " HELPER_ENV_PRELOAD "="), own_path);
+	to = quote(stpcpy(to, " " HELPER_ENV_SERVER "="), server);
+	to = quote(stpcpy(to, "; exec /bin/sh -c -- "), command);
+	to = stpcpy(to, " sh");
+	if (to - text < ARGUMENT_MAX)
+		return text;
+	free(text);
+	return NULL;
+}
+
+static void shell_command_free(void *text)
+{
+	int saved_errno = errno;
+
+	free(text);
+	errno = saved_errno;
+}
+
 EXPORT int system(const char *command)
 {
-	char **own = environ;
+	char *text = shell_command(command);
+	int status;
 
-	environ = (char **)(uintptr_t)ENV_WITH_US(own);
-	int status = real_system(command);
-	environ = own;
+	pthread_cleanup_push(shell_command_free, text); /* it may be cancelled while it waits */
+	status = real_system(text ? text : command);
+	pthread_cleanup_pop(1);
 	return status;
 }
 
 EXPORT FILE *popen(const char *command, const char *mode)
 {
-	char **own = environ;
+	char *text = shell_command(command);
+	FILE *stream = real_popen(text ? text : command, mode);
 
-	environ = (char **)(uintptr_t)ENV_WITH_US(own);
-	FILE *stream = real_popen(command, mode);
-	environ = own;
+	shell_command_free(text);
 	return stream;
 }
 

@@ -22,6 +22,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+extern char **environ;
+
 static pid_t child_start(void)
 {
 	pid_t pid = fork();
@@ -508,7 +510,6 @@ static void exec_with_stored_environment(void)
 
 static void posix_spawn_with_stored_arguments(void)
 {
-	extern char **environ;
 	struct arena arena;
 	char **argv = arguments_stored(&arena, live_self, "arguments");
 	pid_t pid;
@@ -561,6 +562,89 @@ static void system_and_popen(void)
 	CHECK(pclose(stream) == 0);
 	arena_check(&arena, 4, arena.nr_pages);
 	arena_check(&arena, 0, 3);
+}
+
+struct shell_call {
+	pthread_t thread;
+	char command[64];
+	int begun[2], end[2];
+};
+
+static void *shell_call_run(void *arg)
+{
+	struct shell_call *call = arg;
+
+	CHECK(WEXITSTATUS(system(call->command)) == 5);
+	return NULL;
+}
+
+static void shell_call_start(struct shell_call *call)
+{
+	char byte;
+
+	CHECK(pipe(call->begun) == 0 && pipe(call->end) == 0);
+	snprintf(call->command, sizeof(call->command), "echo >/dev/fd/%d; read x </dev/fd/%d; exit 5",
+		 call->begun[1], call->end[0]);
+	CHECK(pthread_create(&call->thread, NULL, shell_call_run, call) == 0);
+	CHECK(read(call->begun[0], &byte, 1) == 1);
+}
+
+static void shell_call_end(struct shell_call *call)
+{
+	CHECK(write(call->end[1], "\n", 1) == 1);
+	CHECK(pthread_join(call->thread, NULL) == 0);
+}
+
+/* Two calls, the one that began first ends first; the environment is the program's all the while. */
+static void system_calls_overlap(void)
+{
+	struct arena arena = arena_new(live_pages(), 34);
+	struct shell_call one, two;
+	char **before = environ;
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages / 2);
+
+	shell_call_start(&one);
+	shell_call_start(&two);
+	CHECK(environ == before && !getenv("LD_PRELOAD"));
+	CHECK(setenv("LIVE_MEANWHILE", "yes", 1) == 0);
+	before = environ;
+	shell_call_end(&one);
+	CHECK(environ == before);
+	shell_call_end(&two);
+	CHECK(environ == before && strcmp(getenv("LIVE_MEANWHILE"), "yes") == 0);
+	arena_check(&arena, 0, arena.nr_pages);
+}
+
+static void popen_reads(const char *command, const char *expected)
+{
+	char text[256];
+	FILE *stream = popen(command, "re");
+
+	CHECK(stream);
+	size_t bytes = fread(text, 1, sizeof(text) - 1, stream);
+	text[bytes] = '\0';
+	CHECK(pclose(stream) == 0);
+	if (strcmp(text, expected))
+		live_fail("%s: said %s, not %s", command, text, expected);
+}
+
+/* The shell is called, and quotes, as without; its environment is the program's; it is looked after, too. */
+static void popen_shell_as_without(void)
+{
+	struct arena arena = arena_new(live_pages(), 35);
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages / 2);
+	CHECK(setenv("LIVE_ODD", "it's \"$HOME\"", 1) == 0);
+	popen_reads("echo $0 $#", "sh 0\n");
+	popen_reads("echo 'a  b' \"it's\" \\' '\n'\necho \"$LIVE_ODD\"", "a  b it's ' \n\nit's \"$HOME\"\n");
+	popen_reads("env | grep -c -e LD_PRELOAD -e PAGETIDE_; exit 0", "0\n");
+	popen_reads("grep -q pagetide-inject /proc/$$/maps && echo yes || echo no",
+		    live_budget_bytes ? "yes\n" : "no\n");
+	CHECK(WEXITSTATUS(system("cd /nonexistent 2>/dev/null")) != 0 && system(NULL) != 0);
+	arena_check(&arena, 0, arena.nr_pages);
 }
 
 /* ---- what a program may ask about itself ----------------------------------------------------- */
@@ -672,7 +756,6 @@ static void process_vm_readv_rule24(void)
 /* ---- programs an exec becomes ---------------------------------------------------------------- */
 
 static char **start_arguments;
-extern char **environ;
 
 static void become_arguments(void)
 {
@@ -714,6 +797,8 @@ static const struct live_case cases[] = {
 	{ "exec-then-rest", exec_then_rest },
 	{ "posix-spawn-with-stored-arguments", posix_spawn_with_stored_arguments },
 	{ "system-and-popen", system_and_popen },
+	{ "system-calls-overlap", system_calls_overlap },
+	{ "popen-shell-as-without", popen_shell_as_without },
 	{ "helper-unseen-rule02", helper_unseen_rule02 },
 	{ "limits-lowered", limits_lowered },
 	{ "process-vm-readv-rule24", process_vm_readv_rule24 },

@@ -22,6 +22,7 @@
 #define RESIDENCE_NS (5 * SECOND_NS)
 #define COLD_NS (30 * SECOND_NS)
 #define COLD_MAX_NS (600 * SECOND_NS)
+#define BACKOFF_TICKS ((uint32_t)(SECOND_NS / TICK_NS))
 #define PINGPONG_TICKS ((uint32_t)(120 * SECOND_NS / TICK_NS))
 #define WARM_TICKS (60 * SECOND_NS / TICK_NS)
 
@@ -49,6 +50,8 @@ static inline uint64_t residence_ticks(const struct tiering *tiering, const stru
 	return (tiering->config.residence_ns / TICK_NS) << page->strikes;
 }
 
+/* The number of windows that lie before the one of `vpn`. */
+uint32_t window_slot(const struct tiering_space *space, uint64_t vpn);
 void page_set_node(const struct tiering *tiering, struct tiering_window *window, uint32_t idx,
 		   uint32_t nr_pages, uint32_t node);
 void page_mark_ready(struct tiering_window *window, uint32_t idx, uint32_t class);
@@ -59,5 +62,38 @@ static inline void page_keep_ready(struct tiering_window *window, uint32_t idx, 
 	atomic_fetch_or_explicit(&window->heat[idx], HEAT_MASK(READY), memory_order_relaxed);
 	page_mark_ready(window, idx, heat_class(record));
 }
+
+/* ---- a step ---- */
+
+struct step {
+	struct tiering *tiering;
+	const struct tiering_need *need;
+	uint64_t now_ns;
+	struct tiering_move *plan;
+	size_t nr, max;
+	size_t promote_at;                       /* where promotions begin: room for demotions before */
+	uint64_t room[TIERING_NODES_MAX];        /* pages that may still come to a node */
+	uint64_t lacking[TIERING_NODES_MAX];     /* pages that waited for room there */
+	uint64_t tokens;
+	uint32_t judged;
+	bool again;
+};
+
+static inline const struct tiering_node *node_at(const struct step *step, uint32_t node)
+{
+	return &step->tiering->config.nodes[node];
+}
+
+/* One more of the plan, which has room for it. */
+void move_open(struct step *step, struct tiering_window *window, uint32_t idx, enum tiering_op op,
+	       uint32_t to);
+/* Pages of a space on fast nodes when all that is under way has arrived. */
+uint64_t fast_pages(const struct tiering *tiering, const struct tiering_space *space);
+
+/* Pages that should leave each fast node: for what waits for room there, and to keep its reserve. Whether
+ * there are any, or a space is above its cap. */
+bool excess_look(const struct step *step, uint64_t *ret_excess);
+/* Cold pages for the plan, until that many go. */
+void demotions_plan(struct step *step, uint64_t *excess);
 
 #endif

@@ -2,10 +2,8 @@
 /*
  * One step: candidates are judged, hottest class first; room is made for those that lack it.
  *
- * Demotions stand first in a plan, and what waits for their room is promoted by the next one. The
- * hand that looks for what to demote goes round all windows of all spaces, past blocks that have
- * nothing on fast nodes, and takes pages not seen in use for `cold`. A pass that finds less than is
- * asked for halves that time, down to the least residence; while nothing is asked for it grows back.
+ * Demotions (tiering_demote.c) stand first in a plan, and what waits for their room is promoted by the
+ * next one.
  */
 #include "tiering_inner.h"
 
@@ -15,10 +13,8 @@
 #include "number.h"
 
 #define JUDGE_MAX 8192u              /* ready pages a step judges */
-#define LOOK_BLOCKS 512u             /* blocks with something fast that the hand judges in a step */
-#define PASS_WINDOWS 4096u           /* windows it goes by in a step */
 #define GATHER_PAGES 512u
-#define GATHER_NS (SECOND_NS / 5)
+#define GATHER_NS UINT64_C(200000000) /* as swept: bench/results/interval.json */
 #define RUN_PAGES 16u
 #define WANT_MAX 4096u               /* pages that one step makes room for, each space */
 #define BURST_SHARE 4u               /* the bucket holds a quarter of a second */
@@ -31,27 +27,7 @@
 #define JUDGE_LEAST_PAGES 512u
 #define PAUSE_MIN_NS (10 * SECOND_NS)
 #define PAUSE_MAX_NS (160 * SECOND_NS)
-#define BACKOFF_TICKS ((uint32_t)(SECOND_NS / TICK_NS))
 #define LOOK_AGAIN_TICKS ((uint32_t)(2 * SECOND_NS / TICK_NS))
-
-struct step {
-	struct tiering *tiering;
-	const struct tiering_need *need;
-	uint64_t now_ns;
-	struct tiering_move *plan;
-	size_t nr, max;
-	size_t promote_at;                       /* where promotions begin: room for demotions before */
-	uint64_t room[TIERING_NODES_MAX];        /* pages that may still come to a node */
-	uint64_t lacking[TIERING_NODES_MAX];     /* pages that waited for room there */
-	uint64_t tokens;
-	uint32_t judged;
-	bool again;
-};
-
-static const struct tiering_node *node_at(const struct step *step, uint32_t node)
-{
-	return &step->tiering->config.nodes[node];
-}
 
 /* ---- room and rate ---- */
 
@@ -163,7 +139,7 @@ static uint32_t target_choose(const struct step *step, const struct tiering_spac
 	return found;
 }
 
-static void move_open(struct step *step, struct tiering_window *window, uint32_t idx,
+void move_open(struct step *step, struct tiering_window *window, uint32_t idx,
 		      enum tiering_op op, uint32_t to)
 {
 	struct tiering_page *page = &window->pages[idx];
@@ -217,7 +193,7 @@ static void page_wait(struct tiering_window *window, uint32_t idx, enum reason r
 enum verdict { VERDICT_PASS, VERDICT_DONE, VERDICT_STOP };
 
 /* On fast nodes when all that is under way has arrived. */
-static uint64_t fast_pages(const struct tiering *tiering, const struct tiering_space *space)
+uint64_t fast_pages(const struct tiering *tiering, const struct tiering_space *space)
 {
 	return minus(tiering_fast_pages(tiering, space) + space->moving_in_pages,
 		     space->moving_out_pages);
@@ -388,155 +364,6 @@ static void promotions_plan(struct step *step)
 			break;
 	}
 	t->reader = t->reader->next;
-}
-
-/* ---- demotion ---- */
-
-static uint32_t demotion_target(const struct step *step, uint32_t from, uint32_t nr_pages)
-{
-	const uint16_t *distance = node_at(step, from)->distance;
-	uint32_t best = TIERING_NODE_UNKNOWN;
-
-	for (uint32_t n = 0; n < step->tiering->config.nr_nodes; n++)
-		if (node_at(step, n)->slow && step->room[n] >= nr_pages &&
-		    (best == TIERING_NODE_UNKNOWN || distance[n] < distance[best]))
-			best = n;
-	return best;
-}
-
-static bool page_cold(const struct step *step, const struct tiering_window *window, uint32_t idx)
-{
-	const struct tiering *t = step->tiering;
-	const struct tiering_page *page = &window->pages[idx];
-	uint64_t age = tick_at(step->now_ns) - page->stamp;
-	/* The heavier the space, the longer its pages may stay. */
-	uint64_t cold = t->cold_ns / TICK_NS * (window->space->weight + 1) /
-			(TIERING_WEIGHT_DEFAULT + 1);
-
-	if (page->backoff && age < BACKOFF_TICKS << page->backoff)
-		return false;
-	return age >= cold && age >= residence_ticks(t, page);
-}
-
-/* Demote cold pages of one block; `excess`: pages to go from each node. */
-static void block_demote(struct step *step, struct tiering_window *window, uint32_t block,
-			 uint64_t *excess)
-{
-	struct tiering_space *space = window->space;
-	uint32_t first = block * HEAT_BLOCK_PAGES;
-	uint64_t fast = fast_pages(step->tiering, space);
-
-	for (uint32_t idx = first; idx < first + HEAT_BLOCK_PAGES; idx++) {
-		struct tiering_page *page = &window->pages[idx];
-		uint32_t node = page_node(page);
-		uint32_t nr = page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
-
-		if (step->nr == step->max)
-			return;
-		if (node == TIERING_NODE_UNKNOWN || !node_at(step, node)->fast ||
-		    (!excess[node] && !space->exchange_pages) || (page->flags & PAGE_MOVING) ||
-		    !page_cold(step, window, idx))
-			continue;
-		if (!space->exchange_pages && fast < space->fast_min_pages + nr)
-			return;
-		uint32_t to = demotion_target(step, node, nr);
-		if (to == TIERING_NODE_UNKNOWN)
-			return;
-		move_open(step, window, idx, TIERING_DEMOTE, to);
-		fast -= nr;
-		if (space->exchange_pages)
-			space->exchange_pages = minus(space->exchange_pages, nr);
-		else
-			excess[node] = minus(excess[node], nr);
-		step->tiering->pass_found += nr;
-	}
-}
-
-static bool excess_any(const struct tiering *t, const uint64_t *excess)
-{
-	const struct tiering_space *space = t->first;
-
-	for (uint32_t n = 0; n < t->config.nr_nodes; n++)
-		if (excess[n])
-			return true;
-	for (uint32_t i = 0; i < t->nr_spaces; i++, space = space->next)
-		if (space->exchange_pages)
-			return true;
-	return false;
-}
-
-/* The hand has been everywhere: did it find what was asked for? */
-static void pass_end(struct tiering *t)
-{
-	if (t->pass_wanted && t->pass_found * 16 < t->pass_blocks * HEAT_BLOCK_PAGES)
-		t->cold_ns /= 2;
-	if (t->cold_ns < t->config.residence_ns)
-		t->cold_ns = t->config.residence_ns;
-	t->pass_blocks = t->pass_found = 0;
-	t->pass_wanted = false;
-}
-
-static void hand_advance(struct tiering *t)
-{
-	t->victim_block = 0;
-	if (++t->victim_window < t->victim->nr_windows)
-		return;
-	t->victim_window = 0;
-	t->victim = t->victim->next;
-	if (t->victim == t->first)
-		pass_end(t);
-}
-
-static void demotions_plan(struct step *step, uint64_t *excess)
-{
-	struct tiering *t = step->tiering;
-	const struct tiering_space *begin = t->victim;
-	uint32_t blocks = 0, begin_window = t->victim_window;
-
-	for (uint32_t w = 0; w < PASS_WINDOWS && blocks < LOOK_BLOCKS; w++) {
-		/* Nothing twice in one step. */
-		if (w && t->victim == begin && t->victim_window == begin_window)
-			break;
-		struct tiering_space *space = t->victim;
-		if (t->victim_window >= space->nr_windows || !space->weight) {
-			t->victim_window = space->nr_windows;
-			hand_advance(t);
-			continue;
-		}
-		struct tiering_window *window = space->windows[t->victim_window];
-		for (; t->victim_block < TIERING_BLOCKS; t->victim_block++) {
-			if (!window->nr_fast[t->victim_block])
-				continue;
-			block_demote(step, window, t->victim_block, excess);
-			if (step->nr == step->max || !excess_any(t, excess))
-				return;
-			blocks++;
-			t->pass_blocks++;
-		}
-		hand_advance(t);
-	}
-}
-
-/* Pages that should leave each fast node: for what waits for room there, and to keep its reserve. */
-static bool excess_look(const struct step *step, uint64_t *excess)
-{
-	struct tiering *t = step->tiering;
-	struct tiering_space *space = t->first;
-
-	for (uint32_t n = 0; n < t->config.nr_nodes; n++) {
-		excess[n] = 0;
-		if (!node_at(step, n)->fast)
-			continue;
-		excess[n] = minus(step->lacking[n], step->room[n]);
-		t->pass_wanted |= excess[n] > 0;
-		excess[n] += minus(step->need->reserve_pages[n], step->need->free_pages[n]);
-	}
-	for (uint32_t i = 0; i < t->nr_spaces; i++, space = space->next) {
-		uint64_t over = minus(fast_pages(t, space), space->fast_max_pages);
-		space->exchange_pages += over;
-		t->pass_wanted |= space->exchange_pages > 0;
-	}
-	return excess_any(t, excess);
 }
 
 /* Whether enough wait for a batch, or long enough. One call for a few pages costs as much as one for

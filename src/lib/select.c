@@ -191,11 +191,12 @@ static bool has_rule(const struct watch *watch, const struct rule *rule)
 	return watch->rule == rule && !watch->ended;
 }
 
+/* Of its own and of what it shares, as far as that was known at the last look. */
 static struct part part_of(const struct attach *a, const struct watch *watch)
 {
 	return (struct part){
-		.has = tiering_fast_pages(&a->tiering, &watch->space),
-		.touched = watch->touched_lately,
+		.has = tiering_fast_pages(&a->tiering, &watch->space) + watch->sharer.shared_part_pages,
+		.touched = watch->touched_lately + watch->sharer.shared_touched_pages,
 	};
 }
 
@@ -218,7 +219,7 @@ static void max_divide(struct attach *a, const struct rule *rule, uint64_t max_p
 			w->space.fast_max_pages = parts[i++].max;
 }
 
-/* Likewise its guarantee, by what each has there of its own and of what it shares. */
+/* Likewise its guarantee, by what each has there. */
 static void min_divide(struct attach *a, const struct rule *rule, uint64_t min_pages, struct part *parts)
 {
 	size_t nr = 0, i = 0;
@@ -226,12 +227,10 @@ static void min_divide(struct attach *a, const struct rule *rule, uint64_t min_p
 	for (const struct watch *w = a->watches; w; w = w->next) {
 		if (!has_rule(w, rule))
 			continue;
-		if (!w->tuned.fast_min) {
-			parts[nr] = part_of(a, w);
-			parts[nr++].has += w->sharer.shared_part_pages;
-		} else {
+		if (!w->tuned.fast_min)
+			parts[nr++] = part_of(a, w);
+		else
 			min_pages = minus(min_pages, w->space.fast_min_pages);
-		}
 	}
 	divide_min(parts, nr, min_pages);
 	for (struct watch *w = a->watches; w; w = w->next)

@@ -135,13 +135,16 @@ static int user_add(struct share *share, struct share_process *process,
 static void share_charge(struct share *share)
 {
 	uint64_t pages = tiering_fast_pages(share->tiering, &share->space), unpaid = pages;
+	uint64_t touched = share->space.counts.touched - share->touched_before;
 
+	share->touched_before = share->space.counts.touched;
 	for (size_t i = 0; i < share->nr_users; i++) {
 		struct share_process *process = share->users[i].process;
 		uint64_t paid = process->fast_min_left < unpaid ? process->fast_min_left : unpaid;
 
 		process->shared_fast_pages += pages;
 		process->shared_part_pages += pages / share->nr_users;
+		process->shared_touched_pages += touched / share->nr_users;
 		process->fast_min_left -= paid;
 		unpaid -= paid;
 	}
@@ -182,7 +185,7 @@ int shares_add(struct shares *shares, struct share_process *process,
 {
 	int error = 0;
 
-	process->shared_fast_pages = process->shared_part_pages = 0;
+	process->shared_fast_pages = process->shared_part_pages = process->shared_touched_pages = 0;
 	process->fast_min_left = minus(process->own->fast_min_pages,
 				       tiering_fast_pages(shares->tiering, process->own));
 	for (size_t i = 0; i < nr && !error; i++) {

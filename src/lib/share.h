@@ -44,6 +44,7 @@ struct share_process {
 	const struct tiering_space *own; /* the record of what is its alone: weight, homes, cap, guarantee */
 	uint64_t shared_fast_pages; /* of all shares that it maps, as of the last round */
 	uint64_t shared_part_pages; /* the same, each share divided by the number of its mappings */
+	uint64_t shared_touched_pages; /* of its parts, between the last two rounds */
 	uint64_t fast_min_left;     /* of its guarantee, when its own memory and shares have their part */
 	struct process_tally tally;
 };
@@ -65,6 +66,7 @@ struct share {
 	uint64_t layout;            /* a number made of the pages that are mapped */
 	struct walk walk;
 	size_t turn;                /* which user is asked first */
+	uint64_t touched_before;    /* at the last round */
 	uint64_t cpu_ns;            /* spent on it */
 	struct census census;
 };

@@ -265,6 +265,15 @@ static void guarantee(void **state)
 	/* By what each has a guarantee is divided. */
 	assert_int_equal(w.processes[FIRST].shared_part_pages, 50 + 15);
 	assert_int_equal(w.processes[SECOND].shared_part_pages, 15);
+	/* A cap, also by what was touched since the last round. */
+	tiering_touch(&w.tiering, &share->space, 0x4000, 0, 1000000000);
+	tiering_touch(&w.tiering, &share->space, 0x4001, 0, 1000000000);
+	tiering_touch(&w.tiering, &other->space, 7, 0, 1000000000);
+	round_of(true, true);
+	assert_int_equal(w.processes[FIRST].shared_touched_pages, 2);
+	assert_int_equal(w.processes[SECOND].shared_touched_pages, 1);
+	round_of(true, true);
+	assert_int_equal(w.processes[FIRST].shared_touched_pages, 0);
 	w.own[FIRST].fast_min_pages = 160;
 	w.own[FIRST].node_pages[0] = 100;
 	w.own[FIRST].node_pages[1] = 5000; /* slow: that is not what is guaranteed */

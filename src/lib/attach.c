@@ -39,11 +39,13 @@
 #define OTHERS_NS UINT64_C(10000000000)
 #define UNSEEN_PAGES 4096u                     /* that may lie on slow nodes before it is said */
 #define ROOM_NS UINT64_C(100000000)
+#define ROOM_SHARE 500u                        /* of the time may go into looking for it: one part */
 #define SLEEP_BUSY_MS 5
-#define SLEEP_MS 30
+#define SLEEP_TOUCHED_MS 30                    /* what touches left behind fits into the sensor's rings */
+#define SLEEP_MS 100
 #define SLEEP_IDLE_MS 200
 #define RESERVE_SHARE 64u                     /* of a node stays free, beside its watermarks */
-#define BUSY_TOUCHES 32u                      /* in a second */
+#define BUSY_TOUCHES 32u                      /* in a second; or in one round: more are coming */
 #define STIR_PAGES 256u                       /* touched within a second: something is going on */
 #define FAULT_COST_NS 2000u                   /* to the process, of one for the sensor's sake */
 
@@ -166,8 +168,11 @@ static void kernel_warn(struct attach *a, const struct node *node, const struct 
 
 static void room_look(struct attach *a, uint64_t now_ns)
 {
-	if (now_ns - a->room_ns < (a->busy ? ROOM_NS : LOOK_IDLE_NS))
+	uint64_t passed_ns = now_ns - a->room_ns;
+
+	if (passed_ns < (a->busy ? ROOM_NS : LOOK_IDLE_NS) || passed_ns < a->room_cost_ns * ROOM_SHARE)
 		return;
+	uint64_t begin_ns = clock_thread_cpu_ns();
 	a->room_ns = now_ns;
 	for (size_t i = 0; i < a->map.nr; i++) {
 		struct node_room room;
@@ -181,6 +186,7 @@ static void room_look(struct attach *a, uint64_t now_ns)
 		*reserve = (mark + room.total_bytes / RESERVE_SHARE) / PAGE_BYTES;
 		kernel_warn(a, &a->map.nodes[i], &room);
 	}
+	a->room_cost_ns = clock_thread_cpu_ns() - begin_ns;
 }
 
 /* ---- one round ---- */
@@ -304,6 +310,8 @@ static void busy_look(struct attach *a, uint64_t now_ns)
 
 	attach_total(a, &total);
 	uint64_t touches = total.touches;
+	a->touched = touches - a->round_touches >= BUSY_TOUCHES;
+	a->round_touches = touches;
 	if (touches - a->busy_touches >= BUSY_TOUCHES || a->start_ns + LOOK_IDLE_NS > now_ns)
 		a->busy_ns = now_ns;
 	if (now_ns - a->idle_ns >= LOOK_NS) {
@@ -381,7 +389,8 @@ static void loop(struct attach *a)
 			again = round_work(a, now_ns);
 		metrics_look(a, now_ns);
 		uint64_t left_ms = (until_ns - now_ns) / 1000000 + 1;
-		uint64_t sleep_ms = again ? SLEEP_BUSY_MS : a->busy ? SLEEP_MS : SLEEP_IDLE_MS;
+		uint64_t sleep_ms = again ? SLEEP_BUSY_MS : a->touched ? SLEEP_TOUCHED_MS :
+				    a->busy ? SLEEP_MS : SLEEP_IDLE_MS;
 		doors_wait(doors, sizeof doors / sizeof *doors, sleep_ms < left_ms ? sleep_ms : left_ms);
 	}
 }

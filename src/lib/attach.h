@@ -45,9 +45,10 @@ struct attach {
 	struct tiering_counts gone;
 	struct move_pace gone_stalls;
 	struct scan pace;             /* of the sensor */
-	uint64_t start_ns, looked_ns, room_ns, cpu_start_ns;
+	uint64_t start_ns, looked_ns, room_ns, room_cost_ns, cpu_start_ns;
 	bool busy, resting;           /* something may be to do; nobody is there */
-	uint64_t busy_ns, idle_ns, busy_touches;
+	bool touched;                 /* a lot, in the last round */
+	uint64_t busy_ns, idle_ns, busy_touches, round_touches;
 	uint64_t paced_ns, paced_touched, paced_promoted;
 	/* When the sensor began its last pass, and the one before. */
 	struct pace_mark { uint64_t passes, faults, promoted; } pass_now, pass_before;

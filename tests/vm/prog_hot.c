@@ -26,9 +26,10 @@
  * on a CPU whose own table is smaller than the hot set.
  *
  * Standard output has one JSON object a line: "ready", then a "report" each interval, then "end".
- * Bytes on nodes are what the kernel says (move_pages). `ops` are touches. A stall is the time
- * between two looks at the clock, GROUP touches apart; `stalls` counts those over 1, 5, 10, 25,
- * 50 and 100 ms, each of them in all it exceeds, and the longest since the last report is named.
+ * Bytes on nodes are what the kernel says (move_pages). `ops` are touches. A stall is one touch that
+ * took long: the clock is looked at after each, for a thread that waits for one page again and again
+ * may wait for the next one right after. `stalls` counts those over 1, 5, 10, 25, 50 and 100 ms, each of
+ * them in all it exceeds, and the longest since the last report is named.
  */
 #include "vm.h"
 
@@ -209,12 +210,16 @@ static void *work(void *argument)
 		/* Pairs with the release in publish_lists(). */
 		const struct hot_list *list =
 			atomic_load_explicit(&worker->list, memory_order_acquire);
-		uint64_t now;
 
 		for (size_t i = 0; i < GROUP; i++) {
+			uint64_t now;
+
 			/* A prime larger than any list divides none of them. */
 			at = (at + 1000003) % list->nr_pages;
 			touch(list->pages[at]);
+			now = vm_now_ns();
+			note_stall(worker, now - before);
+			before = now;
 		}
 		atomic_fetch_add_explicit(&worker->ops, GROUP, memory_order_relaxed);
 		since_flush += GROUP;
@@ -222,9 +227,6 @@ static void *work(void *argument)
 			CHECK(pkey_set(protection_key, 0) == 0);
 			since_flush = 0;
 		}
-		now = vm_now_ns();
-		note_stall(worker, now - before);
-		before = now;
 	}
 	return NULL;
 }

@@ -325,14 +325,16 @@ static bool try_limits(struct tide_feature *feature)
 	return true;
 }
 
-/* Its reason is "what is wrong: what helps". */
-static bool try_sensor(struct tide_feature *feature, const char *name)
+/* Its reason is "what is wrong: what helps"; of one that is there, what it never sees. */
+static bool try_sensor(struct tide_feature *feature, const char *name, const char *blind)
 {
 	const char *why = "";
 	int err = sensors_probe(name, &why);
 
-	if (!err)
+	if (!err) {
+		reason_set(feature, "%s", blind);
 		return true;
+	}
 	const char *mend = strstr(why, ": ");
 	reason_set(feature, "%.*s", mend ? (int)(mend - why) : (int)strlen(why), why);
 	mend_set(feature, "%s", mend ? mend + 2 : "none is known: attach takes another sensor");
@@ -341,27 +343,28 @@ static bool try_sensor(struct tide_feature *feature, const char *name)
 
 static bool try_hint(struct tide_feature *feature)
 {
-	return try_sensor(feature, "hint");
+	return try_sensor(feature, "hint",
+			  "but of files and shared memory that are only read it sees nothing: idle, perf, damon do");
 }
 
 static bool try_idle(struct tide_feature *feature)
 {
-	return try_sensor(feature, "idle");
+	return try_sensor(feature, "idle", "");
 }
 
 static bool try_perf(struct tide_feature *feature)
 {
-	return try_sensor(feature, "perf");
+	return try_sensor(feature, "perf", "");
 }
 
 static bool try_damon(struct tide_feature *feature)
 {
-	return try_sensor(feature, "damon");
+	return try_sensor(feature, "damon", "");
 }
 
 static bool try_soft_dirty(struct tide_feature *feature)
 {
-	return try_sensor(feature, "soft-dirty");
+	return try_sensor(feature, "soft-dirty", "but reads it does not see");
 }
 
 static const struct probe {

@@ -38,7 +38,7 @@ CONSTANTS = {
     "WAIT_SHARE": ("run", "src/core/exchange.c"), "LOOK_MS": ("run", "src/core/exchange.c"),
     "HEAT_WINDOW_TICKS": ("run", "src/core/heat.h"), "SLOW_LOOK_BLOCKS": ("run", "src/core/plan.c"),
     "HANDLER_RUNS": ("run", "src/space/order.c"), "SWEEP_WANT_NS": ("pagetide", "src/sense/sweep.c"),
-    "AHEAD_COPY_MAX": ("run", "src/core/ahead.h"),
+    "AHEAD_COPY_MAX": ("run", "src/core/ahead.h"), "GATHER_NS": ("pagetide", "src/core/tiering_plan.c"),
 }
 RUN = """
 @PATH@pagetide run --quiet --tier node:@FAST@,size=@BUDGET@M --tier node:@SLOW@ \\

@@ -162,7 +162,40 @@ static uint64_t word_forked(struct program *child, const struct tract *t, uint64
 	return page_shadow(word) ? page_word(PAGE_RESIDENT, 0, 0, 0, false) : 0;
 }
 
-static int extent_fork(struct program *child, const struct extent *e)
+/* What a child gets empty, whatever its parent has there: by address. */
+struct wiped {
+	struct { uint64_t vpn, end; } *list;
+	size_t nr, room;
+	size_t at; /* pages are asked for in order: those before are done with */
+};
+
+static int mapping_wiped(void *arg, const struct proc_mapping *m)
+{
+	struct wiped *w = arg;
+
+	if (!m->wiped)
+		return 0;
+	if (w->nr == w->room) {
+		size_t room = w->room * 2 + 16;
+		void *grown = realloc(w->list, room * sizeof *w->list);
+		if (!grown)
+			return -ENOMEM;
+		w->list = grown;
+		w->room = room;
+	}
+	w->list[w->nr].vpn = m->start >> PAGE_SHIFT;
+	w->list[w->nr++].end = m->end >> PAGE_SHIFT;
+	return 0;
+}
+
+static bool page_wiped(struct wiped *w, uint64_t vpn)
+{
+	while (w->at < w->nr && w->list[w->at].end <= vpn)
+		w->at++;
+	return w->at < w->nr && w->list[w->at].vpn <= vpn;
+}
+
+static int extent_fork(struct program *child, const struct extent *e, struct wiped *wiped)
 {
 	struct tract *t;
 	int error = tract_add(child, e->vpn, e->nr_pages, &t);
@@ -170,7 +203,7 @@ static int extent_fork(struct program *child, const struct extent *e)
 	for (uint64_t i = 0; !error && i < e->nr_pages; i++) {
 		uint64_t word = atomic_load_explicit(&e->tract->region.state[e->idx + i],
 						     memory_order_acquire);
-		if (!word)
+		if (!word || page_wiped(wiped, e->vpn + i))
 			continue;
 		word = word_forked(child, e->tract, e->vpn + i, word);
 		atomic_store_explicit(&t->region.state[i], word, memory_order_release);
@@ -179,24 +212,12 @@ static int extent_fork(struct program *child, const struct extent *e)
 	return error;
 }
 
-/* What the child got empty. The words of its own tables are its alone until it has handlers. */
-static int mapping_wipe(void *arg, const struct proc_mapping *m)
-{
-	struct program *child = arg;
-
-	for (uint64_t vpn = m->start >> PAGE_SHIFT; m->wiped && vpn < m->end >> PAGE_SHIFT; vpn++) {
-		const struct extent *e = extent_find(child, vpn);
-		if (e)
-			page_discard(e->tract, e->idx + (vpn - e->vpn));
-	}
-	return 0;
-}
-
 void program_fork(struct program *parent, int uffd)
 {
 	struct server *s = parent->server;
 	struct program *child = program_new(s);
 	int error = child ? 0 : -ENOMEM;
+	struct wiped wiped = { 0 };
 
 	if (child) {
 		child->uffd = uffd;
@@ -206,13 +227,15 @@ void program_fork(struct program *parent, int uffd)
 		child->adopted = true;
 		error = guard_add(s->guard_socket, 0, uffd, -1);
 	}
-	for (size_t i = 0; !error && i < parent->nr_extents; i++)
-		error = extent_fork(child, &parent->extents[i]);
-	/* A parent that has not yet got its own name has just been forked itself. */
+	/* First of all: what is copied into the child stays there. A parent that has not yet got its own name
+	 * has just been forked itself. */
 	if (!error && parent->proc_dir >= 0)
-		error = proc_mappings(parent->proc_dir, true, mapping_wipe, child);
+		error = proc_mappings(parent->proc_dir, true, mapping_wiped, &wiped);
 	if (error == -ESRCH) /* it was killed meanwhile */
 		error = 0;
+	for (size_t i = 0; !error && i < parent->nr_extents; i++)
+		error = extent_fork(child, &parent->extents[i], &wiped);
+	free(wiped.list);
 	if (!error)
 		error = handlers_start(child, parent->normal && !thread_is_idle());
 	if (error) {

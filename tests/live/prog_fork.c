@@ -350,6 +350,26 @@ static void fork_keeps_advice(void)
 	arena_check(&arena, 0, nr);
 }
 
+/* Pages that are just going out or coming in at the fork are as empty in the child as all others. */
+static void wiped_while_held(void)
+{
+	struct arena arena = arena_new(live_pages(), 11);
+
+	CHECK(madvise(arena.base, arena.nr_pages * PAGE_BYTES, MADV_WIPEONFORK) == 0);
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	for (uint32_t round = 2; round < 10; round++) {
+		arena_fill(&arena, 0, arena.nr_pages, round);
+		pid_t pid = child_start();
+		if (pid == 0) {
+			arena_forget(&arena, 0, arena.nr_pages);
+			arena_check(&arena, 0, arena.nr_pages);
+			_exit(0);
+		}
+		live_wait(pid);
+	}
+	arena_check(&arena, 0, arena.nr_pages);
+}
+
 /* ---- clone and vfork ------------------------------------------------------------------------- */
 
 static pid_t clone_raw(void)
@@ -788,6 +808,7 @@ static const struct live_case cases[] = {
 	{ "many-children-at-once", many_children_at_once },
 	{ "fork-beside-busy-threads", fork_beside_busy_threads },
 	{ "fork-keeps-advice", fork_keeps_advice },
+	{ "wiped-while-held", wiped_while_held },
 	{ "clone-raw-rule01-rule04", clone_raw_rule01_rule04 },
 	{ "clone-raw-orphan-rule01", clone_raw_orphan_rule01 },
 	{ "vfork-writes-then-exec", vfork_writes_then_exec },

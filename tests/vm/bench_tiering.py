@@ -115,9 +115,7 @@ def script(options, pattern):
     """The whole of what a guest does: one turn per mover."""
     hot = (f"--size {options.size} --hot {options.hot} --pattern {pattern} --seed {options.seed} "
            f"--slow {SLOW} --fast {FAST} --threads {options.threads} --seconds 1000")
-    # The first time that a page of the fast node is used the machine below has to find one for it, and that
-    # must not be on the first mover's account: most of them are used once before.
-    text = f"vm_hot --size {options.fast_mib * 3 // 4} --hot 16 --slow {FAST} --seconds 0 > /dev/null\n"
+    text = ""
     for name in options.mover:
         on, off = MOVERS[name]
         words = {"HOT": hot, "NAME": name, "ON": f"seconds={options.converge + options.moved}\n"

@@ -13,10 +13,13 @@ import argparse
 import datetime
 import json
 import os
-import subprocess
 import sys
 
 from guest import ROOT, Guest, Machine, Missing, kernel
+
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+
+from commit import commit_name
 
 OWNERS = ("sleeping", "touching", "huge")
 
@@ -47,13 +50,12 @@ def main():
     parser.add_argument("--build", default=os.path.join(ROOT, "build"))
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--out", default=os.path.join(ROOT, "bench", "results", "batch.json"))
+    parser.add_argument("--force", action="store_true", help="of changed sources, too")
     options = parser.parse_args()
-    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"],
-                            stdout=subprocess.PIPE, check=False).stdout.decode().strip()
     results = {
         "measure": "batch", "command": "tests/vm/bench_batch.py " + " ".join(sys.argv[1:]),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "load_before": round(os.getloadavg()[0], 2), "commit": commit, "runs": [],
+        "load_before": round(os.getloadavg()[0], 2), "commit": commit_name(options.force), "runs": [],
     }
     try:
         results["guest_kernel"] = os.path.basename(kernel())

@@ -267,6 +267,7 @@ def parse():
     parser.add_argument("--converge", type=int, default=20, help="seconds until the hot set moves (20)")
     parser.add_argument("--moved", type=int, default=15, help="seconds after that (15)")
     parser.add_argument("--only-build", action="store_true", help="of the sweeps, and end")
+    parser.add_argument("--force", action="store_true", help="of changed sources, too")
     parser.add_argument("--out", default=os.path.join(ROOT, "bench", "results", "nodes.json"))
     options = parser.parse_args()
     options.build = os.path.abspath(options.build)
@@ -290,7 +291,7 @@ def main():
     results = {
         "measure": "nodes", "command": command_of(options),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "load_before": round(os.getloadavg()[0], 2), "commit": commit_name(),
+        "load_before": round(os.getloadavg()[0], 2), "commit": commit_name(options.force),
         "size_mib": options.size, "hot_mib": options.hot, "budget_mib": options.budget, "runs": [],
     }
     try:

@@ -20,11 +20,14 @@ import datetime
 import io
 import json
 import os
-import subprocess
 import sys
 import tarfile
 
 from guest import ROOT, Guest, Machine, Missing, kernel, product
+
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+
+from commit import commit_name
 
 MIB = 1 << 20
 SECOND = 1_000_000_000
@@ -243,7 +246,7 @@ def read_turn(files, name):
 def measure(options, pattern):
     """All turns of one pattern, in one guest."""
     here = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "load_before": round(os.getloadavg()[0], 2), "commit": commit_name()}
+            "load_before": round(os.getloadavg()[0], 2), "commit": commit_name(options.force)}
     programs = os.path.join(options.build, "tests", "vm")
     machine = Machine(memory_mib=[options.fast_mib, 2 * options.size], thp="madvise")
     files = [(os.path.join(programs, name), None) for name in ("vm_hot", "vm_sample")]
@@ -294,11 +297,6 @@ def show(run):
             for value, (_, _, unit) in zip(values, COLUMNS)), flush=True)
 
 
-def commit_name():
-    return subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"],
-                          stdout=subprocess.PIPE, check=False).stdout.decode().strip()
-
-
 def command_of(options):
     """What was asked for, without where it went."""
     words = [f"--{key} {value}" for key in ("pattern", "mover") for value in getattr(options, key)]
@@ -321,6 +319,7 @@ def parse():
     parser.add_argument("--converge", type=int, default=40, help="seconds until the hot set moves")
     parser.add_argument("--moved", type=int, default=25, help="seconds after that")
     parser.add_argument("--out", default=os.path.join(ROOT, "bench", "results", "tiering.json"))
+    parser.add_argument("--force", action="store_true", help="of changed sources, too")
     parser.add_argument("--add", action="store_true", help="keep other patterns of that file")
     parser.add_argument("--keep", metavar="PREFIX", help="also keep what the guests wrote")
     options = parser.parse_args()

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: MIT
+"""Which commit a result of a bench is of."""
+
+import os
+import subprocess
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def commit_name(force, root=ROOT):
+    """The name of the commit that is measured. Where files differ from it none is: that is refused, or, with
+    `force`, said in the name. Results do not count, for they are what is written."""
+    def git(*words):
+        return subprocess.run(["git", "-C", root, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              text=True, check=False).stdout.strip()
+    name = git("rev-parse", "--short=12", "HEAD")
+    if not git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results"):
+        return name
+    if not force:
+        raise SystemExit(f"files are not as in commit {name}, which the result would name: commit them, or say "
+                         "--force and have the result say so")
+    return name + " and changes"

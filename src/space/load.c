@@ -71,15 +71,18 @@ static bool piece_claim(const struct handler *h, struct piece *piece)
 
 /*
  * Give claims back from page `from` on: the pages are as they were, and who waits there faults again.
- * A page may have moved while it was ours, and who touched it where it is now was not answered.
+ * A page may have moved while it was ours, and been discarded there: who touched it before that was not
+ * answered and waits where it is now.
  */
 static void piece_unclaim(struct program *p, const struct piece *piece, uint32_t from)
 {
 	for (uint32_t i = from; i < piece->nr; i++) {
 		uint64_t word = piece->words[i], vpn, run;
-		if (word && page_change(p->server, &piece->tract->region.state[piece->idx + i], word,
-					page_word(PAGE_STORED, page_tier(word), 0, page_slot(word), false)) &&
-		    extent_place(p, piece->tract, piece->idx + i, &vpn, &run) && vpn != piece->vpn + i)
+		if (!word)
+			continue;
+		(void)page_change(p->server, &piece->tract->region.state[piece->idx + i], word,
+				  page_word(PAGE_STORED, page_tier(word), 0, page_slot(word), false));
+		if (extent_place(p, piece->tract, piece->idx + i, &vpn, &run) && vpn != piece->vpn + i)
 			uffd_wake(p->uffd, vpn_address(vpn), PAGE_BYTES);
 	}
 	uffd_wake(p->uffd, vpn_address(piece->vpn + from), (uint64_t)(piece->nr - from) * PAGE_BYTES);

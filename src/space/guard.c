@@ -38,17 +38,24 @@ struct wards {
 	char entry[128]; /* of the environment of all that the server started */
 };
 
+/* Who has no name has ended when nobody has its memory. */
+static bool ward_left(const struct ward *w)
+{
+	return w->pidfd >= 0 ? !pidfd_ended(w->pidfd) : uffd_alive(w->uffd);
+}
+
 static void wards_prune(struct wards *wards)
 {
 	size_t kept = 0;
 
 	for (size_t i = 0; i < wards->nr; i++) {
 		struct ward *w = &wards->list[i];
-		if (w->pidfd < 0 || !pidfd_ended(w->pidfd)) {
+		if (ward_left(w)) {
 			wards->list[kept++] = *w;
 			continue;
 		}
-		close(w->pidfd);
+		if (w->pidfd >= 0)
+			close(w->pidfd);
 		close(w->uffd);
 	}
 	wards->nr = kept;
@@ -85,10 +92,7 @@ static void descendants_kill(struct wards *wards)
 static bool wards_left(struct wards *wards)
 {
 	wards_prune(wards);
-	for (size_t i = 0; i < wards->nr; i++)
-		if (wards->list[i].pidfd >= 0 || uffd_alive(wards->list[i].uffd))
-			return true;
-	return false;
+	return wards->nr;
 }
 
 static void wards_kill(struct wards *wards)

@@ -240,7 +240,9 @@ void program_fork(struct program *parent, int uffd)
 		error = handlers_start(child, parent->normal && !thread_is_idle());
 	if (error) {
 		/* Without tables the child would read zeros: neither may go on. */
-		program_fail(parent, "no memory to follow a fork");
+		bool files = error == -EMFILE || error == -ENFILE;
+		program_fail(parent, files ? "no file to follow a fork with; raise ulimit -Hn"
+					   : "no memory to follow a fork");
 		atomic_store(&s->lost_child, true);
 	}
 	if (!child)

@@ -266,19 +266,29 @@ static void programs_round(struct keeper *k)
 
 /* ---- the socket ---- */
 
+/* A free place for a peer; PENDING_MAX: none. */
+static unsigned pending_free(const struct keeper *k)
+{
+	unsigned i = 0;
+
+	while (i < PENDING_MAX && k->pending[i] >= 0)
+		i++;
+	return i;
+}
+
+/* Those for whom there is no place now wait in the listener's queue. */
 static void peer_accept(struct keeper *k)
 {
 	struct helper_welcome welcome = { .magic = HELPER_MAGIC };
+	unsigned i;
 	pid_t pid;
 	uid_t uid;
-	int fd, none;
+	int fd, none = 0;
 
-	while (!(none = sock_accept(k->listener, &fd, &pid, &uid))) {
-		unsigned i = 0;
-		while (i < PENDING_MAX && k->pending[i] >= 0)
-			i++;
+	while ((i = pending_free(k)) < PENDING_MAX &&
+	       !(none = sock_accept(k->listener, &fd, &pid, &uid))) {
 		bool ours = peer_ours(pid);
-		if (i == PENDING_MAX || (!ours && uid != getuid() && uid != 0)) {
+		if (!ours && uid != getuid() && uid != 0) {
 			close(fd);
 			continue;
 		}
@@ -307,30 +317,43 @@ static void stats_answer(struct keeper *k, int fd)
 	close(fd);
 }
 
+/* What came with a message and is of no use. */
+static void fds_drop(const int fds[SOCK_FDS_MAX], unsigned from)
+{
+	for (unsigned i = from; i < SOCK_FDS_MAX; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+static void peer_refuse(struct server *s, int fd, const struct helper_hello *hello)
+{
+	close(fd);
+	if (!hello->error || s->quiet || s->warned_uffd)
+		return;
+	s->warned_uffd = true;
+	server_warn("a process of the tree may not open a userfaultfd: it runs unmanaged");
+}
+
 static void peer_hear(struct keeper *k, unsigned i)
 {
 	struct server *s = k->server;
-	struct helper_hello hello;
+	struct helper_hello hello = { 0 };
 	size_t bytes;
-	int fds[SOCK_FDS_MAX], fd = k->pending[i];
+	int fds[SOCK_FDS_MAX] = { -1, -1, -1, -1 }, fd = k->pending[i];
 
 	k->pending[i] = -1;
-	if (sock_receive(fd, &hello, sizeof hello, &bytes, fds) || bytes < sizeof hello.magic) {
-		close(fd);
-		return;
-	}
-	if (hello.magic == KEEPER_ASK_STATS) {
+	int error = sock_receive(fd, &hello, sizeof hello, &bytes, fds);
+	if (!error && hello.magic == KEEPER_ASK_STATS && bytes >= sizeof hello.magic) {
+		fds_drop(fds, 0);
 		stats_answer(k, fd);
 		return;
 	}
-	if (bytes != sizeof hello || hello.magic != HELPER_MAGIC || fds[1] < 0) {
-		if (bytes == sizeof hello && hello.error && !s->quiet && !s->warned_uffd) {
-			s->warned_uffd = true;
-			server_warn("a process of the tree may not open a userfaultfd: it runs unmanaged");
-		}
-		close(fd);
+	if (error || bytes != sizeof hello || hello.magic != HELPER_MAGIC || fds[1] < 0) {
+		fds_drop(fds, 0);
+		peer_refuse(s, fd, &hello);
 		return;
 	}
+	fds_drop(fds, 2);
 	plan_lock_take(s);
 	/* Whoever reads a fork event now has the lock until its child is on the list. */
 	for (struct program *p = s->programs; p; p = p->next) {
@@ -565,7 +588,8 @@ static int keeper_wait(struct keeper *k, struct pollfd **wait)
 		return -ENOMEM;
 	*wait = w;
 	w[0] = (struct pollfd){ .fd = k->signals, .events = POLLIN };
-	w[1] = (struct pollfd){ .fd = k->crowded ? -1 : k->listener, .events = POLLIN };
+	bool room = !k->crowded && pending_free(k) < PENDING_MAX;
+	w[1] = (struct pollfd){ .fd = room ? k->listener : -1, .events = POLLIN };
 	for (unsigned i = 0; i < PENDING_MAX; i++)
 		w[2 + i] = (struct pollfd){ .fd = k->pending[i], .events = POLLIN };
 	w[PROGRAMS_AT - 1] = (struct pollfd){ .fd = k->server->keeper_bell, .events = POLLIN };

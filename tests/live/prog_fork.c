@@ -797,6 +797,20 @@ static void become_rest(void)
 	pause();
 }
 
+/* Memory that is filled at once and read again when we are told to. */
+static void become_full(void)
+{
+	struct arena arena = arena_new(768, 10);
+	char go[512];
+
+	CHECK(snprintf(go, sizeof go, "%s/go", getenv("LIVE_TMP")) < (int)sizeof go);
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	while (access(go, F_OK))
+		usleep(50000);
+	arena_check(&arena, 0, arena.nr_pages);
+	CHECK(write(1, "full\n", 5) == 5);
+}
+
 static const struct live_case cases[] = {
 	{ "fork-then-both-write", fork_then_both_write },
 	{ "fork-then-pressure-rule18", fork_then_pressure_rule18 },
@@ -831,6 +845,7 @@ static const struct live_case becomes[] = {
 	{ "variables", become_variables },
 	{ "nothing", become_nothing },
 	{ "rest", become_rest },
+	{ "full", become_full },
 	{ NULL, NULL },
 };
 

@@ -19,7 +19,8 @@ import sys
 import time
 
 from harness import (Failed, MIB, Skipped, alive, check, descendants, judge_budget,
-                     judge_end, judge_stats, kill_all, process_stat, stats_now, tail, tests_main)
+                     judge_end, judge_stats, kill_all, process_stat, resident_sum_bytes, stats_now, tail,
+                     tests_main)
 
 BUDGET_MIB = 32
 PROGRAMS = ("map", "advice", "page", "fork", "io", "thread")
@@ -748,6 +749,70 @@ def few_files(place):
           f"exit status {result.status}: {tail(result.errors)}")
 
 
+def guard_of(place):
+    """The guard of what runs in this place, or None."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/comm", encoding="ascii", errors="replace") as comm:
+                named = comm.read() == "pagetide-guard\n"
+            with open(f"/proc/{pid}/environ", "rb") as environ:
+                if named and f"LIVE_TMP={place.folder}\0".encode() in environ.read():
+                    return int(pid)
+        except OSError:
+            pass
+    return None
+
+
+def guard_lets_go(place):
+    """The guard keeps descriptors of who is there, not of each child that ever was."""
+    only_with_tool(place)
+    most = 0
+
+    def during(process):
+        nonlocal most
+        guard = None
+        while process.poll() is None:
+            guard = guard or guard_of(place)
+            try:
+                most = max(most, len(os.listdir(f"/proc/{guard}/fd")) if guard else 0)
+            except OSError:
+                pass
+            time.sleep(0.02)
+
+    result = place.run([os.path.join(place.programs, "live_fork"), "many-short-children"], BUDGET_MIB,
+                       during=during)
+    judge_end(result)
+    check(3 < most < 64, f"the guard had {most} files open for at most four processes at a time")
+
+
+def many_programs_at_once(place):
+    """More programs start, while the server is stopped, than it hears at a time: all are managed in the end."""
+    only_with_tool(place)
+    tests = os.path.join(place.programs, "live_fork")
+    go = os.path.join(place.folder, "go")
+
+    def during(process):
+        time.sleep(0.5)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGCONT)
+        deadline = time.monotonic() + 40
+        full = kept = False
+        while not kept and time.monotonic() < deadline:
+            resident = resident_sum_bytes([process.pid, *descendants(process.pid)], place.pagetide)
+            full |= resident > 110 * MIB
+            kept = full and resident < 100 * MIB
+            time.sleep(0.1)
+        with open(go, "w", encoding="ascii"):
+            pass
+        check(kept, f"{resident / MIB:.0f} MiB stay resident of 300, at a bound of 96")
+
+    result = place.run(["sh", "-c", f"sleep 0.8; for i in $(seq 100); do {tests} full & done; wait"], 96,
+                       during=during)
+    judge_end(result)
+    check(result.output.count(b"full") == 100, f"{result.output.count(b'full')} of 100 ended well")
+
+
 def time_of_the_tool(place):
     """The limit is for each process: when the tool has used what it may, that is no signal to the program."""
     only_with_tool(place)
@@ -806,6 +871,8 @@ TOOL_CASES = {
     "full-tiers-exceeded": full_tiers_exceeded,
     "full-tiers-hard": full_tiers_hard,
     "few-files": few_files,
+    "guard-lets-go": guard_lets_go,
+    "many-programs-at-once": many_programs_at_once,
     "time-of-the-tool": time_of_the_tool,
 }
 

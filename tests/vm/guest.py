@@ -15,7 +15,7 @@ with the libraries it wants, a folder with all below it. They are in /guest, whi
 another place is given after a colon. What the command leaves in /results comes back as a tar file
 named by --results. Other drivers use the class Guest in the same way.
 
-How it works: the kernel is taken out of the package, not installed. Everything else is in the
+How it works: the kernel is taken out of the package, not installed, and so are a few modules (--module). Everything else is in the
 initramfs that is written here: busybox, the files, the libraries that ldd names, and an init that
 sets the machine up, runs the command and turns the machine off. Output, errors, exit status and
 results leave by one virtio port each, behind which QEMU keeps a regular file: a write in the guest
@@ -39,6 +39,7 @@ real machine: compare only figures of one guest with each other.
 import argparse
 import ctypes
 import glob
+import lzma
 import os
 import re
 import shutil
@@ -52,6 +53,8 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CACHE = os.path.join(ROOT, "build-check", "vm-kernel")
 PACKAGE = re.compile(r"^(linux-image-6\.12\.[0-9]+[^ ]*-amd64) ", re.M)
+# Kept of those in the package, with what they depend on: virtual machines; memory that comes by a driver.
+MODULES = ("kvm_amd", "nfit", "dax_pmem", "kmem")
 OTHER_FLAVOUR = re.compile(r"-(cloud|rt)-amd64$")
 
 MIB = 1 << 20
@@ -76,6 +79,7 @@ mount -t debugfs debugfs /sys/kernel/debug
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ln -s /proc/self/fd /dev/fd
 ip link set lo up
+for module in @MODULES@; do insmod /modules/$module.ko; done
 echo 0 > /proc/sys/kernel/numa_balancing
 echo @THP@ > /sys/kernel/mm/transparent_hugepage/enabled
 mkfifo /run/out /run/err
@@ -116,6 +120,45 @@ def kernel():
     return found[-1]
 
 
+def modules_of(image):
+    """The folder of the modules of a kernel, beside it."""
+    return os.path.join(os.path.dirname(image), os.path.basename(image).replace("vmlinuz-", "modules-"))
+
+
+def with_dependencies(names, read):
+    """Names of modules, each behind those it depends on; read(name) gives a module's bytes."""
+    order = []
+    for name in names:
+        wanted = re.search(rb"\0depends=([^\0]*)\0", read(name))[1].decode()
+        order += with_dependencies([one for one in wanted.replace("-", "_").split(",") if one], read)
+        order.append(name)
+    return list(dict.fromkeys(order))
+
+
+def keep_modules(package, image):
+    """Of an unpacked package."""
+    found = {os.path.basename(path)[:-len(".ko.xz")].replace("-", "_"): path for path in
+             glob.glob(os.path.join(package, "**", "*.ko.xz"), recursive=True)}
+
+    def read(name):
+        with lzma.open(found[name]) as file:
+            return file.read()
+    folder = os.path.join(package, "modules")
+    os.mkdir(folder)
+    for name in with_dependencies(MODULES, read):
+        with open(os.path.join(folder, name + ".ko"), "wb") as file:
+            file.write(read(name))
+    shutil.rmtree(modules_of(image), ignore_errors=True)
+    os.rename(folder, modules_of(image))
+
+
+def module(name):
+    if not os.path.isdir(modules_of(kernel())):
+        raise Missing("no modules of the guests' kernel: run tests/vm/guest.py --fetch")
+    with open(os.path.join(modules_of(kernel()), name + ".ko"), "rb") as file:
+        return file.read()
+
+
 def output_of(*command, **more):
     return subprocess.run(command, stdout=subprocess.PIPE, check=True, **more).stdout
 
@@ -131,9 +174,10 @@ def newest_package():
 
 
 def fetch():
-    """Get the kernel package and keep its image. Nothing is done when there is one."""
+    """Get the kernel package, and keep its image and some modules. Nothing is done when they are there."""
     try:
-        return kernel()
+        module(MODULES[0])
+        return
     except Missing:
         pass
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
@@ -154,10 +198,11 @@ def fetch():
             package, = glob.glob(os.path.join(folder, "*.deb"))
             output_of("dpkg-deb", "-x", package, folder)
             image, = glob.glob(os.path.join(folder, "boot", "vmlinuz-6.12.*"))
-            os.rename(image, os.path.join(CACHE, os.path.basename(image)))
-    except (OSError, ValueError, subprocess.CalledProcessError) as reason:
+            kept = os.path.join(CACHE, os.path.basename(image))
+            keep_modules(folder, kept)
+            os.rename(image, kept)
+    except (OSError, ValueError, KeyError, subprocess.CalledProcessError) as reason:
         raise Missing(f"the guests' kernel could not be fetched: {reason}") from reason
-    return kernel()
 
 
 def product(build):
@@ -244,7 +289,7 @@ def libraries(path):
     return re.findall(r"(?:=>|^)\s*(/\S+)", said, re.M)
 
 
-def write_initramfs(path, command, files, thp):
+def write_initramfs(path, command, files, machine):
     """The whole system of the guest. `files` are (path here, path there)."""
     busybox = shutil.which("busybox")
     archive = Archive()
@@ -254,7 +299,10 @@ def write_initramfs(path, command, files, thp):
     for applet in output_of(busybox, "--list").decode().split():
         if applet != "busybox":
             archive.link(f"/bin/{applet}", "busybox")
-    archive.text("/init", INIT.replace("@THP@", thp))
+    modules = with_dependencies(machine.modules, module)
+    for name in modules:
+        archive.add(f"/modules/{name}.ko", stat.S_IFREG | 0o644, module(name))
+    archive.text("/init", INIT.replace("@THP@", machine.thp).replace("@MODULES@", " ".join(modules)))
     archive.text("/command", command)
     # For programs that print who runs them.
     archive.text("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n", 0o644)
@@ -267,15 +315,16 @@ def write_initramfs(path, command, files, thp):
 # ---- the machine ---------------------------------------------------------------------------------
 
 class Machine:
-    """What the guest is made of: nodes, memory (MiB each), CPUs, tiers, huge pages. `late`: the last
+    """What the guest is made of: nodes, memory (MiB each), CPUs, tiers, huge pages, modules. `late`: the last
     node has none until the guest takes it into use (see memory_state in run.py)."""
 
     def __init__(self, nodes=2, cpu_nodes=1, memory_mib=None, cpus=2, hmat=True, thp="never",
-                 kernel_options="", late=False):
+                 kernel_options="", late=False, modules=()):
         self.late = late
         if late:
             kernel_options += " memhp_default_state=offline"
         self.nodes, self.cpu_nodes, self.cpus = nodes, cpu_nodes, cpus
+        self.modules = modules
         self.hmat, self.thp, self.kernel_options = hmat, thp, kernel_options
         given = list(memory_mib or [])
         self.memory_mib = [given[min(node, len(given) - 1)] if given else
@@ -399,7 +448,7 @@ class Guest:
 
     def run_once(self, command, timeout_s, show, folder):
         initramfs = os.path.join(folder, "initramfs")
-        write_initramfs(initramfs, command, self.files, self.machine.thp)
+        write_initramfs(initramfs, command, self.files, self.machine)
         started = time.monotonic()
         with open(os.path.join(folder, "qemu"), "w+b") as said:
             process = subprocess.Popen(self.machine.command(kernel(), initramfs, folder),
@@ -470,6 +519,8 @@ def parse():
     parser.add_argument("--thp", choices=("always", "madvise", "never"), default="never",
                         help="transparent huge pages (never)")
     parser.add_argument("--kernel-options", default="", help="more words for the kernel")
+    parser.add_argument("--module", action="append", default=[], choices=MODULES,
+                        help="a module of the kernel to load, with those it depends on")
     parser.add_argument("--build", metavar="FOLDER", help="have pagetide as built there")
     parser.add_argument("--file", action="append", default=[], metavar="PATH[:THERE]",
                         help="a file or folder to have in the guest, in /guest unless said")
@@ -495,7 +546,8 @@ def main():
             fetch()
             return 0
         machine = Machine(options.nodes, options.cpu_nodes, options.memory, options.cpus,
-                          options.hmat, options.thp, options.kernel_options)
+                          options.hmat, options.thp, options.kernel_options,
+                          modules=options.module)
         files = [(path, there) for path, _, there in
                  (word.partition(":") for word in options.file)]
         files += product(options.build) if options.build else []

@@ -152,6 +152,24 @@ static void unseen_warn(struct attach *a)
 		       "idle, perf or damon can");
 }
 
+size_t attach_unseen_guests(const struct attach *a)
+{
+	size_t nr = 0;
+
+	for (const struct watch *w = a->watches; w && !sensors_see_guests(a->sense); w = w->next)
+		nr += !w->ended && w->nr_vcpus;
+	return nr;
+}
+
+static void guests_warn(struct attach *a)
+{
+	if (a->warned_guests || !attach_unseen_guests(a))
+		return;
+	a->warned_guests = true;
+	attach_warn(a, "a process runs guests of KVM, and this sensor cannot see what they touch: --sensor damon "
+		       "can");
+}
+
 /* ---- room ---- */
 
 static void kernel_warn(struct attach *a, const struct node *node, const struct node_room *room)
@@ -380,6 +398,7 @@ static void loop(struct attach *a)
 			watches_share(a->watches, &a->shares, now_ns);
 			if (a->sense->ops->maps_written_only && !a->warned_unseen)
 				unseen_warn(a);
+			guests_warn(a);
 		}
 		tiers_look(a, now_ns);
 		if (now_ns - a->others_ns >= OTHERS_NS)
@@ -399,7 +418,7 @@ static void loop(struct attach *a)
 
 static int sense_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 {
-	int error = sensors_open(a->options->sensor, &a->sensors, ret_message);
+	int error = sensors_open(a->options->sensor, select_runs_guests(a), &a->sensors, ret_message);
 
 	if (!error)
 		a->sense = a->sensors.sense;

@@ -13,7 +13,7 @@
 #include "vmstat.h"
 #include "watch.h"
 
-#define ATTACH_WARNINGS_MAX 8u
+#define ATTACH_WARNINGS_MAX 9u
 #define ATTACH_CPU_PPM 10000u /* that touches which lead to nothing may cost, of one core */
 #define ATTACH_WHY_BYTES (TIDE_MESSAGE_MAX + 64)
 
@@ -53,7 +53,7 @@ struct attach {
 	/* When the sensor began its last pass, and the one before. */
 	struct pace_mark { uint64_t passes, faults, promoted; } pass_now, pass_before;
 	struct vmstat before;         /* the kernel's counters at the start */
-	bool warned_kernel, warned_refused, warned_unseen;
+	bool warned_kernel, warned_refused, warned_unseen, warned_guests;
 	unsigned int others;          /* that were warned of: enum others */
 	uint64_t others_ns;           /* when they were looked for last */
 	size_t nr_refused;            /* processes that could not be taken, at the last look */
@@ -74,6 +74,9 @@ int attach_pause(struct attach *attach, bool paused);
 
 /* For the report, and printed unless the user wants it quiet. The text stays the caller's. */
 void attach_warn(struct attach *attach, const char *warning);
+
+/* Processes that run guests of KVM whose touches the sensor does not see. */
+size_t attach_unseen_guests(const struct attach *attach);
 
 /* What all spaces counted, also those that are gone. */
 void attach_total(const struct attach *attach, struct tiering_counts *ret_total);

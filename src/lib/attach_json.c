@@ -105,6 +105,7 @@ static json_t *space_json(const struct attach *a, struct watch *watch, uint64_t 
 	json_object_set_new(space, "child", json_boolean(watch->child));
 	json_object_set_new(space, "ended", json_boolean(watch->ended));
 	json_object_set_new(space, "sensor", json_string(a->sense->ops->name));
+	number_set(space, "vcpus", watch->nr_vcpus);
 	counts_set(space, &watch->space.counts);
 	number_set(space, "cpu_ns", watch->cpu_ns);
 	json_object_set_new(space, "stall_ns", stall_json(watch->process));
@@ -198,6 +199,7 @@ static json_t *sensor_json(const struct attach *a)
 	json_object_set_new(sensor, "sees_fast", json_boolean(sense->ops->sees_fast));
 	json_object_set_new(sensor, "refused", refused_json(choice));
 	number_set(sensor, "unseen_bytes", unseen_bytes(a));
+	number_set(sensor, "unseen_guests", attach_unseen_guests(a));
 	number_set(sensor, "touches", usage.nr_touches);
 	number_set(sensor, "faults", usage.nr_faults);
 	number_set(sensor, "lost", usage.nr_lost);

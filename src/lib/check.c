@@ -354,7 +354,7 @@ static bool try_idle(struct tide_feature *feature)
 
 static bool try_perf(struct tide_feature *feature)
 {
-	return try_sensor(feature, "perf", "");
+	return try_sensor(feature, "perf", "but what guests of KVM touch it does not see");
 }
 
 static bool try_damon(struct tide_feature *feature)

@@ -41,6 +41,16 @@ static void rule_give(struct watch *watch, const struct rule *rule)
 		watch->space.fast_max_pages = UINT64_MAX;
 }
 
+/* What its guests touch: it may begin to run some at any time. */
+static void guests_look(struct attach *a, struct watch *watch)
+{
+	const struct sense_ops *ops = a->sense->ops;
+
+	if (watch->nr_vcpus && !watch->guests_told && ops->guests)
+		ops->guests(a->sense, watch->pid);
+	watch->guests_told = watch->nr_vcpus;
+}
+
 static int process_try(struct attach *a, pid_t pid, const struct rule *rule, bool child)
 {
 	struct watch *watch;
@@ -56,6 +66,7 @@ static int process_try(struct attach *a, pid_t pid, const struct rule *rule, boo
 		watch_close(watch);
 		return error;
 	}
+	guests_look(a, watch);
 	process_set_stall(watch->process, a->stall_ns);
 	watch->child = child;
 	watch->next = a->watches;
@@ -121,8 +132,10 @@ static void mappings_look(struct attach *a)
 		if (w->ended)
 			continue;
 		w->error = watch_look(w);
-		if (!w->ended)
+		if (!w->ended) {
+			guests_look(a, w);
 			continue;
+		}
 		a->sense->ops->remove(a->sense, w->pid);
 		a->nr_live--;
 		a->nr_ended++;
@@ -281,6 +294,35 @@ size_t select_look(struct attach *a)
 		proc_pids("", process_judge, a);
 	fast_divide(a);
 	return a->nr_live;
+}
+
+static int runs_guests(pid_t pid)
+{
+	int dir, error = proc_open(pid, &dir);
+
+	if (error)
+		return 0;
+	bool runs = proc_runs_guests(dir);
+	close(dir);
+	return runs;
+}
+
+static int guests_judge(void *arg, pid_t pid)
+{
+	const struct attach *a = arg;
+	const struct rule *rule = rule_find(a->config.rules, a->config.nr_rules, "", pid, NULL);
+
+	return rule && rule->weight && runs_guests(pid);
+}
+
+bool select_runs_guests(const struct attach *a)
+{
+	const struct rule *first = &a->config.rules[0];
+
+	for (size_t i = 0; i < first->nr_pids; i++)
+		if (runs_guests(first->pids[i]))
+			return true;
+	return !first->nr_pids && proc_pids("", guests_judge, (void *)(uintptr_t)a) > 0;
 }
 
 int select_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])

@@ -22,6 +22,9 @@ struct watch *select_find(struct attach *a, pid_t pid);
  */
 int select_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX]);
 
+/* Whether one of those that are selected, children not looked for, runs guests of KVM. Needs no sensor. */
+bool select_runs_guests(const struct attach *a);
+
 /* Now and then: who is there, and what do they have mapped. Returns how many. */
 size_t select_look(struct attach *a);
 

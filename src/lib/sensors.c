@@ -118,10 +118,40 @@ static int named_open(const char *name, struct sense **ret_sense, char ret_messa
 	return error;
 }
 
-int sensors_open(const char *name, struct sensors_choice *ret_choice, char ret_message[TIDE_MESSAGE_MAX])
+bool sensors_see_guests(const struct sense *sense)
+{
+	return !sense->ops->sees_guests || sense->ops->sees_guests(sense);
+}
+
+/* The error of the best one that is refused. */
+static int best_open(bool guests, struct sensors_choice *choice)
+{
+	int first = 0;
+
+	*choice = (struct sensors_choice){ 0 };
+	for (size_t i = 0; !choice->sense && i < NR_KINDS; i++) {
+		struct sensors_refusal *refused = &choice->refused[choice->nr_refused];
+		int error = kinds[i].try(&choice->sense, &refused->why);
+
+		if (!error && guests && !sensors_see_guests(choice->sense)) {
+			choice->sense->ops->close(choice->sense);
+			choice->sense = NULL;
+			refused->why = "it cannot see what guests of KVM touch, and one of the processes runs some";
+			error = -EOPNOTSUPP;
+		}
+		refused->name = kinds[i].name;
+		choice->nr_refused += error != 0;
+		if (!first)
+			first = error;
+	}
+	return choice->sense ? 0 : first;
+}
+
+int sensors_open(const char *name, bool guests, struct sensors_choice *ret_choice,
+		 char ret_message[TIDE_MESSAGE_MAX])
 {
 	struct sensors_choice choice = { 0 };
-	int first = 0, error = 0;
+	int error;
 
 	/* What a killed one changed goes back, whichever sensor is next. Errors: its owner lives, or we are not
 	 * root; or it stays for the next, and who needs it says why. */
@@ -129,21 +159,16 @@ int sensors_open(const char *name, struct sensors_choice *ret_choice, char ret_m
 	damon_repair(&damon_here);
 	if (name)
 		error = named_open(name, &choice.sense, ret_message);
-	for (size_t i = 0; !name && !choice.sense && i < NR_KINDS; i++) {
-		struct sensors_refusal *refused = &choice.refused[choice.nr_refused];
-
-		error = kinds[i].try(&choice.sense, &refused->why);
-		refused->name = kinds[i].name;
-		choice.nr_refused += error != 0;
-		if (!first)
-			first = error;
-	}
+	else
+		error = best_open(guests, &choice);
+	if (error && !name && guests) /* better one that sees the rest than none */
+		error = best_open(false, &choice);
 	if (!error)
 		*ret_choice = choice;
 	else if (!name)
 		MESSAGE("cannot see which pages are in use; the best sensor, %s: %.200s", kinds[0].name,
 			choice.refused[0].why);
-	return error && !name ? first : error;
+	return error;
 }
 
 int sensors_probe(const char *name, const char **ret_why)

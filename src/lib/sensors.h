@@ -25,11 +25,15 @@ struct sensors_choice {
 };
 
 /*
- * `name`: the sensor to take, "trace:FILE", or NULL for the best. -EINVAL: there is no such sensor;
- * else the error of the one that was asked for, or of the best one; the reason in `ret_message`.
+ * `name`: the sensor to take, "trace:FILE", or NULL for the best; with `guests` the best that sees what
+ * guests of KVM touch, if there is one. -EINVAL: there is no such sensor; else the error of the one that
+ * was asked for, or of the best one; the reason in `ret_message`.
  */
-int sensors_open(const char *name, struct sensors_choice *ret_choice,
+int sensors_open(const char *name, bool guests, struct sensors_choice *ret_choice,
 		 char ret_message[TIDE_MESSAGE_MAX]);
+
+/* Whether it sees what guests of KVM touch, as far as it knows by now. */
+bool sensors_see_guests(const struct sense *sense);
 
 /* 0: there is such a sensor; else -EINVAL, and the message names the nearest. */
 int sensors_known(const char *name, char ret_message[TIDE_MESSAGE_MAX]);

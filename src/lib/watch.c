@@ -38,6 +38,15 @@ static bool range_ours(const struct process_range *range)
 	return range->refusal == REASON_MOVED && !share_has(range);
 }
 
+static size_t vcpus_count(const struct process_range *ranges, size_t nr)
+{
+	size_t vcpus = 0;
+
+	for (size_t i = 0; i < nr; i++)
+		vcpus += ranges[i].vcpu;
+	return vcpus;
+}
+
 static int mappings_follow(struct watch *watch)
 {
 	uint64_t from = 0;
@@ -47,6 +56,7 @@ static int mappings_follow(struct watch *watch)
 		return error;
 	const struct process_range *ranges = watch->ranges;
 	size_t nr = watch->nr_ranges;
+	watch->nr_vcpus = vcpus_count(ranges, nr);
 	uint64_t hash = ranges_hash(ranges, nr);
 	if (hash == watch->mappings_hash)
 		return 0;

@@ -25,6 +25,7 @@ struct watch {
 	} tuned;
 	bool child;                 /* found, not asked for */
 	bool ended;
+	bool guests_told;           /* the sensor knows that it runs guests */
 	int error;                  /* why we left it alone; 0 */
 	struct process_space *process;
 	struct tiering *tiering;
@@ -33,6 +34,7 @@ struct watch {
 	struct share_process sharer;
 	const struct process_range *ranges; /* as of the last look */
 	size_t nr_ranges;
+	size_t nr_vcpus;            /* among them: of guests of KVM that it runs */
 	uint64_t mappings_hash;     /* of them */
 	struct walk walk;           /* looking where pages are */
 	uint64_t touched_lately, touched_before; /* pages, between the last two looks; until then */

@@ -17,15 +17,17 @@
 #define PAGE 4096u
 #define SAMPLE_TYPE \
 	(PERF_SAMPLE_IDENTIFIER | PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_ADDR | PERF_SAMPLE_CPU)
-#define PROBE_FUNCTION "change_prot_numa" /* (mapping, start, end) */
+#define ARM_FUNCTION "change_prot_numa" /* (mapping, start, end) */
+#define GUEST_FUNCTION "get_user_pages_unlocked" /* (address, ...): KVM calls it, and hardly anybody else */
 #define PROBE_AT_RETURN 1u
 #define DEVICES "/sys/bus/event_source/devices/"
 #define LOAD_LATENCY 64u           /* cycles: what the near caches hold is not asked for */
 #define PEBS_PERIOD 997u           /* events between two samples */
 #define IBS_COUNT_OPS (1u << 19)   /* operations, not cycles */
 #define IBS_PERIOD 262144u         /* a multiple of 16 */
-/* The result, and the third and second argument of a function, as registers are numbered. */
-#define REGISTERS (1u << PERF_REG_X86_AX | 1u << PERF_REG_X86_DX | 1u << PERF_REG_X86_SI)
+/* The result, and the third, second and first argument of a function, as registers are numbered. */
+#define REGISTERS \
+	(1u << PERF_REG_X86_AX | 1u << PERF_REG_X86_DX | 1u << PERF_REG_X86_SI | 1u << PERF_REG_X86_DI)
 
 /* What SAMPLE_TYPE makes of a sample: the order is the kernel's. */
 struct sample {
@@ -39,7 +41,7 @@ struct sample {
 
 struct sample_registers {
 	struct sample sample;
-	uint64_t abi, ax, dx, si;
+	uint64_t abi, ax, dx, si, di;
 };
 
 struct lost {
@@ -61,6 +63,14 @@ static enum perf_kind kind_of(uint64_t id, const struct perf_ids *ids)
 	return PERF_OTHER;
 }
 
+/* While a guest ran: the addresses are its own. */
+static bool guest_mode(uint16_t misc)
+{
+	unsigned mode = misc & PERF_RECORD_MISC_CPUMODE_MASK;
+
+	return mode == PERF_RECORD_MISC_GUEST_KERNEL || mode == PERF_RECORD_MISC_GUEST_USER;
+}
+
 static struct perf_record sample_decode(const void *data, size_t bytes, const struct perf_ids *ids)
 {
 	struct sample_registers whole = { 0 };
@@ -75,15 +85,17 @@ static struct perf_record sample_decode(const void *data, size_t bytes, const st
 		.tid = sample->tid,
 		.cpu = sample->cpu,
 	};
-	if (record.kind != PERF_ARM_BEGIN && record.kind != PERF_ARM_END)
+	if (guest_mode(sample->header.misc))
+		record.kind = PERF_OTHER;
+	if (record.kind == PERF_TOUCH || record.kind == PERF_OTHER)
 		return record;
 	bool begin = record.kind == PERF_ARM_BEGIN;
 	if (bytes < sizeof whole || whole.abi != PERF_SAMPLE_REGS_ABI_64 ||
 	    (begin && whole.si >= whole.dx))
 		record.kind = PERF_OTHER;
-	record.address = begin ? whole.si : 0;
+	record.address = begin ? whole.si : record.kind == PERF_GUEST ? whole.di : 0;
 	record.end = begin ? whole.dx : 0;
-	record.nr_armed = begin ? 0 : whole.ax;
+	record.nr_armed = record.kind == PERF_ARM_END ? whole.ax : 0;
 	return record;
 }
 
@@ -163,12 +175,12 @@ static int faults_open(pid_t tid, bool kernel_too, size_t ring_bytes)
 	return event_open(tid, &attr);
 }
 
-static int probe_open(pid_t tid, uint32_t type, bool at_return)
+static int probe_open(pid_t tid, uint32_t type, const char *function, bool at_return)
 {
 	struct perf_event_attr attr = {
 		.type = type,
 		.config = at_return ? PROBE_AT_RETURN : 0,
-		.kprobe_func = (uintptr_t)PROBE_FUNCTION,
+		.kprobe_func = (uintptr_t)function,
 		.exclude_hv = 1,
 		.sample_type = PERF_SAMPLE_REGS_INTR,
 		.sample_regs_intr = REGISTERS,
@@ -183,32 +195,44 @@ static bool event_join(struct perf_ring *ring, enum perf_kind kind)
 	       !ioctl(ring->fds[kind], PERF_EVENT_IOC_ID, &ring->ids.id[kind]);
 }
 
-static void probes_close(struct perf_ring *ring)
+static void event_close(struct perf_ring *ring, enum perf_kind kind)
 {
-	for (unsigned kind = PERF_ARM_BEGIN; kind < PERF_EVENTS; kind++) {
-		if (ring->fds[kind] >= 0)
-			close(ring->fds[kind]);
-		ring->fds[kind] = -1;
-	}
+	if (ring->fds[kind] >= 0)
+		close(ring->fds[kind]);
+	ring->fds[kind] = -1;
 }
 
 static void probes_open(struct perf_ring *ring, uint32_t type)
 {
 	bool joined = true;
 
-	for (unsigned kind = PERF_ARM_BEGIN; kind < PERF_EVENTS; kind++)
-		ring->fds[kind] = type ? probe_open(ring->tid, type, kind == PERF_ARM_END) : -1;
-	for (unsigned kind = PERF_ARM_BEGIN; kind < PERF_EVENTS; kind++)
+	for (unsigned kind = PERF_ARM_BEGIN; kind <= PERF_ARM_END; kind++)
+		ring->fds[kind] = type ? probe_open(ring->tid, type, ARM_FUNCTION, kind == PERF_ARM_END) : -1;
+	for (unsigned kind = PERF_ARM_BEGIN; kind <= PERF_ARM_END; kind++)
 		joined = joined && ring->fds[kind] >= 0 && event_join(ring, (enum perf_kind)kind);
 	/* Both, or none. */
-	if (!joined)
-		probes_close(ring);
+	for (unsigned kind = PERF_ARM_BEGIN; !joined && kind <= PERF_ARM_END; kind++)
+		event_close(ring, (enum perf_kind)kind);
+}
+
+int perf_ring_guests(struct perf_ring *ring, uint32_t probe_type)
+{
+	int fd = probe_type ? probe_open(ring->tid, probe_type, GUEST_FUNCTION, false) : -ENOENT;
+
+	if (fd < 0)
+		return fd;
+	ring->fds[PERF_GUEST] = fd;
+	if (event_join(ring, PERF_GUEST))
+		return 0;
+	int error = -errno;
+	event_close(ring, PERF_GUEST);
+	return error;
 }
 
 /* The ring of an event that is open; it is closed when there can be none. */
 static int ring_make(pid_t tid, int fd, size_t ring_bytes, struct perf_ring *ret_ring)
 {
-	struct perf_ring ring = { .fds = { -1, -1, -1 }, .tid = tid, .bytes = ring_bytes };
+	struct perf_ring ring = { .fds = { -1, -1, -1, -1 }, .tid = tid, .bytes = ring_bytes };
 
 	ring.map = mmap(NULL, PAGE + ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (ring.map == MAP_FAILED || ioctl(fd, PERF_EVENT_IOC_ID, &ring.ids.id[PERF_TOUCH])) {
@@ -290,6 +314,7 @@ int perf_ring_open_memory(pid_t tid, size_t ring_bytes, const struct perf_memory
 		.precise_ip = memory->precise ? 2 : 0,
 		.exclude_kernel = !memory->unfiltered,
 		.exclude_hv = !memory->unfiltered,
+		.exclude_guest = !memory->unfiltered,
 		.task = 1,
 		.watermark = 1,
 		.wakeup_watermark = (uint32_t)(ring_bytes / 2),
@@ -301,9 +326,9 @@ int perf_ring_open_memory(pid_t tid, size_t ring_bytes, const struct perf_memory
 
 void perf_ring_close(struct perf_ring *ring)
 {
-	probes_close(ring);
+	for (unsigned kind = PERF_EVENTS; kind-- > 0;)
+		event_close(ring, (enum perf_kind)kind);
 	munmap(ring->map, PAGE + ring->bytes);
-	close(ring->fds[PERF_TOUCH]);
 }
 
 /* Copy what may wrap round the end of the ring. */

@@ -5,7 +5,8 @@
  * (the kernel lets a process do that to itself), with the range. All in one ring that the kernel
  * writes and we read.
  *
- * Beside faults, accesses that the CPU samples by itself (PEBS, IBS), where it can.
+ * Beside faults, accesses that the CPU samples by itself (PEBS, IBS), where it can: the process's own.
+ * Those of a guest that it runs have addresses of the guest, and are passed over.
  *
  * Faults are a software event of period 1: no hardware is needed, and the kernel does not throttle
  * it. Ranges come from a probe at the kernel's function (kprobe), where that is permitted. When the
@@ -26,6 +27,7 @@ enum perf_kind {
 	PERF_TOUCH,
 	PERF_ARM_BEGIN, /* [address, end) becomes inaccessible */
 	PERF_ARM_END,   /* it is done, for so many pages (huge ones count as one) */
+	PERF_GUEST,     /* a guest that the thread runs touched a page that the kernel then looked for */
 	PERF_FORK,
 	PERF_LOST,
 	PERF_OTHER,
@@ -34,15 +36,15 @@ enum perf_kind {
 
 struct perf_record {
 	enum perf_kind kind;
-	uint64_t time_ns;       /* TOUCH, ARM: CLOCK_MONOTONIC */
-	uint64_t address, end;  /* TOUCH: address; ARM_BEGIN: both */
+	uint64_t time_ns;       /* TOUCH, GUEST, ARM: CLOCK_MONOTONIC */
+	uint64_t address, end;  /* TOUCH, GUEST: address (of the process); ARM_BEGIN: both */
 	uint64_t nr_lost;       /* LOST */
 	uint64_t nr_armed;      /* ARM_END */
-	uint32_t pid, tid;      /* TOUCH, ARM: who; FORK: the new thread */
-	uint32_t cpu;           /* TOUCH */
+	uint32_t pid, tid;      /* TOUCH, GUEST, ARM: who; FORK: the new thread */
+	uint32_t cpu;           /* TOUCH, GUEST */
 };
 
-#define PERF_EVENTS (PERF_ARM_END + 1)
+#define PERF_EVENTS (PERF_GUEST + 1)
 /* What the kernel calls the events of one ring; 0: there is none. */
 struct perf_ids {
 	uint64_t id[PERF_EVENTS];
@@ -83,6 +85,16 @@ struct perf_ring {
  * -EMFILE, -ENOMEM (also: more locked memory than permitted); -ENOENT, -ENOSYS: the kernel cannot.
  */
 int perf_ring_open(pid_t tid, size_t ring_bytes, uint32_t probe_type, struct perf_ring *ret_ring);
+/*
+ * Have what guests of KVM touch in the same ring: for such a touch the kernel takes the path of a fault,
+ * but tells no fault, for it is none of the thread's. Only what is inaccessible or not there is looked
+ * for, and several times while it cannot be had. Errors as above; with probe_type 0, -ENOENT.
+ */
+int perf_ring_guests(struct perf_ring *ring, uint32_t probe_type);
+static inline bool perf_ring_has_guests(const struct perf_ring *ring)
+{
+	return ring->fds[PERF_GUEST] >= 0;
+}
 /* Begin to record what an event samples of a thread: PERF_TOUCH. As above; -ENOENT, -EOPNOTSUPP,
  * -EINVAL, -ENODATA: the machine names the event, but has it not. */
 int perf_ring_open_memory(pid_t tid, size_t ring_bytes, const struct perf_memory *memory,

@@ -81,6 +81,7 @@ static bool mapping_parse(const char *line, struct proc_mapping *ret)
 		.shared = perms[3] == 's',
 		.stack = !strncmp(path, "[stack]", 7),
 		.heap = !strncmp(path, "[heap]", 6),
+		.vcpu = !strncmp(path, "anon_inode:kvm-vcpu", 19),
 		.offset = inode ? offset : 0,
 		.device = (uint64_t)major << 32 | minor,
 		.inode = inode,
@@ -149,6 +150,17 @@ int proc_mappings(int dir, bool flags, int (*visit)(void *arg, const struct proc
 	free(line);
 	fclose(file);
 	return result;
+}
+
+static int vcpu_visit(void *arg, const struct proc_mapping *mapping)
+{
+	(void)arg;
+	return mapping->vcpu;
+}
+
+bool proc_runs_guests(int dir)
+{
+	return proc_mappings(dir, false, vcpu_visit, NULL) > 0;
 }
 
 int proc_statm(int dir, uint64_t *ret_size_pages, uint64_t *ret_anon_pages)

@@ -29,6 +29,7 @@ struct proc_mapping {
 	bool stack;          /* the main stack */
 	bool special;        /* [vdso] and its like */
 	bool heap;
+	bool vcpu;           /* what KVM shares of a virtual CPU: the process runs a guest */
 	uint64_t offset, device, inode; /* of the file, 0 without one */
 	const char *path;    /* as the kernel names it, "" without one; until `visit` returns */
 	/* From smaps only: */
@@ -47,6 +48,9 @@ struct proc_mapping {
  */
 int proc_mappings(int dir, bool flags, int (*visit)(void *arg, const struct proc_mapping *mapping),
 		  void *arg);
+
+/* Whether it runs a guest of KVM; false also when it cannot be looked at. */
+bool proc_runs_guests(int dir);
 
 /* Pages of address space, and resident anonymous pages (swap not counted). */
 int proc_statm(int dir, uint64_t *ret_size_pages, uint64_t *ret_anon_pages);

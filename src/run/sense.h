@@ -52,6 +52,10 @@ struct sense_ops {
 	bool regions;           /* it tells regions that it takes for evenly used, not pages */
 	bool sees_fast;         /* also touches of pages on fast nodes */
 	bool kernel_moves;      /* with room on fast nodes the kernel promotes what it sees by itself */
+	/* Whether it sees what guests of KVM touch in the memory of the process that runs them. NULL: yes. */
+	bool (*sees_guests)(const struct sense *sense);
+	/* That process runs guests: see their touches, too, where it can. NULL: nothing is needed for that. */
+	void (*guests)(struct sense *sense, pid_t pid);
 	/* Begin with a process. -ESRCH; -EPERM; -ENOMEM, -EMFILE: too many threads. */
 	int (*add)(struct sense *sense, pid_t pid);
 	/* Its process ended, or shall be left alone. */

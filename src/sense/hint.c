@@ -45,6 +45,7 @@ static const struct setting table[SET_COUNT] = {
 
 struct target {
 	pid_t pid;
+	bool guests;        /* it runs some */
 	bool look;          /* threads came, or their news was lost */
 	uint64_t looked_ns, look_cost_ns; /* the last look at its threads: when it ended, how long it took */
 	struct sweep_process sweep;
@@ -59,6 +60,7 @@ struct hint {
 	uint64_t nr_touches, nr_lost, looked_ns;
 	uint64_t faults_before;      /* the kernel's count of hint faults at the start */
 	uint32_t probe_type;         /* 0: there are no probes */
+	bool arms, sees_guests;      /* probes tell ranges; and what guests touch: as far as was tried */
 	struct sweep sweep;
 	uint64_t period_ns;          /* of sweeps; 0: paused */
 	uint64_t size_mb;            /* what is set */
@@ -77,11 +79,23 @@ static struct hint *hint_of(struct sense *sense)
 static int thread_open(void *arg, pid_t tid, size_t ring_bytes, struct perf_ring *ret_ring)
 {
 	struct hint *hint = arg;
-	int error = perf_ring_open(tid, ring_bytes, hint->probe_type, ret_ring);
+	int error = perf_ring_open(tid, ring_bytes, hint->arms ? hint->probe_type : 0, ret_ring);
 
 	if (!error && !perf_ring_arms(ret_ring))
-		hint->probe_type = 0;
+		hint->arms = false;
 	return error;
+}
+
+/* What its guests touch, in the rings that have it not yet: one that runs no guest has nothing to tell. */
+static void guests_follow(struct hint *hint, const struct target *target)
+{
+	for (size_t i = 0; i < hint->rings.nr && hint->sees_guests; i++) {
+		struct thread_ring *thread = &hint->rings.list[i];
+		if (thread->owner != target || perf_ring_has_guests(&thread->ring))
+			continue;
+		int error = perf_ring_guests(&thread->ring, hint->probe_type);
+		hint->sees_guests = !error || error == -ESRCH;
+	}
 }
 
 /* Follow all threads that the process has now. */
@@ -90,6 +104,8 @@ static int target_look(struct hint *hint, struct target *target)
 	uint64_t begin_ns = clock_now_ns();
 	int error = rings_follow(&hint->rings, hint->root, target->pid, target);
 
+	if (target->guests)
+		guests_follow(hint, target);
 	target->look &= error != 0;
 	target->looked_ns = clock_now_ns();
 	target->look_cost_ns = target->looked_ns - begin_ns;
@@ -126,6 +142,23 @@ static int hint_add(struct sense *sense, pid_t pid)
 		hint_remove(sense, pid);
 	hint->sweep.news |= !error;
 	return error;
+}
+
+static void hint_guests(struct sense *sense, pid_t pid)
+{
+	struct hint *hint = hint_of(sense);
+
+	for (struct target *target = hint->targets; target; target = target->next) {
+		if (target->pid != pid)
+			continue;
+		target->guests = true;
+		guests_follow(hint, target);
+	}
+}
+
+static bool hint_sees_guests(const struct sense *sense)
+{
+	return ((const struct hint *)(const void *)sense)->sees_guests;
 }
 
 /* ---- sweeps ---- */
@@ -175,7 +208,7 @@ static bool hint_over(const struct hint *hint, uint64_t now_ns)
 	bool over = true;
 
 	for (const struct target *target = hint->targets; target && over; target = target->next)
-		over = sweep_process_over(&hint->sweep, &target->sweep, hint->probe_type, now_ns);
+		over = sweep_process_over(&hint->sweep, &target->sweep, hint->arms, now_ns);
 	return over;
 }
 
@@ -220,6 +253,22 @@ static void touch_visit(struct reading *reading, const struct perf_record *recor
 	});
 }
 
+/*
+ * KVM may look for a page several times until it has it: that is one touch. It is not made inaccessible again
+ * within a period.
+ */
+static void guest_visit(struct reading *reading, const struct perf_record *record)
+{
+	struct thread_ring *thread = reading->thread;
+	bool again = record->address == thread->guest_address &&
+		     record->time_ns - thread->guest_ns < PERIOD_LEAST_NS / 2;
+
+	thread->guest_address = record->address;
+	thread->guest_ns = record->time_ns;
+	if (!again)
+		touch_visit(reading, record);
+}
+
 static void armed_visit(struct reading *reading, const struct perf_record *record)
 {
 	struct target *target = reading->thread->owner;
@@ -246,6 +295,9 @@ static void record_visit(void *arg, const struct perf_record *record)
 	switch (record->kind) {
 	case PERF_TOUCH:
 		touch_visit(reading, record);
+		break;
+	case PERF_GUEST:
+		guest_visit(reading, record);
 		break;
 	case PERF_ARM_BEGIN:
 		armed_visit(reading, record);
@@ -349,6 +401,8 @@ static const struct sense_ops hint_ops = {
 	.knows_cpu = true,
 	.maps_written_only = true,
 	.kernel_moves = true,
+	.sees_guests = hint_sees_guests,
+	.guests = hint_guests,
 	.add = hint_add,
 	.remove = hint_remove,
 	.read = hint_read,
@@ -446,6 +500,7 @@ int hint_open(const struct hint_options *options, struct sense **ret_sense, cons
 	hint->size_mb = SWEEP_SIZE_FIRST_MB;
 	hint->faults_before = hint_faults(hint);
 	perf_probe_type(options->root, &hint->probe_type);
+	hint->arms = hint->sees_guests = hint->probe_type != 0;
 	hint->settings.lock = -1;
 	if (!*options->root)
 		hint->mounted = debugfs_mount() == 0;

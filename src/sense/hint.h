@@ -22,6 +22,10 @@
  * A probe at the kernel's function tells which range became inaccessible when, so the time from then
  * to the touch is known, and when a sweep is over. Without it sweeps go by the clock.
  *
+ * A guest of KVM touches memory of the process that runs it without a fault of any thread, so no event tells
+ * of it; but the kernel looks for the page as if there had been one. A probe at that function, in processes
+ * that run guests alone, tells the address. Without it their touches are not seen.
+ *
  * Settings are saved in a file, locked while we live, before they are changed. Whoever finds the
  * file without its lock puts back what it says: the settings survive our being killed.
  */

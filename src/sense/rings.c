@@ -38,6 +38,7 @@ static int ring_add(struct rings *rings, void *owner, pid_t tid)
 		rings->max = max;
 	}
 	struct thread_ring *thread = &rings->list[rings->nr];
+	*thread = (struct thread_ring){ 0 };
 	int error = rings->open(rings->arg, tid, ring_bytes(rings->nr), &thread->ring);
 	if (error)
 		return error == -ESRCH ? 0 : error; /* it ended meanwhile */

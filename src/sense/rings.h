@@ -18,6 +18,7 @@ struct thread_ring {
 	struct perf_ring ring;
 	void *owner;  /* whoever it was followed for */
 	bool seen;    /* in the last look at the threads */
+	uint64_t guest_address, guest_ns; /* for who reads it: what its guest touched last, and when */
 };
 
 struct rings {

@@ -170,12 +170,20 @@ static void sample_close(struct sense *sense)
 	free(sample);
 }
 
+/* What a guest touches has addresses of the guest, if the CPU samples it at all. */
+static bool sample_sees_guests(const struct sense *sense)
+{
+	(void)sense;
+	return false;
+}
+
 static const struct sense_ops sample_ops = {
 	.name = "perf",
 	.cost = "an interrupt of the process for each access that is sampled, one in many",
 	.grain_bytes = 4096,
 	.knows_cpu = true,
 	.sees_fast = true,
+	.sees_guests = sample_sees_guests,
 	.add = sample_add,
 	.remove = sample_remove,
 	.read = sample_read,

@@ -58,6 +58,7 @@ struct process_range {
 	uint32_t page_bytes;     /* 4096, or what hugetlb uses */
 	uint64_t inode, offset;  /* of a file or shmem: with device, who else maps it; else 0 */
 	uint64_t device;         /* major << 32 | minor, or PROCESS_DEVICE_SYSV | namespace */
+	bool vcpu;               /* of a guest of KVM, see proc.h */
 	bool own_pages;          /* of a private mapping of a file: it has pages that nobody else has */
 	enum process_policy policy;
 	struct nodeset policy_nodes;

@@ -126,6 +126,7 @@ static int mapping_take(void *arg, const struct proc_mapping *mapping)
 		.write = mapping->write,
 		.execute = mapping->execute,
 		.locked = mapping->locked,
+		.vcpu = mapping->vcpu,
 		.page_bytes = mapping->page_bytes,
 		.inode = mapping->inode,
 		.offset = mapping->offset,

@@ -8,6 +8,7 @@
 #define TEST_SENSE_WORLD_H
 
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/perf_event.h>
 #include <stdbool.h>
 #include <sys/mman.h>
@@ -35,6 +36,7 @@
 static uint64_t world_now_ns;
 static char *world_ring;       /* of the process's one thread; NULL: none is open */
 static size_t world_ring_bytes;
+static bool world_guests; /* their touches are in the ring */
 
 static uint64_t world_hint_faults; /* that the kernel counted */
 
@@ -160,6 +162,20 @@ static void ring_touch(uint64_t address)
 	ring_put(sample, sizeof sample / 8);
 }
 
+/* Of a guest that the process runs: no fault, and its address is the first argument of a function. That is called
+ * twice: KVM tries again when it cannot have the page at once. */
+static void ring_guest(uint64_t address)
+{
+	const uint64_t sample[] = {
+		UINT64_C(88) << 48 | UINT64_C(1) << 32 | PERF_RECORD_SAMPLE, 14,
+		(uint64_t)WORLD_PID << 32 | WORLD_PID, world_now_ns, UINT64_C(0xffffffff8a2d2345), WORLD_CPU,
+		2, 0, 0, 1, address,
+	};
+
+	for (unsigned i = 0; i < 2 && world_guests; i++)
+		ring_put(sample, sizeof sample / 8);
+}
+
 static void ring_lose(uint64_t nr)
 {
 	const uint64_t lost[] = { UINT64_C(24) << 48 | PERF_RECORD_LOST, 11, nr };
@@ -184,7 +200,8 @@ static void trace_lose(uint64_t nr)
 		trace_append("no access\n");
 }
 
-static void world_touch(unsigned page)
+/* By the process itself, or by a guest of KVM that it runs. */
+static void world_touch_of(unsigned page, bool guest)
 {
 	uint64_t frame = world_frame(page), at = world_entry(page);
 	char line[64];
@@ -194,10 +211,18 @@ static void world_touch(unsigned page)
 		   word_read(PAGE_IDLE_PATH, frame / 64) & ~(UINT64_C(1) << frame % 64));
 	world_damon[page / 4] = true;
 	world_count(world_hint_faults + 1);
-	ring_touch(WORLD_BASE + page * 4096 + 8);
+	if (guest)
+		ring_guest(WORLD_BASE + page * 4096);
+	else
+		ring_touch(WORLD_BASE + page * 4096 + 8);
 	snprintf(line, sizeof line, "0 %d %llu %u\n", WORLD_PID,
 		 (unsigned long long)WORLD_BASE + page * 4096 + 16, WORLD_CPU);
 	trace_append(line);
+}
+
+static void world_touch(unsigned page)
+{
+	world_touch_of(page, false);
 }
 
 /* ---- the kernel's side ---- */
@@ -215,6 +240,7 @@ int __real_page_idle_mark(int fd, uint64_t first, const uint64_t *words, size_t 
 int __wrap_perf_ring_open(pid_t tid, size_t bytes, uint32_t probe_type, struct perf_ring *ret_ring);
 int __wrap_perf_ring_open_memory(pid_t tid, size_t bytes, const struct perf_memory *memory,
 				 struct perf_ring *ret_ring);
+int __wrap_perf_ring_guests(struct perf_ring *ring, uint32_t probe_type);
 void __wrap_perf_ring_close(struct perf_ring *ring);
 
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret)
@@ -261,7 +287,7 @@ int __wrap_perf_ring_open(pid_t tid, size_t bytes, uint32_t probe_type, struct p
 	world_ring = mmap(NULL, 4096 + bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_true(world_ring != MAP_FAILED);
 	*ret_ring = (struct perf_ring){
-		.fds = { -1, -1, -1 }, .ids = { { 11, 0, 0 } }, .tid = tid, .map = world_ring, .bytes = bytes,
+		.fds = { -1, -1, -1, -1 }, .ids = { { 11, 0, 0, 14 } }, .tid = tid, .map = world_ring, .bytes = bytes,
 	};
 	return 0;
 }
@@ -343,8 +369,18 @@ int __wrap_file_put(const char *tree, const char *text, const char *format, ...)
 	return 0;
 }
 
+int __wrap_perf_ring_guests(struct perf_ring *ring, uint32_t probe_type)
+{
+	if (!probe_type)
+		return -EPERM;
+	ring->fds[PERF_GUEST] = INT_MAX; /* nobody's */
+	world_guests = true;
+	return 0;
+}
+
 void __wrap_perf_ring_close(struct perf_ring *ring)
 {
+	world_guests = false;
 	munmap(ring->map, 4096 + ring->bytes);
 	world_ring = NULL;
 }

@@ -27,11 +27,13 @@
 /* ---- who is asked ----------------------------------------------------------------------------- */
 
 #define BALANCING "/sys/kernel/debug/sched/numa_balancing/"
+#define KPROBE_TYPE "/sys/bus/event_source/devices/kprobe/type"
 
 static int open_hint(struct sense **ret_sense, const char **ret_why)
 {
 	const struct hint_options options = { .root = root };
 
+	put(KPROBE_TYPE, "6\n");
 	put("/sys/devices/virtual/memory_tiering/memory_tier4/nodelist", "0\n");
 	put("/sys/devices/virtual/memory_tiering/memory_tier961/nodelist", "1\n");
 	put("/proc/sys/kernel/numa_balancing", "0\n");
@@ -315,6 +317,45 @@ static void what_is_lost_is_counted(void **state)
 }
 
 /* ---- what one of them promises beyond it ------------------------------------------------------ */
+
+/* Guests touch memory without faults of the process; who cannot see that says so. */
+static void guests_are_seen_or_not_as_it_says(void **state)
+{
+	(void)state;
+	begin_added();
+	if (sense->ops->guests)
+		sense->ops->guests(sense, WORLD_PID);
+	for (unsigned i = 0; i < 2; i++) {
+		touched[21] = true;
+		world_touch_of(21, true);
+		look(4);
+		unsigned found = sense->ops->regions ? seen[21] > 0 : seen[21];
+		assert_int_equal(found, !sense->ops->sees_guests || sense->ops->sees_guests(sense));
+	}
+	sense->ops->close(sense);
+}
+
+/* Without probes hint does not see them, and knows it from the start. */
+static void hint_without_probes_sees_no_guests(void **state)
+{
+	const struct hint_options options = { .root = root };
+	const char *why = "";
+	char path[PATH_MAX];
+
+	(void)state;
+	subject = &subjects[0];
+	begin();
+	assert_true(sense->ops->sees_guests(sense));
+	sense->ops->close(sense);
+	world_path(path, KPROBE_TYPE);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(hint_open(&options, &sense, &why), 0);
+	assert_false(sense->ops->sees_guests(sense));
+	assert_int_equal(sense->ops->add(sense, WORLD_PID), 0);
+	sense->ops->guests(sense, WORLD_PID);
+	assert_false(sense->ops->sees_guests(sense));
+	sense->ops->close(sense);
+}
 
 /* The kernel calls all of a mapping written that was made, or has grown, since marks were cleared. */
 static void soft_dirty_doubts_new_bounds(void **state)
@@ -609,6 +650,7 @@ static void what_is_missing_is_said(void **state)
 int main(void)
 {
 	const struct CMUnitTest beyond[] = {
+		TREE_TEST(hint_without_probes_sees_no_guests),
 		TREE_TEST(soft_dirty_doubts_new_bounds),
 		TREE_TEST(another_program_is_another_process),
 		TREE_TEST(idle_follows_frames),
@@ -630,6 +672,7 @@ int main(void)
 		TREE_TEST(a_process_may_vanish),
 		TREE_TEST(faults_are_counted),
 		TREE_TEST(what_is_lost_is_counted),
+		TREE_TEST(guests_are_seen_or_not_as_it_says),
 	};
 	int failed = 0;
 

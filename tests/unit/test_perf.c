@@ -19,22 +19,28 @@
 #include "perf.h"
 #include "tree.h"
 
-static const struct perf_ids ids = { { 11, 12, 13 } };
+static const struct perf_ids ids = { { 11, 12, 13, 14 } };
 
 /* A fault at 0x7f0c3d2b7000 by thread 161 of process 158 on CPU 1, 21.25 s after boot. */
 static const uint64_t fault[] = {
 	UINT64_C(48) << 48 | UINT64_C(2) << 32 | 9, 11, UINT64_C(161) << 32 | 158,
 	UINT64_C(21250000000), UINT64_C(0x7f0c3d2b7000), 1,
 };
-/* It makes [0x7f0c3d000000, 0x7f0c41000000) inaccessible: registers ax, dx, si. */
+/* It makes [0x7f0c3d000000, 0x7f0c41000000) inaccessible: registers ax, dx, si, di. */
 static const uint64_t arm_begin[] = {
-	UINT64_C(80) << 48 | UINT64_C(1) << 32 | 9, 12, UINT64_C(161) << 32 | 158,
+	UINT64_C(88) << 48 | UINT64_C(1) << 32 | 9, 12, UINT64_C(161) << 32 | 158,
 	UINT64_C(21250000100), UINT64_C(0xffffffff8a2c1234), 1, 2, 0,
-	UINT64_C(0x7f0c41000000), UINT64_C(0x7f0c3d000000),
+	UINT64_C(0x7f0c41000000), UINT64_C(0x7f0c3d000000), UINT64_C(0xffff8c1243568000),
 };
 static const uint64_t arm_end[] = {
-	UINT64_C(80) << 48 | UINT64_C(1) << 32 | 9, 13, UINT64_C(161) << 32 | 158,
-	UINT64_C(21250002100), UINT64_C(0xffffffff8a2c1234), 1, 2, 16384, 7, 8,
+	UINT64_C(88) << 48 | UINT64_C(1) << 32 | 9, 13, UINT64_C(161) << 32 | 158,
+	UINT64_C(21250002100), UINT64_C(0xffffffff8a2c1234), 1, 2, 16384, 7, 8, 9,
+};
+/* Its guest touched 0x7f0c3d2b8000. */
+static const uint64_t guest[] = {
+	UINT64_C(88) << 48 | UINT64_C(1) << 32 | 9, 14, UINT64_C(161) << 32 | 158,
+	UINT64_C(21250000200), UINT64_C(0xffffffff8a2d2345), 0, 2, 5, UINT64_C(0xffffa1c2000c3b38), 1,
+	UINT64_C(0x7f0c3d2b8000),
 };
 static const uint64_t lost[] = { UINT64_C(24) << 48 | 2, 11, 4522 };
 static const uint64_t forked[] = {
@@ -69,6 +75,9 @@ static void what_a_kernel_wrote(void **state)
 	record = decode(arm_end, sizeof arm_end);
 	assert_int_equal(record.kind, PERF_ARM_END);
 	assert_int_equal(record.nr_armed, 16384);
+	record = decode(guest, sizeof guest);
+	assert_int_equal(record.kind, PERF_GUEST);
+	assert_int_equal(record.address, 0x7f0c3d2b8000);
 	record = decode(lost, sizeof lost);
 	assert_int_equal(record.kind, PERF_LOST);
 	assert_int_equal(record.nr_lost, 4522);
@@ -80,7 +89,7 @@ static void what_a_kernel_wrote(void **state)
 
 static void what_no_kernel_writes(void **state)
 {
-	uint64_t words[10];
+	uint64_t words[11];
 	struct perf_record record;
 	size_t used;
 
@@ -105,6 +114,13 @@ static void what_no_kernel_writes(void **state)
 	assert_int_equal(decode(words, 16).kind, PERF_OTHER);
 	words[0] = UINT64_C(16) << 48 | 2;
 	assert_int_equal(decode(words, 16).kind, PERF_OTHER);
+	/* A touch of a guest without registers, or of a 32-bit program. */
+	memcpy(words, guest, sizeof words);
+	words[0] = UINT64_C(48) << 48 | 9;
+	assert_int_equal(decode(words, 48).kind, PERF_OTHER);
+	memcpy(words, guest, sizeof words);
+	words[6] = 1;
+	assert_int_equal(decode(words, sizeof words).kind, PERF_OTHER);
 	/* A range without registers, of a 32-bit program, or backward. */
 	memcpy(words, arm_begin, sizeof words);
 	words[0] = UINT64_C(48) << 48 | 9;
@@ -115,6 +131,19 @@ static void what_no_kernel_writes(void **state)
 	memcpy(words, arm_begin, sizeof words);
 	words[8] = words[9];
 	assert_int_equal(decode(words, sizeof words).kind, PERF_OTHER);
+}
+
+/* An access that was sampled while a guest ran, its kernel or a program of it: the address is not ours. */
+static void samples_of_guests_are_not_ours(void **state)
+{
+	uint64_t words[6];
+
+	(void)state;
+	memcpy(words, fault, sizeof fault);
+	for (uint64_t mode = 4; mode <= 5; mode++) {
+		words[0] = UINT64_C(48) << 48 | mode << 32 | 9;
+		assert_int_equal(decode(words, sizeof words).kind, PERF_OTHER);
+	}
 }
 
 static void probe_type_from_a_tree(void **state)
@@ -233,6 +262,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_a_kernel_wrote),
 		cmocka_unit_test(what_no_kernel_writes),
+		cmocka_unit_test(samples_of_guests_are_not_ours),
 		TREE_TEST(probe_type_from_a_tree),
 		TREE_TEST(memory_events_from_trees),
 		cmocka_unit_test(samples_of_the_cpu),

@@ -65,7 +65,8 @@ static const struct process_range *ranges_read(struct process_space *space, size
 	"40000-50000 rw-s 00000000 fe:01 12  /var/data with a blank\n"                                \
 	"50000-60000 rw-s 00000000 00:05 7   /dev/nvidia0\n"                                          \
 	"60000-70000 rw-s 00000000 00:0e 8   anon_inode:[io_uring]\n"                                 \
-	"70000-80000 rwxp 00000000 00:00 0   [anon:jit]\n"                                            \
+	"71000-74000 rw-s 00000000 00:0e 8   anon_inode:kvm-vcpu:0\n"                                 \
+	"74000-80000 rwxp 00000000 00:00 0   [anon:jit]\n"                                            \
 	"80000-90000 rw-s 00000000 00:1a 5   /dev/shm/x\n"                                            \
 	"7ffff000-80000000 rw-p 00000000 00:00 0 [stack]\n"                                           \
 	"80001000-80002000 r-xp 00000000 00:00 0 [vdso]\n"                                            \
@@ -82,6 +83,7 @@ static void kinds(void **state)
 		{ PROCESS_ANON, REASON_MOVED },       { PROCESS_SHARED_ANON, REASON_MOVED },
 		{ PROCESS_SHARED_ANON, REASON_MOVED }, { PROCESS_FILE, REASON_MOVED },
 		{ PROCESS_SPECIAL, REASON_PINNED },   { PROCESS_SPECIAL, REASON_PINNED },
+		{ PROCESS_SPECIAL, REASON_PINNED },
 		{ PROCESS_ANON, REASON_MOVED },       { PROCESS_SHARED_ANON, REASON_MOVED },
 		{ PROCESS_STACK, REASON_MOVED },      { PROCESS_SPECIAL, REASON_PINNED },
 	};
@@ -97,6 +99,7 @@ static void kinds(void **state)
 		assert_int_equal(ranges[i].refusal, wanted[i].refusal);
 		assert_int_equal(ranges[i].page_bytes, 4096);
 		assert_int_equal(ranges[i].policy, PROCESS_POLICY_DEFAULT);
+		assert_int_equal(ranges[i].vcpu, i == 10);
 	}
 	assert_int_equal(ranges[6].inode, 98);
 	assert_int_equal(ranges[6].offset, 0x4000);

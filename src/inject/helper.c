@@ -82,6 +82,8 @@ struct helper {
 	char tls[TLS_BYTES] __attribute__((aligned(64)));
 	char stack[STACK_BYTES] __attribute__((aligned(64)));
 };
+/* That between two guards. */
+#define AREA_BYTES ((sizeof(struct helper) + 3 * PAGE - 1) & ~(size_t)(PAGE - 1))
 
 static int packet_send(struct helper *h, const void *data, size_t bytes, const int *fds, size_t nr)
 {
@@ -165,6 +167,8 @@ static int hello_say(struct helper *h)
 		.magic = HELPER_MAGIC,
 		.program_pid = h->program_pid,
 		.helper_pid = (int32_t)SYS(getpid, 0),
+		.area = (uint64_t)(uintptr_t)h - PAGE,
+		.area_bytes = AREA_BYTES,
 	};
 	h->uffd = uffd_open(device);
 	h->hold_uffd = uffd_open(device);
@@ -296,17 +300,18 @@ static bool page_arrived(struct helper *h, uint64_t dst, uint64_t stage)
  * Move pages of one run, going on behind every page that will not move; outcome[] tells of each.
  * A partial move reports the bytes done; calling again at the next page tells its true error.
  * EAGAIN without progress is a page locked for a moment, or the program changing its mappings:
- * tried a few times, then busy.
+ * tried a few times, then busy. EINVAL may come of a run that spans two mappings: then less of it is tried.
  */
 static void pages_move(struct helper *h, uint64_t dst, uint64_t src, uint64_t bytes, uint8_t *outcome)
 {
+	uint64_t len = bytes;
 	unsigned tries = 0;
 
 	for (uint64_t at = 0; at < bytes;) {
 		struct uffdio_move move = {
 			.dst = dst + at,
 			.src = src + at,
-			.len = bytes - at,
+			.len = len < bytes - at ? len : bytes - at,
 			.mode = UFFDIO_MOVE_MODE_DONTWAKE,
 		};
 		long error = SYS(ioctl, h->uffd, UFFDIO_MOVE, &move);
@@ -315,6 +320,9 @@ static void pages_move(struct helper *h, uint64_t dst, uint64_t src, uint64_t by
 		at += done;
 		if (done) {
 			tries = 0;
+			len = len < bytes ? 2 * len : len;
+		} else if (error == -EINVAL && move.len > PAGE) {
+			len = move.len / 2 & ~(uint64_t)(PAGE - 1);
 		} else if (error != -EAGAIN || ++tries == 8) {
 			tries = 0;
 			outcome[at / PAGE] = (uint8_t)outcome_of(error);
@@ -585,22 +593,21 @@ static void known_wait(struct helper *h)
 
 void helper_start(const char *server, bool wait)
 {
-	size_t bytes = (sizeof(struct helper) + PAGE - 1) & ~(size_t)(PAGE - 1);
 	sigset_t all, before;
 	int saved_errno = errno;
 
 	/* Under a system call filter the helper's calls could kill it, or the clone the program. */
 	if (prctl(PR_GET_SECCOMP) != 0)
 		goto out;
-	char *area = mmap(NULL, bytes + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *area = mmap(NULL, AREA_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (area == MAP_FAILED)
 		goto out;
-	if (mprotect(area + PAGE, bytes, PROT_READ | PROT_WRITE) ||
-	    madvise(area, bytes + 2 * PAGE, MADV_DONTFORK)) {
-		munmap(area, bytes + 2 * PAGE);
+	if (mprotect(area + PAGE, AREA_BYTES - 2 * PAGE, PROT_READ | PROT_WRITE) ||
+	    madvise(area, AREA_BYTES, MADV_DONTFORK)) {
+		munmap(area, AREA_BYTES);
 		goto out;
 	}
-	madvise(area, bytes + 2 * PAGE, MADV_DONTDUMP);
+	madvise(area, AREA_BYTES, MADV_DONTDUMP);
 	struct helper *h = (struct helper *)(void *)(area + PAGE);
 	h->server = server;
 	h->program_pid = getpid();

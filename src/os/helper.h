@@ -38,6 +38,8 @@ struct helper_hello {
 	int32_t error;       /* 0, or -errno of userfaultfd: no descriptors come with this */
 	uint64_t probe;      /* a mapped page of nothing, at a random address: tells whose the
 				descriptor of a fork event is */
+	uint64_t area;       /* the helper's own mapping: must never wait for a fault to be served */
+	uint64_t area_bytes;
 };
 
 enum helper_op {

@@ -41,28 +41,35 @@ int uffd_unregister(int fd, uint64_t address, uint64_t bytes)
 
 /*
  * COPY and ZEROPAGE report a partial success as EAGAIN with the bytes done in their last field;
- * the true error of the page after that shows when the rest is tried again.
+ * the true error of the page after that shows when the rest is tried again. ENOENT says that there is no
+ * mapping, or that the range lies in more than one: then less of it may do.
  */
+static uint64_t range_less(int error, uint64_t bytes)
+{
+	return error == -ENOENT ? bytes / 2 & ~(uint64_t)4095 : 0;
+}
+
 static int copy_try(int fd, uint64_t dst, const void *src, uint64_t bytes, uint64_t mode, uint64_t *ret_done)
 {
-	uint64_t done = 0;
+	uint64_t done = 0, len = bytes;
 	int error = 0;
 
 	while (done < bytes) {
 		struct uffdio_copy copy = {
 			.dst = dst + done,
 			.src = (uint64_t)(uintptr_t)src + done,
-			.len = bytes - done,
+			.len = len,
 			.mode = mode,
 		};
-		if (!ioctl(fd, UFFDIO_COPY, &copy)) {
-			done = bytes;
-			break;
+		error = ioctl(fd, UFFDIO_COPY, &copy) ? -errno : 0;
+		if (error && copy.copy <= 0) {
+			len = range_less(error, len);
+			if (!len)
+				break;
+			continue;
 		}
-		error = -errno;
-		if (copy.copy <= 0)
-			break;
-		done += (uint64_t)copy.copy;
+		done += error ? (uint64_t)copy.copy : len;
+		len = bytes - done;
 		error = 0;
 	}
 	*ret_done = done;
@@ -81,19 +88,20 @@ int uffd_copy_quietly(int fd, uint64_t dst, const void *src, uint64_t bytes, uin
 
 int uffd_zero(int fd, uint64_t dst, uint64_t bytes, uint64_t *ret_done)
 {
-	uint64_t done = 0;
+	uint64_t done = 0, len = bytes;
 	int error = 0;
 
 	while (done < bytes) {
-		struct uffdio_zeropage zero = { .range = { .start = dst + done, .len = bytes - done } };
-		if (!ioctl(fd, UFFDIO_ZEROPAGE, &zero)) {
-			done = bytes;
-			break;
+		struct uffdio_zeropage zero = { .range = { .start = dst + done, .len = len } };
+		error = ioctl(fd, UFFDIO_ZEROPAGE, &zero) ? -errno : 0;
+		if (error && zero.zeropage <= 0) {
+			len = range_less(error, len);
+			if (!len)
+				break;
+			continue;
 		}
-		error = -errno;
-		if (zero.zeropage <= 0)
-			break;
-		done += (uint64_t)zero.zeropage;
+		done += error ? (uint64_t)zero.zeropage : len;
+		len = bytes - done;
 		error = 0;
 	}
 	*ret_done = done;

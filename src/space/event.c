@@ -56,16 +56,11 @@ static void extent_discard(const struct extent *e, uint64_t from, uint64_t to)
 static void event_remove(struct program *p, uint64_t vpn, uint64_t end)
 {
 	while (vpn < end) {
-		const struct extent *e = extent_find(p, vpn);
-		if (!e) {
-			/* Between extents: on to the next, if it begins in the range. */
-			uint64_t next = end;
-			for (size_t i = 0; i < p->nr_extents; i++)
-				if (p->extents[i].vpn > vpn && p->extents[i].vpn < next)
-					next = p->extents[i].vpn;
-			vpn = next;
-			continue;
-		}
+		const struct extent *e = extent_next(p, vpn);
+		if (!e || e->vpn >= end)
+			break;
+		if (vpn < e->vpn)
+			vpn = e->vpn;
 		uint64_t to = e->vpn + e->nr_pages < end ? e->vpn + e->nr_pages : end;
 		extent_discard(e, vpn, to);
 		vpn = to;
@@ -155,8 +150,12 @@ static void event_remap(struct program *p, uint64_t from, uint64_t to, uint64_t 
 	r.pieces = calloc(p->nr_extents + 1, sizeof *r.pieces);
 	if (r.pieces) {
 		extent_cut(p, from, nr_pages, piece_relocate, &r);
-		for (size_t i = 0; i < r.nr && !error; i++)
-			error = extent_add(p, r.pieces[i]);
+		for (size_t i = 0; i < r.nr && !error; i++) {
+			const struct extent *piece = &r.pieces[i];
+			error = extent_add(p, *piece);
+			if (piece->tract->shelf)
+				shelf_settle(piece->tract, piece->vpn, piece->idx, piece->nr_pages);
+		}
 	}
 	if (!r.pieces || error) /* the moved pages' bytes could no longer be found */
 		program_fail(p, "no memory to follow a moved mapping");

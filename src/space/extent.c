@@ -8,6 +8,8 @@
  *                   │                  │                  │
  *   tracts        [ tract 1          ][.....]           [ tract 2 ]
  *
+ * Small mappings share a tract: shelf.c.
+ *
  * What must always hold: extents are sorted and do not overlap; every page of a tract is covered by
  * at most one; a tract that none covers is buried.
  */
@@ -35,11 +37,18 @@ static size_t extent_index(const struct program *p, uint64_t vpn)
 	return low;
 }
 
-const struct extent *extent_find(const struct program *p, uint64_t vpn)
+const struct extent *extent_next(const struct program *p, uint64_t vpn)
 {
 	size_t i = extent_index(p, vpn);
 
-	return i < p->nr_extents && p->extents[i].vpn <= vpn ? &p->extents[i] : NULL;
+	return i < p->nr_extents ? &p->extents[i] : NULL;
+}
+
+const struct extent *extent_find(const struct program *p, uint64_t vpn)
+{
+	const struct extent *e = extent_next(p, vpn);
+
+	return e && e->vpn <= vpn ? e : NULL;
 }
 
 static bool extent_holds(const struct extent *e, const struct tract *tract, uint64_t idx)
@@ -51,8 +60,9 @@ static bool extent_holds(const struct extent *e, const struct tract *tract, uint
 static const struct extent *extent_of_page(const struct program *p, const struct tract *tract,
 					   uint64_t idx)
 {
-	/* Most tracts never move: look where it began first. */
-	const struct extent *e = extent_find(p, tract->region.first_vpn + idx);
+	/* Most never move: look where it began first. */
+	uint64_t home = tract->shelf ? shelf_home(tract, idx) : tract->region.first_vpn + idx;
+	const struct extent *e = extent_find(p, home);
 
 	if (e && extent_holds(e, tract, idx))
 		return e;
@@ -89,7 +99,7 @@ static int extents_reserve(struct program *p, size_t more)
 {
 	if (p->nr_extents + more <= p->room_extents)
 		return 0;
-	size_t room = (p->nr_extents + more) * 2;
+	size_t room = (p->nr_extents + more) * 5 / 4 + 4;
 	struct extent *grown = realloc(p->extents, room * sizeof *grown);
 	if (!grown)
 		return -ENOMEM;
@@ -151,7 +161,7 @@ void extent_cut(struct program *p, uint64_t vpn, uint64_t nr_pages,
 	}
 }
 
-int tract_add(struct program *p, uint64_t vpn, uint64_t nr_pages, struct tract **ret_tract)
+int tract_new(struct program *p, uint64_t vpn, uint64_t nr_pages, struct tract **ret_tract)
 {
 	struct tract *tract = calloc(1, sizeof *tract);
 	if (!tract)
@@ -165,11 +175,6 @@ int tract_add(struct program *p, uint64_t vpn, uint64_t nr_pages, struct tract *
 	}
 	tract->program = p;
 	engine_region_init(&tract->region, tract->memory, vpn, nr_pages, tract);
-	int error = extent_add(p, (struct extent){ vpn, nr_pages, tract, 0 });
-	if (error) {
-		tract_free(tract);
-		return error;
-	}
 	tract->next = p->tracts;
 	p->tracts = tract;
 	pthread_mutex_lock(&p->server->engine_lock);
@@ -179,12 +184,29 @@ int tract_add(struct program *p, uint64_t vpn, uint64_t nr_pages, struct tract *
 	return 0;
 }
 
+int tract_add(struct program *p, uint64_t vpn, uint64_t nr_pages, struct tract **ret_tract)
+{
+	struct tract *t;
+	int error = tract_new(p, vpn, nr_pages, &t);
+
+	if (error)
+		return error;
+	error = extent_add(p, (struct extent){ vpn, nr_pages, t, 0 });
+	if (error)
+		tract_bury(t);
+	else
+		*ret_tract = t;
+	return error;
+}
+
 void tract_bury(struct tract *tract)
 {
 	struct program *p = tract->program;
 	struct server *s = p->server;
 
 	tide_assert(tract->nr_mapped == 0);
+	if (p->shelf == tract)
+		p->shelf = NULL;
 	for (struct tract **at = &p->tracts; *at; at = &(*at)->next) {
 		if (*at != tract)
 			continue;
@@ -204,5 +226,6 @@ void tract_bury(struct tract *tract)
 void tract_free(struct tract *tract)
 {
 	munmap(tract->memory, tract->memory_bytes);
+	free(tract->shelf);
 	free(tract);
 }

@@ -46,10 +46,10 @@
 
 #define PAGE_BYTES 4096u
 #define PAGE_SHIFT 12
-#define ADOPT_MIN_PAGES 256u   /* mappings below 1 MiB are left alone */
 #define FAULT_RUN_PAGES 64u    /* most that a fault fills, or brings back from the hold area: see ahead.h */
 #define PIECE_PAGES 16u        /* of the window of a stored page, brought back at once */
 #define BLOCK_PAGES 512u
+#define TRACT_OWN_PAGES BLOCK_PAGES /* runs below share a tract: no block fits in */
 #define HANDLERS_MAX 128u      /* two a CPU */
 #define REMAPPED_MAX 64u
 #define HANDLER_TIDS 4u
@@ -65,6 +65,7 @@ struct program;
 struct tract {
 	struct region region;      /* .owner is this */
 	struct program *program;
+	struct shelf *shelf;       /* NULL: it is one run of pages at first */
 	void *memory;
 	size_t memory_bytes;
 	uint64_t nr_mapped;        /* pages some extent covers; program.lock exclusive */
@@ -176,6 +177,7 @@ struct program {
 	int uffd, hold_uffd;       /* -1: none */
 	uint64_t probe, token[2];  /* a page of its helper's, and the bytes put there: who reads them
 				    * has this memory */
+	uint64_t area, area_bytes; /* of its helper's own */
 	int helper_cpu;            /* where it is kept; helper_lock */
 	int helper_socket;         /* -1: none; helper_lock to change */
 
@@ -183,6 +185,7 @@ struct program {
 	struct extent *extents;    /* by vpn; lock */
 	size_t nr_extents, room_extents;
 	struct tract *tracts;      /* lock */
+	struct tract *shelf;       /* of those, where the next small mapping goes; NULL: none. lock */
 	_Atomic uint64_t map_seq;  /* changes whenever extents do; lock to change */
 	_Atomic bool unknown;      /* a fault came from beyond all extents */
 	/* Old places of moved mappings whose UNMAP is still to come: nothing may be adopted there
@@ -337,6 +340,8 @@ enum unmanaged {
 
 /* The extent that holds a page, or NULL. */
 const struct extent *extent_find(const struct program *program, uint64_t vpn);
+/* The first extent that ends behind a page, or NULL. */
+const struct extent *extent_next(const struct program *program, uint64_t vpn);
 /* Where page `idx` of a tract is mapped; *ret_run: how many pages follow it there, itself included.
  * False: nowhere any more. */
 bool extent_place(const struct program *program, const struct tract *tract, uint64_t idx,
@@ -348,11 +353,26 @@ int extent_add(struct program *program, struct extent extent);
 void extent_cut(struct program *program, uint64_t vpn, uint64_t nr_pages,
 		void (*cut)(void *arg, const struct extent *piece), void *arg);
 
-/* A tract of nr_pages with one extent at vpn, known to the engine. */
+/* A tract of nr_pages, known to the engine, that no extent leads to yet; it is to begin at vpn. -ENOMEM. */
+int tract_new(struct program *program, uint64_t vpn, uint64_t nr_pages, struct tract **ret_tract);
+/* The same with one extent at vpn. */
 int tract_add(struct program *program, uint64_t vpn, uint64_t nr_pages, struct tract **ret_tract);
 /* Put a tract that no extent covers any more aside; the mover frees it. */
 void tract_bury(struct tract *tract);
 void tract_free(struct tract *tract);
+
+/* ---- shelf.c: tracts for small mappings. program.lock as for extents ---- */
+
+/* An extent for nr_pages at vpn, which none covers, in a tract of its own or beside others. *ret_idx: of its
+ * first page there. -ENOMEM. */
+int tract_take(struct program *program, uint64_t vpn, uint64_t nr_pages, struct tract **ret_tract,
+	       uint64_t *ret_idx);
+/* What a tract with a shelf has beside its tables. */
+size_t shelf_bytes(void);
+/* Of a tract with a shelf: where page `idx` was mapped last. */
+uint64_t shelf_home(const struct tract *tract, uint64_t idx);
+/* Pages from `idx` on are mapped at vpn now. */
+void shelf_settle(struct tract *tract, uint64_t vpn, uint64_t idx, uint64_t nr_pages);
 
 /* ---- lock.c: what handlers of the idle class may hold and not give back. Any thread ---- */
 

@@ -198,7 +198,8 @@ static bool page_wiped(struct wiped *w, uint64_t vpn)
 static int extent_fork(struct program *child, const struct extent *e, struct wiped *wiped)
 {
 	struct tract *t;
-	int error = tract_add(child, e->vpn, e->nr_pages, &t);
+	uint64_t idx;
+	int error = tract_take(child, e->vpn, e->nr_pages, &t, &idx);
 
 	for (uint64_t i = 0; !error && i < e->nr_pages; i++) {
 		uint64_t word = atomic_load_explicit(&e->tract->region.state[e->idx + i],
@@ -206,7 +207,7 @@ static int extent_fork(struct program *child, const struct extent *e, struct wip
 		if (!word || page_wiped(wiped, e->vpn + i))
 			continue;
 		word = word_forked(child, e->tract, e->vpn + i, word);
-		atomic_store_explicit(&t->region.state[i], word, memory_order_release);
+		atomic_store_explicit(&t->region.state[idx + i], word, memory_order_release);
 		page_count(child->server, 0, word);
 	}
 	return error;
@@ -317,6 +318,8 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 	p->pid = hello->program_pid;
 	p->helper_pid = hello->helper_pid;
 	p->helper_socket = socket;
+	p->area = hello->area;
+	p->area_bytes = hello->area_bytes;
 	p->hold_uffd = hold_uffd;
 	int ended = pidfd_get(p->pid, &p->pidfd);
 	if (!error)

@@ -128,16 +128,14 @@ static uint32_t places_take(uint32_t want, uint32_t *ret_place)
 	return nr;
 }
 
-/* What must become of page k of a run when nothing else happens. */
-static enum helper_outcome calm_outcome(const struct fake_page *pages, uint32_t k, uint32_t nr,
-					bool pinned_block)
+/* What must become of a page when nothing else happens, whatever its neighbours are. */
+static enum helper_outcome calm_outcome(const struct fake_page *page, bool pinned_block)
 {
-	for (uint32_t i = k; i < nr; i++)
-		if (pages[i].readonly)
-			return HELPER_DENIED;
-	if (!pages[k].id)
+	if (page->readonly)
+		return HELPER_DENIED;
+	if (!page->id)
 		return HELPER_HOLE;
-	return pages[k].pinned || pinned_block ? HELPER_BUSY : HELPER_MOVED;
+	return page->pinned || pinned_block ? HELPER_BUSY : HELPER_MOVED;
 }
 
 /* Add a run from `first` on; false when there is no place for it. */
@@ -159,7 +157,7 @@ static bool run_add(uint32_t first, uint32_t want, bool *claimed, uint32_t *nr_p
 		claimed[first + k] = true;
 		server.before[*nr_pages + k] = pages[k].id;
 		server.calm[*nr_pages + k] =
-			calm_outcome(pages, k, nr, fake_huge(at) && fake_block_pinned(at));
+			calm_outcome(&pages[k], fake_huge(at) && fake_block_pinned(at));
 	}
 	kernel.move_start[kernel.nr_moves] = src;
 	kernel.move_pages[kernel.nr_moves++] = nr;

@@ -348,6 +348,57 @@ static void mprotect_small_pieces(void)
 	arena_check(&arena, 0, nr);
 }
 
+/* ---- small mappings -------------------------------------------------------------------------- */
+
+#define NR_SMALL 2048u
+
+/* Of 256, 128 or 64 KiB, in three: one below its neighbours of another protection, one in two halves, one
+ * by itself. No two adjoin. */
+static struct arena small_new(size_t i)
+{
+	size_t pages = (size_t)16 << (i % 3), bytes = pages * PAGE_BYTES;
+	unsigned char *space = space_reserve(bytes + 2 * PAGE_BYTES);
+	struct arena arena = arena_at(space + PAGE_BYTES, pages, 500 + i);
+
+	space_commit(arena.base, bytes);
+	CHECK(munmap(space, PAGE_BYTES) == 0);
+	if (i % 5)
+		CHECK(munmap(space + PAGE_BYTES + bytes, PAGE_BYTES) == 0);
+	arena_fill(&arena, 0, pages, 1);
+	if (i % 7 == 0) {
+		CHECK(mprotect(arena.base, bytes / 2, PROT_READ) == 0);
+		CHECK(mprotect(arena.base, bytes / 2, RW) == 0);
+	}
+	return arena;
+}
+
+/* As V8 has its heap. All that is in memory is in small mappings, seven times the budget. */
+static void small_mappings(void)
+{
+	static struct arena arenas[NR_SMALL];
+
+	for (size_t i = 0; i < NR_SMALL; i++)
+		arenas[i] = small_new(i);
+	for (uint32_t round = 2; round < 4; round++) {
+		for (size_t i = 0; i < NR_SMALL; i++)
+			arena_check(&arenas[i], 0, arenas[i].nr_pages);
+		for (size_t i = round; i < NR_SMALL; i += 3) {
+			arena_free(&arenas[i]);
+			arenas[i] = small_new(i + round);
+		}
+		for (size_t i = 0; i < NR_SMALL; i += 4)
+			arena_fill(&arenas[i], 0, arenas[i].nr_pages / 2, round);
+		for (size_t i = 1; i < NR_SMALL; i += 64) {
+			size_t bytes = arenas[i].nr_pages * PAGE_BYTES;
+			unsigned char *to = space_reserve(bytes);
+			CHECK(mremap(arenas[i].base, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+			arenas[i].base = to;
+		}
+	}
+	for (size_t i = 0; i < NR_SMALL; i++)
+		arena_check(&arenas[i], 0, arenas[i].nr_pages);
+}
+
 /* As a heap of Go or Java does it: reserve much, commit pieces, give pieces back. */
 static void guard_reserve_then_commit(void)
 {
@@ -405,6 +456,7 @@ static const struct live_case cases[] = {
 	{ "many-mappings-rule11", many_mappings_rule11 },
 	{ "mprotect-ro-none-back", mprotect_ro_none_back },
 	{ "mprotect-small-pieces", mprotect_small_pieces },
+	{ "small-mappings", small_mappings },
 	{ "guard-reserve-then-commit", guard_reserve_then_commit },
 	{ "noreserve-8-gib-sparse", noreserve_8_gib_sparse },
 	{ NULL, NULL },

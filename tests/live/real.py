@@ -177,6 +177,28 @@ def perl_hashes(place):
     return compared(place, ["env", "PERL_HASH_SEED=0", "perl", "-e", PERL_HASHES])
 
 
+# Its heap is some hundred mappings of 256 KiB, and pieces of code with other protection.
+NODE_HEAP = """
+const table = new Map();
+for (let i = 0; i < 500000; i++) {
+	const key = i * 7919 % 1000003;
+	table.set("key" + key, { number: i, text: "value " + i + " of " + key, list: [i, i + 1] });
+}
+for (let i = 0; i < 500000; i += 3) table.delete("key" + i * 7919 % 1000003);
+let sum = 0, text = "";
+for (let i = 0; i < 1000003; i += 7) {
+	const found = table.get("key" + i);
+	if (found) sum = (sum * 31 + found.number + found.text.length + found.list[1]) % 1000000007;
+}
+for (const [key, value] of table) text = key + value.text;
+console.log(table.size, sum, text);
+"""
+
+
+def node_heap(place):
+    return compared(place, [needs("node"), "-e", NODE_HEAP])
+
+
 def stress_ng_verified(place):
     needs("stress-ng")
     argv = ["stress-ng", "--vm", "1", "--vm-bytes", "256M", "--verify", "--vm-method", "all",
@@ -356,6 +378,7 @@ CASES = {
     "eight-threads": eight_threads,
     "xz-eight-threads": compressor_with_threads,
     "perl-hashes": perl_hashes,
+    "node-heap": node_heap,
 }
 
 

@@ -75,6 +75,7 @@ struct helper {
 	int hold_uffd; /* the hold area's: moves from the stage */
 	int pagemap;
 	_Atomic uint32_t known; /* futex, the program waits: the server knows of it, or never will */
+	uint64_t mapped, mapped_bytes; /* HELPER_MAP, guards and all; 0: nothing */
 	uint64_t stage, stock;
 	struct helper_command command;
 	struct helper_reply reply;
@@ -185,6 +186,17 @@ static int hello_say(struct helper *h)
 	return packet_send(h, &hello, sizeof hello, fds, 2);
 }
 
+static void area_unmap(struct helper *h)
+{
+	if (!h->mapped)
+		return;
+	SYS(munmap, h->mapped, h->mapped_bytes);
+	h->mapped = 0;
+	if (h->pagemap >= 0)
+		SYS(close, h->pagemap);
+	h->pagemap = -1;
+}
+
 /* An own 2 MiB-aligned area between guards, so that it merges with nothing of the program's. */
 static int64_t area_map(struct helper *h, uint64_t bytes)
 {
@@ -208,8 +220,10 @@ static int64_t area_map(struct helper *h, uint64_t bytes)
 		h->pagemap = (int)SYS(openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 		error = h->pagemap < 0 ? h->pagemap : 0;
 	}
+	h->mapped = (uint64_t)base;
+	h->mapped_bytes = all + 2 * HUGE;
 	if (error)
-		SYS(munmap, base, all + 2 * HUGE);
+		area_unmap(h);
 	return error ? error : (int64_t)start;
 }
 
@@ -514,6 +528,8 @@ static void command_run(struct helper *h)
 		block_put(h);
 	if (c->op == HELPER_MAP && c->nr_runs)
 		r->result = area_map(h, c->runs[0].bytes);
+	if (c->op == HELPER_UNMAP)
+		area_unmap(h);
 	for (uint32_t i = 0; i < c->nr_runs; i++) {
 		long error = 0;
 		if (c->op == HELPER_DROP)
@@ -611,6 +627,7 @@ void helper_start(const char *server, bool wait)
 	struct helper *h = (struct helper *)(void *)(area + PAGE);
 	h->server = server;
 	h->program_pid = getpid();
+	h->pagemap = -1;
 	/* The helper inherits the mask: no signal of the program's is ever its own. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -46,6 +46,7 @@ enum helper_op {
 	HELPER_MAP,      /* map a hold area of runs[0].bytes, HELPER_STAGE_BYTES of stage behind it, and
 			    HELPER_STOCK_BYTES of stock behind that; reply.result: its address. Comes with
 			    the program's userfaultfd */
+	HELPER_UNMAP,    /* take all of that away again */
 	HELPER_MOVE,     /* move runs out of the program into the hold area: dst <- src, holes and busy
 			    pages skipped */
 	HELPER_PUT,      /* move runs[0], a block that is one huge page, out of the hold area or the stock

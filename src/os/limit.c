@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "cgroup.h"
 #include "file.h"
@@ -36,6 +37,16 @@ int limit_machine(const char *root, uint64_t *ret_total_bytes, uint64_t *ret_ava
 		return -EIO;
 	*ret_total_bytes = total_kib * 1024;
 	*ret_available_bytes = available_kib * 1024;
+	return 0;
+}
+
+int limit_address_space(pid_t pid, uint64_t *ret_bytes)
+{
+	struct rlimit space;
+
+	if (prlimit(pid, RLIMIT_AS, NULL, &space))
+		return -errno;
+	*ret_bytes = space.rlim_cur == RLIM_INFINITY ? UINT64_MAX : space.rlim_cur;
 	return 0;
 }
 

@@ -12,9 +12,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* The lines "MemTotal" and "MemAvailable" of /proc/meminfo. */
 int limit_machine(const char *root, uint64_t *ret_total_bytes, uint64_t *ret_available_bytes);
+
+/* How much address space a process may have (RLIMIT_AS), in bytes; UINT64_MAX: any. -ESRCH, -EPERM. */
+int limit_address_space(pid_t pid, uint64_t *ret_bytes);
 
 /* A group with a limit, as limit_groups() finds it; good until `visit` returns. */
 struct limit_group {

@@ -22,11 +22,17 @@
 
 #include "assert.h"
 #include "bell.h"
+#include "limit.h"
+#include "number.h"
 #include "proc.h"
 #include "program.h"
 #include "sock.h"
 #include "thread.h"
 #include "uffd.h"
+
+/* Where the program's address space is limited (RLIMIT_AS), the area gets half of what is left of that at
+ * most, or the program's next mapping fails. */
+#define AREA_SHARE 2u
 
 /*
  * The helper is to run where its caller is: waking a thread on the same CPU costs 2 us, on another
@@ -70,8 +76,37 @@ int helper_call(struct program *p)
 	return sent ? -EPIPE : -ENOTCONN;
 }
 
-/* Have the area mapped; where the program's address space has no room for so much, with half as many places,
- * and so on. */
+#define AREA_BESIDE_BYTES (HELPER_STAGE_BYTES + HELPER_STOCK_BYTES + 2 * BLOCK_PAGES * PAGE_BYTES)
+
+uint32_t hold_fit(uint32_t nr_pages, uint64_t left_bytes)
+{
+	uint64_t most = minus(left_bytes / AREA_SHARE, AREA_BESIDE_BYTES) / PAGE_BYTES / BLOCK_PAGES * BLOCK_PAGES;
+
+	if (most < HOLD_PAGES_MIN)
+		return 0;
+	return most < nr_pages ? (uint32_t)most : nr_pages;
+}
+
+/* What the program may still map: its own limit counts, whatever the helper's is. */
+static uint64_t space_left(const struct program *p)
+{
+	uint64_t limit, size, anon;
+
+	if (limit_address_space(p->pid, &limit) || limit == UINT64_MAX || proc_statm(p->proc_dir, &size, &anon))
+		return UINT64_MAX;
+	return minus(limit, size * PAGE_BYTES);
+}
+
+static void area_unmap(struct program *p)
+{
+	helper_lock_take(p);
+	p->command.op = HELPER_UNMAP;
+	p->command.nr_runs = 0;
+	(void)helper_call(p); /* without a helper there is nobody to take it away */
+	pthread_mutex_unlock(&p->helper_lock);
+}
+
+/* Have the area mapped; where the kernel has no room for so much, with half as many places, and so on. */
 static int area_map(struct program *p, struct hold *hold)
 {
 	int error;
@@ -88,7 +123,8 @@ static int area_map(struct program *p, struct hold *hold)
 			break;
 		hold->nr_pages = hold->nr_pages / 2 / BLOCK_PAGES * BLOCK_PAGES;
 	}
-	hold->address = (uint64_t)p->reply.result;
+	if (!error)
+		hold->address = (uint64_t)p->reply.result;
 	pthread_mutex_unlock(&p->helper_lock);
 	return error;
 }
@@ -97,7 +133,10 @@ int hold_open(struct program *p, uint32_t nr_pages)
 {
 	struct hold hold = { 0 };
 
-	hold.nr_pages = nr_pages = (nr_pages + BLOCK_PAGES - 1) / BLOCK_PAGES * BLOCK_PAGES;
+	nr_pages = hold_fit((nr_pages + BLOCK_PAGES - 1) / BLOCK_PAGES * BLOCK_PAGES, space_left(p));
+	if (!nr_pages)
+		return -ENOMEM;
+	hold.nr_pages = nr_pages;
 	hold.used = calloc(nr_pages / 64, sizeof *hold.used);
 	hold.whole = calloc(nr_pages / BLOCK_PAGES / 64 + 1, sizeof *hold.whole);
 	hold.freed = calloc(nr_pages, sizeof *hold.freed);
@@ -112,6 +151,8 @@ int hold_open(struct program *p, uint32_t nr_pages)
 	struct epoll_event event = { .events = EPOLLIN, .data.fd = p->hold_uffd };
 	if (!error && epoll_ctl(p->server->warden_epoll, EPOLL_CTL_ADD, p->hold_uffd, &event))
 		error = -errno;
+	if (error && hold.address)
+		area_unmap(p);
 	if (error) {
 		free(hold.used);
 		free(hold.whole);

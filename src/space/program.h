@@ -415,8 +415,11 @@ void warden_join(struct server *server);
 
 #define HOLD_PAGES_MIN 2048u
 #define HOLD_PAGES_MAX (UINT32_MAX / BLOCK_PAGES * BLOCK_PAGES) /* 16 TiB; a place has 32 bits */
-/* Ask the helper for the area; it may have fewer places, where the program's address space is limited. Mover
- * or keeper. */
+/* How many of nr_pages places there may be where the program may map `left_bytes` more; 0: there is no room
+ * for an area. */
+uint32_t hold_fit(uint32_t nr_pages, uint64_t left_bytes);
+/* Ask the helper for the area; it may have fewer places, where the program's address space is limited. After
+ * an error nothing is mapped. -ENOMEM: no room for one. Mover or keeper. */
 int hold_open(struct program *program, uint32_t nr_pages);
 /* Take up to nr_pages places in a row (a whole block when 512 are asked for and there is one);
  * returns how many. */

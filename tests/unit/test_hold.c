@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Places of the hold area: each is one page's at most, also where there are more than 32 GiB of them. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -72,10 +75,70 @@ static void every_place_once(void **state)
 	free(taken);
 }
 
+/* Where address space is limited: no more than half of what is left, or nothing. */
+static void the_area_leaves_the_program_half(void **state)
+{
+	const uint64_t mib = 1 << 20, least = 2 * (HOLD_PAGES_MIN * PAGE_BYTES + 24 * mib);
+
+	(void)state;
+	assert_int_equal(hold_fit(65536, UINT64_MAX), 65536);
+	assert_int_equal(hold_fit(65536, 2048 * mib), 65536);
+	assert_int_equal(hold_fit(65536, 248 * mib), 100 * mib / PAGE_BYTES);
+	assert_int_equal(hold_fit(HOLD_PAGES_MIN, least), HOLD_PAGES_MIN);
+	assert_int_equal(hold_fit(HOLD_PAGES_MIN, least - 1), 0);
+	assert_int_equal(hold_fit(HOLD_PAGES_MIN, 0), 0);
+}
+
+/* A helper that maps, at an address that nothing can be registered at. */
+struct fake_helper {
+	int socket;
+	uint32_t ops[4];
+	unsigned nr;
+};
+
+static void *helper_main(void *arg)
+{
+	struct fake_helper *fake = arg;
+	struct helper_command command;
+
+	while (fake->nr < 4 && recv(fake->socket, &command, sizeof command, 0) > 0) {
+		struct helper_reply reply = { .seq = command.seq, .result = 1 << 30 };
+		fake->ops[fake->nr++] = command.op;
+		if (send(fake->socket, &reply, sizeof reply, 0) != sizeof reply)
+			break;
+	}
+	return NULL;
+}
+
+static void after_an_error_nothing_is_mapped(void **state)
+{
+	struct program *p = *state;
+	struct fake_helper fake = { 0 };
+	int ends[2];
+	pthread_t thread;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+	fake.socket = ends[1];
+	p->helper_socket = ends[0];
+	p->uffd = dup(ends[0]); /* none */
+	assert_int_equal(pthread_create(&thread, NULL, helper_main, &fake), 0);
+	uint64_t before = p->hold.address;
+	assert_true(hold_open(p, HOLD_PAGES_MIN) < 0);
+	assert_int_equal(p->hold.address, before);
+	shutdown(ends[0], SHUT_RDWR);
+	pthread_join(thread, NULL);
+	assert_int_equal(fake.nr, 2);
+	assert_int_equal(fake.ops[0], HELPER_MAP);
+	assert_int_equal(fake.ops[1], HELPER_UNMAP);
+	close(ends[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(every_place_once, area_open, area_close),
+		cmocka_unit_test(the_area_leaves_the_program_half),
+		cmocka_unit_test_setup_teardown(after_an_error_nothing_is_mapped, area_open, area_close),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

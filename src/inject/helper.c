@@ -156,34 +156,72 @@ static uint64_t random_address(void)
 	return ((uint64_t)16 << 40) + (bits % ((uint64_t)64 << 40) & ~(uint64_t)(PAGE - 1));
 }
 
-static int hello_say(struct helper *h)
+static int uffds_open(struct helper *h, int device)
 {
-	struct helper_welcome welcome;
-	int device;
+	h->uffd = uffd_open(device);
+	if (h->uffd < 0)
+		return h->uffd;
+	h->hold_uffd = uffd_open(device);
+	if (h->hold_uffd < 0)
+		SYS(close, h->uffd);
+	return h->hold_uffd < 0 ? h->hold_uffd : 0;
+}
 
-	if (packet_receive(h, &welcome, sizeof welcome, &device) != sizeof welcome ||
-	    welcome.magic != HELPER_MAGIC)
-		return -EPROTO;
+/* `error`: why there are no userfaultfds, or 0. */
+static int hello_say(struct helper *h, int error)
+{
 	struct helper_hello hello = {
 		.magic = HELPER_MAGIC,
 		.program_pid = h->program_pid,
 		.helper_pid = (int32_t)SYS(getpid, 0),
+		.error = error,
 		.area = (uint64_t)(uintptr_t)h - PAGE,
 		.area_bytes = AREA_BYTES,
 	};
-	h->uffd = uffd_open(device);
-	h->hold_uffd = uffd_open(device);
-	if (device >= 0)
-		SYS(close, device);
-	if (h->uffd < 0 || h->hold_uffd < 0) {
-		hello.error = h->uffd < 0 ? h->uffd : h->hold_uffd;
+	if (error)
 		return packet_send(h, &hello, sizeof hello, NULL, 0);
-	}
 	hello.probe = (uint64_t)SYS(mmap, random_address(), PAGE, PROT_READ,
 				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	SYS(madvise, hello.probe, PAGE, MADV_DONTFORK);
 	int fds[2] = { h->uffd, h->hold_uffd };
 	return packet_send(h, &hello, sizeof hello, fds, 2);
+}
+
+static int welcome_take(struct helper *h, int *ret_device)
+{
+	struct helper_welcome welcome;
+
+	if (packet_receive(h, &welcome, sizeof welcome, ret_device) != sizeof welcome ||
+	    welcome.magic != HELPER_MAGIC)
+		return -EPROTO;
+	return 0;
+}
+
+/* The program may go on: the server knows of it, or never will. */
+static void program_release(struct helper *h)
+{
+	atomic_store(&h->known, 1);
+	SYS(futex, &h->known, FUTEX_WAKE_PRIVATE, 1);
+}
+
+/* The hello is there for the server to read before the program goes on. Who may open a userfaultfd without
+ * the server's device need not wait for the welcome first: at exec that would be most of the time. */
+static int server_meet(struct helper *h)
+{
+	int device = -1, error = server_connect(h);
+	bool alone = !error && !uffds_open(h, -1);
+
+	if (alone) {
+		error = hello_say(h, 0);
+		program_release(h);
+	}
+	if (!error)
+		error = welcome_take(h, &device);
+	if (!error && !alone)
+		error = hello_say(h, uffds_open(h, device));
+	if (device >= 0)
+		SYS(close, device);
+	return error;
 }
 
 static void area_unmap(struct helper *h)
@@ -573,11 +611,8 @@ static int helper_main(void *arg)
 	SYS(close_range, 0, ~0u, 0);
 	SYS(prctl, PR_SET_NAME, "pagetide-helper", 0, 0, 0);
 	SYS(chdir, "/");
-	int error = server_connect(h);
-	if (!error)
-		error = hello_say(h);
-	atomic_store(&h->known, 1);
-	SYS(futex, &h->known, FUTEX_WAKE_PRIVATE, 1);
+	int error = server_meet(h);
+	program_release(h);
 	if (!error)
 		helper_serve(h);
 	SYS(exit_group, 0);

@@ -10,7 +10,8 @@
  *   helper               server
  *     connect  ──────────►
  *              ◄──────────  welcome (+ /dev/userfaultfd, where there is one)
- *     hello    ──────────►  (+ a userfaultfd for the program, one for the hold area)
+ *     hello    ──────────►  (+ a userfaultfd for the program, one for the hold area); before the welcome,
+ *                           where no device is needed
  *              ◄──────────  command
  *     reply    ──────────►
  *

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define FLAG_RESET_ON_FORK 1u /* SCHED_FLAG_RESET_ON_FORK */
 #define SLICE_NS 100000u /* the least that the kernel takes */
 
 /* Of sched_setattr(2), as it was in the first kernel that had it. */
@@ -42,6 +43,16 @@ void thread_hurry(pid_t tid, int priority)
 	attr.nice = getpriority(PRIO_PROCESS, (id_t)tid);
 	/* An older kernel knows no slice, and ignores it. */
 	syscall(SYS_sched_setattr, tid, &attr, 0);
+}
+
+void thread_urge(int priority)
+{
+	struct thread_attr attr = {
+		.size = sizeof attr, .policy = SCHED_RR, .flags = FLAG_RESET_ON_FORK, .priority = 1,
+	};
+
+	if (syscall(SYS_sched_setattr, 0, &attr, 0))
+		thread_hurry(0, priority);
 }
 
 int thread_enter_idle(void)

@@ -19,6 +19,14 @@ int thread_spread(pid_t tid, const cpu_set_t *cpus);
  */
 void thread_hurry(pid_t tid, int priority);
 
+/*
+ * The calling thread is to run at once when it is woken, before all that is not real-time: where that is
+ * permitted (CAP_SYS_NICE, or RLIMIT_RTPRIO) and the control group has time for it, of the lowest priority of
+ * SCHED_RR; else as thread_hurry() does. What it starts is of the normal class again in either case, without
+ * a priority in the first. For threads that sleep most of the time.
+ */
+void thread_urge(int priority);
+
 /* The calling thread is of the idle class from now on; everybody may. It runs while nobody else wants to,
  * and its CPU counts as idle meanwhile. */
 int thread_enter_idle(void);

@@ -60,12 +60,11 @@ static uint64_t own_bytes(const struct server *s)
 	return proc_statm(s->own_dir, &size, &anon) ? 0 : anon * PAGE_BYTES;
 }
 
-/* All that is charged for us and the programs, as of now. */
-static uint64_t ours_bytes(struct server *s)
+/* All that is charged for us and the programs, as of now. plan_lock held. */
+static uint64_t ours_bytes(const struct server *s)
 {
 	uint64_t pages = atomic_load(&s->unhelped_pages);
 
-	plan_lock_take(s);
 	for (const struct program *p = s->programs; p; p = p->next) {
 		uint64_t size, anon = p->anon_pages;
 		/* Shared pages of a family count once: as they were measured. */
@@ -73,13 +72,12 @@ static uint64_t ours_bytes(struct server *s)
 			(void)proc_statm(p->proc_dir, &size, &anon);
 		pages += anon;
 	}
-	pthread_mutex_unlock(&s->plan_lock);
 	return own_bytes(s) + pages * PAGE_BYTES;
 }
 
 struct group_look {
 	struct server *server;
-	uint64_t bound_bytes;
+	uint64_t bound_bytes, spare_bytes;
 };
 
 static uint64_t group_spare(uint64_t limit)
@@ -107,6 +105,7 @@ static void group_take(void *arg, const struct limit_group *group)
 			bound = limit / LEAST_SHARE;
 	}
 	look->bound_bytes = least(look->bound_bytes, bound);
+	look->spare_bytes = least(look->spare_bytes, spare);
 }
 
 static uint64_t machine_bound(struct server *s)
@@ -142,8 +141,7 @@ static void nodes_look(struct server *s)
 	atomic_store(&s->slow_max, max ? max : 1);
 }
 
-/* The pool may have all of the bound but the least that programs need to run. */
-static void pool_bound(struct server *s)
+void budget_pool(struct server *s)
 {
 	uint64_t capacity = s->wish.pool_bytes;
 
@@ -160,7 +158,7 @@ static void pool_bound(struct server *s)
 
 void budget_renew(struct server *s)
 {
-	struct group_look look = { .server = s, .bound_bytes = UINT64_MAX };
+	struct group_look look = { .server = s, .bound_bytes = UINT64_MAX, .spare_bytes = UINT64_MAX };
 
 	(void)limit_groups("", group_take, &look);
 	/* Within a group, or with a bound on all, shadows are paid for by the programs. */
@@ -170,12 +168,10 @@ void budget_renew(struct server *s)
 		look.bound_bytes = least(look.bound_bytes, s->wish.memory_bytes);
 	if (look.bound_bytes == UINT64_MAX && !s->wish.dram_bytes)
 		look.bound_bytes = machine_bound(s);
-	plan_lock_take(s);
 	s->bound_bytes = look.bound_bytes;
+	s->spare_bytes = look.spare_bytes;
 	nodes_look(s);
 	budget_split(s);
-	pthread_mutex_unlock(&s->plan_lock);
-	pool_bound(s);
 }
 
 /* ---- the limit ---- */

@@ -174,6 +174,7 @@ static void *warden_main(void *arg)
 	struct server *s = arg;
 	struct epoll_event event;
 
+	thread_hurry(0, PRIORITY_MOVER);
 	while (epoll_wait(s->warden_epoll, &event, 1, -1) >= 0 || errno == EINTR) {
 		struct uffd_msg m;
 		uint64_t done;

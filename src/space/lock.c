@@ -12,6 +12,13 @@
 
 #define PATIENCE_NS 2000000
 
+static struct timespec wait_end(uint64_t ns)
+{
+	uint64_t end_ns = clock_ns(CLOCK_REALTIME) + ns;
+
+	return (struct timespec){ .tv_sec = (time_t)(end_ns / 1000000000u), .tv_nsec = (long)(end_ns % 1000000000u) };
+}
+
 /* The mover would take it again before one who waits, and has just been woken, gets a CPU. */
 void plan_lock_take(struct server *s)
 {
@@ -20,41 +27,46 @@ void plan_lock_take(struct server *s)
 	pthread_mutex_unlock(&s->plan_turn);
 }
 
-static struct timespec patience_end(void)
+void plan_lock_watch(struct server *s, uint64_t wait_ns, void (*meanwhile)(void *arg), void *arg)
 {
-	uint64_t end_ns = clock_ns(CLOCK_REALTIME) + PATIENCE_NS;
+	struct timespec end = wait_end(wait_ns);
 
-	return (struct timespec){ .tv_sec = (time_t)(end_ns / 1000000000u), .tv_nsec = (long)(end_ns % 1000000000u) };
+	/* Who has the turn gets it when the present plan has ended, however long it waits here. */
+	for (; pthread_mutex_timedlock(&s->plan_turn, &end) == ETIMEDOUT; end = wait_end(wait_ns))
+		meanwhile(arg);
+	for (; pthread_mutex_timedlock(&s->plan_lock, &end) == ETIMEDOUT; end = wait_end(wait_ns))
+		meanwhile(arg);
+	pthread_mutex_unlock(&s->plan_turn);
 }
 
 void program_lock_shared(struct program *p)
 {
 	if (!pthread_rwlock_tryrdlock(&p->lock))
 		return;
-	struct timespec end = patience_end();
+	struct timespec end = wait_end(PATIENCE_NS);
 
 	while (pthread_rwlock_timedrdlock(&p->lock, &end) == ETIMEDOUT) {
 		handlers_lift(p);
-		end = patience_end();
+		end = wait_end(PATIENCE_NS);
 	}
 }
 
 void program_lock_exclusive(struct program *p)
 {
-	struct timespec end = patience_end();
+	struct timespec end = wait_end(PATIENCE_NS);
 
 	while (pthread_rwlock_timedwrlock(&p->lock, &end) == ETIMEDOUT) {
 		handlers_lift(p);
-		end = patience_end();
+		end = wait_end(PATIENCE_NS);
 	}
 }
 
 void helper_lock_take(struct program *p)
 {
-	struct timespec end = patience_end();
+	struct timespec end = wait_end(PATIENCE_NS);
 
 	while (pthread_mutex_timedlock(&p->helper_lock, &end) == ETIMEDOUT) {
 		handlers_lift(p);
-		end = patience_end();
+		end = wait_end(PATIENCE_NS);
 	}
 }

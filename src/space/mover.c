@@ -484,6 +484,7 @@ static void *mover_main(void *arg)
 	struct mover *v = arg;
 	struct server *s = v->server;
 
+	thread_hurry(0, PRIORITY_MOVER);
 	atomic_store(&s->mover_tid, gettid());
 	while (!atomic_load(&s->stopping)) {
 		uint32_t seen = atomic_load(&s->work);

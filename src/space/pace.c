@@ -66,6 +66,14 @@ void pace_begin(struct program *p, uint64_t now_ns)
 	scan_init(&p->survey, &survey_config, SCAN_WEIGHT_MAX, now_ns);
 }
 
+/* When memory is tight: a program may fill no more than a quarter of what is spare in a group meanwhile. */
+static uint64_t look_ns_tight(const struct server *s)
+{
+	uint64_t ns = s->spare_bytes / 4 / PAGE_BYTES * MS / FILL_PAGES_PER_MS;
+
+	return ns < look_config.min_ns ? look_config.min_ns : ns > LOOK_MAX_NS ? LOOK_MAX_NS : ns;
+}
+
 /* How long nothing can go wrong for: until memory could be tight. */
 static uint64_t fill_ns(uint64_t resident, uint64_t edge)
 {
@@ -76,7 +84,7 @@ static uint64_t fill_ns(uint64_t resident, uint64_t edge)
 
 void pace_set(const struct pace *pace, struct server *s, uint64_t resident, uint64_t edge)
 {
-	uint64_t look_ns = s->tight ? LOOK_MAX_NS : fill_ns(resident, edge), nr = 0;
+	uint64_t look_ns = s->tight ? look_ns_tight(s) : fill_ns(resident, edge), nr = 0;
 	bool forced = !s->tight || resident > atomic_load(&s->limit);
 
 	for (const struct program *p = s->programs; p; p = p->next)

@@ -255,7 +255,7 @@ struct server {
 	struct engine *engine;
 	struct intake *intake;     /* NULL: nothing is recorded */
 	pthread_mutex_t engine_lock;
-	pthread_mutex_t plan_lock, plan_turn; /* by plan_lock_take() */
+	pthread_mutex_t plan_lock, plan_turn; /* by plan_lock_take() and plan_lock_watch() */
 	struct tier *pool;
 	_Atomic bool pool_bounded; /* what it takes is not there for programs */
 	struct program *programs;
@@ -279,6 +279,7 @@ struct server {
 	struct budget_wish wish;
 	uint64_t bound_bytes;      /* on the programs, the pool and the tables; UINT64_MAX: none. plan_lock;
 				    * keeper to change */
+	uint64_t spare_bytes;      /* above it, before the kernel kills; UINT64_MAX: no group bounds us. Keeper */
 	int own_dir;               /* our own /proc */
 	uint64_t fast_most;        /* pages that there is memory for on the fast node; plan_lock */
 	_Atomic uint64_t limit;    /* pages; plan_lock to change */
@@ -378,6 +379,8 @@ void shelf_settle(struct tract *tract, uint64_t vpn, uint64_t idx, uint64_t nr_p
 
 /* Who waits for it gets it next. Given back by pthread_mutex_unlock(). */
 void plan_lock_take(struct server *server);
+/* The same; while it waits, `meanwhile` is called every wait_ns, with the turn held and plan_lock not. */
+void plan_lock_watch(struct server *server, uint64_t wait_ns, void (*meanwhile)(void *arg), void *arg);
 void program_lock_shared(struct program *program);
 void program_lock_exclusive(struct program *program);
 void helper_lock_take(struct program *program);
@@ -538,8 +541,11 @@ void windows_join(struct handler *h);
 
 /* ---- budget.c ---- */
 
-/* Find the bounds anew. Keeper, once a second; takes plan_lock, and pool memory back. */
+/* Find the bounds anew. Keeper, once a second; plan_lock held. */
 void budget_renew(struct server *server);
+/* Bound the pool by that: it may have all but the least that programs need to run. Takes pool memory back.
+ * Keeper; plan_lock not held. */
+void budget_pool(struct server *server);
 /* The limit from the bound and from what we use ourselves now. plan_lock held. */
 void budget_split(struct server *server);
 /* The resident pages from which on memory is tight: programs are adopted, and pages moved out. */

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 static bool range_unmapped(void *base, size_t bytes)
@@ -424,6 +426,30 @@ static void guard_reserve_then_commit(void)
 	arena_check(&arena, 0, done);
 }
 
+/* Little address space is left when memory becomes tight: of that the tool takes half at most. */
+static void address_space_limited(void)
+{
+	struct arena arena = arena_new(live_pages(), 33);
+	struct timespec pause = { .tv_nsec = 10000000 };
+	unsigned long pages = 0;
+	struct rlimit limit;
+	FILE *statm = fopen("/proc/self/statm", "r");
+
+	CHECK(statm && fscanf(statm, "%lu", &pages) == 1 && fclose(statm) == 0);
+	CHECK(getrlimit(RLIMIT_AS, &limit) == 0);
+	limit.rlim_cur = pages * PAGE_BYTES + 56 * MIB;
+	CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	for (unsigned int i = 0; i < 50; i++) {
+		arena_check(&arena, 0, arena.nr_pages);
+		nanosleep(&pause, NULL);
+	}
+	struct arena rest = arena_new(40 * PAGES_PER_MIB, 34);
+	arena_fill(&rest, 0, rest.nr_pages, 1);
+	arena_check(&rest, 0, rest.nr_pages);
+	arena_check(&arena, 0, arena.nr_pages);
+}
+
 static void noreserve_8_gib_sparse(void)
 {
 	size_t nr = 8192 * PAGES_PER_MIB, nr_touched = live_pages();
@@ -458,6 +484,7 @@ static const struct live_case cases[] = {
 	{ "mprotect-small-pieces", mprotect_small_pieces },
 	{ "small-mappings", small_mappings },
 	{ "guard-reserve-then-commit", guard_reserve_then_commit },
+	{ "address-space-limited", address_space_limited },
 	{ "noreserve-8-gib-sparse", noreserve_8_gib_sparse },
 	{ NULL, NULL },
 };

@@ -32,7 +32,7 @@ NO_BUDGET = {"fork", "huge-fork", "huge-child-ends", "huge-helper-killed", "huge
              "close-everything-rule05", "rights-dropped", "streams-beside-changes", "streams-then-moved"}
 # Cases whose program is made for another test below.
 NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",
-             "wrong-byte-is-seen", "exec-then-rest", "rest-after-pressure"}
+             "wrong-byte-is-seen", "exec-then-rest", "rest-after-pressure", "address-space-limited"}
 # Cases that mostly read stored memory in order: a fault brings back many pages.
 READ_IN_ORDER = {"streams-beside-changes", "streams-then-moved"}
 # Cases in which other processes than the one asked for must say that all is well.
@@ -824,6 +824,13 @@ def time_of_the_tool(place):
     check(overhead["voluntary_cpu_ns"] + overhead["forced_cpu_ns"] > 1.2e9, f"not used: {overhead}")
 
 
+def address_space_limited(place):
+    """Its budget is not kept: there is no room for what moves pages out. That is said."""
+    result = place.run([os.path.join(place.programs, "live_map"), "address-space-limited"], BUDGET_MIB)
+    judge_end(result)
+    check(place.native or b"raise ulimit -v" in result.errors, f"said: {tail(result.errors)}")
+
+
 def every_rule_has_a_test(place):
     """The rules of a userfaultfd runtime are numbered: a test has its rule's number in its name."""
     named = {int(number) for name in all_cases(place) for number in re.findall(r"rule(\d+)", name)}
@@ -874,6 +881,7 @@ TOOL_CASES = {
     "guard-lets-go": guard_lets_go,
     "many-programs-at-once": many_programs_at_once,
     "time-of-the-tool": time_of_the_tool,
+    "address-space-limited": address_space_limited,
 }
 
 

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Signals: what we get is meant for the program, and is passed on to it; children that have ended are waited
+ * for, the program among them.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "child.h"
+#include "guard.h"
+#include "keeper_inner.h"
+
+/*
+ * A helper has died. Its number is free for another process as soon as it is waited for; nobody may
+ * read held pages by it from then on. The program has the same memory.
+ */
+static void helper_mourn(struct keeper *k, pid_t pid)
+{
+	struct server *s = k->server;
+
+	keeper_lock(k);
+	for (struct program *p = s->programs; p; p = p->next) {
+		if (p->helper_pid != pid)
+			continue;
+		helper_lock_take(p);
+		helper_leave(p); /* before its number is not its own: nobody is to order it about */
+		program_lock_exclusive(p);
+		p->helper_pid = p->pid;
+		pthread_rwlock_unlock(&p->lock);
+		pthread_mutex_unlock(&p->helper_lock);
+	}
+	pthread_mutex_unlock(&s->plan_lock);
+}
+
+static void program_waited(struct keeper *k, int status)
+{
+	if (WIFSTOPPED(status)) {
+		int sig = WSTOPSIG(status);
+		/* Job control stops us both; whoever continues the job continues both. */
+		if (sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU) {
+			guard_stopping(k->server->guard_socket, k->server->program_pid);
+			raise(SIGSTOP);
+		}
+		return;
+	}
+	k->wait_status = status;
+	k->ended = true;
+}
+
+static void children_reap(struct keeper *k)
+{
+	int status, error;
+	bool ended;
+	pid_t pid;
+
+	while (!(error = child_peek(&pid, &ended)) && pid) {
+		if (ended)
+			helper_mourn(k, pid);
+		if (child_take(pid, &status))
+			break;
+		if (pid == k->server->program_pid)
+			program_waited(k, status);
+	}
+	k->orphaned = error == -ECHILD;
+}
+
+static void signal_pass(struct keeper *k, const struct signalfd_siginfo *info)
+{
+	int sig = (int)info->ssi_signo;
+
+	if (sig == SIGCHLD || sig == SIGCONT || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU)
+		return;
+	/* From the terminal the program has got it already. */
+	if ((sig == SIGINT || sig == SIGQUIT || sig == SIGWINCH) && info->ssi_code == SI_KERNEL)
+		return;
+	/* What we did ourselves: to a pipe without a reader, or beyond a limit that we have from our parent. */
+	if (info->ssi_pid == (uint32_t)getpid() ||
+	    ((sig == SIGXCPU || sig == SIGXFSZ) && info->ssi_code == SI_KERNEL))
+		return;
+	if (!k->ended) {
+		child_signal(k->server->program_pid, sig);
+		return;
+	}
+	for (struct program *p = k->server->programs; p; p = p->next)
+		if (p->pid > 0)
+			child_signal(p->pid, sig);
+}
+
+void signals_take(struct keeper *k)
+{
+	struct signalfd_siginfo info;
+
+	while (read(k->signals, &info, sizeof info) == sizeof info)
+		signal_pass(k, &info);
+	children_reap(k);
+}

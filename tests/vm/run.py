@@ -376,7 +376,7 @@ def attach_converges(place):
 
 
 def attach_dry_run(place):
-    report, (ready, seen, _) = attached(place, "runs16", "--dry-run", seconds=10)
+    report, (ready, seen, _) = attached(place, "runs16", "--dry-run", size=128, hot=32, seconds=7)
     check(report["dry_run"] and report["kernel"]["pgmigrate_success"] == 0, str(report["kernel"]))
     check(seen[-1]["hot_fast_bytes"] == 0, "it moved something")
     would = report["spaces"][0]["promoted_bytes"]

@@ -173,7 +173,6 @@ static int hello_say(struct helper *h, int error)
 	struct helper_hello hello = {
 		.magic = HELPER_MAGIC,
 		.program_pid = h->program_pid,
-		.helper_pid = (int32_t)SYS(getpid, 0),
 		.error = error,
 		.area = (uint64_t)(uintptr_t)h - PAGE,
 		.area_bytes = AREA_BYTES,

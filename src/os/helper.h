@@ -34,8 +34,7 @@ struct helper_welcome {
 
 struct helper_hello {
 	uint32_t magic;
-	int32_t program_pid;
-	int32_t helper_pid;
+	int32_t program_pid; /* as it is numbered there: to be believed only when its memory is the helper's */
 	int32_t error;       /* 0, or -errno of userfaultfd: no descriptors come with this */
 	uint64_t probe;      /* a mapped page of nothing, at a random address: tells whose the
 				descriptor of a fork event is */

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stddef.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -30,7 +29,7 @@ bool pidfd_ended(int fd)
 	return nr != 0;
 }
 
-void pidfd_kill(int fd)
+void pidfd_signal(int fd, int sig)
 {
-	syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
+	syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0);
 }

@@ -13,7 +13,7 @@
 int pidfd_get(pid_t pid, int *ret_fd);
 /* Whether the process has ended. */
 bool pidfd_ended(int fd);
-/* SIGKILL; nothing where it has ended. */
-void pidfd_kill(int fd);
+/* Nothing where it has ended. */
+void pidfd_signal(int fd, int sig);
 
 #endif

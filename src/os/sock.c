@@ -53,22 +53,29 @@ int sock_connect(const char *name, int *ret_fd)
 	return 0;
 }
 
+int sock_peer(int fd, pid_t *ret_pid, uid_t *ret_uid)
+{
+	struct ucred peer;
+	socklen_t length = sizeof peer;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length))
+		return -errno;
+	*ret_pid = peer.pid;
+	*ret_uid = peer.uid;
+	return 0;
+}
+
 int sock_accept(int listener, int *ret_fd, pid_t *ret_pid, uid_t *ret_uid)
 {
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	struct ucred peer;
-	socklen_t length = sizeof peer;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length)) {
-		int error = -errno;
+	int error = sock_peer(fd, ret_pid, ret_uid);
+	if (error)
 		close(fd);
-		return error;
-	}
-	*ret_fd = fd;
-	*ret_pid = peer.pid;
-	*ret_uid = peer.uid;
-	return 0;
+	else
+		*ret_fd = fd;
+	return error;
 }
 
 int sock_pair(int ret_fds[2])

@@ -13,8 +13,10 @@
 /* Listen on an abstract name (no file; only reachable in this network namespace). Non-blocking. */
 int sock_listen(const char *name, int *ret_fd);
 int sock_connect(const char *name, int *ret_fd);
-/* -EAGAIN: nobody waits. The peer's process as of its connect(). */
+/* -EAGAIN: nobody waits. The peer's process as of its connect(), in our namespaces. */
 int sock_accept(int listener, int *ret_fd, pid_t *ret_pid, uid_t *ret_uid);
+/* The same of a connection that was accepted before. */
+int sock_peer(int fd, pid_t *ret_pid, uid_t *ret_uid);
 int sock_pair(int ret_fds[2]);
 
 int sock_send(int fd, const void *data, size_t bytes, const int *fds, size_t nr_fds);

@@ -109,7 +109,7 @@ static void wards_kill(struct wards *wards)
 		descendants_kill(wards);
 		for (size_t i = 0; i < wards->nr; i++)
 			if (wards->list[i].pidfd >= 0)
-				pidfd_kill(wards->list[i].pidfd);
+				pidfd_signal(wards->list[i].pidfd, SIGKILL);
 		clock_sleep_ns(pause_ns);
 		if (pause_ns < 1000000000)
 			pause_ns += pause_ns / 4;

@@ -12,6 +12,7 @@
 #include "child.h"
 #include "guard.h"
 #include "keeper_inner.h"
+#include "pidfd.h"
 
 /*
  * A helper has died. Its number is free for another process as soon as it is waited for; nobody may
@@ -85,8 +86,8 @@ static void signal_pass(struct keeper *k, const struct signalfd_siginfo *info)
 		return;
 	}
 	for (struct program *p = k->server->programs; p; p = p->next)
-		if (p->pid > 0)
-			child_signal(p->pid, sig);
+		if (p->pidfd >= 0)
+			pidfd_signal(p->pidfd, sig);
 }
 
 void signals_take(struct keeper *k)

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,7 +111,7 @@ void program_fail(struct program *p, const char *why)
 		return;
 	fprintf(stderr, "pagetide: ending process %d: %s\n", (int)p->pid, why);
 	if (p->pidfd >= 0)
-		pidfd_kill(p->pidfd);
+		pidfd_signal(p->pidfd, SIGKILL);
 	else
 		atomic_store(&p->server->lost_child, true); /* no name: the keeper ends the tree */
 }
@@ -260,7 +261,7 @@ void program_fork(struct program *parent, int uffd)
  * Mark the probe page through the program's userfaultfd, and see whether the helper reads the mark: then
  * the descriptor is that of the helper's address space, and the mark tells that memory from others.
  */
-static bool probe_mark(struct program *p, const struct helper_hello *hello)
+static bool probe_mark(struct program *p, const struct helper_hello *hello, pid_t helper_pid)
 {
 	uint64_t token[PAGE_BYTES / 8], seen[2], done;
 	int error;
@@ -275,7 +276,7 @@ static bool probe_mark(struct program *p, const struct helper_hello *hello)
 			break;
 		sched_yield();
 	}
-	bool yes = !error && !proc_read(hello->helper_pid, hello->probe, seen, sizeof seen) &&
+	bool yes = !error && !proc_read(helper_pid, hello->probe, seen, sizeof seen) &&
 		   !memcmp(seen, token, sizeof seen);
 	uffd_unregister(p->uffd, hello->probe, PAGE_BYTES);
 	if (yes) {
@@ -285,23 +286,50 @@ static bool probe_mark(struct program *p, const struct helper_hello *hello)
 	return yes;
 }
 
-static struct program *forked_find(struct server *s, const struct helper_hello *hello)
+static struct program *forked_find(struct server *s, const struct helper_hello *hello, pid_t helper_pid)
 {
 	for (struct program *p = s->programs; p; p = p->next)
-		if (!p->pid && !atomic_load(&p->gone) && probe_mark(p, hello))
+		if (!p->pid && !atomic_load(&p->gone) && probe_mark(p, hello, helper_pid))
 			return p;
 	return NULL;
 }
 
+/*
+ * The process whose memory was marked. A helper says which that is, but as processes are numbered where it
+ * is, and anybody could say anything: it will be sent signals, so it is believed only when the mark is read
+ * there, and under a descriptor that means the same process from before to after.
+ */
+static int program_name(struct program *p, pid_t pid)
+{
+	uint64_t seen[2];
+	int pidfd, error = pid > 0 ? pidfd_get(pid, &pidfd) : -ESRCH;
+
+	if (error)
+		return error;
+	error = proc_read(pid, p->probe, seen, sizeof seen);
+	if (!error && (memcmp(seen, p->token, sizeof seen) != 0 || pidfd_ended(pidfd)))
+		error = -ESRCH;
+	if (error) {
+		close(pidfd);
+		return error;
+	}
+	p->pid = pid;
+	p->pidfd = pidfd;
+	return 0;
+}
+
 int program_hello(struct server *s, int socket, const struct helper_hello *hello, int uffd, int hold_uffd)
 {
-	struct program *p = forked_find(s, hello);
-	int error = 0;
+	pid_t helper_pid = 0;
+	uid_t uid;
+	int error = sock_peer(socket, &helper_pid, &uid);
+	struct program *p = error ? NULL : forked_find(s, hello, helper_pid);
 
 	if (p) {
 		close(uffd); /* not the one its mappings are registered with */
 	} else {
-		error = uffd_api(uffd, PROGRAM_FEATURES);
+		if (!error)
+			error = uffd_api(uffd, PROGRAM_FEATURES);
 		p = error ? NULL : program_new(s);
 		if (!p) {
 			close(uffd);
@@ -312,31 +340,28 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 		p->uffd = uffd;
 		p->next = s->programs;
 		s->programs = p;
-		if (!probe_mark(p, hello))
+		if (!probe_mark(p, hello, helper_pid))
 			error = -ESRCH;
 	}
-	p->pid = hello->program_pid;
-	p->helper_pid = hello->helper_pid;
-	p->helper_socket = socket;
 	p->area = hello->area;
 	p->area_bytes = hello->area_bytes;
 	p->hold_uffd = hold_uffd;
-	int ended = pidfd_get(p->pid, &p->pidfd);
+	if (!error)
+		error = program_name(p, hello->program_pid);
 	if (!error)
 		error = uffd_api(hold_uffd, HOLD_FEATURES);
 	if (!error)
-		error = proc_open(p->helper_pid, &p->proc_dir);
-	if (!error)
-		error = ended;
+		error = proc_open(helper_pid, &p->proc_dir);
 	if (!error)
 		error = guard_add(s->guard_socket, p->pid, p->uffd, p->pidfd);
-	if (!error)
-		thread_hurry(p->helper_pid, PRIORITY_MOVER); /* known by now to be the helper */
 	if (error) { /* served, if it is a child with tables; never demoted */
-		fd_close(p->helper_socket);
-		p->helper_socket = -1;
+		close(socket);
+		return error;
 	}
-	return error;
+	thread_hurry(helper_pid, PRIORITY_MOVER); /* known by now to be the helper */
+	p->helper_pid = helper_pid;
+	p->helper_socket = socket;
+	return 0;
 }
 
 void newborn_join(struct server *s)

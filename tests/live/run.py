@@ -362,6 +362,55 @@ def killed_tool(name, grace_s=0.0):
     return run
 
 
+# A process of the tree that says what its helper would say, but that it is process argv[1].
+LIAR = r"""
+import ctypes, mmap, os, re, socket, struct, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+pid = os.getpid()
+server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+while server.connect_ex("\0pagetide-%d" % pid):
+    pid = int(re.search(r"PPid:\s*(\d+)", open(f"/proc/{pid}/status").read()).group(1))
+welcome = socket.recv_fds(server, 4, 1)[0]
+fds = [libc.syscall(323, os.O_CLOEXEC | os.O_NONBLOCK) for _ in range(2)] # userfaultfd
+assert min(fds) >= 0, ctypes.get_errno()
+page = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+probe = ctypes.addressof(ctypes.c_char.from_buffer(page))
+socket.send_fds(server, [welcome + struct.pack("<iiiQQQ", int(sys.argv[1]), 0, 0, probe, 0, 0)], fds)
+# It hangs up on who is not believed.
+print("said", len(server.recv(4096)), flush=True)
+time.sleep(3600)
+"""
+
+
+def lies_are_not_believed(place):
+    """Somebody in the tree says that it is a process outside: that one must not be taken for one of ours."""
+    only_with_tool(place)
+    if os.uname().machine != "x86_64":
+        raise Skipped("it makes a system call by its number on x86-64")
+    stranger = subprocess.Popen(["sleep", "600"])
+    path = os.path.join(place.folder, "said")
+
+    def during(process):
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not os.path.getsize(path):
+            time.sleep(0.02)
+        below = descendants(process.pid)
+        process.kill()
+        deadline = time.monotonic() + 10
+        while any(alive(*one) for one in below.items()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    try:
+        with open(path, "w+b") as said:
+            place.run([sys.executable, "-c", LIAR, str(stranger.pid)], BUDGET_MIB, during=during, stdout=said)
+            said.seek(0)
+            check(said.read() == b"said 0\n", "it was not hung up on")
+        check(stranger.poll() is None, "a process that is none of the tree's was ended with it")
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
 def stats_while_running(place):
     only_with_tool(place)
     seen = []
@@ -852,6 +901,7 @@ TOOL_CASES = {
     "ctrl-z-stops-and-fg-goes-on": ctrl_z_stops_and_fg_goes_on,
     "tool-killed-program-ends-rule04": killed_tool("hold"),
     "tool-killed-family-ends-rule04": killed_tool("hold-family", 1.0),
+    "lies-are-not-believed": lies_are_not_believed,
     "stats-while-running": stats_while_running,
     "exec-frees-the-old-image": exec_frees_the_old_image,
     "fits-rule23": fits_rule23,

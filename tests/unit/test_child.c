@@ -181,11 +181,11 @@ static void a_name_lasts_as_long_as_its_process(void **state)
 		nr_ended += pidfd_ended(fd);
 	setitimer(ITIMER_REAL, &never, NULL);
 	sigaction(SIGALRM, &before, NULL);
-	pidfd_kill(fd);
+	pidfd_signal(fd, SIGKILL);
 	wait_end(pid, SIGKILL);
 	assert_int_equal(nr_ended, 0);
 	assert_true(pidfd_ended(fd));
-	pidfd_kill(fd);
+	pidfd_signal(fd, SIGKILL);
 	close(fd);
 	assert_int_equal(pidfd_get(pid, &fd), -ESRCH);
 }

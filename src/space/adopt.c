@@ -195,7 +195,8 @@ static void piece_drop(void *arg, const struct extent *piece)
 /*
  * A child's tables are its parent's as of the reading of the fork's event. An unmapping by another
  * thread of the parent may have come before the fork, and its event after: the child never gets it.
- * So before pages are taken out of a child its extents are held against its own maps.
+ * What the child has mapped there is not registered, and a page taken out of it would be gone. So before
+ * any is taken out of a child its extents are held against its own maps.
  */
 static int child_verify(struct program *p)
 {
@@ -216,6 +217,7 @@ static int child_verify(struct program *p)
 			extent_cut(p, vpn, to - vpn, piece_drop, p);
 		vpn = i < s.nr ? s.list[i].end >> PAGE_SHIFT : to;
 	}
+	p->checked = !error;
 	program_resume(&drained);
 	free(s.list);
 	return error;
@@ -227,7 +229,7 @@ int program_adopt(struct program *p, uint64_t *ret_pages)
 	/* Flags (mlock) cost a walk of the page tables: only the first time. */
 	bool first = !p->surveyed;
 
-	int error = first && p->adopted ? child_verify(p) : 0;
+	int error = p->checked ? 0 : child_verify(p);
 	if (!error)
 		error = survey_read(&s, first);
 	if (!error && s.nr) {

@@ -12,7 +12,8 @@
  * then the mover does it itself.
  *
  * A batch runs under program.lock shared from claim to result: no event is read meanwhile, so no page
- * is moved that the program has begun to discard.
+ * is moved that the program has begun to discard. Of a child nothing is moved before its extents were held
+ * against its maps (adopt.c).
  *
  * What must always hold: an order is carried out by one at a time (helper_lock), and the moves and
  * results it points to stay until order_finish().
@@ -155,7 +156,7 @@ static bool hold_add(struct hold_batch *b, const struct move *m, uint64_t *at,
 	uint64_t vpn, end = m->first + m->nr_pages;
 	uint32_t place, want = HELPER_PAGES_MAX - b->nr_pages;
 
-	if (*at == end || !p->hold.address || p->helper_socket < 0)
+	if (*at == end || !p->checked || !p->hold.address || p->helper_socket < 0)
 		return false;
 	if (end - *at < want)
 		want = (uint32_t)(end - *at);

@@ -221,6 +221,9 @@ struct program {
 	_Atomic bool stopping;     /* handlers end */
 	_Atomic bool gone;         /* the process has ended */
 	bool adopted;              /* its mappings are registered: keeper */
+	/* Its extents are those of its mappings: nothing may be taken out before. A child's are not sure to be.
+	 * lock; keeper to change. */
+	bool checked;
 	bool surveyed;             /* its maps have been read once: keeper */
 	/* Programs that fork made of one another share pages: budgeted by proportional share, and
 	 * not to be moved before the others have ended. */

@@ -338,6 +338,7 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 			return error ? error : -ENOMEM;
 		}
 		p->uffd = uffd;
+		p->checked = true;
 		p->next = s->programs;
 		s->programs = p;
 		if (!probe_mark(p, hello, helper_pid))

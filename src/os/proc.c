@@ -477,6 +477,15 @@ int proc_memory_open(int dir, int *ret_fd)
 	return 0;
 }
 
+int proc_memory_read(int fd, uint64_t address, void *buffer, size_t bytes)
+{
+	ssize_t n = pread(fd, buffer, bytes, (off_t)address);
+
+	if (n < 0)
+		return -errno;
+	return (size_t)n == bytes ? 0 : -EFAULT;
+}
+
 int proc_memory_write(int fd, uint64_t address, const void *buffer, size_t bytes)
 {
 	ssize_t n = pwrite(fd, buffer, bytes, (off_t)address);

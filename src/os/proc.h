@@ -96,9 +96,10 @@ int proc_present(int dir, uint64_t start, uint64_t end,
 /* Copy from another process' memory; all bytes or an error. -EFAULT: not mapped. */
 int proc_read(pid_t pid, uint64_t address, void *buffer, size_t bytes);
 
-/* The memory of a process for writing: it stays the same memory, whatever becomes of the process's number.
+/* The memory of a process: it stays the same memory, whatever becomes of the process's number.
  * -EIO, -EFAULT: not mapped, or the memory is gone. */
 int proc_memory_open(int dir, int *ret_fd);
+int proc_memory_read(int fd, uint64_t address, void *buffer, size_t bytes);
 int proc_memory_write(int fd, uint64_t address, const void *buffer, size_t bytes);
 
 struct iovec;

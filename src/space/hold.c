@@ -159,13 +159,13 @@ int hold_open(struct program *p, uint32_t nr_pages)
 		free(hold.freed);
 		return error;
 	}
+	stock_open(p, stage + HELPER_STAGE_BYTES); /* first: through its descriptor held pages may be read */
 	/* An order may be under way: both locks, so that it finds all of the area or nothing. */
 	helper_lock_take(p);
 	pthread_mutex_lock(&p->hold_lock);
 	p->hold = hold;
 	pthread_mutex_unlock(&p->hold_lock);
 	pthread_mutex_unlock(&p->helper_lock);
-	stock_open(p, stage + HELPER_STAGE_BYTES);
 	return 0;
 }
 
@@ -237,8 +237,15 @@ int held_read(struct program *p, const uint64_t *words, uint32_t nr, void *pages
 			remote[nr_parts++] = (struct iovec){ (void *)(uintptr_t)address, PAGE_BYTES };
 	}
 	int error = proc_readv(p->helper_pid, remote, nr_parts, pages, (size_t)nr * PAGE_BYTES);
-	if (error == -ESRCH) /* the helper was killed; the program has the same memory */
-		error = proc_readv(p->pid, remote, nr_parts, pages, (size_t)nr * PAGE_BYTES);
+	if (error != -ESRCH)
+		return error;
+	/* The helper was killed. The memory is the same, whoever else is in it. */
+	error = 0;
+	for (size_t i = 0; i < nr_parts && !error; i++) {
+		error = proc_memory_read(p->stock.memory, (uint64_t)(uintptr_t)remote[i].iov_base, pages,
+					 remote[i].iov_len);
+		pages = (uint8_t *)pages + remote[i].iov_len;
+	}
 	return error;
 }
 

@@ -321,7 +321,7 @@ static uint64_t program_measure(struct program *p, uint64_t now_ns)
 /* A family is measured now and then: how much more it may have by now, if all that came since is its own. */
 static uint64_t program_since(const struct program *p, uint64_t landed, uint64_t left)
 {
-	if (p->nr_family < 2 || !p->looked_ns)
+	if (p->nr_family < 2 || !p->looked_ns || p->proc_dir < 0)
 		return 0;
 	return minus(minus(landed, p->looked_landed), minus(left, p->looked_left));
 }

@@ -160,7 +160,7 @@ struct hold {
 /* Stock: huge pages of zeros in the program's address space, prepared before they are wanted. */
 struct stock {
 	_Atomic uint64_t address;  /* 0: none yet */
-	int memory;                /* the program's, to write to; -1 */
+	int memory;                /* the program's, to read and write; -1. keeper to change */
 	uint32_t empty, ready;     /* bitmaps; a block in neither is in somebody's hands. hold_lock */
 	_Atomic uint32_t nr_ahead; /* to keep ready: while blocks are asked for */
 	_Atomic uint64_t used_ns;  /* when one was taken last */
@@ -173,7 +173,8 @@ struct program {
 	pid_t pid;                 /* 0: unknown (a child made by a raw clone) */
 	_Atomic pid_t helper_pid;  /* 0: none */
 	int pidfd;                 /* -1: none */
-	int proc_dir;              /* /proc of the helper (same memory), or of the program; -1 */
+	int proc_dir;              /* /proc of the helper (same memory), or of the program; -1. plan_lock and
+				    * lock to change, keeper */
 	int uffd, hold_uffd;       /* -1: none */
 	uint64_t probe, token[2];  /* a page of its helper's, and the bytes put there: who reads them
 				    * has this memory */
@@ -438,7 +439,7 @@ bool hold_may_be_whole(struct program *program, uint32_t place);
 void hold_untake(struct program *program, uint32_t place, uint32_t nr_pages);
 /* A place whose page is no longer needed; it is dropped later. Any thread. */
 void hold_release(struct program *program, uint32_t place);
-/* Read held pages, at most FAULT_RUN_PAGES, by their words. -EFAULT, -ESRCH. */
+/* Read held pages, at most FAULT_RUN_PAGES, by their words. -EFAULT, -EIO: the memory is gone. */
 int held_read(struct program *program, const uint64_t *words, uint32_t nr, void *pages);
 /* Drop up to `max` places that were released; how many: fewer than asked when there are no more, or no
  * helper. helper_lock held. */
@@ -603,6 +604,8 @@ int program_hello(struct server *server, int socket, const struct helper_hello *
 void newborn_join(struct server *server);
 /* Those that are due for a look, or all when `some_ended`. */
 void programs_reap(struct server *server, uint64_t now_ns, bool some_ended);
+/* Its helper has ended: its number and its /proc are no longer its memory's. plan_lock held, keeper. */
+void program_widow(struct program *program);
 void program_unshare(struct program *program);
 
 /* The bytes of a page are lost (a tier could not give them back): end the program with a line. */

@@ -14,25 +14,15 @@
 #include "keeper_inner.h"
 #include "pidfd.h"
 
-/*
- * A helper has died. Its number is free for another process as soon as it is waited for; nobody may
- * read held pages by it from then on. The program has the same memory.
- */
+/* A helper has died. Its number is free for another process as soon as it is waited for. */
 static void helper_mourn(struct keeper *k, pid_t pid)
 {
 	struct server *s = k->server;
 
 	keeper_lock(k);
-	for (struct program *p = s->programs; p; p = p->next) {
-		if (p->helper_pid != pid)
-			continue;
-		helper_lock_take(p);
-		helper_leave(p); /* before its number is not its own: nobody is to order it about */
-		program_lock_exclusive(p);
-		p->helper_pid = p->pid;
-		pthread_rwlock_unlock(&p->lock);
-		pthread_mutex_unlock(&p->helper_lock);
-	}
+	for (struct program *p = s->programs; p; p = p->next)
+		if (p->helper_pid == pid)
+			program_widow(p);
 	pthread_mutex_unlock(&s->plan_lock);
 }
 

@@ -149,7 +149,7 @@ static uint64_t word_forked(struct program *child, const struct tract *t, uint64
 		 * mapping (MADV_DONTFORK). */
 		if (error == -ENOENT)
 			return 0;
-		if (error && error != -EEXIST && error != -ESRCH) {
+		if (error && error != -EEXIST && uffd_alive(child->uffd)) {
 			program_fail(parent, "a held page cannot be read for a child");
 			atomic_store(&parent->server->lost_child, true);
 		}
@@ -214,6 +214,25 @@ static int extent_fork(struct program *child, const struct extent *e, struct wip
 	return error;
 }
 
+/* A parent that has not yet got its own name has just been forked itself. */
+static int wiped_find(const struct program *parent, struct wiped *wiped)
+{
+	int dir, error = parent->proc_dir < 0 ? 0 : proc_mappings(parent->proc_dir, true, mapping_wiped, wiped);
+
+	if (error != -ESRCH)
+		return error;
+	if (!uffd_alive(parent->uffd)) /* it was killed meanwhile */
+		return 0;
+	/* Its helper was, a moment ago. */
+	wiped->nr = 0;
+	error = proc_open(parent->pid, &dir);
+	if (error)
+		return error;
+	error = proc_mappings(dir, true, mapping_wiped, wiped);
+	close(dir);
+	return error;
+}
+
 void program_fork(struct program *parent, int uffd)
 {
 	struct server *s = parent->server;
@@ -229,12 +248,8 @@ void program_fork(struct program *parent, int uffd)
 		child->adopted = true;
 		error = guard_add(s->guard_socket, 0, uffd, -1);
 	}
-	/* First of all: what is copied into the child stays there. A parent that has not yet got its own name
-	 * has just been forked itself. */
-	if (!error && parent->proc_dir >= 0)
-		error = proc_mappings(parent->proc_dir, true, mapping_wiped, &wiped);
-	if (error == -ESRCH) /* it was killed meanwhile */
-		error = 0;
+	if (!error) /* first of all: what is copied into the child stays there */
+		error = wiped_find(parent, &wiped);
 	for (size_t i = 0; !error && i < parent->nr_extents; i++)
 		error = extent_fork(child, &parent->extents[i], &wiped);
 	free(wiped.list);
@@ -380,6 +395,24 @@ void newborn_join(struct server *s)
 }
 
 /* ---- the end of a program ---- */
+
+void program_widow(struct program *p)
+{
+	int dir = -1;
+
+	helper_lock_take(p);
+	helper_leave(p); /* before its number is not its own: nobody is to order it about */
+	if (p->pidfd >= 0 && !proc_open(p->pid, &dir) && pidfd_ended(p->pidfd)) {
+		close(dir); /* of whoever has the number now */
+		dir = -1;
+	}
+	program_lock_exclusive(p);
+	fd_close(p->proc_dir);
+	p->proc_dir = dir;
+	p->helper_pid = p->pid;
+	pthread_rwlock_unlock(&p->lock);
+	pthread_mutex_unlock(&p->helper_lock);
+}
 
 /* Whether a process has other memory than the program had. An error that may come of other things (its
  * first thread has ended, its rights have changed) says nothing. */

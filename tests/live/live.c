@@ -199,6 +199,16 @@ void arena_cold(const struct arena *arena, size_t from, size_t to)
 	live_fail("only %zu of %zu pages left memory under pressure", nr_absent, nr_written);
 }
 
+void live_helper_killed(void)
+{
+	const char *folder = getenv("LIVE_TMP");
+	char path[4096];
+
+	CHECK(folder && snprintf(path, sizeof(path), "%s/helper-killed", folder) < (int)sizeof(path));
+	while (live_budget_bytes && access(path, F_OK) != 0)
+		usleep(20000);
+}
+
 void live_wait(pid_t pid)
 {
 	int status = 0;

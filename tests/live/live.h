@@ -91,6 +91,9 @@ void page_check(const void *page, uint64_t seed, uint64_t index, uint32_t genera
 /* Touch a ballast larger than the budget, every byte checked, so that other memory goes cold. */
 void live_press(void);
 
+/* Wait until the driver has killed our helper; without one not at all. */
+void live_helper_killed(void);
+
 /* Wait for a child and fail unless it exited with 0. */
 void live_wait(pid_t pid);
 

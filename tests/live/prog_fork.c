@@ -370,6 +370,27 @@ static void wiped_while_held(void)
 	arena_check(&arena, 0, arena.nr_pages);
 }
 
+/* Its helper was killed: its child still gets empty what is to be empty, and the rest as it was. */
+static void helper_killed_fork(void)
+{
+	struct arena arena = arena_new(live_pages(), 12);
+	size_t half = arena.nr_pages / 2;
+	pid_t pid;
+
+	CHECK(madvise(arena.base, half * PAGE_BYTES, MADV_WIPEONFORK) == 0);
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, half);
+	live_helper_killed();
+	pid = child_start();
+	if (pid == 0) {
+		arena_forget(&arena, 0, half);
+		arena_check(&arena, 0, arena.nr_pages);
+		_exit(0);
+	}
+	live_wait(pid);
+	arena_check(&arena, 0, arena.nr_pages);
+}
+
 /* ---- clone and vfork ------------------------------------------------------------------------- */
 
 static pid_t clone_raw(void)
@@ -823,6 +844,7 @@ static const struct live_case cases[] = {
 	{ "fork-beside-busy-threads", fork_beside_busy_threads },
 	{ "fork-keeps-advice", fork_keeps_advice },
 	{ "wiped-while-held", wiped_while_held },
+	{ "helper-killed-fork", helper_killed_fork },
 	{ "clone-raw-rule01-rule04", clone_raw_rule01_rule04 },
 	{ "clone-raw-orphan-rule01", clone_raw_orphan_rule01 },
 	{ "vfork-writes-then-exec", vfork_writes_then_exec },

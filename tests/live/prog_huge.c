@@ -256,16 +256,12 @@ static void huge_child_ends(void)
 /* Its helper is killed while nothing is going on: everything is still there, and new memory comes. */
 static void huge_helper_killed(void)
 {
-	const char *folder = getenv("LIVE_TMP");
 	size_t nr = live_pages();
 	struct arena arena = arena_huge(nr, 90);
-	char path[4096];
 
 	arena_manage(&arena);
 	arena_fill(&arena, 0, nr * 3 / 4, 1);
-	CHECK(folder && snprintf(path, sizeof(path), "%s/helper-killed", folder) < (int)sizeof(path));
-	while (live_budget_bytes && access(path, F_OK) != 0)
-		usleep(20000);
+	live_helper_killed();
 	arena_check(&arena, 0, nr * 3 / 4);
 	arena_fill(&arena, nr / 2, nr, 2);
 	arena_check(&arena, 0, nr);

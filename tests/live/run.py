@@ -33,6 +33,8 @@ NO_BUDGET = {"fork", "huge-fork", "huge-child-ends", "huge-helper-killed", "huge
 # Cases whose program is made for another test below.
 NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",
              "wrong-byte-is-seen", "exec-then-rest", "rest-after-pressure", "address-space-limited"}
+# Cases whose helper is killed once nothing moves any more.
+HELPER_KILLED = {"helper-killed-fork"}
 # Cases that mostly read stored memory in order: a fault brings back many pages.
 READ_IN_ORDER = {"streams-beside-changes", "streams-then-moved"}
 # Cases in which other processes than the one asked for must say that all is well.
@@ -41,8 +43,9 @@ OUTPUT = {"fork-program-exits-first-rule04": b"child ok\n"}
 
 def program_case(program, name):
     def run(place):
+        during = helper_kill(place) if name in HELPER_KILLED and not place.native else None
         result = place.run([os.path.join(place.programs, f"live_{program}"), name], BUDGET_MIB,
-                           timeout_s=60)
+                           timeout_s=60, during=during)
         judge_end(result)
         if place.native:
             return None
@@ -89,6 +92,10 @@ def helpers_below(process):
 
 def helper_kill(place):
     """Kill the helper when nothing has moved for a while, then let the program go on."""
+    path = os.path.join(place.folder, "helper-killed")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
     def during(process):
         before, deadline = None, time.monotonic() + 30
         while time.monotonic() < deadline:
@@ -98,9 +105,6 @@ def helper_kill(place):
             if now and now[0] and now == before:
                 break
             before = now
-        path = os.path.join(place.folder, "helper-killed")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
         helpers = helpers_below(process)
         check(len(helpers) == 1, f"helpers: {helpers}")
         os.kill(helpers[0], signal.SIGKILL)

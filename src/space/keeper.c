@@ -102,7 +102,7 @@ static void live_show(struct keeper *k, bool last)
 static bool pid_known(const struct server *s, pid_t pid)
 {
 	for (const struct program *p = s->programs; p; p = p->next)
-		if (p->pid == pid || p->helper_pid == pid)
+		if ((p->pid == pid && !atomic_load(&p->deserted)) || p->helper_pid == pid)
 			return true;
 	return false;
 }
@@ -195,7 +195,7 @@ static int keeper_wait(struct keeper *k, struct pollfd **wait)
 	w[PROGRAMS_AT - 1] = (struct pollfd){ .fd = k->server->keeper_bell, .events = POLLIN };
 	nr = PROGRAMS_AT;
 	for (const struct program *p = k->server->programs; p; p = p->next)
-		w[nr++] = (struct pollfd){ .fd = p->pidfd, .events = POLLIN };
+		w[nr++] = (struct pollfd){ .fd = atomic_load(&p->deserted) ? -1 : p->pidfd, .events = POLLIN };
 	uint64_t wait_ms = (pace_wait_ns(k->server, clock_now_ns()) + 999999) / 1000000;
 	if (poll(w, nr, (int)wait_ms) < 0 && errno != EINTR)
 		return -errno;

@@ -393,7 +393,8 @@ static bool plan_run(struct mover *v, size_t nr, struct engine_need *need)
 		struct move *moves = &v->plan[i];
 		struct program *p = move_tract(moves)->program;
 		group = group_length(moves, nr - i);
-		if (atomic_load(&p->gone))
+		/* Pages are moved between nodes by the number of somebody who has them. */
+		if (atomic_load(&p->gone) || (moves->op == MOVE_DEMOTE && !p->helper_pid))
 			group_gone(moves, group, &results[i]);
 		else if (moves->op == MOVE_STORE)
 			store_group(v, moves, group, &results[i]);

@@ -220,7 +220,10 @@ struct program {
 	uint64_t normal_until_ns;  /* whatever the machine is like, since the idle ones starved */
 	uint64_t normal_for_ns;
 	_Atomic bool stopping;     /* handlers end */
-	_Atomic bool gone;         /* the process has ended */
+	_Atomic bool gone;         /* it is no longer on the list, or is being ended */
+	/* Its process has ended, or has become another program. Others may still be in its memory: children of
+	 * vfork, and of clone. They are served, and nothing is taken out any more. Keeper to change. */
+	_Atomic bool deserted;
 	bool adopted;              /* its mappings are registered: keeper */
 	/* Its extents are those of its mappings: nothing may be taken out before. A child's are not sure to be.
 	 * lock; keeper to change. */

@@ -20,9 +20,12 @@ static void helper_mourn(struct keeper *k, pid_t pid)
 	struct server *s = k->server;
 
 	keeper_lock(k);
-	for (struct program *p = s->programs; p; p = p->next)
-		if (p->helper_pid == pid)
-			program_widow(p);
+	for (struct program *p = s->programs; p; p = p->next) {
+		if (p->helper_pid != pid)
+			continue;
+		program_widow(p);
+		k->some_ended = true; /* nobody else may be in its memory */
+	}
 	pthread_mutex_unlock(&s->plan_lock);
 }
 
@@ -76,7 +79,7 @@ static void signal_pass(struct keeper *k, const struct signalfd_siginfo *info)
 		return;
 	}
 	for (struct program *p = k->server->programs; p; p = p->next)
-		if (p->pidfd >= 0)
+		if (p->pidfd >= 0 && !atomic_load(&p->deserted))
 			pidfd_signal(p->pidfd, sig);
 }
 

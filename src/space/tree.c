@@ -110,7 +110,7 @@ void program_fail(struct program *p, const char *why)
 	if (atomic_exchange(&p->gone, true))
 		return;
 	fprintf(stderr, "pagetide: ending process %d: %s\n", (int)p->pid, why);
-	if (p->pidfd >= 0)
+	if (p->pidfd >= 0 && !atomic_load(&p->deserted))
 		pidfd_signal(p->pidfd, SIGKILL);
 	else
 		atomic_store(&p->server->lost_child, true); /* no name: the keeper ends the tree */
@@ -402,14 +402,17 @@ void program_widow(struct program *p)
 
 	helper_lock_take(p);
 	helper_leave(p); /* before its number is not its own: nobody is to order it about */
-	if (p->pidfd >= 0 && !proc_open(p->pid, &dir) && pidfd_ended(p->pidfd)) {
+	bool alone = p->pidfd < 0 || atomic_load(&p->deserted);
+	if (!alone && !proc_open(p->pid, &dir) && pidfd_ended(p->pidfd)) {
 		close(dir); /* of whoever has the number now */
 		dir = -1;
 	}
 	program_lock_exclusive(p);
 	fd_close(p->proc_dir);
 	p->proc_dir = dir;
-	p->helper_pid = p->pid;
+	p->helper_pid = alone ? 0 : p->pid;
+	if (dir < 0)
+		p->anon_pages = p->looked_pages = 0; /* counted as that of a process without a helper */
 	pthread_rwlock_unlock(&p->lock);
 	pthread_mutex_unlock(&p->helper_lock);
 }
@@ -425,24 +428,42 @@ static bool memory_differs(const struct program *p, pid_t pid)
 }
 
 /*
- * A program has ended when its process has, or has left for another image by exec, of which nobody
- * tells us: its helper alone has the old address space then, and reads the probe page there. A child
- * without a name, or a program whose helper was killed, has ended when nobody has its address space.
+ * Whether its process has ended, or has left for another image by exec, of which nobody tells us: its helper
+ * alone has the old address space then, and reads the probe page there.
  */
-static bool program_ended(const struct program *p)
+static bool process_left(const struct program *p)
 {
 	struct pollfd end[2] = {
 		{ .fd = p->pidfd, .events = POLLIN },
 		{ .fd = p->helper_socket, .events = POLLRDHUP },
 	};
 
-	if (poll(end, 2, 0) < 0)
+	if (p->pidfd < 0 || poll(end, 2, 0) < 0)
 		return false;
-	if (p->pidfd >= 0 && end[0].revents)
+	if (end[0].revents)
 		return true;
-	if (p->helper_socket < 0 || end[1].revents)
-		return !uffd_alive(p->uffd);
-	return memory_differs(p, p->pid) && !memory_differs(p, p->helper_pid);
+	return p->helper_socket >= 0 && !end[1].revents && memory_differs(p, p->pid) &&
+	       !memory_differs(p, p->helper_pid);
+}
+
+/*
+ * A program has ended when nobody has its address space. That may be long after its process has: who was
+ * made by vfork or clone lives there, too. The helper goes when it is hung up on; the keeper is told of that
+ * end.
+ */
+static bool program_ended(struct program *p)
+{
+	if (!atomic_load(&p->deserted) && process_left(p)) {
+		atomic_store(&p->deserted, true);
+		if (p->helper_pid == p->pid) { /* it was killed before */
+			program_widow(p);
+		} else {
+			helper_lock_take(p);
+			helper_leave(p);
+			pthread_mutex_unlock(&p->helper_lock);
+		}
+	}
+	return !uffd_alive(p->uffd);
 }
 
 void programs_reap(struct server *s, uint64_t now_ns, bool some_ended)

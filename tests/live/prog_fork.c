@@ -450,6 +450,45 @@ static void clone_raw_orphan_rule01(void)
 	arena_check(&arena, 0, arena.nr_pages);
 }
 
+struct survivor {
+	struct arena arena;
+	pid_t maker;
+	int report;
+};
+
+static int survivor_main(void *arg)
+{
+	const struct survivor *survivor = arg;
+
+	while (getppid() == survivor->maker)
+		usleep(1000);
+	usleep(300000);
+	arena_check(&survivor->arena, 0, survivor->arena.nr_pages / 2);
+	CHECK(write(survivor->report, "ok", 2) == 2);
+	_exit(0);
+}
+
+/* A process is killed while another lives in its memory, as a child of vfork does until it execs. */
+static void memory_outlives_its_process(void)
+{
+	static char stack[64 << 10] __attribute__((aligned(64)));
+	int report[2], status;
+	char word[3] = "";
+
+	CHECK(pipe(report) == 0);
+	pid_t pid = child_start();
+	if (pid == 0) {
+		struct survivor survivor = { arena_new(live_pages(), 36), getpid(), report[1] };
+		arena_fill(&survivor.arena, 0, survivor.arena.nr_pages, 1);
+		arena_cold(&survivor.arena, 0, survivor.arena.nr_pages / 2);
+		CHECK(clone(survivor_main, stack + sizeof(stack), CLONE_VM | SIGCHLD, &survivor) > 0);
+		raise(SIGKILL);
+	}
+	close(report[1]);
+	CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
+	CHECK(read(report[0], word, 2) == 2 && strcmp(word, "ok") == 0);
+}
+
 /* The child of vfork lives in the parent's memory until it execs. */
 static void vfork_writes_then_exec(void)
 {
@@ -847,6 +886,7 @@ static const struct live_case cases[] = {
 	{ "helper-killed-fork", helper_killed_fork },
 	{ "clone-raw-rule01-rule04", clone_raw_rule01_rule04 },
 	{ "clone-raw-orphan-rule01", clone_raw_orphan_rule01 },
+	{ "memory-outlives-its-process", memory_outlives_its_process },
 	{ "vfork-writes-then-exec", vfork_writes_then_exec },
 	{ "exec-with-stored-arguments", exec_with_stored_arguments },
 	{ "exec-with-stored-environment", exec_with_stored_environment },

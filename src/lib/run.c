@@ -140,6 +140,7 @@ static int server_open(struct server *s, const struct budget *b, const char *rec
 	pthread_mutex_init(&s->engine_lock, NULL);
 	pthread_mutex_init(&s->plan_lock, NULL);
 	pthread_mutex_init(&s->plan_turn, NULL);
+	pthread_mutex_init(&s->warden_lock, NULL);
 	pthread_mutex_init(&s->dead_lock, NULL);
 	return 0;
 }

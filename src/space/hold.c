@@ -169,6 +169,35 @@ int hold_open(struct program *p, uint32_t nr_pages)
 	return 0;
 }
 
+/* The helper has the same userfaultfd: ours closed, the epoll would go on naming it by a number that the next
+ * descriptor gets. */
+void hold_close(struct program *p)
+{
+	struct server *s = p->server;
+
+	pthread_mutex_lock(&s->warden_lock);
+	if (p->hold.address)
+		(void)epoll_ctl(s->warden_epoll, EPOLL_CTL_DEL, p->hold_uffd, NULL);
+	if (p->hold_uffd >= 0)
+		close(p->hold_uffd);
+	pthread_mutex_unlock(&s->warden_lock);
+	free(p->hold.used);
+	free(p->hold.whole);
+	free(p->hold.freed);
+}
+
+static void hole_fill(int uffd)
+{
+	struct uffd_msg m;
+	uint64_t done;
+
+	if (read(uffd, &m, sizeof m) != sizeof m || m.event != UFFD_EVENT_PAGEFAULT)
+		return;
+	uint64_t address = m.arg.pagefault.address & ~(uint64_t)(PAGE_BYTES - 1);
+	if (uffd_zero(uffd, address, PAGE_BYTES, &done))
+		uffd_wake(uffd, address, PAGE_BYTES);
+}
+
 static void *warden_main(void *arg)
 {
 	struct server *s = arg;
@@ -176,15 +205,13 @@ static void *warden_main(void *arg)
 
 	thread_hurry(0, PRIORITY_MOVER);
 	while (epoll_wait(s->warden_epoll, &event, 1, -1) >= 0 || errno == EINTR) {
-		struct uffd_msg m;
-		uint64_t done;
 		if (atomic_load(&s->stopping))
 			break;
-		if (read(event.data.fd, &m, sizeof m) != sizeof m || m.event != UFFD_EVENT_PAGEFAULT)
-			continue;
-		uint64_t address = m.arg.pagefault.address & ~(uint64_t)(PAGE_BYTES - 1);
-		if (uffd_zero(event.data.fd, address, PAGE_BYTES, &done))
-			uffd_wake(event.data.fd, address, PAGE_BYTES);
+		/* What was told without the lock may be closed, and its number another's. */
+		pthread_mutex_lock(&s->warden_lock);
+		if (epoll_wait(s->warden_epoll, &event, 1, 0) == 1 && event.data.fd != s->warden_stop)
+			hole_fill(event.data.fd);
+		pthread_mutex_unlock(&s->warden_lock);
 	}
 	return NULL;
 }
@@ -219,6 +246,7 @@ void warden_join(struct server *s)
 		pthread_join(s->warden, NULL);
 	close(s->warden_stop);
 	close(s->warden_epoll);
+	s->warden_epoll = -1;
 }
 
 int held_read(struct program *p, const uint64_t *words, uint32_t nr, void *pages)

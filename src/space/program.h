@@ -23,6 +23,8 @@
  *                        read, so whoever reads must already keep everybody else from installing.
  *   server.engine_lock   the engine, but for engine_touch() and engine_readahead(); a recording
  *   program.hold_lock    places of the hold area, blocks of the stock
+ *   server.warden_lock   the warden while it reads a hold area's userfaultfd, whoever closes one. Nothing is
+ *                        taken under it
  *
  * What must always hold: a page's content is where its word says; words change by page_change()
  * only; a page of the hold area is dropped only when no word leads to it.
@@ -280,6 +282,7 @@ struct server {
 	_Atomic uint64_t raised, lowered; /* pages from the slow node to the fast one, and back */
 	pthread_t warden;
 	int warden_epoll, warden_stop;
+	pthread_mutex_t warden_lock; /* by what is in the epoll: it is open */
 	_Atomic uint32_t next_cookie;
 
 	/* The budget: budget.c. */
@@ -431,6 +434,8 @@ uint32_t hold_fit(uint32_t nr_pages, uint64_t left_bytes);
 /* Ask the helper for the area; it may have fewer places, where the program's address space is limited. After
  * an error nothing is mapped. -ENOMEM: no room for one. Mover or keeper. */
 int hold_open(struct program *program, uint32_t nr_pages);
+/* Before its program goes: nobody reads hold_uffd any more, which is closed. Keeper. */
+void hold_close(struct program *program);
 /* Take up to nr_pages places in a row (a whole block when 512 are asked for and there is one);
  * returns how many. */
 uint32_t hold_take(struct program *program, uint32_t nr_pages, uint32_t *ret_place);

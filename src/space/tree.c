@@ -92,15 +92,12 @@ void program_free(struct program *p)
 	fd_close(p->pidfd);
 	fd_close(p->proc_dir);
 	fd_close(p->uffd);
-	fd_close(p->hold_uffd);
+	hold_close(p);
 	fd_close(p->helper_socket);
 	pthread_rwlock_destroy(&p->lock);
 	pthread_mutex_destroy(&p->helper_lock);
 	pthread_mutex_destroy(&p->hold_lock);
 	stock_close(p);
-	free(p->hold.used);
-	free(p->hold.whole);
-	free(p->hold.freed);
 	free(p->extents);
 	free(p);
 }

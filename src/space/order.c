@@ -206,8 +206,11 @@ static bool order_batch(struct program *p, bool mover)
 			;
 		if (b.nr_runs == max_runs || b.nr_pages == HELPER_PAGES_MAX)
 			break;
-		/* What is left found no place to go. */
-		result->nr_pages[MOVE_FAIL_FULL] += (uint32_t)(m->first + m->nr_pages - o->at);
+		/* What is left has nobody to take it out, must not go yet, or found no place. */
+		enum move_reason why = p->helper_socket < 0 ? MOVE_FAIL_DENIED
+				       : p->checked	    ? MOVE_FAIL_FULL
+							    : MOVE_FAIL_BUSY;
+		result->nr_pages[why] += (uint32_t)(m->first + m->nr_pages - o->at);
 		o->at = 0;
 	}
 	hold_flush(&b);

@@ -247,6 +247,40 @@ static void shared_left_alone(void)
 	close(fd);
 }
 
+/* ---- without a helper ---- */
+
+/* Its helper was killed: nothing leaves its memory any more, but what it has counts, and others have less. */
+static void helper_killed_counts(void)
+{
+	struct arena arena = arena_new(live_pages(), 67);
+	size_t kept = arena.nr_pages / 6;
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	CHECK(madvise(arena_page(&arena, kept), (arena.nr_pages - kept) * PAGE_BYTES, MADV_DONTNEED) == 0);
+	arena_forget(&arena, kept, arena.nr_pages);
+	arena_fill(&arena, 0, kept, 2);
+	live_helper_killed();
+	arena_check(&arena, 0, kept);
+	pid_t pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		execl(live_self, live_self, "fill-beside", (char *)NULL);
+		live_fail("exec: errno %d", errno);
+	}
+	live_wait(pid);
+	arena_check(&arena, 0, kept);
+}
+
+static void fill_beside(void)
+{
+	struct arena arena = arena_new(live_pages(), 68);
+
+	for (uint32_t round = 1; round < 12; round++) {
+		arena_fill(&arena, 0, arena.nr_pages, round);
+		arena_check(&arena, 0, arena.nr_pages);
+	}
+}
+
 static const struct live_case cases[] = {
 	{ "holes-rule15", holes_rule15 },
 	{ "kernel-swap-rule16", kernel_swap_rule16 },
@@ -258,6 +292,8 @@ static const struct live_case cases[] = {
 	{ "mincore-answers", mincore_answers },
 	{ "reads-every-mapping-rule26", reads_every_mapping_rule26 },
 	{ "shared-left-alone", shared_left_alone },
+	{ "helper-killed-counts", helper_killed_counts },
+	{ "fill-beside", fill_beside },
 	{ NULL, NULL },
 };
 

@@ -32,9 +32,10 @@ NO_BUDGET = {"fork", "huge-fork", "huge-child-ends", "huge-helper-killed", "huge
              "close-everything-rule05", "rights-dropped", "streams-beside-changes", "streams-then-moved"}
 # Cases whose program is made for another test below.
 NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",
-             "wrong-byte-is-seen", "exec-then-rest", "rest-after-pressure", "address-space-limited"}
+             "wrong-byte-is-seen", "exec-then-rest", "rest-after-pressure", "address-space-limited",
+             "fill-beside"}
 # Cases whose helper is killed once nothing moves any more.
-HELPER_KILLED = {"helper-killed-fork"}
+HELPER_KILLED = {"helper-killed-fork", "helper-killed-counts"}
 # Cases that mostly read stored memory in order: a fault brings back many pages.
 READ_IN_ORDER = {"streams-beside-changes", "streams-then-moved"}
 # Cases in which other processes than the one asked for must say that all is well.

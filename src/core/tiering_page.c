@@ -62,6 +62,8 @@ static bool touch_quick(const struct tiering_window *window, uint32_t block, uin
 	uint32_t since = UINT32_MAX, now = tick_at(now_ns);
 
 	for (unsigned i = 0; i < TIERING_ARMS && armed[i]; i++) {
+		if ((int32_t)(now - armed[i]) < 0)
+			continue; /* heard of sooner, but later than the touch */
 		if (now - armed[i] > age)
 			return since <= QUICK_TICKS;
 		since = now - armed[i];

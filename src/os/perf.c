@@ -149,7 +149,8 @@ int perf_probe_type(const char *root, uint32_t *ret_type)
 	return type_read(root, "kprobe", ret_type);
 }
 
-static int event_open(pid_t tid, struct perf_event_attr *attr)
+/* Of a thread wherever it runs, or, tid -1, of all that run on a CPU. */
+static int event_open(pid_t tid, int cpu, struct perf_event_attr *attr)
 {
 	attr->size = sizeof *attr;
 	if (!attr->sample_period)
@@ -157,8 +158,47 @@ static int event_open(pid_t tid, struct perf_event_attr *attr)
 	attr->sample_type |= SAMPLE_TYPE;
 	attr->use_clockid = 1;
 	attr->clockid = CLOCK_MONOTONIC;
-	long fd = syscall(SYS_perf_event_open, attr, tid, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	long fd = syscall(SYS_perf_event_open, attr, tid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
 	return fd < 0 ? -errno : (int)fd;
+}
+
+static void event_close(struct perf_ring *ring, enum perf_kind kind)
+{
+	if (ring->fds[kind] >= 0)
+		close(ring->fds[kind]);
+	ring->fds[kind] = -1;
+}
+
+/* The ring of an event that is open; it is closed when there can be none. */
+static int ring_make(pid_t tid, int fd, enum perf_kind kind, size_t ring_bytes, struct perf_ring *ret_ring)
+{
+	struct perf_ring ring = { .fds = { -1, -1, -1, -1 }, .tid = tid, .bytes = ring_bytes };
+
+	ring.map = mmap(NULL, PAGE + ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (ring.map == MAP_FAILED || ioctl(fd, PERF_EVENT_IOC_ID, &ring.ids.id[kind])) {
+		int error = errno == EPERM ? -ENOMEM : -errno;
+		if (ring.map != MAP_FAILED)
+			munmap(ring.map, PAGE + ring_bytes);
+		close(fd);
+		return error;
+	}
+	ring.fds[kind] = fd;
+	*ret_ring = ring;
+	return 0;
+}
+
+/* Have the records of another event, or of none if `fd` is an error, in the ring that `first` has. */
+static int ring_join(struct perf_ring *ring, enum perf_kind first, enum perf_kind kind, int fd)
+{
+	if (fd < 0)
+		return fd;
+	ring->fds[kind] = fd;
+	if (!ioctl(fd, PERF_EVENT_IOC_SET_OUTPUT, ring->fds[first]) &&
+	    !ioctl(fd, PERF_EVENT_IOC_ID, &ring->ids.id[kind]))
+		return 0;
+	int error = -errno;
+	event_close(ring, kind);
+	return error;
 }
 
 static int faults_open(pid_t tid, bool kernel_too, size_t ring_bytes)
@@ -172,10 +212,19 @@ static int faults_open(pid_t tid, bool kernel_too, size_t ring_bytes)
 		.watermark = 1,
 		.wakeup_watermark = (uint32_t)(ring_bytes / 2),
 	};
-	return event_open(tid, &attr);
+	return event_open(tid, -1, &attr);
 }
 
-static int probe_open(pid_t tid, uint32_t type, const char *function, bool at_return)
+int perf_ring_open(pid_t tid, size_t ring_bytes, struct perf_ring *ret_ring)
+{
+	int fd = faults_open(tid, true, ring_bytes);
+
+	if (fd == -EACCES || fd == -EPERM)
+		fd = faults_open(tid, false, ring_bytes);
+	return fd < 0 ? fd : ring_make(tid, fd, PERF_TOUCH, ring_bytes, ret_ring);
+}
+
+static int probe_open(pid_t tid, int cpu, uint32_t type, const char *function, bool at_return)
 {
 	struct perf_event_attr attr = {
 		.type = type,
@@ -185,78 +234,30 @@ static int probe_open(pid_t tid, uint32_t type, const char *function, bool at_re
 		.sample_type = PERF_SAMPLE_REGS_INTR,
 		.sample_regs_intr = REGISTERS,
 	};
-	return event_open(tid, &attr);
+	return event_open(tid, cpu, &attr);
 }
 
-/* Have the records of an event in the ring of the faults. */
-static bool event_join(struct perf_ring *ring, enum perf_kind kind)
+int perf_ring_open_arms(unsigned int cpu, size_t ring_bytes, uint32_t probe_type, struct perf_ring *ret_ring)
 {
-	return !ioctl(ring->fds[kind], PERF_EVENT_IOC_SET_OUTPUT, ring->fds[PERF_TOUCH]) &&
-	       !ioctl(ring->fds[kind], PERF_EVENT_IOC_ID, &ring->ids.id[kind]);
-}
+	struct perf_ring ring;
+	int fd = probe_open(-1, (int)cpu, probe_type, ARM_FUNCTION, false);
+	int error = fd < 0 ? fd : ring_make(-1, fd, PERF_ARM_BEGIN, ring_bytes, &ring);
 
-static void event_close(struct perf_ring *ring, enum perf_kind kind)
-{
-	if (ring->fds[kind] >= 0)
-		close(ring->fds[kind]);
-	ring->fds[kind] = -1;
-}
-
-static void probes_open(struct perf_ring *ring, uint32_t type)
-{
-	bool joined = true;
-
-	for (unsigned kind = PERF_ARM_BEGIN; kind <= PERF_ARM_END; kind++)
-		ring->fds[kind] = type ? probe_open(ring->tid, type, ARM_FUNCTION, kind == PERF_ARM_END) : -1;
-	for (unsigned kind = PERF_ARM_BEGIN; kind <= PERF_ARM_END; kind++)
-		joined = joined && ring->fds[kind] >= 0 && event_join(ring, (enum perf_kind)kind);
-	/* Both, or none. */
-	for (unsigned kind = PERF_ARM_BEGIN; !joined && kind <= PERF_ARM_END; kind++)
-		event_close(ring, (enum perf_kind)kind);
+	if (error)
+		return error;
+	error = ring_join(&ring, PERF_ARM_BEGIN, PERF_ARM_END,
+			  probe_open(-1, (int)cpu, probe_type, ARM_FUNCTION, true));
+	if (error)
+		perf_ring_close(&ring);
+	else
+		*ret_ring = ring;
+	return error;
 }
 
 int perf_ring_guests(struct perf_ring *ring, uint32_t probe_type)
 {
-	int fd = probe_type ? probe_open(ring->tid, probe_type, GUEST_FUNCTION, false) : -ENOENT;
-
-	if (fd < 0)
-		return fd;
-	ring->fds[PERF_GUEST] = fd;
-	if (event_join(ring, PERF_GUEST))
-		return 0;
-	int error = -errno;
-	event_close(ring, PERF_GUEST);
-	return error;
-}
-
-/* The ring of an event that is open; it is closed when there can be none. */
-static int ring_make(pid_t tid, int fd, size_t ring_bytes, struct perf_ring *ret_ring)
-{
-	struct perf_ring ring = { .fds = { -1, -1, -1, -1 }, .tid = tid, .bytes = ring_bytes };
-
-	ring.map = mmap(NULL, PAGE + ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (ring.map == MAP_FAILED || ioctl(fd, PERF_EVENT_IOC_ID, &ring.ids.id[PERF_TOUCH])) {
-		int error = errno == EPERM ? -ENOMEM : -errno;
-		if (ring.map != MAP_FAILED)
-			munmap(ring.map, PAGE + ring_bytes);
-		close(fd);
-		return error;
-	}
-	ring.fds[PERF_TOUCH] = fd;
-	*ret_ring = ring;
-	return 0;
-}
-
-int perf_ring_open(pid_t tid, size_t ring_bytes, uint32_t probe_type, struct perf_ring *ret_ring)
-{
-	int fd = faults_open(tid, true, ring_bytes);
-
-	if (fd == -EACCES || fd == -EPERM)
-		fd = faults_open(tid, false, ring_bytes);
-	int error = fd < 0 ? fd : ring_make(tid, fd, ring_bytes, ret_ring);
-	if (!error)
-		probes_open(ret_ring, probe_type);
-	return error;
+	return ring_join(ring, PERF_TOUCH, PERF_GUEST,
+			 probe_type ? probe_open(ring->tid, -1, probe_type, GUEST_FUNCTION, false) : -ENOENT);
 }
 
 /* ---- accesses that the CPU samples ---- */
@@ -319,9 +320,9 @@ int perf_ring_open_memory(pid_t tid, size_t ring_bytes, const struct perf_memory
 		.watermark = 1,
 		.wakeup_watermark = (uint32_t)(ring_bytes / 2),
 	};
-	int fd = event_open(tid, &attr);
+	int fd = event_open(tid, -1, &attr);
 
-	return fd < 0 ? fd : ring_make(tid, fd, ring_bytes, ret_ring);
+	return fd < 0 ? fd : ring_make(tid, fd, PERF_TOUCH, ring_bytes, ret_ring);
 }
 
 void perf_ring_close(struct perf_ring *ring)

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What one thread does with its page tables, as the kernel's events tell it: every page fault, with
- * address, processor and time; and every time when it makes pages inaccessible for NUMA balancing
- * (the kernel lets a process do that to itself), with the range. All in one ring that the kernel
- * writes and we read.
+ * What threads do with their page tables, as the kernel's events tell it: every page fault of a thread,
+ * with address, processor and time; and, of all that run on a CPU, every time when one makes pages
+ * inaccessible for NUMA balancing (the kernel lets a process do that to itself), with the range. In rings
+ * that the kernel writes and we read.
  *
  * Beside faults, accesses that the CPU samples by itself (PEBS, IBS), where it can: the process's own.
  * Those of a guest that it runs have addresses of the guest, and are passed over.
  *
  * Faults are a software event of period 1: no hardware is needed, and the kernel does not throttle
- * it. Ranges come from a probe at the kernel's function (kprobe), where that is permitted. When the
- * ring is full records are lost, and their number is told. That a thread starts another is told in
- * the same ring.
+ * it. Ranges come from a probe at the kernel's function (kprobe), where that is permitted: one for each
+ * CPU and not for each thread, for the kernel lets wait whoever closes one for several tens of
+ * milliseconds, and calls all that there are. When a ring is full records are lost, and their number is
+ * told. That a thread starts another is told in the ring of its faults.
  *
  * A ring is read by one thread at a time.
  */
@@ -71,20 +72,22 @@ int perf_memory_find(const char *root, struct perf_memory *ret_memory);
 struct perf_ring {
 	int fds[PERF_EVENTS]; /* -1: none */
 	struct perf_ids ids;
-	pid_t tid;
+	pid_t tid;       /* -1: of a CPU */
 	char *map;       /* a page of control, then the data */
 	size_t bytes;    /* of data: a power of two */
 	uint64_t tail;
 };
 
 /*
- * Begin to record thread `tid`: faults in user and, where permitted, in kernel mode; and, with
- * probe_type not 0, the ranges it makes inaccessible (without an error when that cannot be had:
- * perf_ring_arms()). ring_bytes: a power of two of at least a page.
+ * Begin to record thread `tid`: faults in user and, where permitted, in kernel mode. ring_bytes: a power of
+ * two of at least a page.
  * -ESRCH: it ended; -EACCES, -EPERM: needs CAP_PERFMON, or its user and perf_event_paranoid <= 2;
  * -EMFILE, -ENOMEM (also: more locked memory than permitted); -ENOENT, -ENOSYS: the kernel cannot.
  */
-int perf_ring_open(pid_t tid, size_t ring_bytes, uint32_t probe_type, struct perf_ring *ret_ring);
+int perf_ring_open(pid_t tid, size_t ring_bytes, struct perf_ring *ret_ring);
+/* Begin to record the ranges that become inaccessible on a CPU, whoever runs there: PERF_ARM_BEGIN, and
+ * PERF_ARM_END, which may come to another CPU. -ENODEV: the CPU is not online; else as above. */
+int perf_ring_open_arms(unsigned int cpu, size_t ring_bytes, uint32_t probe_type, struct perf_ring *ret_ring);
 /*
  * Have what guests of KVM touch in the same ring: for such a touch the kernel takes the path of a fault,
  * but tells no fault, for it is none of the thread's. Only what is inaccessible or not there is looked
@@ -99,10 +102,6 @@ static inline bool perf_ring_has_guests(const struct perf_ring *ring)
  * -EINVAL, -ENODATA: the machine names the event, but has it not. */
 int perf_ring_open_memory(pid_t tid, size_t ring_bytes, const struct perf_memory *memory,
 			  struct perf_ring *ret_ring);
-static inline bool perf_ring_arms(const struct perf_ring *ring)
-{
-	return ring->fds[PERF_ARM_END] >= 0;
-}
 void perf_ring_close(struct perf_ring *ring);
 
 /* Hand every record to `visit`. Returns how many there were; a ring that makes no sense is emptied. */

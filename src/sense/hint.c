@@ -26,6 +26,7 @@
 #define SCAN_PERIOD_MS 1000u       /* of looks at all memory; a thread keeps what it began with */
 #define SCAN_DELAY_MS 100u         /* before the first look at a new program; between looks of new threads */
 #define PERIOD_LEAST_NS UINT64_C(1000000000)
+#define ARMS_RING_BYTES 65536u      /* of each CPU: some thousand ranges */
 #define THREADS_LOOK_NS UINT64_C(4000000000) /* in case their news are lost; new ones are told */
 #define THREADS_LOOK_SHARE 100u /* of the time may go into it, however many begin and end: one part */
 
@@ -57,10 +58,12 @@ struct hint {
 	struct settings settings;
 	struct target *targets;
 	struct rings rings;          /* each owned by a target */
+	struct perf_ring *arms;      /* of each CPU; none: it cannot be told what becomes inaccessible when */
+	size_t nr_arms;
 	uint64_t nr_touches, nr_lost, looked_ns;
 	uint64_t faults_before;      /* the kernel's count of hint faults at the start */
 	uint32_t probe_type;         /* 0: there are no probes */
-	bool arms, sees_guests;      /* probes tell ranges; and what guests touch: as far as was tried */
+	bool sees_guests;            /* what guests touch is told, as far as was tried */
 	struct sweep sweep;
 	uint64_t period_ns;          /* of sweeps; 0: paused */
 	uint64_t size_mb;            /* what is set */
@@ -78,12 +81,17 @@ static struct hint *hint_of(struct sense *sense)
 
 static int thread_open(void *arg, pid_t tid, size_t ring_bytes, struct perf_ring *ret_ring)
 {
-	struct hint *hint = arg;
-	int error = perf_ring_open(tid, ring_bytes, hint->arms ? hint->probe_type : 0, ret_ring);
+	(void)arg;
+	return perf_ring_open(tid, ring_bytes, ret_ring);
+}
 
-	if (!error && !perf_ring_arms(ret_ring))
-		hint->arms = false;
-	return error;
+static struct target *target_find(const struct hint *hint, pid_t pid)
+{
+	struct target *target = hint->targets;
+
+	while (target && target->pid != pid)
+		target = target->next;
+	return target;
 }
 
 /* What its guests touch, in the rings that have it not yet: one that runs no guest has nothing to tell. */
@@ -148,12 +156,12 @@ static void hint_guests(struct sense *sense, pid_t pid)
 {
 	struct hint *hint = hint_of(sense);
 
-	for (struct target *target = hint->targets; target; target = target->next) {
-		if (target->pid != pid)
-			continue;
-		target->guests = true;
-		guests_follow(hint, target);
-	}
+	struct target *target = target_find(hint, pid);
+
+	if (!target)
+		return;
+	target->guests = true;
+	guests_follow(hint, target);
 }
 
 static bool hint_sees_guests(const struct sense *sense)
@@ -208,7 +216,7 @@ static bool hint_over(const struct hint *hint, uint64_t now_ns)
 	bool over = true;
 
 	for (const struct target *target = hint->targets; target && over; target = target->next)
-		over = sweep_process_over(&hint->sweep, &target->sweep, hint->arms, now_ns);
+		over = sweep_process_over(&hint->sweep, &target->sweep, hint->nr_arms, now_ns);
 	return over;
 }
 
@@ -231,7 +239,7 @@ static void sweep_look(struct hint *hint, uint64_t now_ns)
 
 struct reading {
 	struct hint *hint;
-	struct thread_ring *thread;
+	struct thread_ring *thread; /* whose it is; NULL: a CPU's */
 	void (*visit)(void *arg, const struct sense_event *event);
 	void *arg;
 };
@@ -269,9 +277,8 @@ static void guest_visit(struct reading *reading, const struct perf_record *recor
 		touch_visit(reading, record);
 }
 
-static void armed_visit(struct reading *reading, const struct perf_record *record)
+static void armed_visit(struct reading *reading, struct target *target, const struct perf_record *record)
 {
-	struct target *target = reading->thread->owner;
 	struct hint *hint = reading->hint;
 
 	if (sweep_range(&hint->sweep, &target->sweep, record->address,
@@ -287,11 +294,29 @@ static void armed_visit(struct reading *reading, const struct perf_record *recor
 	});
 }
 
+/* Of a thread: that it began may be among what was lost. Of a CPU: the end of anybody's range. */
+static void lost_visit(struct reading *reading, uint64_t nr)
+{
+	reading->hint->nr_lost += nr;
+	if (reading->thread) {
+		struct target *target = reading->thread->owner;
+		target->look = true;
+		return;
+	}
+	for (struct target *target = reading->hint->targets; target; target = target->next)
+		target->sweep.range_ns = 0;
+}
+
 static void record_visit(void *arg, const struct perf_record *record)
 {
 	struct reading *reading = arg;
-	struct target *target = reading->thread->owner;
+	struct target *target = reading->thread ? reading->thread->owner :
+						  target_find(reading->hint, (pid_t)record->pid);
 
+	if (record->kind == PERF_LOST)
+		lost_visit(reading, record->nr_lost);
+	if (!target)
+		return; /* a stranger on a CPU */
 	switch (record->kind) {
 	case PERF_TOUCH:
 		touch_visit(reading, record);
@@ -300,20 +325,15 @@ static void record_visit(void *arg, const struct perf_record *record)
 		guest_visit(reading, record);
 		break;
 	case PERF_ARM_BEGIN:
-		armed_visit(reading, record);
+		armed_visit(reading, target, record);
 		break;
 	case PERF_ARM_END:
 		sweep_range_end(&target->sweep, record->nr_armed, record->time_ns);
 		break;
-	case PERF_LOST:
-		/* That a thread began may be among what was lost. */
-		reading->hint->nr_lost += record->nr_lost;
-		target->look = true;
-		target->sweep.range_ns = 0;
-		break;
 	case PERF_FORK:
 		target->look |= record->pid == (uint32_t)target->pid;
 		break;
+	case PERF_LOST:
 	case PERF_OTHER:
 	case PERF_KINDS:
 		break;
@@ -327,6 +347,11 @@ static void hint_read(struct sense *sense, void (*visit)(void *arg, const struct
 	uint64_t now_ns = clock_now_ns();
 	bool all = now_ns - hint->looked_ns >= THREADS_LOOK_NS;
 
+	/* First what became inaccessible: then its touches. */
+	for (size_t i = 0; i < hint->nr_arms; i++) {
+		struct reading reading = { hint, NULL, visit, arg };
+		perf_ring_read(&hint->arms[i], record_visit, &reading);
+	}
 	for (size_t i = 0; i < hint->rings.nr; i++) {
 		struct reading reading = { hint, &hint->rings.list[i], visit, arg };
 		perf_ring_read(&hint->rings.list[i].ring, record_visit, &reading);
@@ -381,6 +406,33 @@ static void hint_usage(const struct sense *sense, struct sense_usage *ret_usage)
 
 /* ---- open and close ---- */
 
+static void arms_close(struct hint *hint)
+{
+	for (size_t i = 0; i < hint->nr_arms; i++)
+		perf_ring_close(&hint->arms[i]);
+	free(hint->arms);
+	hint->arms = NULL;
+	hint->nr_arms = 0;
+}
+
+/* All CPUs that are there, or none: a range that is not told would be waited for. */
+static void arms_open(struct hint *hint)
+{
+	long nr = sysconf(_SC_NPROCESSORS_CONF);
+
+	if (nr < 1 || !hint->probe_type)
+		return;
+	hint->arms = calloc((size_t)nr, sizeof *hint->arms);
+	for (unsigned int cpu = 0; hint->arms && cpu < (unsigned long)nr; cpu++) {
+		struct perf_ring *arms = &hint->arms[hint->nr_arms];
+		int error = perf_ring_open_arms(cpu, ARMS_RING_BYTES, hint->probe_type, arms);
+
+		hint->nr_arms += !error;
+		if (error && error != -ENODEV)
+			arms_close(hint);
+	}
+}
+
 static void hint_close(struct sense *sense)
 {
 	struct hint *hint = hint_of(sense);
@@ -391,6 +443,7 @@ static void hint_close(struct sense *sense)
 	if (hint->mounted)
 		debugfs_unmount();
 	rings_free(&hint->rings);
+	arms_close(hint);
 	free(hint);
 }
 
@@ -500,7 +553,8 @@ int hint_open(const struct hint_options *options, struct sense **ret_sense, cons
 	hint->size_mb = SWEEP_SIZE_FIRST_MB;
 	hint->faults_before = hint_faults(hint);
 	perf_probe_type(options->root, &hint->probe_type);
-	hint->arms = hint->sees_guests = hint->probe_type != 0;
+	hint->sees_guests = hint->probe_type != 0;
+	arms_open(hint);
 	hint->settings.lock = -1;
 	if (!*options->root)
 		hint->mounted = debugfs_mount() == 0;

@@ -237,7 +237,7 @@ int __wrap_pagemap_clear_soft_dirty(int dir);
 int __real_pagemap_clear_soft_dirty(int dir);
 int __wrap_page_idle_mark(int fd, uint64_t first, const uint64_t *words, size_t nr);
 int __real_page_idle_mark(int fd, uint64_t first, const uint64_t *words, size_t nr);
-int __wrap_perf_ring_open(pid_t tid, size_t bytes, uint32_t probe_type, struct perf_ring *ret_ring);
+int __wrap_perf_ring_open(pid_t tid, size_t bytes, struct perf_ring *ret_ring);
 int __wrap_perf_ring_open_memory(pid_t tid, size_t bytes, const struct perf_memory *memory,
 				 struct perf_ring *ret_ring);
 int __wrap_perf_ring_guests(struct perf_ring *ring, uint32_t probe_type);
@@ -279,9 +279,8 @@ int __wrap_page_idle_mark(int fd, uint64_t first, const uint64_t *words, size_t 
 	return __real_page_idle_mark(fd, first, now, nr);
 }
 
-int __wrap_perf_ring_open(pid_t tid, size_t bytes, uint32_t probe_type, struct perf_ring *ret_ring)
+int __wrap_perf_ring_open(pid_t tid, size_t bytes, struct perf_ring *ret_ring)
 {
-	(void)probe_type;
 	assert_true(tid == WORLD_PID || tid == getpid());
 	world_ring_bytes = bytes;
 	world_ring = mmap(NULL, 4096 + bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -297,7 +296,7 @@ int __wrap_perf_ring_open_memory(pid_t tid, size_t bytes, const struct perf_memo
 {
 	assert_int_equal(memory->type, 4);
 	assert_int_equal(memory->config, 0x1cd);
-	return __wrap_perf_ring_open(tid, bytes, 0, ret_ring);
+	return __wrap_perf_ring_open(tid, bytes, ret_ring);
 }
 
 /* The regions that were accessed, each 9 times of 10; and one that was once. */

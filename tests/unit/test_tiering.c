@@ -182,6 +182,16 @@ static void a_quick_touch_counts_twice(void **state)
 		tiering_armed(&w->space, 512, 512, w->now_ns);
 	tiering_touch(&w->tiering, &w->space, 600, 0, w->now_ns);
 	assert_int_equal(step(w), 0);
+	/* One pass is later than the touch, though it was told before it. */
+	place(w, 4096, 512, SLOW, false);
+	tiering_armed(&w->space, 4096, 512, w->now_ns);
+	tiering_armed(&w->space, 4096, 512, w->now_ns + SECOND);
+	w->now_ns += SECOND / 2;
+	tiering_touch(&w->tiering, &w->space, 4100, 0, w->now_ns);
+	w->now_ns += SECOND;
+	assert_int_equal(step(w), 1);
+	assert_int_equal(w->plan[0].vpn, 4100);
+	complete(w, 1, REASON_MOVED);
 }
 
 static void what_cooled_while_it_waited_stays(void **state)

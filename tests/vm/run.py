@@ -386,6 +386,7 @@ def attach_dry_run(place):
 
 # Four pairs of processes at once, each pair with one memory. The last may only read it.
 SHARED_SCRIPT = """
+pagetide check --json > $RESULTS/check
 for kind in anon file private copy; do
 	size=64
 	[ $kind != copy ] || size=24
@@ -427,7 +428,9 @@ def attach_shared(place):
         ready, end = said[kind][0], said[kind][-1]
         in_time(end["hot_slow_bytes"] <= ready["hot_bytes"] // 20, f"{kind}: {end}")
         check(end["slow_bytes"] >= ready["bytes"] - ready["hot_bytes"], f"{kind}: {end}")
-    # The kernel's faults tell nothing of what is mapped to be read only: that is said.
+    # The kernel's faults tell nothing of what is mapped to be read only: that is said, also before.
+    hint, = (one for one in json.loads(files["check"])["features"] if one["name"] == "sensor-hint")
+    check(hint["present"] and "only read it sees nothing" in hint["reason"], str(hint))
     only_read = said["copy"][0]["bytes"]
     check(said["copy"][-1]["slow_bytes"] == only_read, f"moved without being seen: {said['copy'][-1]}")
     check(report["sensor"]["unseen_bytes"] >= only_read, str(report["sensor"]))

@@ -14,7 +14,7 @@
 
 #define JUDGE_MAX 8192u              /* ready pages a step judges */
 #define GATHER_PAGES 512u
-#define GATHER_NS UINT64_C(200000000) /* as swept: bench/results/interval.json */
+#define GATHER_NS UINT64_C(200000000)
 #define RUN_PAGES 16u
 #define WANT_MAX 4096u               /* pages that one step makes room for, each space */
 #define BURST_SHARE 4u               /* the bucket holds a quarter of a second */

@@ -26,7 +26,8 @@ size_t engine_region_bytes(uint64_t nr_pages)
 {
 	return round_up(sizeof(struct region_private)) + round_up(nr_pages * sizeof(uint64_t)) +
 	       round_up(nr_pages * sizeof(uint32_t)) + round_up(nr_pages * sizeof(uint16_t)) +
-	       round_up(nr_blocks(nr_pages) * sizeof(uint32_t)) + round_up(ready_bytes(nr_pages));
+	       round_up(nr_blocks(nr_pages) * sizeof(uint32_t)) +
+	       round_up((nr_blocks(nr_pages) + 1) * sizeof(uint32_t)) + round_up(ready_bytes(nr_pages));
 }
 
 void engine_region_init(struct region *region, void *memory, uint64_t first_vpn, uint64_t nr_pages,
@@ -50,6 +51,8 @@ void engine_region_init(struct region *region, void *memory, uint64_t first_vpn,
 	at += round_up(nr_pages * sizeof(uint16_t));
 	region->priv->block_epoch = (void *)at;
 	at += round_up(nr_blocks(nr_pages) * sizeof(uint32_t));
+	region->priv->block_beat = (void *)at;
+	at += round_up((nr_blocks(nr_pages) + 1) * sizeof(uint32_t));
 	ready_init(&region->priv->ready, at, nr_pages);
 }
 

@@ -170,7 +170,7 @@ enum engine_sight {
 	SIGHT_HELD_SLOW,
 	SIGHT_COUNT
 };
-#define ENGINE_TAPE_ROOM (6u * 128u * HEAT_BLOCK_PAGES) /* more than one call reads */
+#define ENGINE_TAPE_ROOM (8u * 128u * HEAT_BLOCK_PAGES) /* more than one call reads */
 
 /* Lay a tape in, or take it out: NULL. Under the engine lock, or before the first step. */
 void engine_tape_set(struct engine *engine, struct engine_tape *tape);

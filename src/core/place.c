@@ -11,7 +11,6 @@
 #define FADE_Q8 16u                 /* a quarter of an octave each turnover */
 #define SLACK_Q8 ((int32_t)PLACE_OCTAVE / 2 * 256)
 #define RESIDENCE_BEATS 1u          /* a page that came back stays at least that long */
-#define BORN_LEVEL 56u              /* about as good as the pages at the threshold */
 #define BEAT_PAGES_MIN 16u
 #define STARVE_BEAT_NS 2000000u     /* pages put off are tried again after half a second */
 #define HELD_WINDOW 4096u
@@ -68,27 +67,6 @@ void place_starve(struct place *place, uint64_t now_ns)
 	}
 }
 
-uint32_t place_stamp_now(const struct place *place)
-{
-	return (uint32_t)(place->beat % PLACE_STAMPS) + 1;
-}
-
-uint32_t place_age(const struct place *place, uint32_t stamp)
-{
-	if (!stamp)
-		return PLACE_AGE_MAX;
-	return (place_stamp_now(place) + PLACE_STAMPS - stamp) % PLACE_STAMPS;
-}
-
-uint16_t place_estimate_forget(const struct place *place, uint16_t estimate)
-{
-	if (place_age(place, place_stamp(estimate)) < PLACE_FORGET_BEATS)
-		return estimate;
-	/* What kept it from moving may have ended: try again. */
-	uint32_t level = place_level(estimate);
-	return place_estimate(level > PLACE_LEVEL_TOP ? BORN_LEVEL : level, 0);
-}
-
 /* ---- estimates ---- */
 
 /*
@@ -111,7 +89,7 @@ static uint32_t level_of(uint32_t interval)
 
 uint16_t place_estimate_born(const struct place *place)
 {
-	return place_estimate(BORN_LEVEL, place_stamp_now(place));
+	return place_estimate(PLACE_LEVEL_BORN, place_stamp_now(place));
 }
 
 uint16_t place_estimate_touched(const struct place *place, uint16_t estimate)

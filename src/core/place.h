@@ -41,6 +41,7 @@
 #define PLACE_SWEEP_BEATS 32u      /* the hand passes everything at least this often */
 #define PLACE_AGE_MAX 255u         /* the age of stamp 0 */
 #define PLACE_OCTAVE 16u
+#define PLACE_LEVEL_BORN 56u       /* about as good as the pages at the threshold */
 #define PLACE_LEVEL_TOP 160u       /* touched at once */
 #define PLACE_LEVEL_LEAVE 255u     /* refused or denied: leave it alone for long */
 #define PLACE_LEVEL_BUSY 176u      /* busy: look again later */
@@ -82,11 +83,29 @@ void place_stored(struct place *place, uint64_t nr_pages, uint64_t resident);
 /* While memory is short and nothing can be stored, beats go by the clock, or what was put off would
  * never be tried again. */
 void place_starve(struct place *place, uint64_t now_ns);
-uint32_t place_stamp_now(const struct place *place);
+static inline uint32_t place_stamp_now(const struct place *place)
+{
+	return (uint32_t)(place->beat % PLACE_STAMPS) + 1;
+}
 /* Beats since the stamp, PLACE_AGE_MAX for stamp 0. */
-uint32_t place_age(const struct place *place, uint32_t stamp);
-/* Forget a stamp that will soon be too old to tell. */
-uint16_t place_estimate_forget(const struct place *place, uint16_t estimate);
+static inline uint32_t place_age(const struct place *place, uint32_t stamp)
+{
+	uint32_t now = place_stamp_now(place);
+
+	if (!stamp)
+		return PLACE_AGE_MAX;
+	return now >= stamp ? now - stamp : now + PLACE_STAMPS - stamp;
+}
+/* Forget a stamp that will soon be too old to tell. What kept a page from moving may have ended by then: it is
+ * tried again. Here, because the hand does it to every page that it passes. */
+static inline uint16_t place_estimate_forget(const struct place *place, uint16_t estimate)
+{
+	uint32_t level = place_level(estimate);
+
+	if (place_age(place, place_stamp(estimate)) < PLACE_FORGET_BEATS)
+		return estimate;
+	return place_estimate(level > PLACE_LEVEL_TOP ? PLACE_LEVEL_BORN : level, 0);
+}
 
 /* ---- estimates ---- */
 

@@ -29,9 +29,13 @@
 #define SLOW_LOOK_PAGES (SLOW_LOOK_BLOCKS * HEAT_BLOCK_PAGES)
 #define BRIDGE_PAGES 16u            /* pages of no interest that a run may span */
 #define REST_NS UINT64_C(10000000)  /* 10 ms */
+#define FRESH_BEATS 24u             /* stamps of a block with nothing in memory are not looked at sooner again */
 
-/* The front hand reads a page's state at most twice, the back hand three times. */
-_Static_assert(5 * (LOOK_PAGES + SLOW_LOOK_PAGES + 2 * HEAT_BLOCK_PAGES) <= ENGINE_TAPE_ROOM,
+/* A stamp is looked at before it wraps: the hand comes by every so often, and passes over a block at most once. */
+_Static_assert(PLACE_FORGET_BEATS + FRESH_BEATS + PLACE_SWEEP_BEATS < PLACE_STAMPS, "stamps do not wrap unseen");
+
+/* The front hand reads a page's state at most three times, the back hand four times. */
+_Static_assert(7 * (LOOK_PAGES + SLOW_LOOK_PAGES + 2 * HEAT_BLOCK_PAGES) <= ENGINE_TAPE_ROOM,
 	       "a step fits on a tape");
 
 struct plan {
@@ -227,6 +231,28 @@ static void run_unmap(const struct plan *plan, struct region *region, uint64_t f
 				       place_estimate_unmapped(place, estimate_load(region, idx)));
 }
 
+/* The front hand passes the rest of a block of which no page is in memory. Most blocks of a program that is far
+ * beyond its budget are like that, and looking at each of their pages would cost more than all else in a plan:
+ * all there is to do is to forget old stamps in time. What of it is freed has lost its heat when that was told,
+ * or loses it by the first touch of its new life. */
+static void block_pass(const struct plan *plan, uint64_t end)
+{
+	const struct place *place = &plan->engine->clocks[0].place;
+	struct region *region = plan->clock->front.region;
+	uint64_t first = plan->clock->front.idx, vpn = region->first_vpn + first;
+	uint32_t *beat = &region->priv->block_beat[vpn / HEAT_BLOCK_PAGES - region->first_vpn / HEAT_BLOCK_PAGES];
+
+	if ((uint32_t)place->beat - *beat < FRESH_BEATS)
+		return;
+	for (uint64_t idx = first; idx < end; idx++) {
+		uint16_t old = estimate_load(region, idx), estimate = place_estimate_forget(place, old);
+		if (estimate != old)
+			estimate_store(region, idx, estimate);
+	}
+	if (!first || vpn % HEAT_BLOCK_PAGES == 0)
+		*beat = (uint32_t)place->beat;
+}
+
 /* Judge the rest of the block under the front hand and hold at most about `want` pages of it.
  * Returns how many; the hand stops before the first cold page that did not fit. */
 static uint64_t front_block(struct plan *plan, uint64_t want)
@@ -239,6 +265,10 @@ static uint64_t front_block(struct plan *plan, uint64_t want)
 	uint32_t nr = (uint32_t)(end - base), seen = 0, cold = 0, from = 0, to, pages;
 	uint8_t looks[HEAT_BLOCK_PAGES];
 
+	if (!states_any(tape, region, base, end, PAGE_RESIDENT, sight_resident(plan))) {
+		block_pass(plan, end);
+		nr = 0;
+	}
 	for (uint32_t i = 0; i < nr; i++) {
 		looks[i] = (uint8_t)page_look(plan, tape, region, base + i);
 		seen += looks[i] != LOOK_OTHER;
@@ -305,6 +335,8 @@ static uint64_t back_block(struct plan *plan, uint64_t want, enum move_op op)
 	struct region *region = hand->region;
 	uint64_t at = hand->idx, end = hand_block_end(hand), got = 0;
 
+	if (!states_any(tape, region, at, end, PAGE_HELD, PAGE_HELD))
+		at = end;
 	while (at < end) {
 		if (state_load(tape, region, at) != PAGE_HELD) {
 			at++;

@@ -359,6 +359,32 @@ static void hot_pages_are_left_alone_for_longer_and_longer(void **state)
 	world_free(w);
 }
 
+/* Blocks without a page in memory are mostly passed over. Their stamps must not wrap meanwhile, or what has long
+ * been out would look as if it had just been in use. */
+static void pages_long_gone_never_look_young_again(void **state)
+{
+	struct world *w = world_new(1000, 1000);
+	struct region *gone = world_add(w, 7, 2000, 900);
+	struct region *busy = world_add(w, 100000, 4000, 0);
+	struct engine_stats stats;
+	uint64_t most_beats = 0;
+
+	(void)state;
+	for (uint64_t i = 0; most_beats < 6000; i++) {
+		for (uint64_t k = 0; k < 100; k++)
+			world_touch(w, busy, (i * 100 + k) % 4000);
+		world_step(w);
+		engine_stats(w->engine, &stats);
+		most_beats = stats.moved[MOVE_STORE] / (1000 / PLACE_BEATS);
+		assert_true(i < 1000000);
+	}
+	for (uint64_t idx = 0; idx < 900; idx++) {
+		assert_int_equal(state_of(gone, idx), PAGE_STORED);
+		assert_int_equal(place_stamp(gone->estimate[idx]), 0);
+	}
+	world_free(w);
+}
+
 static void a_page_that_did_not_move_is_put_off(enum move_reason reason, bool store)
 {
 	struct world *w = world_new(1000, 2000);
@@ -619,6 +645,7 @@ int main(void)
 		cmocka_unit_test(defect_4a_12_never_spins),
 		cmocka_unit_test(defect_4b_10_a_step_is_bounded),
 		cmocka_unit_test(hot_pages_are_left_alone_for_longer_and_longer),
+		cmocka_unit_test(pages_long_gone_never_look_young_again),
 		cmocka_unit_test(defect_4a_13_failed_pages_back_off),
 		cmocka_unit_test(a_busy_page_lets_others_go_first),
 		cmocka_unit_test(defect_4a_21_a_freed_page_is_forgotten),

@@ -316,13 +316,14 @@ def write_initramfs(path, command, files, machine):
 
 class Machine:
     """What the guest is made of: nodes, memory (MiB each), CPUs, tiers, huge pages, modules. `late`: the last
-    node has none until the guest takes it into use (see memory_state in run.py)."""
+    node has none until the guest gives it some of a device that it has (as COMING_SCRIPT in run.py does)."""
 
     def __init__(self, nodes=2, cpu_nodes=1, memory_mib=None, cpus=2, hmat=True, thp="never",
                  kernel_options="", late=False, modules=()):
         self.late = late
         if late:
             kernel_options += " memhp_default_state=offline"
+            modules = [*modules, "nfit", "dax_pmem", "kmem"]
         self.nodes, self.cpu_nodes, self.cpus = nodes, cpu_nodes, cpus
         self.modules = modules
         self.hmat, self.thp, self.kernel_options = hmat, thp, kernel_options
@@ -351,7 +352,7 @@ class Machine:
             initiator = f",initiator={self.initiator(node)}" if self.hmat else ""
             if self.late and node == self.nodes - 1:
                 words += ["-numa", f"node,nodeid={node}{initiator}",
-                          "-device", f"pc-dimm,id=dimm,memdev=ram{node},node={node}"]
+                          "-device", f"nvdimm,id=late,memdev=ram{node},node={node}"]
                 continue
             share = ""
             if node < self.cpu_nodes:
@@ -385,7 +386,7 @@ class Machine:
         append = ("console=ttyS0 quiet panic=-1 oops=panic mitigations=off tsc=reliable "
                   + self.kernel_options)
         words = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off",
-                 "-machine", "pc,hmat=" + ("on" if self.hmat else "off"),
+                 "-machine", f"pc,hmat={'on' if self.hmat else 'off'},nvdimm={'on' if self.late else 'off'}",
                  "-smp", str(self.cpus), *self.memory_options(), *self.node_options(),
                  "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                  "-kernel", image, "-initrd", initramfs, "-append", append,

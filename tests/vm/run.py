@@ -508,16 +508,26 @@ def attach_groups(place):
     return f"promoted {said}, the kernel says {grown}; {files['faults'].split()}"
 
 
-# Node 2 comes, is used, and goes with all that is on it, while attach looks after our children.
+# Node 2 comes, is used, and goes with all that is on it, while attach looks after our children. Its memory comes
+# as that of CXL does: a driver (kmem) has a device of memory (dax), gives it to the kernel, and takes it back.
 COMING_SCRIPT = """
-memory_state() { # of all blocks of memory that come late; those of the machine cannot be taken out
-	for block in $blocks; do echo $1 > $block/state || return; done
+memory_state() { # of all blocks of memory that come late
+	for block in $blocks; do
+		[ $(cat $block/state) = ${1%_movable} ] || echo $1 > $block/state || return
+	done
 }
-blocks=$(grep -l offline /sys/devices/system/memory/memory*/state | sed 's,/state,,')
 sleep 1000 & # somebody to look after
 pagetide attach -p $$ --json > $RESULTS/json &
 attach=$!
 sleep 3
+cd /sys/bus/nd/devices
+cat /proc/sys/kernel/random/uuid > dax0.0/uuid
+echo ram > dax0.0/mode
+echo namespace0.0 > dax0.0/namespace
+echo dax0.0 > ../drivers/dax_pmem/bind || exit 3
+cd /sys/bus/dax/drivers/kmem
+echo dax0.0 > new_id || exit 3
+blocks=$(grep -l offline /sys/devices/system/memory/memory*/state | sed 's,/state,,')
 memory_state online_movable || exit 3
 vm_hot --size 64 --hot 16 --slow 2 --pattern runs16 > $RESULTS/hot &
 hot=$!
@@ -528,7 +538,8 @@ for i in $(seq 40); do
 	sleep 1
 done
 for i in $(seq 20); do memory_state offline && break; sleep 1; done 2> /dev/null
-cat /sys/devices/system/node/has_memory > $RESULTS/has_memory
+echo dax0.0 > unbind
+cat /sys/devices/system/node/online > $RESULTS/online
 # The hot set becomes another one; where it is now the kernel chose.
 kill -USR1 $hot
 sleep 5
@@ -546,7 +557,7 @@ def attach_nodes_change(place):
     result = place.run(COMING_SCRIPT, machine, programs=["vm_hot"], files=[(place.pagetide, None)])
     check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
     files = texts_of(result)
-    check(files["has_memory"] == "0-1\n", f"node 2 is still there: {files['has_memory']}")
+    check(files["online"] == "0-1\n", f"node 2 is still there: {files['online']}")
     ready, seen, _ = reports(files["hot"].splitlines())
     report = json.loads(files["json"])
     for population in populations(report):

@@ -7,9 +7,8 @@
  *
  * The guest is a few bytes of ours in flat 32-bit protected mode. In one lap it goes over a list of pages:
  * each begins with its own address, which it compares, and then has a counter, which it adds one to. The
- * hot set is every fourth block of 2 MiB; SIGUSR1 makes the next fourth hot instead. All memory starts on the
- * slow node. SIGTERM ends it: then the addresses and counters are compared, and every byte that the guest did
- * not write.
+ * hot set is every fourth block of 2 MiB. All memory starts on the slow node. SIGTERM ends it: then the
+ * addresses and counters are compared, and every byte that the guest did not write.
  *
  * Standard output has the lines of vm_hot (prog_hot.c), without those of speed.
  */
@@ -27,7 +26,7 @@
 
 enum {
 	SEED = 11,
-	NR_SETS = 4,
+	HOT_SHARE = 4,    /* one block of so many */
 	CODE_AT = 0x1000, /* addresses of the guest */
 	LIST_AT = 0x2000,
 	LOW_BYTES = 1 << 20,
@@ -50,23 +49,21 @@ struct mark {
 	uint32_t address, counter;
 };
 
-static volatile sig_atomic_t ended, changes;
+static volatile sig_atomic_t ended;
 static struct arena arena;
 static unsigned char *low;    /* code and list */
 static struct mark *kept;     /* the bytes that the marks took the place of */
-static uint32_t laps[NR_SETS];
-static size_t nr_pages, set, nr_hot, generation;
+static uint32_t laps;
+static size_t nr_pages, nr_hot;
 static uint32_t *hot;         /* page numbers */
 static int vcpu;
 static struct kvm_run *run;
 static unsigned int slow = 1, fast;
 
-static void note(int number)
+static void note_end(int number)
 {
-	if (number == SIGUSR1)
-		changes++;
-	else
-		ended = 1;
+	(void)number;
+	ended = 1;
 }
 
 /* ---- the machine ---- */
@@ -144,19 +141,17 @@ static uint32_t address_of(size_t page)
 	return (uint32_t)(MEMORY_AT + page * PAGE_BYTES);
 }
 
-static size_t set_of(size_t page)
+static bool is_hot(size_t page)
 {
-	return page / BLOCK_PAGES % NR_SETS;
+	return page / BLOCK_PAGES % HOT_SHARE == 0;
 }
 
 static void hot_choose(void)
 {
 	uint32_t *list = (uint32_t *)(void *)(low + LIST_AT);
 
-	set = generation % NR_SETS;
-	nr_hot = 0;
 	for (size_t i = 0; i < nr_pages; i++) {
-		if (set_of(i) != set)
+		if (!is_hot(i))
 			continue;
 		list[nr_hot] = address_of(i);
 		hot[nr_hot++] = (uint32_t)i;
@@ -189,9 +184,8 @@ static void memory_check(void)
 	for (size_t i = 0; i < nr_pages; i++) {
 		struct mark *mark = mark_of(i);
 
-		if (mark->address != address_of(i) || mark->counter != laps[set_of(i)])
-			live_fail("MISMATCH page %zu: %x, %u after %u laps", i, mark->address, mark->counter,
-				  laps[set_of(i)]);
+		if (mark->address != address_of(i) || mark->counter != (is_hot(i) ? laps : 0))
+			live_fail("MISMATCH page %zu: %x, %u after %u laps", i, mark->address, mark->counter, laps);
 		*mark = kept[i];
 	}
 	arena_check(&arena, 0, nr_pages);
@@ -201,13 +195,13 @@ static void memory_check(void)
 
 static void report(const char *what, uint64_t start_ns)
 {
-	printf("{\"what\": \"%s\", \"pid\": %d, \"since_start_ns\": %llu, \"generation\": %zu, "
+	printf("{\"what\": \"%s\", \"pid\": %d, \"since_start_ns\": %llu, "
 	       "\"bytes\": %zu, \"hot_bytes\": %zu, \"hot_fast_bytes\": %zu, \"hot_slow_bytes\": %zu, "
 	       "\"huge_bytes\": %zu, \"laps\": %u}\n", what, (int)getpid(),
-	       (unsigned long long)(vm_now_ns() - start_ns), generation, nr_pages * PAGE_BYTES,
+	       (unsigned long long)(vm_now_ns() - start_ns), nr_pages * PAGE_BYTES,
 	       nr_hot * PAGE_BYTES, vm_listed_pages_on(arena.base, hot, nr_hot, fast) * PAGE_BYTES,
 	       vm_listed_pages_on(arena.base, hot, nr_hot, slow) * PAGE_BYTES, vm_huge_bytes(arena.base),
-	       laps[set]);
+	       laps);
 	fflush(stdout);
 }
 
@@ -223,29 +217,25 @@ static void work(void)
 		}
 		if (!lap_go_on())
 			continue;
-		laps[set]++;
-		if (generation != (size_t)changes) {
-			generation = (size_t)changes;
-			hot_choose();
-		}
+		laps++;
 		lap_begin();
 	}
 	/* Whole laps only are counted. */
 	while (!lap_go_on())
 		;
-	laps[set]++;
+	laps++;
 	report("report", start_ns);
 }
 
 int main(int argc, char **argv)
 {
-	struct sigaction action = { .sa_handler = note };
+	struct sigaction action = { .sa_handler = note_end };
 
 	nr_pages = (argc > 1 ? strtoul(argv[1], NULL, 10) : 64) * PAGES_PER_MIB;
 	bool huge = argc > 2 && strcmp(argv[2], "huge") == 0;
 	slow = argc > 3 ? (unsigned int)strtoul(argv[3], NULL, 10) : slow;
 	fast = argc > 4 ? (unsigned int)strtoul(argv[4], NULL, 10) : fast;
-	CHECK(sigaction(SIGTERM, &action, NULL) == 0 && sigaction(SIGUSR1, &action, NULL) == 0);
+	CHECK(sigaction(SIGTERM, &action, NULL) == 0);
 	memory_make(huge);
 	hot_choose();
 	machine_make();

@@ -578,22 +578,16 @@ done
 for kind in huge small; do until grep -q report $RESULTS/$kind; do sleep 0.2; done; done
 pids=$(cat /tmp/huge),$(cat /tmp/small)
 fast() { tail -n 1 $RESULTS/$1 | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/'; }
-settle() { # so many seconds at most
-	for i in $(seq $1); do
-		sleep 1
-		[ $(fast huge) -lt $((8 << 20)) ] || [ $(fast small) -lt $((8 << 20)) ] || break
-	done
-}
 mount -t tmpfs tmpfs /sys/bus/event_source/devices/kprobe
 pagetide attach -p $pids --for 1s --json > $RESULTS/chosen || exit 3
-pagetide attach -p $pids --for 2s --sensor hint --json > $RESULTS/blind || exit 3
+pagetide attach -p $pids --for 1s --sensor hint --json > $RESULTS/blind || exit 3
 umount /sys/bus/event_source/devices/kprobe
 pagetide attach -p $pids --json > $RESULTS/json &
 attach=$!
-settle 30
-kill -USR1 $(cat /tmp/huge) $(cat /tmp/small)
-sleep 2
-settle 30
+for i in $(seq 60); do
+	sleep 1
+	[ $(fast huge) -lt $((8 << 20)) ] || [ $(fast small) -lt $((8 << 20)) ] || break
+done
 kill -INT $attach
 wait $attach || exit 4
 for kind in huge small; do
@@ -624,13 +618,11 @@ def attach_kvm(place):
         space = spaces[ready["pid"]]
         judge_moves(space)
         check(space["vcpus"] == 1, str(space))
-        for generation in (0, 1):
-            last = [one for one in seen if one["generation"] == generation][-1]
-            in_time(last["hot_fast_bytes"] >= ready["hot_bytes"] * 95 // 100, f"{kind}: only {last}")
+        in_time(seen[-1]["hot_fast_bytes"] >= ready["hot_bytes"] * 95 // 100, f"{kind}: only {seen[-1]}")
         check(ready["huge_bytes"] == seen[-1]["huge_bytes"] == (ready["bytes"] if kind == "huge" else 0),
               f"{kind}: {ready['huge_bytes']} bytes of huge pages, then {seen[-1]['huge_bytes']}")
-        in_time(space["promoted_bytes"] <= 2 * ready["hot_bytes"] * 12 // 10, f"{kind}: {space}")
-        notes.append(f"{kind}: {space['promoted_bytes'] / (2 * ready['hot_bytes']):.2f}x the bytes")
+        in_time(space["promoted_bytes"] <= ready["hot_bytes"] * 12 // 10, f"{kind}: {space}")
+        notes.append(f"{kind}: {space['promoted_bytes'] / ready['hot_bytes']:.2f}x the bytes")
     return f"{'; '.join(notes)}; {result.seconds:.0f} s"
 
 
@@ -693,27 +685,38 @@ def attach_killed(place):
 
 
 TARGET_SCRIPT = """
-taskset @MASK vm_hot --size 128 --hot 32 --slow 3 --fast @NODE > $RESULTS/hot &
-hot=$!
-until grep -q report $RESULTS/hot; do sleep 0.2; done
-pagetide attach -p $hot --for 15s --json > $RESULTS/json || exit
-kill $hot
-wait $hot
+for node in 0 1; do
+	taskset $((node + 1)) vm_hot --size 96 --hot 24 --slow 3 --fast $node > $RESULTS/$node &
+	echo $! >> /tmp/pids
+done
+for node in 0 1; do until grep -q report $RESULTS/$node; do sleep 0.2; done; done
+pagetide attach -p $(tr '\\n' , < /tmp/pids | sed 's/,$//') --json > $RESULTS/json &
+attach=$!
+fast() { tail -n 1 $RESULTS/$1 | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/'; }
+for i in $(seq 60); do
+	sleep 1
+	[ $(fast 0) -lt $((23 << 20)) ] || [ $(fast 1) -lt $((23 << 20)) ] || break
+done
+kill -INT $attach
+wait $attach || exit
+kill $(cat /tmp/pids)
+for pid in $(cat /tmp/pids); do wait $pid || exit; done
 """
 
 
 def attach_follows_the_accessor(place):
     """Of two fast nodes it is the one where the threads run, never a fixed one."""
-    for mask, node in ((1, 0), (2, 1)):
-        result = place.run(TARGET_SCRIPT.replace("@MASK", str(mask)).replace("@NODE", str(node)),
-                           Machine(nodes=4, cpu_nodes=2, memory_mib=[512]), programs=["vm_hot"],
-                           files=[(place.pagetide, None)])
-        check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
-        files = texts_of(result)
-        moved = json.loads(files["json"])["moved_bytes"]
-        check([(one["from"], one["to"]) for one in moved] == [(3, node)], f"CPU {node}: {moved}")
-        _, seen, _ = reports(files["hot"].splitlines())
-        in_time(seen[-1]["hot_fast_bytes"] >= 31 << 20, str(seen[-1]))
+    result = place.run(TARGET_SCRIPT, Machine(nodes=4, cpu_nodes=2, memory_mib=[512]), programs=["vm_hot"],
+                       files=[(place.pagetide, None)])
+    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    files = texts_of(result)
+    moved = {(one["from"], one["to"]): one["bytes"] for one in json.loads(files["json"])["moved_bytes"]}
+    check(set(moved) <= {(3, 0), (3, 1)}, str(moved))
+    for node in (0, 1):
+        _, seen, _ = reports(files[str(node)].splitlines())
+        in_time(seen[-1]["hot_fast_bytes"] >= 23 << 20, f"CPU {node}: {seen[-1]}")
+        # Each has its own: had one gone to the other's node, that one would have more.
+        check(moved[3, node] <= 26 << 20, f"{moved}")
 
 
 def attach_makes_room(place):

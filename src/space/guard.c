@@ -38,10 +38,10 @@ struct wards {
 	char entry[128]; /* of the environment of all that the server started */
 };
 
-/* Who has no name has ended when nobody has its memory. */
+/* A process ends before its memory does, if others are in it. Who has no name is known by that alone. */
 static bool ward_left(const struct ward *w)
 {
-	return w->pidfd >= 0 ? !pidfd_ended(w->pidfd) : uffd_alive(w->uffd);
+	return (w->pidfd >= 0 && !pidfd_ended(w->pidfd)) || uffd_alive(w->uffd);
 }
 
 static void wards_prune(struct wards *wards)

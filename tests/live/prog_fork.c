@@ -401,6 +401,30 @@ static pid_t clone_raw(void)
 	return (pid_t)pid;
 }
 
+/* Children that change their mappings before anything else. */
+static void child_changes_at_once(void)
+{
+	struct arena arena = arena_new(live_pages(), 13);
+	size_t part = arena.nr_pages / 8;
+
+	for (uint32_t round = 1; round < 9; round++) {
+		/* What does not compress cannot be stored on the way, and such a child is ended. */
+		for (size_t i = 0; i < arena.nr_pages; i += 64)
+			arena_fill(&arena, i, i + 63, round);
+		pid_t pid = round % 2 ? clone_raw() : child_start();
+		if (pid == 0) {
+			size_t from = round % 7 * part + part;
+			CHECK(madvise(arena_page(&arena, from), part * PAGE_BYTES, MADV_DONTNEED) == 0);
+			CHECK(munmap(arena.base, part * PAGE_BYTES) == 0);
+			arena_forget(&arena, from, from + part);
+			arena_check(&arena, part, arena.nr_pages);
+			_exit(0);
+		}
+		live_wait(pid);
+	}
+	arena_check(&arena, 0, arena.nr_pages);
+}
+
 static void clone_raw_rule01_rule04(void)
 {
 	struct arena arena = arena_new(live_pages(), 20);
@@ -884,6 +908,7 @@ static const struct live_case cases[] = {
 	{ "fork-keeps-advice", fork_keeps_advice },
 	{ "wiped-while-held", wiped_while_held },
 	{ "helper-killed-fork", helper_killed_fork },
+	{ "child-changes-at-once", child_changes_at_once },
 	{ "clone-raw-rule01-rule04", clone_raw_rule01_rule04 },
 	{ "clone-raw-orphan-rule01", clone_raw_orphan_rule01 },
 	{ "memory-outlives-its-process", memory_outlives_its_process },

@@ -4,9 +4,8 @@
  *
  *   pool_bench [PAGES [PASSES [CORPUS]]]
  *
- * Per corpus one line. `pack` is the compressor alone over the pages that the pool gives to it,
- * `store` the whole call, `beside` their difference; `lz4` is liblz4 in the compressor's stead, which
- * the pool does not use. They are measured in turn, pass by pass; all
+ * Per corpus one line. `lz4` is the compressor alone over the pages that the pool gives to it,
+ * `store` the whole call, `beside` their difference. The two are measured in turn, pass by pass; all
  * times are CPU time of the thread and the best of the passes, since what else runs can only add.
  * `load` and `compare` go in random order over slots that fill far more than a core's cache. `waste`
  * is what is used beyond the stored bytes with everything stored; in `ratio` a refused page counts
@@ -21,11 +20,9 @@
 
 #include "clock.h"
 #include "corpus.h"
-#include "packer.h"
 #include "pool.h"
 
 #define PASSES_MAX 99
-#define PACKED_MAX_BYTES (TIER_PAGE_BYTES * 3 / 4 - 8) /* what the pool takes */
 
 struct corpus {
 	const char *name;
@@ -70,16 +67,16 @@ static bool page_is_word(const unsigned char *page)
 }
 
 struct result {
-	struct times lz4, pack, store, load, compare, unref;
+	struct times lz4, store, load, compare, unref;
 	struct tier_usage usage;
 	size_t nr_stored;
 };
 
-static void pass_compressors(const struct corpus *corpus, struct result *result)
+static void pass_store(const struct corpus *corpus, struct tier *tier, uint32_t *slots,
+		       struct result *result)
 {
 	static LZ4_stream_t lz4;
-	static struct packer packer;
-	static char packed[LZ4_COMPRESSBOUND(TIER_PAGE_BYTES) + PACKER_SPILL_BYTES];
+	static char packed[LZ4_COMPRESSBOUND(TIER_PAGE_BYTES)];
 	uint64_t start = clock_thread_cpu_ns();
 
 	for (size_t i = 0; i < corpus->nr; i++) {
@@ -87,23 +84,9 @@ static void pass_compressors(const struct corpus *corpus, struct result *result)
 
 		if (!page_is_word(page))
 			LZ4_compress_fast_extState(&lz4, (const char *)page, packed,
-						   TIER_PAGE_BYTES, PACKED_MAX_BYTES, 1);
+						   TIER_PAGE_BYTES, sizeof(packed), 1);
 	}
 	times_add(&result->lz4, start, corpus->nr);
-	start = clock_thread_cpu_ns();
-	for (size_t i = 0; i < corpus->nr; i++) {
-		const unsigned char *page = corpus->pages + i * TIER_PAGE_BYTES;
-
-		if (!page_is_word(page))
-			packer_pack(&packer, page, packed, PACKED_MAX_BYTES);
-	}
-	times_add(&result->pack, start, corpus->nr);
-}
-
-static void pass_store(const struct corpus *corpus, struct tier *tier, uint32_t *slots,
-		       struct result *result)
-{
-	uint64_t start;
 
 	result->nr_stored = 0;
 	start = clock_thread_cpu_ns();
@@ -155,15 +138,13 @@ static void bench(const struct corpus *corpus, bool verify, unsigned passes)
 	if (!result || !slots || pool_open(0, verify, &tier))
 		abort();
 	for (unsigned pass = 0; pass < passes; pass++) {
-		pass_compressors(corpus, result);
 		pass_store(corpus, tier, slots, result);
 		pass_others(tier, slots, result);
 	}
 	refused = corpus->nr - result->nr_stored;
-	printf("%-7s %-6s %7zu %7.0f %7.0f %7.0f %7.0f %7.0f %8.0f %7.0f %6.2f %6.1f%% %7zu\n", corpus->name,
-	       verify ? "verify" : "plain", corpus->nr, best(&result->lz4), best(&result->pack),
-	       best(&result->store), best(&result->store) - best(&result->pack),
-	       best(&result->load), best(&result->compare),
+	printf("%-7s %-6s %7zu %7.0f %7.0f %7.0f %7.0f %8.0f %7.0f %6.2f %6.1f%% %7zu\n", corpus->name,
+	       verify ? "verify" : "plain", corpus->nr, best(&result->lz4), best(&result->store),
+	       best(&result->store) - best(&result->lz4), best(&result->load), best(&result->compare),
 	       best(&result->unref),
 	       (double)(corpus->nr * TIER_PAGE_BYTES) /
 		       (double)(result->usage.used_bytes + refused * TIER_PAGE_BYTES + 1),
@@ -184,8 +165,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: pool_bench [PAGES >= 64 [PASSES 1 .. %d [CORPUS]]]\n", PASSES_MAX);
 		return 2;
 	}
-	printf("ns a page\n%-7s %-6s %7s %7s %7s %7s %7s %7s %8s %7s %6s %7s %7s\n", "corpus", "kind",
-	       "pages", "lz4", "pack", "store", "beside", "load", "compare", "unref", "ratio", "waste",
+	printf("ns a page\n%-7s %-6s %7s %7s %7s %7s %7s %8s %7s %6s %7s %7s\n", "corpus", "kind",
+	       "pages", "lz4", "store", "beside", "load", "compare", "unref", "ratio", "waste",
 	       "refused");
 	for (size_t i = 0; i < CORPUS_KINDS; i++) {
 		if (argc > 3 && strcmp(argv[3], corpus_names[i]) != 0)

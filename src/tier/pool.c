@@ -51,7 +51,6 @@
 #include <sys/mman.h>
 
 #include "assert.h"
-#include "packer.h"
 #include "pool_inner.h"
 #include "words.h"
 
@@ -65,12 +64,11 @@
 
 /* What a thread needs for itself. Static, so that nothing is allocated where a fault is served. */
 struct scratch {
-	struct packer packer;
+	LZ4_stream_t lz4;
 	uint64_t packed[TIER_PAGE_BYTES / sizeof(uint64_t)];
 	unsigned char page[TIER_PAGE_BYTES];
 };
 static _Thread_local struct scratch scratch __attribute__((aligned(64)));
-_Static_assert(PACKED_MAX_BYTES + PACKER_SPILL_BYTES <= TIER_PAGE_BYTES, "there is room for what the packer spills");
 
 static struct pool *pool_of(struct tier *tier)
 {
@@ -196,8 +194,7 @@ static int pool_store(struct tier *tier, const void *page, uint32_t *ret_slot)
 	struct pool *pool = pool_of(tier);
 	uint64_t word;
 	uint32_t slot, next = 0;
-	uint32_t length;
-	int err;
+	int length, err;
 
 	if (page_is_word(page, &word)) {
 		slot = word_store(pool, word);
@@ -206,14 +203,15 @@ static int pool_store(struct tier *tier, const void *page, uint32_t *ret_slot)
 			return 0;
 		}
 	}
-	length = packer_pack(&scratch.packer, page, scratch.packed, PACKED_MAX_BYTES);
-	if (!length)
+	length = LZ4_compress_fast_extState(&scratch.lz4, page, (char *)scratch.packed,
+					    TIER_PAGE_BYTES, PACKED_MAX_BYTES, 1);
+	if (length <= 0)
 		return -E2BIG;
-	err = item_take(pool, (length + 8 + SLOT_BYTES - 1) / SLOT_BYTES, &slot, &next);
+	err = item_take(pool, ((uint32_t)length + 8 + SLOT_BYTES - 1) / SLOT_BYTES, &slot, &next);
 	if (err)
 		return err;
-	item_write(pool, slot, length, pool->verify ? page_sum(page) : 0);
-	item_expect(pool, next, length);
+	item_write(pool, slot, (uint32_t)length, pool->verify ? page_sum(page) : 0);
+	item_expect(pool, next, (uint32_t)length);
 	*ret_slot = slot;
 	return 0;
 }

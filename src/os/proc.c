@@ -326,23 +326,28 @@ int proc_threads(int dir, void (*visit)(void *arg, pid_t tid, char state, int cp
 	int fd = openat(dir, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *tasks = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
+	int error = 0;
 
 	if (!tasks) {
-		int error = errno == ENOENT ? -ESRCH : -errno;
+		error = errno == ENOENT ? -ESRCH : -errno;
 		if (fd >= 0)
 			close(fd);
 		return error;
 	}
-	while ((entry = readdir(tasks))) {
+	while (error != -EMFILE && error != -ENFILE && (entry = readdir(tasks))) {
 		struct stat_fields fields;
 		char name[sizeof entry->d_name + 8];
 
+		if (entry->d_name[0] == '.')
+			continue;
 		snprintf(name, sizeof name, "%s/stat", entry->d_name);
-		if (entry->d_name[0] != '.' && !stat_read_in(dirfd(tasks), name, &fields))
+		error = stat_read_in(dirfd(tasks), name, &fields);
+		if (!error)
 			visit(arg, atoi(entry->d_name), fields.state, fields.cpu);
 	}
 	closedir(tasks);
-	return 0;
+	/* Any other: that thread has ended. */
+	return error == -EMFILE || error == -ENFILE ? error : 0;
 }
 
 int proc_image(int dir, uint64_t *ret_image)

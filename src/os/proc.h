@@ -68,7 +68,8 @@ int proc_pids(const char *root, int (*visit)(void *arg, pid_t pid), void *arg);
 int proc_parents(const char *root, int (*visit)(void *arg, pid_t pid, pid_t parent), void *arg);
 /* The CPU that a thread ran on last. */
 int proc_cpu(pid_t tid, int *ret_cpu);
-/* Call `visit` for each thread: its state letter, and the CPU that it ran on last. */
+/* Call `visit` for each thread: its state letter, and the CPU that it ran on last. -EMFILE, -ENFILE: not all
+ * could be looked at. */
 int proc_threads(int dir, void (*visit)(void *arg, pid_t tid, char state, int cpu), void *arg);
 
 /* What tells the program in a process from the one before an exec: a number made of its start time

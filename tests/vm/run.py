@@ -664,17 +664,27 @@ sleep 1
 pagetide attach -p $root --for 14s --json > $RESULTS/json || exit
 cat /tmp/pid
 kill $(cat /tmp/pid)
+sh -c 'vm_hot --size 16 --hot 8 --pattern runs16 --threads 16 --seconds 60 > /tmp/many & echo $! > /tmp/pid; wait' &
+root=$!
+until grep -q report /tmp/many; do sleep 0.2; done
+(ulimit -n 24; pagetide attach -p $root --for 3s --json > $RESULTS/few 2> $RESULTS/errors) || exit
+kill $(cat /tmp/pid)
 """
 
 
 def attach_follows_orphans(place):
-    """Children are followed whose named ancestor has ended."""
+    """Children are followed whose named ancestor has ended. Those that cannot be looked after are counted and
+    the reason is said."""
     result = place.run(ORPHANS_SCRIPT, programs=["vm_hot"], files=[(place.pagetide, None)])
     check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
     report = json.loads(texts_of(result)["json"])
     check(int(result.output) in [one["pid"] for one in report["spaces"] if one["child"]], str(report["spaces"]))
     check(report["refused_processes"] == 0 and not any("looked after" in one for one in report["warnings"]),
           str(report["warnings"]))
+    few, errors = (texts_of(result)[name] for name in ("few", "errors"))
+    report = json.loads(few)
+    check(report["refused_processes"] == 1 and len(report["spaces"]) == 1, few)
+    check(errors.count("more threads than files may be open: raise ulimit -n") == 1, errors)
 
 
 def attach_killed(place):

@@ -319,6 +319,15 @@ void handlers_stop(struct program *p)
 	p->nr_handlers = 0;
 }
 
+uint64_t handlers_served(const struct program *p)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < p->nr_handlers; i++)
+		sum += atomic_load_explicit(&p->handlers[i].nr_served, memory_order_relaxed);
+	return sum;
+}
+
 uint64_t handlers_cpu_ns(const struct program *p)
 {
 	uint64_t sum = 0;

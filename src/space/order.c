@@ -252,10 +252,7 @@ bool order_work(struct program *p)
 /* Whether the program has faulted since this was asked last. */
 static bool faults_flow(struct program *p)
 {
-	uint64_t served = 0;
-
-	for (unsigned i = 0; i < p->nr_handlers; i++)
-		served += atomic_load_explicit(&p->handlers[i].nr_served, memory_order_relaxed);
+	uint64_t served = handlers_served(p);
 	bool flow = served != p->nr_served_before;
 	p->nr_served_before = served;
 	return flow;

@@ -244,7 +244,8 @@ struct program {
 	uint64_t managed_pages;
 	_Atomic uint64_t seen_size_pages; /* at the last survey, and */
 	uint64_t seen_map_seq;
-	unsigned nr_waiting_looks; /* at which messages waited */
+	unsigned nr_waiting_looks; /* in a row, at which messages waited and faults were not served */
+	uint64_t nr_served_looked, served_looked_ns; /* faults at the last look, and when that was */
 	uint64_t anon_pages;       /* resident, as measured last; plan_lock */
 	uint64_t measured_size_pages; /* of its address space, when the mover looked last */
 	_Atomic bool grown;        /* that has changed: the keeper is to look at it */
@@ -507,6 +508,8 @@ void handlers_lift(struct program *program);
 void handlers_weigh(struct server *server, uint64_t now_ns, uint64_t mover_ns);
 /* Tell them to end and wait for it. */
 void handlers_stop(struct program *program);
+/* Faults that they have served so far. Any thread. */
+uint64_t handlers_served(const struct program *program);
 /* Processor time so far of those that run. Keeper. */
 uint64_t handlers_cpu_ns(const struct program *program);
 /* Have a handler of another CPU prepare blocks or join windows, if one is idle. Handlers. */

@@ -17,6 +17,8 @@
 #include "proc.h"
 
 #define LOOK_WAIT_NS 4000000u
+/* A fault that takes longer was not served by one who has a CPU, or waited for room. */
+#define SERVED_NS 1000000u
 
 static uint32_t hold_pages(const struct server *s)
 {
@@ -84,13 +86,24 @@ static void threads_start(struct keeper *k)
 		warden_join(k->server);
 }
 
-/* A handler that waits for its CPU cannot know it; it may even hold the lock. Returns whether messages
- * wait. */
+/* Whether faults have been served since this was asked last, as many as by one who has a CPU. */
+static bool faults_served(struct program *p)
+{
+	uint64_t now_ns = clock_now_ns(), nr = handlers_served(p);
+	bool served = nr - p->nr_served_looked > (now_ns - p->served_looked_ns) / SERVED_NS;
+
+	p->nr_served_looked = nr;
+	p->served_looked_ns = now_ns;
+	return served;
+}
+
+/* A handler that waits for its CPU cannot know it; it may even hold the lock. That a message waits says little:
+ * while fault follows fault one mostly does. Returns whether messages wait and are not read. */
 static bool program_hurry(struct program *p)
 {
 	struct pollfd messages = { .fd = p->uffd, .events = POLLIN };
 
-	if (!p->nr_handlers || poll(&messages, 1, 0) < 1)
+	if (faults_served(p) || !p->nr_handlers || poll(&messages, 1, 0) < 1)
 		p->nr_waiting_looks = 0;
 	else if (++p->nr_waiting_looks > 1)
 		handlers_hurry(p);

@@ -74,11 +74,13 @@ struct helper {
 	int uffd;      /* the program's: moves to the stage go through it */
 	int hold_uffd; /* the hold area's: moves from the stage */
 	int pagemap;
+	int self;      /* its own pidfd */
 	_Atomic uint32_t known; /* futex, the program waits: the server knows of it, or never will */
 	uint64_t mapped, mapped_bytes; /* HELPER_MAP, guards and all; 0: nothing */
 	uint64_t stage, stock;
 	struct helper_command command;
 	struct helper_reply reply;
+	struct iovec parts[HELPER_RUNS_MAX]; /* of the address space, for one call */
 	char control[CMSG_SPACE(sizeof(int) * 2)] __attribute__((aligned(8)));
 	char tls[TLS_BYTES] __attribute__((aligned(64)));
 	char stack[STACK_BYTES] __attribute__((aligned(64)));
@@ -547,6 +549,35 @@ static void block_put(struct helper *h)
 		stock_renew(h, run->src);
 }
 
+/* One call for each run; 0, or the last error. */
+static long runs_advise(struct helper *h, long advice)
+{
+	const struct helper_command *c = &h->command;
+	long result = 0;
+
+	for (uint32_t i = 0; i < c->nr_runs; i++) {
+		long error = SYS(madvise, c->runs[i].dst, c->runs[i].bytes, advice);
+		result = error ? error : result;
+	}
+	return result;
+}
+
+/* All at once, where the kernel takes that from a process about itself (since 6.13): a call for each run
+ * flushes the TLB each time, which takes longer than all else about a page. */
+static long runs_drop(struct helper *h)
+{
+	const struct helper_command *c = &h->command;
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < c->nr_runs; i++) {
+		h->parts[i] = (struct iovec){ (void *)(uintptr_t)c->runs[i].dst, c->runs[i].bytes };
+		bytes += c->runs[i].bytes;
+	}
+	if (SYS(process_madvise, h->self, h->parts, c->nr_runs, MADV_DONTNEED, 0) == (long)bytes)
+		return 0;
+	return runs_advise(h, MADV_DONTNEED);
+}
+
 static void command_run(struct helper *h)
 {
 	struct helper_command *c = &h->command;
@@ -567,15 +598,10 @@ static void command_run(struct helper *h)
 		r->result = area_map(h, c->runs[0].bytes);
 	if (c->op == HELPER_UNMAP)
 		area_unmap(h);
-	for (uint32_t i = 0; i < c->nr_runs; i++) {
-		long error = 0;
-		if (c->op == HELPER_DROP)
-			error = SYS(madvise, c->runs[i].dst, c->runs[i].bytes, MADV_DONTNEED);
-		else if (c->op == HELPER_POPULATE)
-			error = SYS(madvise, c->runs[i].dst, c->runs[i].bytes, ADVICE_POPULATE_WRITE);
-		if (error)
-			r->result = error;
-	}
+	if (c->op == HELPER_DROP)
+		r->result = runs_drop(h);
+	if (c->op == HELPER_POPULATE)
+		r->result = runs_advise(h, ADVICE_POPULATE_WRITE);
 }
 
 /*
@@ -612,6 +638,7 @@ static int helper_main(void *arg)
 	SYS(chdir, "/");
 	int error = server_meet(h);
 	program_release(h);
+	h->self = (int)SYS(pidfd_open, SYS(getpid, 0), 0);
 	if (!error)
 		helper_serve(h);
 	SYS(exit_group, 0);

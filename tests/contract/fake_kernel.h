@@ -6,6 +6,7 @@
  *   UFFDIO_MOVE   moves a part; gives EAGAIN or EINTR for nothing; moves pages that it does not report,
  *                 one or many (Linux 6.18: after an EAGAIN inside the call, the next batch goes over and
  *                 the answer is EEXIST); all EAGAIN while an event of the program's is on its way
+ *   MADV_DONTNEED of many ranges in one call: does a part, or is an older kernel and does none
  *   meanwhile     the program pins pages, reads our area (which fills its holes with the page of
  *                 zeros), unmaps or moves what is being moved out and maps something new there
  *
@@ -22,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 
 #include "../../src/os/uapi.h"
 #include "rng.h"
@@ -35,7 +37,7 @@
 #define FAKE_AREA_PAGES (16 * FAKE_BLOCK)
 #define FAKE_IDS (1u << 20)
 
-enum fake_fd { FAKE_UFFD = 70, FAKE_HOLD_UFFD, FAKE_PAGEMAP };
+enum fake_fd { FAKE_UFFD = 70, FAKE_HOLD_UFFD, FAKE_PAGEMAP, FAKE_SELF };
 
 /* Contents. From ID_FIRST on every number is one page of the program's. */
 enum { ID_NONE, ID_ZERO, ID_SCRIBBLE, ID_STALE, ID_FIRST };
@@ -72,7 +74,7 @@ static struct {
 	uint32_t *elsewhere;  /* ids of pages that the program moved away */
 	uint32_t nr_elsewhere;
 	uint32_t subject;     /* the page that is being judged */
-	uint64_t nr_unreported, nr_events, nr_huge, nr_touches;
+	uint64_t nr_unreported, nr_events, nr_huge, nr_touches, nr_advised;
 } kernel;
 
 static uint32_t fake_below(uint32_t bound)
@@ -429,6 +431,23 @@ static long fake_advise(uint64_t address, uint64_t bytes, int advice)
 	if (!(address % FAKE_BLOCK_BYTES) && bytes == FAKE_BLOCK_BYTES)
 		kernel.area.table[fake_block_of(&kernel.area, address)] = false;
 	return 0;
+}
+
+static long fake_advise_all(int fd, const struct iovec *parts, size_t nr, int advice)
+{
+	long done = 0;
+
+	fake_must(fd == FAKE_SELF && nr <= 1024, "advice about another process, or too much of it");
+	if (kernel.seed % 4 == 1)
+		return -EINVAL;
+	for (size_t i = 0; i < nr; i++) {
+		if (fake_happens(kernel.weather.partial))
+			return done ? done : -EINTR;
+		fake_advise((uint64_t)(uintptr_t)parts[i].iov_base, parts[i].iov_len, advice);
+		done += (long)parts[i].iov_len;
+	}
+	kernel.nr_advised++;
+	return done;
 }
 
 /* ---- life of a kernel ---- */

@@ -523,7 +523,6 @@ static long call_protect(uint64_t address, uint64_t bytes)
 
 static long sys6(long nr, long a, long b, long c, long d, long e, long f)
 {
-	(void)d;
 	(void)e;
 	(void)f;
 	fake_meanwhile();
@@ -539,6 +538,8 @@ static long sys6(long nr, long a, long b, long c, long d, long e, long f)
 		return fake_scan((int)a, (const struct pm_scan_arg *)(uintptr_t)c);
 	case SYS_madvise:
 		return fake_advise((uint64_t)a, (uint64_t)b, (int)c);
+	case SYS_process_madvise:
+		return fake_advise_all((int)a, (const struct iovec *)(uintptr_t)b, (size_t)c, (int)d);
 	case SYS_mmap:
 		return call_map((uint64_t)a, (uint64_t)b);
 	case SYS_mprotect:
@@ -561,6 +562,7 @@ static void sequence_run(uint64_t seed, struct helper *h)
 	memset(&server, 0, sizeof server);
 	memset(h, 0, sizeof *h);
 	h->hold_uffd = FAKE_HOLD_UFFD;
+	h->self = FAKE_SELF;
 	h->uffd = -1; /* comes with the first command */
 	fake_open(seed);
 	helper_serve(h);
@@ -569,32 +571,33 @@ static void sequence_run(uint64_t seed, struct helper *h)
 
 int main(int argc, char **argv)
 {
-	static const char *const names[9] = {
+	static const char *const names[10] = {
 		"moved", "kept", "huge pages", "moves unreported", "events", "touches of ours", "put",
-		"put whole", "not put",
+		"put whole", "not put", "dropped at once",
 	};
 	struct helper *h = calloc(1, sizeof *h);
-	uint64_t nr[9] = { 0 };
+	uint64_t nr[10] = { 0 };
 	uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
 
 	if (!h)
 		return 1;
 	for (uint64_t seed = first; seed < first + (argc > 1 ? 1 : SEQUENCES); seed++) {
 		sequence_run(seed, h);
-		const uint64_t more[9] = { server.nr_moved, server.nr_kept, kernel.nr_huge,
+		const uint64_t more[10] = { server.nr_moved, server.nr_kept, kernel.nr_huge,
 					   kernel.nr_unreported, kernel.nr_events, kernel.nr_touches,
-					   server.nr_put, server.nr_put_whole, server.nr_put_none };
-		for (unsigned i = 0; i < 9; i++)
+					   server.nr_put, server.nr_put_whole, server.nr_put_none,
+					    kernel.nr_advised };
+		for (unsigned i = 0; i < 10; i++)
 			nr[i] += more[i];
 		fake_close();
 	}
 	free(h);
 	printf("%llu sequences", argc > 1 ? 1ull : SEQUENCES);
-	for (unsigned i = 0; i < 9; i++)
+	for (unsigned i = 0; i < 10; i++)
 		printf(", %s %llu", names[i], (unsigned long long)nr[i]);
 	printf("\n");
 	/* A kernel that is never unkind proves nothing. */
-	for (unsigned i = 0; i < 9; i++)
+	for (unsigned i = 0; i < 10; i++)
 		if (argc <= 1 && nr[i] < ENOUGH)
 			return 1;
 	return 0;

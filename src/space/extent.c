@@ -22,6 +22,8 @@
 #include "intake.h"
 #include "program.h"
 
+#define TABLES_HUGE_BYTES (4u << 20) /* from so many bytes on they may be of huge pages */
+
 /* Index of the first extent that ends after vpn. */
 static size_t extent_index(const struct program *p, uint64_t vpn)
 {
@@ -173,6 +175,9 @@ int tract_new(struct program *p, uint64_t vpn, uint64_t nr_pages, struct tract *
 		free(tract);
 		return -ENOMEM;
 	}
+	/* A fault looks at a few places far apart in them. Where it is refused they are of small pages. */
+	if (tract->memory_bytes >= TABLES_HUGE_BYTES)
+		(void)madvise(tract->memory, tract->memory_bytes, MADV_HUGEPAGE);
 	tract->program = p;
 	engine_region_init(&tract->region, tract->memory, vpn, nr_pages, tract);
 	tract->next = p->tracts;

@@ -302,8 +302,10 @@ static bool other_cpu_free(const struct server *s)
 enum served stored_serve(struct handler *h, struct tract *t, uint64_t idx, uint64_t vpn, uint64_t left)
 {
 	struct program *p = h->program;
-	uint32_t window = intake_ahead(t, idx, TOUCH_LOAD);
+	struct tier *pool = p->server->pool;
 
+	pool->ops->expect(pool, page_slot(word_load(t, idx)));
+	uint32_t window = intake_ahead(t, idx, TOUCH_LOAD);
 	if (window > left)
 		window = (uint32_t)left;
 	struct piece first = {

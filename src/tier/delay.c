@@ -38,6 +38,7 @@ static int delay_compare(struct tier *tier, uint32_t slot, const void *page)
 static const struct tier_ops delay_ops = {
 	.name = "delay",
 	.store = delay_store,
+	.expect = wrap_expect,
 	.load = delay_load,
 	.compare = delay_compare,
 	.ref = wrap_ref,

@@ -82,6 +82,7 @@ uint64_t fault_failed(struct tier *tier, enum fault_call call)
 static const struct tier_ops fault_ops = {
 	.name = "fault",
 	.store = fault_store,
+	.expect = wrap_expect,
 	.load = fault_load,
 	.compare = fault_compare,
 	.ref = wrap_ref,

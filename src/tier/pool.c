@@ -58,6 +58,8 @@
 #define FIRST_ITEM_SLOT (BLOCK_BYTES / SLOT_BYTES)
 #define BLOCKS_MAX (1u << 17) /* 256 GiB: what 32-bit slots can name */
 
+#define EXPECT_BYTES 1536u /* of an item, fetched before it is read: most are not much longer */
+
 #define LENGTH_MASK 0xfffull
 #define REF_ONE (1ull << 12)
 #define REF_MASK 0xfffff000ull
@@ -216,6 +218,16 @@ static int pool_store(struct tier *tier, const void *page, uint32_t *ret_slot)
 	return 0;
 }
 
+/* An item comes from memory that nobody has looked at for long. How long it is stands in it. */
+static void pool_expect(struct tier *tier, uint32_t slot)
+{
+	const struct pool *pool = pool_of(tier);
+
+	if (slot_is_item(pool, slot))
+		for (uint32_t at = 0; at < EXPECT_BYTES; at += SLOT_BYTES)
+			__builtin_prefetch(pool->base + (uint64_t)slot * SLOT_BYTES + at);
+}
+
 static int pool_load(struct tier *tier, uint32_t slot, void *ret_page)
 {
 	struct pool *pool = pool_of(tier);
@@ -323,6 +335,7 @@ static void pool_close(struct tier *tier)
 static const struct tier_ops pool_ops = {
 	.name = "lz4",
 	.store = pool_store,
+	.expect = pool_expect,
 	.load = pool_load,
 	.compare = pool_compare,
 	.ref = pool_ref,

@@ -69,6 +69,12 @@ static int ram_store(struct tier *tier, const void *page, uint32_t *ret_slot)
 	return 0;
 }
 
+static void ram_expect(struct tier *tier, uint32_t slot)
+{
+	if (slot < NR_PAGES)
+		__builtin_prefetch(page_at(ram_of(tier), slot));
+}
+
 static int ram_load(struct tier *tier, uint32_t slot, void *ret_page)
 {
 	struct ram *ram = ram_of(tier);
@@ -152,6 +158,7 @@ static void ram_close(struct tier *tier)
 static const struct tier_ops ram_ops = {
 	.name = "ram",
 	.store = ram_store,
+	.expect = ram_expect,
 	.load = ram_load,
 	.compare = ram_compare,
 	.ref = ram_ref,

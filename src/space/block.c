@@ -235,8 +235,9 @@ static bool block_helper(struct program *p, enum served *ret_without)
 	return false;
 }
 
-static void block_wake(const struct block *b)
+static void block_wake(struct handler *h, const struct block *b)
 {
+	fault_wakes(h, 1);
 	uffd_wake(b->program->uffd, b->vpn << PAGE_SHIFT, (uint64_t)BLOCK_PAGES * PAGE_BYTES);
 }
 
@@ -322,7 +323,7 @@ enum served block_fill(struct handler *h, const struct extent *e, uint64_t vpn)
 	atomic_fetch_add_explicit(&p->server->huge_filled, whole, memory_order_relaxed);
 	if (came) /* what was taken from the room in stock_prepare() */
 		intake_touch(b.tract, b.idx, BLOCK_PAGES, TOUCH_FILL);
-	block_wake(&b);
+	block_wake(h, &b);
 	return here ? SERVED : error == -EAGAIN ? SERVE_AGAIN : SERVE_SINGLY;
 }
 
@@ -399,6 +400,6 @@ enum served block_return(struct handler *h, const struct extent *e, uint64_t vpn
 	atomic_fetch_add_explicit(&p->server->huge_returned, whole, memory_order_relaxed);
 	if (came)
 		intake_touch(b.tract, b.idx, BLOCK_PAGES, TOUCH_RETURN);
-	block_wake(&b);
+	block_wake(h, &b);
 	return here ? SERVED : error == -EAGAIN ? SERVE_AGAIN : SERVE_SINGLY;
 }

@@ -29,8 +29,36 @@
  * single round of it may take most of a second. */
 #define ROOM_WAIT_NS 5000000000u
 #define POOL_BLOCK_BYTES (2u << 20)
+#define WAKE_SAMPLE 64u
 
 static const uint8_t zeros[FAULT_RUN_PAGES * PAGE_BYTES];
+
+/* ---- how long it takes ---- */
+
+/*
+ * A handler of the idle class loses its CPU inside the call that wakes the program, to the program, and returns
+ * from it when that waits again. So the call's own time is told by the thread's processor time, which is dear to
+ * ask for: once in a while.
+ */
+void fault_wakes(struct handler *h, uint32_t nr_pages)
+{
+	if (h->normal || h->waking_ns)
+		return;
+	h->waking_ns = clock_now_ns();
+	h->waking_pages = nr_pages;
+	h->waking_cpu_ns = h->nr_wakes++ % WAKE_SAMPLE ? 0 : clock_thread_cpu_ns();
+}
+
+/* From its reading on until the program was woken. */
+static uint64_t fault_took_ns(struct handler *h)
+{
+	if (!h->waking_ns)
+		return clock_now_ns() - h->began_ns;
+	if (h->waking_cpu_ns)
+		h->page_wake_ns = (clock_thread_cpu_ns() - h->waking_cpu_ns) / h->waking_pages;
+	h->waking_cpu_ns = 0;
+	return h->waking_ns - h->began_ns + h->page_wake_ns * h->waking_pages;
+}
 
 /* ---- room ---- */
 
@@ -158,6 +186,7 @@ static enum served serve_absent(struct handler *h, struct tract *t, uint64_t idx
 	page_source(p->server, slow);
 	if (!slow)
 		room_take(p->server, nr);
+	fault_wakes(h, nr);
 	uint32_t filled = zeros_install(p, vpn, nr, write, &error);
 	if (!slow)
 		room_landed(p->server, nr, filled);
@@ -319,6 +348,7 @@ static enum served serve_held(struct handler *h, struct tract *t, uint64_t idx, 
 		uint32_t run = 1;
 		while (at + run < nr && (next = !page_earned(t, idx + at + run)) == slow)
 			run++;
+		fault_wakes(h, run);
 		uint32_t came = held_install(p, t, idx + at, vpn + at, words + at, run,
 					     h->buffer + at * PAGE_BYTES, slow, &error);
 		held_returned(t, idx + at, came, page_slow(word), slow);
@@ -329,8 +359,7 @@ static enum served serve_held(struct handler *h, struct tract *t, uint64_t idx, 
 	if (at < nr)
 		held_unclaim(p, t, idx + at, vpn + at, words + at, nr - at);
 	if (page_slow(word))
-		atomic_fetch_add_explicit(&p->server->slow_wait_ns, clock_now_ns() - h->began_ns,
-					  memory_order_relaxed);
+		atomic_fetch_add_explicit(&p->server->slow_wait_ns, fault_took_ns(h), memory_order_relaxed);
 	return all ? SERVED : served_as(error);
 }
 
@@ -433,6 +462,7 @@ void fault_serve(struct handler *h, const struct deferred *fault)
 	uint64_t vpn = fault->address >> PAGE_SHIFT;
 
 	h->began_ns = clock_now_ns();
+	h->waking_ns = h->waking_cpu_ns = 0;
 	program_lock_shared(p);
 	if (atomic_load_explicit(&p->server->room, memory_order_relaxed) <= 0) {
 		int64_t slack = fault_slack(p, vpn, fault->tid);
@@ -454,6 +484,6 @@ void fault_serve(struct handler *h, const struct deferred *fault)
 		defer(h, fault->address, fault->write, fault->tid);
 		return;
 	}
-	histogram_add(&p->server->fault_times, clock_now_ns() - h->began_ns);
+	histogram_add(&p->server->fault_times, fault_took_ns(h));
 	atomic_fetch_add_explicit(&h->nr_served, 1, memory_order_relaxed);
 }

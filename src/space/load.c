@@ -148,6 +148,8 @@ static int piece_install(struct handler *h, const struct piece *piece)
 		}
 		if (!slow)
 			room_take(p->server, run);
+		if (!piece->quiet)
+			fault_wakes(h, run);
 		int error = (piece->quiet ? uffd_copy_quietly : uffd_copy)(
 			p->uffd, address, h->buffer + at * PAGE_BYTES, run * PAGE_BYTES, &done);
 		uint32_t installed = (uint32_t)(done / PAGE_BYTES);
@@ -334,6 +336,7 @@ enum served stored_serve(struct handler *h, struct tract *t, uint64_t idx, uint6
 	if (first.quiet) {
 		pthread_rwlock_unlock(&p->lock);
 		window_finish(h);
+		fault_wakes(h, 1);
 		uffd_wake(p->uffd, vpn_address(vpn), (uint64_t)window * PAGE_BYTES);
 		program_lock_shared(p);
 	}

@@ -121,7 +121,12 @@ struct handler {
 	_Atomic uint64_t window;
 	_Atomic uint32_t nr_joined;
 	_Atomic uint64_t nr_served;
-	uint64_t began_ns;         /* to serve the present fault */
+	uint64_t began_ns;         /* to serve the present fault, and */
+	uint64_t waking_ns;        /* to wake the program; 0: not yet, or it keeps its CPU meanwhile */
+	uint64_t waking_cpu_ns;    /* processor time by then; 0: it is not asked for this time */
+	uint32_t waking_pages;     /* that come with it */
+	uint32_t nr_wakes;
+	uint64_t page_wake_ns;     /* what that took the last time it was asked for, a page */
 	struct deferred *deferred; /* faults to look at again after reading on */
 	size_t nr_deferred, room_deferred;
 	/* The keeper parks and lifts, other handlers have it read, and who does so rings the bell: then the
@@ -520,6 +525,8 @@ void handlers_call(const struct handler *handler);
 /* For events_read(): the fault is the handler's (arg) to serve. */
 void fault_take(void *arg, uint64_t address, bool write, uint32_t tid);
 void fault_serve(struct handler *handler, const struct deferred *fault);
+/* The call that comes next wakes the program, for nr_pages: to be told before it, for the time a fault takes. */
+void fault_wakes(struct handler *handler, uint32_t nr_pages);
 /* Bring pages in a row that were held back into the program: RETURNING -> RESIDENT, on the slow node or the
  * fast one; after a failure the rest is HELD. Returns how many came. program.lock shared; `words` are their
  * RETURNING words, `pages` what is in them. */

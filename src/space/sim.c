@@ -17,7 +17,35 @@
 
 _Atomic uint64_t *sim_word(struct sim *sim, uint32_t space, uint32_t page)
 {
-	return &sim->regions[space].state[page];
+	return &sim->regions[space].state[sim_idx(sim, space, page)];
+}
+
+static void table_set(struct sim *sim, uint32_t space, uint32_t page, uint32_t idx)
+{
+	sim->idx[space * sim->config.nr_pages + page] = (uint8_t)idx;
+	sim->at[space * sim->config.nr_pages + idx] = (uint8_t)page;
+}
+
+bool sim_in_a_row(const struct sim *sim, uint32_t space, uint32_t page, uint32_t nr)
+{
+	for (uint32_t i = 0; i < nr; i++)
+		if (sim_idx(sim, space, page + i) != sim_idx(sim, space, page) + i)
+			return false;
+	return true;
+}
+
+void sim_table_move(struct sim *sim, uint32_t space, const struct sim_thread *thread)
+{
+	for (uint32_t i = 0; i < thread->nr; i++) {
+		uint32_t from = thread->page + i, to = thread->to + i;
+		uint32_t moved = sim_idx(sim, space, from), left = sim_idx(sim, space, to);
+
+		sim_discard(sim, space, to);
+		if (sim->config.engine)
+			engine_forget(&sim->regions[space], left, 1);
+		table_set(sim, space, to, moved);
+		table_set(sim, space, from, left);
+	}
 }
 
 bool sim_change(struct sim *sim, uint32_t space, uint32_t page, uint64_t from, uint64_t to)
@@ -115,10 +143,11 @@ const struct sim_stage *sim_staged(const struct sim *sim, uint32_t space, uint32
 	const struct sim_mover *mover = &sim->world->mover;
 	const struct sim_move *move = &mover->moves[mover->at];
 	const struct sim_stage *stage;
+	uint32_t idx = sim_idx(sim, space, page);
 
-	if (!sim_mover_helped(sim, space) || page < move->first || page >= (uint32_t)move->first + move->nr)
+	if (!sim_mover_helped(sim, space) || idx < move->first || idx >= (uint32_t)move->first + move->nr)
 		return NULL;
-	stage = &sim->stage[page - move->first];
+	stage = &sim->stage[idx - move->first];
 	return stage->used && !stage->zeros ? stage : NULL;
 }
 
@@ -139,6 +168,8 @@ void sim_region_open(struct sim *sim, uint32_t space)
 	struct region *region = &sim->regions[space];
 	uint32_t nr = sim->config.nr_pages;
 
+	for (uint32_t i = 0; i < nr; i++)
+		table_set(sim, space, i, i);
 	if (!sim->region_memory) { /* no engine */
 		memset(region, 0, sizeof(*region));
 		region->state = sim->words + (size_t)space * nr;
@@ -176,6 +207,8 @@ static size_t world_lay_out(struct sim *sim, char *block)
 	sim->places = cut(block, &at, spaces * config->nr_places * sizeof(*sim->places));
 	sim->slots = cut(block, &at, config->nr_slots * sizeof(*sim->slots));
 	sim->stage = cut(block, &at, config->nr_pages * sizeof(*sim->stage));
+	sim->idx = cut(block, &at, pages * sizeof(*sim->idx));
+	sim->at = cut(block, &at, pages * sizeof(*sim->at));
 	sim->words = cut(block, &at, config->engine ? 0 : pages * sizeof(*sim->words));
 	return at;
 }

@@ -8,7 +8,7 @@
  * next (struct sim_action); sim_do() takes it if it is possible now. So a random order comes from
  * a seed and replays, and a small world can be searched through in every order.
  *
- *   program  threads that read, write, discard, lazily free, unmap, map, fork and exit
+ *   program  threads that read, write, discard, lazily free, unmap, map, move (mremap), fork and exit
  *   kernel   page tables, fault and event queues of the userfaultfd, copy-on-write, late zaps
  *   server   handlers, mover, adoption, reaping: the protocol of tests/model/page.pml, on the real
  *            state words, a real tier and, if there is one, the real engine
@@ -29,7 +29,7 @@
 #include "engine.h"
 #include "tier.h"
 
-#define SIM_THREADS 2u
+#define SIM_THREADS 3u
 #define SIM_HANDLERS_MAX 3u
 #define SIM_PAGES_MAX 64u
 #define SIM_RUN_MAX 8u  /* most pages that one fault brings in */
@@ -43,6 +43,7 @@ enum sim_act {
 	SIM_FREE,      /* page, nr: MADV_FREE */
 	SIM_UNMAP,     /* page, nr */
 	SIM_MAP,       /* page, nr: whatever is unmapped there */
+	SIM_REMAP,     /* page, nr: a mapping moves to `to`, where there is none */
 	SIM_FORK,
 	SIM_THREAD,    /* goes on: after a fault, after an event was read */
 	/* program and kernel */
@@ -70,7 +71,7 @@ enum sim_act {
 struct sim_action {
 	enum sim_act act;
 	uint32_t space, who;
-	uint32_t page, nr;
+	uint32_t page, nr, to;
 	enum move_op op;
 };
 
@@ -112,6 +113,7 @@ struct sim_counts {
 	uint64_t reason[MOVE_OP_COUNT][MOVE_REASON_COUNT];         /* pages */
 	uint64_t failed[SIM_FAILURE_COUNT];                        /* as told */
 	uint64_t load_error, compare_error;
+	uint64_t moved_claimed;                                    /* pages, while a handler had them */
 	uint64_t filled[SIM_BLOCK_END_COUNT], returned[SIM_BLOCK_END_COUNT]; /* blocks */
 	uint64_t held_whole, claimed_part;                         /* claims that somebody else spoilt */
 	uint64_t vanished[PAGE_STATE_COUNT];                       /* words met as a space ends */

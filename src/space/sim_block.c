@@ -110,7 +110,8 @@ static bool unmapped_unheard(const struct sim *sim, uint32_t space, uint32_t pag
 	for (unsigned i = 0; i < SIM_THREADS; i++) {
 		const struct sim_thread *thread = &sim->spaces[space].threads[i];
 
-		if (thread->state == T_EVENT && thread->act == SIM_UNMAP && page >= thread->page &&
+		if (thread->state == T_EVENT && (thread->act == SIM_UNMAP || thread->act == SIM_REMAP) &&
+		    page >= thread->page &&
 		    page < (uint32_t)thread->page + thread->nr)
 			return true;
 	}
@@ -123,7 +124,7 @@ static bool all_managed(struct sim *sim, uint32_t space, uint32_t first)
 	for (uint32_t i = first; i < first + sim->config.block_pages; i++)
 		if (sim_page(sim, space, i)->mapping != MAP_MANAGED && !unmapped_unheard(sim, space, i))
 			return false;
-	return true;
+	return sim_in_a_row(sim, space, first, sim->config.block_pages);
 }
 
 bool sim_block_begin(struct sim *sim, struct sim_handler *handler, uint64_t word)
@@ -153,6 +154,7 @@ bool sim_block_begin(struct sim *sim, struct sim_handler *handler, uint64_t word
 		return false;
 	space->stock_ready = (uint8_t)(space->stock_ready - fills);
 	handler->page = (uint16_t)first;
+	handler->idx = (uint16_t)sim_idx(sim, handler->space, first);
 	handler->fills = fills;
 	handler->place = fills ? 0 : place;
 	handler->put = PUT_NOT;
@@ -298,8 +300,8 @@ static void page_known(struct sim *sim, struct sim_handler *handler, uint32_t i)
 	if (!handler->fills)
 		*sim_place(sim, space, handler->place + i) = (struct sim_place){ .use = PLACE_FREE };
 	if (sim->config.engine)
-		engine_touch(&sim->regions[space], page, handler->fills ? TOUCH_FILL : TOUCH_RETURN,
-			     HEAT_NO_NODE, sim->now_ns);
+		engine_touch(&sim->regions[space], handler->idx + i,
+			     handler->fills ? TOUCH_FILL : TOUCH_RETURN, HEAT_NO_NODE, sim->now_ns);
 }
 
 /* Where the stock's block is now, or what is known of the places. */

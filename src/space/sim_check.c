@@ -15,10 +15,25 @@ static bool content_right(const struct sim_page *page, uint32_t content)
 	return content == page->now || (page->zero_ok && content == 0);
 }
 
+/* Where the server takes a page to be: it may not have heard yet that it moved. */
+static uint32_t known_at(const struct sim *sim, uint32_t space, uint32_t at)
+{
+	for (unsigned i = 0; i < SIM_THREADS; i++) {
+		const struct sim_thread *thread = &sim->spaces[space].threads[i];
+
+		if (thread->state == T_EVENT && thread->act == SIM_REMAP && at >= thread->to &&
+		    at < (uint32_t)thread->to + thread->nr)
+			return at - thread->to + thread->page;
+	}
+	return at;
+}
+
 /* Where the one copy is, and that it is the right one. */
-static const char *check_home(struct sim *sim, uint32_t space, uint32_t at, uint64_t word)
+static const char *check_home(struct sim *sim, uint32_t space, uint32_t at)
 {
 	const struct sim_page *page = sim_page(sim, space, at);
+	uint32_t known = known_at(sim, space, at);
+	uint64_t word = *sim_word(sim, space, known);
 	enum page_state state = page_state(word);
 
 	if (page->mapping == MAP_NONE && page->mapped)
@@ -27,7 +42,7 @@ static const char *check_home(struct sim *sim, uint32_t space, uint32_t at, uint
 		return "a mapped page has the wrong content";
 	if (page->mapping != MAP_MANAGED)
 		return NULL; /* what the word still says is about what was there before */
-	if (sim_put(sim, space, at)) {
+	if (sim_put(sim, space, known)) {
 		if (!page->mapped && !content_right(page, 0))
 			return "a page of a block went, is not there, and should not be zeros";
 	} else if (page_has_hold(word)) {
@@ -41,10 +56,10 @@ static const char *check_home(struct sim *sim, uint32_t space, uint32_t at, uint
 			return "a stored page is mapped as well";
 		if (!content_right(page, sim->slots[page_slot(word)].content))
 			return "a slot has the wrong content";
-	} else if (sim_staged(sim, space, at)) {
+	} else if (sim_staged(sim, space, known)) {
 		if (page->mapped)
 			return "a page in the stage is mapped as well";
-		if (!content_right(page, sim_staged(sim, space, at)->content))
+		if (!content_right(page, sim_staged(sim, space, known)->content))
 			return "the stage has the wrong content";
 	} else if (!page->mapped && !content_right(page, 0)) {
 		return "a page is nowhere, and should not be zeros";
@@ -58,23 +73,24 @@ static const char *check_claim(struct sim *sim, uint32_t space, uint32_t at, uin
 	const struct sim_mover *mover = &sim->world->mover;
 	const struct sim_move *move = &mover->moves[mover->at];
 	enum page_state state = page_state(word);
+	uint32_t idx = sim_idx(sim, space, at);
 
 	if (!page_moving(word) || sim->spaces[space].state == SPACE_GONE)
 		return NULL;
 	if (state == PAGE_HOLDING || state == PAGE_STORING) {
 		if (mover->state == M_IDLE || move->gone || move->space != space ||
-		    at < move->first || at >= (uint32_t)move->first + move->nr ||
-		    !(mover->mine >> (at - move->first) & 1))
+		    idx < move->first || idx >= (uint32_t)move->first + move->nr ||
+		    !(mover->mine >> (idx - move->first) & 1))
 			return "a page is being moved out by nobody";
 		return NULL;
 	}
 	for (uint32_t i = 0; i < sim->config.nr_handlers; i++) {
 		const struct sim_handler *handler = &sim->world->handlers[i];
 
-		if (handler->state == H_IDLE || handler->space != space || at < handler->page ||
-		    at >= (uint32_t)handler->page + handler->nr)
+		if (handler->state == H_IDLE || handler->space != space || idx < handler->idx ||
+		    idx >= (uint32_t)handler->idx + handler->nr)
 			continue;
-		if (handler->mine >> (at - handler->page) & 1 && handler->words[at - handler->page] == word)
+		if (handler->mine >> (idx - handler->idx) & 1 && handler->words[idx - handler->idx] == word)
 			return NULL;
 	}
 	return "a page is being brought in by nobody";
@@ -100,7 +116,7 @@ static const char *check_word(struct sim *sim, uint32_t space, uint32_t at)
 		if (sim_place(sim, space, page_place(word))->use != PLACE_OWNED)
 			return "a word names a place that was given up";
 	}
-	wrong = check_home(sim, space, at, word);
+	wrong = check_home(sim, space, at);
 	return wrong ? wrong : check_claim(sim, space, at, word);
 }
 
@@ -142,6 +158,14 @@ static const char *check_slots(struct sim *sim)
 	return usage.pages == used ? NULL : "the tier holds other slots than are named";
 }
 
+/* Whether a page that a handler has in hand is there now. */
+static bool has_moved(const struct sim *sim, const struct sim_handler *handler, uint32_t page)
+{
+	uint32_t idx = sim_idx(sim, handler->space, page);
+
+	return idx >= handler->idx && idx < (uint32_t)handler->idx + handler->nr;
+}
+
 /* Nobody sleeps who would not be woken. */
 static const char *check_threads(struct sim *sim, uint32_t space)
 {
@@ -161,7 +185,7 @@ static const char *check_threads(struct sim *sim, uint32_t space)
 			awaited |= handler->state != H_IDLE && handler->space == space &&
 				   ((thread->page >= handler->page &&
 				     thread->page < handler->page + nr) ||
-				    thread->page == handler->asked);
+				    thread->page == handler->asked || has_moved(sim, handler, thread->page));
 		}
 		if (thread->state == T_READ && !awaited)
 			return "a thread sleeps on a fault that nobody serves";

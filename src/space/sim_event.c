@@ -84,12 +84,15 @@ bool sim_event_read(struct sim *sim, uint32_t at)
 	space->events[SIM_THREADS - 1] = 0;
 	if (thread->act == SIM_FORK) {
 		fork_read(sim, at, thread->child);
+	} else if (thread->act == SIM_REMAP) {
+		sim_table_move(sim, at, thread);
 	} else {
 		fork_blur(sim, at, thread);
-		for (uint32_t i = 0; i < thread->nr; i++)
+		for (uint32_t i = 0; i < thread->nr; i++) {
 			sim_discard(sim, at, thread->page + i);
-		if (sim->config.engine)
-			engine_forget(&sim->regions[at], thread->page, thread->nr);
+			if (sim->config.engine)
+				engine_forget(&sim->regions[at], sim_idx(sim, at, thread->page + i), 1);
+		}
 	}
 	thread->state = T_WOKEN;
 	return true;

@@ -72,18 +72,20 @@ static void claim_run(struct sim *sim, struct sim_handler *handler, enum sim_han
 		      enum engine_touch touch)
 {
 	uint32_t cookie = (uint32_t)(handler - sim->world->handlers) + 1, want = 1;
+	uint32_t idx = sim_idx(sim, handler->space, handler->page);
 
+	handler->idx = (uint16_t)idx;
 	/* Each touch of what is held on the fast node is to be seen. */
 	if (sim->config.engine &&
 	    (kind != H_RETURN || page_slow(*sim_word(sim, handler->space, handler->page))))
-		want = engine_readahead(&sim->regions[handler->space], handler->page, touch);
+		want = engine_readahead(&sim->regions[handler->space], idx, touch);
 	if (want > SIM_RUN_MAX)
 		want = SIM_RUN_MAX;
 	while (handler->nr < want && handler->page + handler->nr < sim->config.nr_pages) {
 		uint32_t page = (uint32_t)handler->page + handler->nr;
 		uint64_t word = *sim_word(sim, handler->space, page), claim;
 
-		if (!claimable(word, kind))
+		if (!claimable(word, kind) || sim_idx(sim, handler->space, page) != idx + handler->nr)
 			break;
 		claim = claim_word(word, cookie);
 		sim_must_change(sim, handler->space, page, word, claim);
@@ -144,14 +146,21 @@ void sim_fault_defer(struct sim *sim, const struct sim_handler *handler)
 			threads[i].state = T_DEFERRED;
 }
 
+/* Where a page of the run is by now. */
+static uint32_t page_of(const struct sim *sim, const struct sim_handler *handler, uint32_t i)
+{
+	return sim_at(sim, handler->space, handler->idx + i);
+}
+
+/* Whoever touched a page where it is now, while it was ours, was not answered. */
 static void give_back(struct sim *sim, struct sim_handler *handler)
 {
 	for (uint32_t i = 0; i < handler->nr; i++) {
-		uint32_t page = handler->page + i;
+		uint32_t page = page_of(sim, handler, i);
 
-		if (handler->mine >> i & 1)
-			sim_change(sim, handler->space, page, handler->words[i],
-				   give_back_word(handler->words[i]));
+		sim_change(sim, handler->space, page, handler->words[i], give_back_word(handler->words[i]));
+		if (page != handler->page + i)
+			sim_wake(sim, handler->space, page, 1);
 	}
 	sim_fault_defer(sim, handler);
 	sim_handler_rest(handler);
@@ -165,7 +174,7 @@ static void fault_load(struct sim *sim, struct sim_handler *handler)
 		int err = sim->config.tier->ops->load(sim->config.tier, slot, sim->buffer);
 
 		handler->contents[i] = sim->slots[slot].content;
-		if (*sim_word(sim, handler->space, handler->page + i) != handler->words[i])
+		if (*sim_word(sim, handler->space, page_of(sim, handler, i)) != handler->words[i])
 			continue;
 		if (err) {
 			sim->counts.load_error++;
@@ -189,7 +198,8 @@ static void install_exists(struct sim *sim, uint32_t space, uint32_t at, uint64_
 /* Without an engine every touched page is. */
 static bool promoted(struct sim *sim, uint32_t space, uint32_t at)
 {
-	return !sim->config.engine || engine_promote(&sim->regions[space], at, sim->now_ns);
+	return !sim->config.engine ||
+	       engine_promote(&sim->regions[space], sim_idx(sim, space, at), sim->now_ns);
 }
 
 static void install_page(struct sim *sim, struct sim_handler *handler, uint32_t i)
@@ -228,7 +238,7 @@ static void install_page(struct sim *sim, struct sim_handler *handler, uint32_t 
 	page->cow = false;
 	sim_must_change(sim, space, at, word, to);
 	if (sim->config.engine)
-		engine_touch(&sim->regions[space], at, touch, HEAT_NO_NODE, sim->now_ns);
+		engine_touch(&sim->regions[space], handler->idx + i, touch, HEAT_NO_NODE, sim->now_ns);
 }
 
 /* Missing though the word says resident: zapped after its event was read, so it is zeros. */
@@ -254,9 +264,20 @@ static void install_zero(struct sim *sim, struct sim_handler *handler)
 		sim_unref(sim, page_slot(word));
 }
 
+/* A mapping has moved since the claim: none of it is installed. */
+static bool any_moved(struct sim *sim, const struct sim_handler *handler)
+{
+	uint64_t nr = 0;
+
+	for (uint32_t i = 0; i < handler->nr; i++)
+		nr += page_of(sim, handler, i) != handler->page + i;
+	sim->counts.moved_claimed += nr;
+	return nr;
+}
+
 static void fault_install(struct sim *sim, struct sim_handler *handler)
 {
-	if (sim_again(sim, handler->space)) {
+	if (any_moved(sim, handler) || sim_again(sim, handler->space)) {
 		give_back(sim, handler);
 		return;
 	}

@@ -75,14 +75,15 @@ bool sim_plan_given(struct sim *sim, const struct sim_action *action)
 {
 	struct sim_mover *mover = &sim->world->mover;
 	struct sim_move *move = &mover->moves[0];
+	uint32_t first = sim_idx(sim, action->space, action->page);
 
 	if (sim->config.engine || mover->state != M_IDLE || action->nr == 0 ||
 	    sim->spaces[action->space].state != SPACE_ALIVE ||
-	    action->page + action->nr > sim->config.nr_pages)
+	    first + action->nr > sim->config.nr_pages)
 		return false;
 	memset(mover, 0, sizeof(*mover));
 	move->space = (uint8_t)action->space;
-	move->first = (uint16_t)action->page;
+	move->first = (uint16_t)first;
 	move->nr = (uint16_t)action->nr;
 	move->op = (uint8_t)action->op;
 	mover->nr_moves = 1;
@@ -129,6 +130,12 @@ static enum move_reason lost(uint64_t word, bool claimed)
 	return MOVE_DROP_CHANGED;
 }
 
+/* Where a page of the move is by now. */
+static uint32_t page_at(const struct sim *sim, const struct sim_move *move, uint32_t i)
+{
+	return sim_at(sim, move->space, move->first + i);
+}
+
 static void move_begin(struct sim *sim)
 {
 	struct sim_mover *mover = &sim->world->mover;
@@ -141,13 +148,14 @@ static void move_begin(struct sim *sim)
 		return;
 	}
 	for (uint32_t i = 0; i < move->nr; i++) {
-		uint64_t word = *sim_word(sim, move->space, move->first + i);
+		uint32_t at = page_at(sim, move, i);
+		uint64_t word = *sim_word(sim, move->space, at);
 
 		if (page_state(word) != from) {
 			ends(mover, lost(word, false), 1);
 			continue;
 		}
-		sim_must_change(sim, move->space, move->first + i, word,
+		sim_must_change(sim, move->space, at, word,
 				       page_word_as(word, to));
 		mover->mine |= UINT64_C(1) << i;
 	}
@@ -201,11 +209,12 @@ static bool block_leave(struct sim *sim)
 {
 	struct sim_mover *mover = &sim->world->mover;
 	struct sim_move *move = &mover->moves[mover->at];
-	uint32_t nr = sim->config.block_pages, first = (uint32_t)move->first + mover->page;
+	uint32_t nr = sim->config.block_pages, first = page_at(sim, move, mover->page);
 
 	if (mover->page || move->nr != nr || sim->spaces[move->space].changing > 0 ||
 	    sim->fail[SIM_FAIL_BUSY] == 1 || sim->fail[SIM_FAIL_DENIED] == 1 ||
-	    !sim_block_holdable(sim, move->space, first, mover->mine))
+	    !sim_block_holdable(sim, move->space, first, mover->mine) ||
+	    !sim_in_a_row(sim, move->space, first, nr))
 		return false;
 	bool unsure = sim_fails(sim, SIM_FAIL_UNREPORTED);
 	for (uint32_t i = 0; i < nr; i++) {
@@ -224,7 +233,7 @@ static void page_stay(struct sim *sim, uint32_t i, enum move_reason reason)
 {
 	struct sim_mover *mover = &sim->world->mover;
 	struct sim_move *move = &mover->moves[mover->at];
-	uint32_t at = move->first + i;
+	uint32_t at = page_at(sim, move, i);
 	uint64_t word = *sim_word(sim, move->space, at);
 
 	sim_must_change(sim, move->space, at, word, page_word_as(word, PAGE_RESIDENT));
@@ -241,7 +250,7 @@ static void move_lock(struct sim *sim)
 
 	for (uint32_t i = 0; i < move->nr; i++) {
 		if (!(mover->mine >> i & 1) ||
-		    page_state(*sim_word(sim, move->space, move->first + i)) == PAGE_HOLDING)
+		    page_state(*sim_word(sim, move->space, page_at(sim, move, i))) == PAGE_HOLDING)
 			continue;
 		mover->mine &= ~(UINT64_C(1) << i);
 		ends(mover, MOVE_DROP_GONE, 1);
@@ -274,7 +283,7 @@ static void move_stage(struct sim *sim)
 		mover->state = M_LOOK;
 		return;
 	}
-	reason = page_leave(sim, move->space, (uint32_t)move->first + mover->page, stage);
+	reason = page_leave(sim, move->space, page_at(sim, move, mover->page), stage);
 	if (reason != MOVE_OK)
 		page_stay(sim, mover->page, reason);
 	else if (sim_fails(sim, SIM_FAIL_UNREPORTED)) {
@@ -290,7 +299,7 @@ static void move_look(struct sim *sim)
 	struct sim_mover *mover = &sim->world->mover;
 	struct sim_move *move = &mover->moves[mover->at];
 	uint32_t i = mover->page++;
-	const struct sim_page *page = sim_page(sim, move->space, move->first + i);
+	const struct sim_page *page = sim_page(sim, move->space, page_at(sim, move, i));
 
 	sim->stage[i].unsure = false;
 	mover->state = mover->page < move->nr && sim->stage[mover->page].unsure ? M_LOOK : M_STAGE;
@@ -318,7 +327,8 @@ static void move_hold(struct sim *sim)
 		sim->counts.held_whole++;
 	}
 	for (uint32_t i = 0; i < move->nr; i++) {
-		uint64_t word = *sim_word(sim, move->space, move->first + i);
+		uint32_t at = page_at(sim, move, i);
+		uint64_t word = *sim_word(sim, move->space, at);
 
 		if (!(mover->mine >> i & 1))
 			continue;
@@ -328,7 +338,7 @@ static void move_hold(struct sim *sim)
 			.content = sim->stage[i].content, .use = PLACE_OWNED,
 			.lazy = sim->stage[i].lazy };
 		memset(&sim->stage[i], 0, sizeof(sim->stage[i]));
-		sim_must_change(sim, move->space, move->first + i, word, page_word_held(word, place));
+		sim_must_change(sim, move->space, at, word, page_word_held(word, place));
 		ends(mover, MOVE_OK, 1);
 	}
 	move_end(sim);
@@ -371,7 +381,7 @@ static void store_page(struct sim *sim)
 		move_end(sim);
 		return;
 	}
-	word = *sim_word(sim, move->space, (uint32_t)move->first + mover->page);
+	word = *sim_word(sim, move->space, page_at(sim, move, mover->page));
 	if (page_state(word) != PAGE_STORING) {
 		ends(mover, lost(word, true), 1);
 		mover->mine &= ~(UINT64_C(1) << mover->page++);
@@ -437,7 +447,7 @@ static void store_publish(struct sim *sim)
 {
 	struct sim_mover *mover = &sim->world->mover;
 	struct sim_move *move = &mover->moves[mover->at];
-	uint32_t at = (uint32_t)move->first + mover->page;
+	uint32_t at = page_at(sim, move, mover->page);
 	uint64_t word = *sim_word(sim, move->space, at);
 	bool mine = page_state(word) == PAGE_STORING && page_place(word) == mover->place;
 	enum move_reason reason = mover->store_reason;
@@ -466,7 +476,7 @@ static void demote_page(struct sim *sim)
 		move_end(sim);
 		return;
 	}
-	word = *sim_word(sim, move->space, (uint32_t)move->first + mover->page);
+	word = *sim_word(sim, move->space, page_at(sim, move, mover->page));
 	if (page_state(word) == PAGE_HELD && !page_slow(word) && !page_shadow(word)) {
 		mover->place = page_place(word);
 		mover->state = M_DEMOTED;
@@ -481,7 +491,7 @@ static void demote_publish(struct sim *sim)
 {
 	struct sim_mover *mover = &sim->world->mover;
 	struct sim_move *move = &mover->moves[mover->at];
-	uint32_t at = (uint32_t)move->first + mover->page++;
+	uint32_t at = page_at(sim, move, mover->page++);
 	uint64_t word = page_word(PAGE_HELD, 0, mover->place, 0, false);
 
 	if (sim_change(sim, move->space, at, word, page_word_on(word, true)))

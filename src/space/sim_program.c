@@ -80,6 +80,7 @@ static void event_raise(struct sim_space *space, uint32_t who, const struct sim_
 	thread->act = (uint8_t)action->act;
 	thread->page = (uint16_t)action->page;
 	thread->nr = (uint16_t)action->nr;
+	thread->to = action->act == SIM_REMAP ? (uint16_t)action->to : 0;
 	space->changing++;
 	if (action->act == SIM_FORK)
 		thread->state = T_COPIED; /* the message comes when all locks are given up */
@@ -109,6 +110,60 @@ static void unmap_begin(struct sim *sim, const struct sim_action *action)
 		page->windows = windows; /* their threads will count down */
 	}
 	event_raise(&sim->spaces[action->space], action->who, action);
+}
+
+/* Whether pages may move: a fork under way has copied their page tables, and tells of it later. */
+static bool movable(struct sim *sim, const struct sim_action *action)
+{
+	uint32_t page = action->page, to = action->to, nr = action->nr;
+
+	if (to + nr > sim->config.nr_pages || (to < page + nr && page < to + nr))
+		return false;
+	for (unsigned i = 0; i < SIM_THREADS; i++) {
+		const struct sim_thread *thread = &sim->spaces[action->space].threads[i];
+
+		/* What another thread has unmapped or moved, the server is to have heard of. */
+		if (thread->state == T_COPIED || (thread->state == T_EVENT && thread->act != SIM_DISCARD &&
+						  thread->act != SIM_FREE))
+			return false;
+	}
+	for (uint32_t i = 0; i < nr; i++)
+		if (sim_page(sim, action->space, page + i)->mapping != MAP_MANAGED ||
+		    sim_page(sim, action->space, to + i)->mapping != MAP_NONE)
+			return false;
+	return true;
+}
+
+/* Huge pages that stay aligned move as they are. */
+static void huge_move(struct sim *sim, const struct sim_action *action)
+{
+	uint32_t nr = sim->config.block_pages, huge = sim->spaces[action->space].huge;
+
+	huge_split(sim, action->space, action->page, action->nr);
+	for (uint32_t i = 0; nr && (action->to - action->page) % nr == 0 && i + nr <= action->nr; i++)
+		if ((action->page + i) % nr == 0 && huge & sim_block_bit(sim, action->page + i))
+			sim->spaces[action->space].huge |= sim_block_bit(sim, action->to + i);
+}
+
+static bool remap_begin(struct sim *sim, const struct sim_action *action)
+{
+	if (!movable(sim, action))
+		return false;
+	huge_move(sim, action);
+	for (uint32_t i = 0; i < action->nr; i++) {
+		struct sim_page *from = sim_page(sim, action->space, action->page + i);
+		struct sim_page *to = sim_page(sim, action->space, action->to + i);
+		uint8_t from_windows = from->windows, to_windows = to->windows;
+
+		*to = *from;
+		to->windows = to_windows;
+		to->zero_ok |= to_windows > 0;
+		to->written = to_windows > 0;
+		memset(from, 0, sizeof(*from));
+		from->windows = from_windows; /* their threads will count down */
+	}
+	event_raise(&sim->spaces[action->space], action->who, action);
+	return true;
 }
 
 static bool map(struct sim *sim, const struct sim_action *action)
@@ -345,6 +400,8 @@ bool sim_do_program(struct sim *sim, const struct sim_action *action)
 		return false;
 	if (action->act == SIM_MAP)
 		return map(sim, action);
+	if (action->act == SIM_REMAP)
+		return remap_begin(sim, action);
 	if (action->act == SIM_UNMAP)
 		unmap_begin(sim, action);
 	else

@@ -36,7 +36,7 @@ enum sim_thread_state {
 struct sim_thread {
 	uint8_t state, act, child;
 	bool write;
-	uint16_t page, nr;
+	uint16_t page, nr, to;
 };
 
 enum sim_place_use { PLACE_FREE, PLACE_OWNED, PLACE_DROP };
@@ -75,6 +75,7 @@ enum sim_put_end { PUT_DONE, PUT_NOT, PUT_AGAIN, PUT_NONE };
 struct sim_handler {
 	uint8_t state, space, thread, nr;
 	uint16_t page, asked;        /* first of the run; the page of the fault */
+	uint16_t idx;                /* of the run's first word: the page may move, the word is found */
 	uint8_t mine;                /* bit per page of the run: claimed */
 	uint8_t moved;               /* of a block: gone from where they were */
 	uint8_t at;                  /* H_PIECES: the next page */
@@ -97,7 +98,7 @@ enum sim_mover_state {
 
 struct sim_move {
 	uint64_t id;
-	uint16_t first, nr;
+	uint16_t first, nr;  /* words; where their pages are may change */
 	uint8_t space, op;
 	bool gone;          /* its space was reaped meanwhile */
 };
@@ -142,6 +143,11 @@ struct sim {
 	struct sim_place *places;    /* [nr_spaces][nr_places] */
 	struct sim_slot *slots;      /* [nr_slots] what the tier should hold */
 	struct sim_stage *stage;     /* [nr_pages] of the space that a page is moved out of */
+	/*
+	 * The server's table, as of the events that it has read: the number of a page's word, and where
+	 * the page of a word is. A mapping that moves takes its words along.
+	 */
+	uint8_t *idx, *at;           /* [nr_spaces][nr_pages] */
 	_Atomic uint64_t *words;     /* [nr_spaces][nr_pages], without an engine */
 
 	struct sim_config config;
@@ -165,6 +171,20 @@ static inline struct sim_place *sim_place(struct sim *sim, uint32_t space, uint3
 	return &sim->places[space * sim->config.nr_places + place];
 }
 
+static inline uint32_t sim_idx(const struct sim *sim, uint32_t space, uint32_t page)
+{
+	return sim->idx[space * sim->config.nr_pages + page];
+}
+
+static inline uint32_t sim_at(const struct sim *sim, uint32_t space, uint32_t idx)
+{
+	return sim->at[space * sim->config.nr_pages + idx];
+}
+
+/* Whether the server takes `nr` pages for a part of one mapping: their words follow one another. */
+bool sim_in_a_row(const struct sim *sim, uint32_t space, uint32_t page, uint32_t nr);
+/* Pages move to where there are none, their words with them. */
+void sim_table_move(struct sim *sim, uint32_t space, const struct sim_thread *thread);
 _Atomic uint64_t *sim_word(struct sim *sim, uint32_t space, uint32_t page);
 /* region_change(), counted. */
 bool sim_change(struct sim *sim, uint32_t space, uint32_t page, uint64_t from, uint64_t to);

@@ -63,7 +63,8 @@ static uint32_t below(uint32_t bound)
 
 static const uint16_t usual[SIM_ACT_COUNT] = {
 	[SIM_READ] = 200, [SIM_WRITE] = 200, [SIM_DISCARD] = 12, [SIM_FREE] = 70, [SIM_UNMAP] = 4,
-	[SIM_MAP] = 60, [SIM_FORK] = 6, [SIM_THREAD] = 300, [SIM_START] = 120, [SIM_EXIT] = 1,
+	[SIM_MAP] = 60, [SIM_REMAP] = 60, [SIM_FORK] = 6, [SIM_THREAD] = 300, [SIM_START] = 120,
+	[SIM_EXIT] = 1,
 	[SIM_PIN] = 2, [SIM_DENY] = 2, [SIM_RECLAIM] = 40, [SIM_RECLAIM_PLACE] = 3000,
 	[SIM_EVENT] = 120, [SIM_FAULT] = 150, [SIM_HANDLER] = 70, [SIM_MOVER] = 300,
 	[SIM_MOVE] = 200, [SIM_DROP] = 60, [SIM_SHADOW] = 40, [SIM_SPLIT] = 20,
@@ -157,6 +158,16 @@ static void chase(struct sim_action *action)
 	action->who = below(SIM_THREADS);
 }
 
+/* A hole, if there is one, for pages to move to. */
+static uint32_t hole_find(uint32_t space)
+{
+	uint32_t at = below(run.nr_pages), left = run.nr_pages;
+
+	while (left-- && sim_page(run.sim, space, at)->mapping != MAP_NONE)
+		at = (at + 1) % run.nr_pages;
+	return at;
+}
+
 static void action_draw(struct sim_action *ret_action)
 {
 	uint32_t at = below(run.weight_sum), act = 0, space = below(NR_SPACES);
@@ -183,6 +194,8 @@ static void action_draw(struct sim_action *ret_action)
 		ret_action->nr = run.nr_pages - ret_action->page;
 	if (act == SIM_SPLIT)
 		ret_action->nr = 1 + below(2);
+	if (act == SIM_REMAP)
+		ret_action->to = hole_find(ret_action->space);
 	if (act == SIM_RECLAIM_PLACE || (act == SIM_SPLIT && ret_action->nr == 2))
 		ret_action->page = below(run.nr_places);
 }
@@ -276,7 +289,7 @@ static bool aim(struct sim_action *action)
 {
 	static const enum sim_act rivals[] = {
 		SIM_DISCARD, SIM_DISCARD, SIM_EVENT, SIM_EVENT,
-		SIM_EVENT, SIM_READ, SIM_EXIT, SIM_EXIT,
+		SIM_EVENT, SIM_READ, SIM_EXIT, SIM_EXIT, SIM_REMAP, SIM_REMAP,
 	};
 	static const enum page_state wanted[] = {
 		PAGE_LOADING, PAGE_RETURNING, PAGE_HOLDING, PAGE_STORING, PAGE_STORING,
@@ -292,7 +305,45 @@ static bool aim(struct sim_action *action)
 		return false;
 	*action = (struct sim_action){ .act = rivals[below(sizeof(rivals) / sizeof(rivals[0]))],
 				       .space = at / run.nr_pages, .who = below(SIM_THREADS),
-				       .page = at % run.nr_pages, .nr = 1 };
+				       .page = at % run.nr_pages, .nr = 1,
+				       .to = hole_find(at / run.nr_pages) };
+	return true;
+}
+
+/* A page that a handler has in hand, and which has moved; SIM_RUN_MAX: none. */
+static uint32_t moved_in_hand(const struct sim_handler *handler)
+{
+	for (uint32_t i = 0; i < handler->nr && handler->state < H_CLAIM; i++)
+		if (sim_at(run.sim, handler->space, handler->idx + i) != handler->page + i)
+			return i;
+	return SIM_RUN_MAX;
+}
+
+/* What a handler has in hand moves; then it is touched and discarded where it is now. */
+static bool aim_moved(struct sim_action *action)
+{
+	static const enum sim_act before[] = {
+		SIM_REMAP, SIM_REMAP, SIM_REMAP, SIM_EVENT, SIM_EVENT, SIM_UNMAP, SIM_UNMAP,
+	};
+	static const enum sim_act after[] = {
+		SIM_READ, SIM_READ, SIM_THREAD, SIM_FAULT, SIM_FAULT, SIM_HANDLER, SIM_HANDLER,
+		SIM_DISCARD, SIM_EVENT, SIM_EVENT,
+	};
+	uint32_t which = below(SIM_HANDLERS_MAX);
+	const struct sim_handler *handler = &run.sim->world->handlers[which];
+	uint32_t i = moved_in_hand(handler);
+	bool moved = i < SIM_RUN_MAX;
+
+	if (!handler->nr || handler->state >= H_CLAIM || below(moved ? 4 : 8) < (moved ? 1 : 7))
+		return false;
+	i = moved ? i : below(handler->nr);
+	*action = (struct sim_action){ .space = handler->space, .nr = 1, .to = hole_find(handler->space),
+				       .page = sim_at(run.sim, handler->space, handler->idx + i) };
+	action->act = moved ? after[below(sizeof(after) / sizeof(after[0]))] :
+			      before[below(sizeof(before) / sizeof(before[0]))];
+	if (action->act == SIM_UNMAP) /* a hole */
+		action->page = below(run.nr_pages);
+	action->who = action->act < SIM_EVENT ? below(SIM_THREADS) : (which + 1 + below(2)) % SIM_HANDLERS_MAX;
 	return true;
 }
 
@@ -347,6 +398,12 @@ static void fail_return(const struct sim_action *action)
 		sim_fail(run.sim, below(2) ? SIM_FAIL_PUT_PART : SIM_FAIL_PUT_UNREPORTED, 1);
 }
 
+static const char *const act_names[SIM_ACT_COUNT] = {
+	"read", "write", "discard", "free", "unmap", "map", "remap", "fork", "thread", "start", "exit",
+	"pin", "deny", "reclaim", "reclaim place", "split", "event", "fault", "handler", "mover", "move",
+	"drop", "shadow", "stock", "adopt", "reap",
+};
+
 static void step(void)
 {
 	struct sim_action action;
@@ -362,13 +419,13 @@ static void step(void)
 			fail("nothing can go on");
 		if (tries == 1 && run.block_pages && below(4) < run.aims)
 			aim_block(&action);
-		else if (tries > 1 || below(3) || !aim(&action))
+		else if (tries > 1 || (!aim_moved(&action) && (below(3) || !aim(&action))))
 			action_draw(&action);
 	} while (!sim_do(run.sim, &action));
 	if (run.trace)
-		printf("%" PRIu64 ": act %d space %u who %u page %u nr %u op %d\n", run.done,
-		       (int)action.act, action.space, action.who, action.page, action.nr,
-		       (int)action.op);
+		printf("%" PRIu64 ": act %s space %u who %u page %u nr %u to %u op %d\n", run.done,
+		       act_names[action.act], action.space, action.who, action.page, action.nr,
+		       action.to, (int)action.op);
 	run.last = action;
 	fail_return(&action);
 	wrong = sim_check(run.sim);
@@ -385,12 +442,6 @@ static const char *const state_names[PAGE_STATE_COUNT] = {
 };
 static const char *const reason_names[MOVE_REASON_COUNT] = {
 	"ok", "gone", "touched", "changed", "busy", "denied", "full", "refused", "io",
-};
-
-static const char *const act_names[SIM_ACT_COUNT] = {
-	"read", "write", "discard", "free", "unmap", "map", "fork", "thread", "start", "exit",
-	"pin", "deny", "reclaim", "reclaim place", "split", "event", "fault", "handler", "mover", "move",
-	"drop", "shadow", "stock", "adopt", "reap",
 };
 
 static const char *const end_names[SIM_BLOCK_END_COUNT] = { "whole", "in part", "not" };
@@ -454,6 +505,7 @@ static void coverage(void)
 	}
 	covered("block", "held", "whole", total->held_whole);
 	covered("block", "claimed", "in part", total->claimed_part);
+	covered("moved", "while", "claimed", total->moved_claimed);
 	covered("failed", "load", "io", total->load_error);
 	covered("failed", "compare", "io", total->compare_error);
 	covered("vanished", "under a", "move", total->vanished_plan);

@@ -315,6 +315,7 @@ static void pages_sort(struct search *search)
 
 		if (handler->state != H_IDLE)
 			handler->page = handler->asked = (uint16_t)to[handler->page];
+		handler->idx = handler->nr ? handler->page : 0; /* nothing moves here */
 	}
 	if (sim->world->mover.state != M_IDLE)
 		sim->world->mover.moves[0].first =

@@ -143,7 +143,8 @@ static json_t *overhead_json(struct server *s, uint64_t wall_ns)
 static json_t *unmanaged_json(struct server *s)
 {
 	static const char *const names[UNMANAGED_COUNT] = {
-		"small", "stack", "locked", "shared", "file", "special", "foreign", "no_helper",
+		"small", "stack", "locked", "shared", "file", "special", "foreign", "sparse",
+		"no_helper",
 	};
 	json_t *o = json_object();
 

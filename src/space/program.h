@@ -241,7 +241,7 @@ struct program {
 	uint64_t family;
 	unsigned nr_family;        /* living members: plan_lock */
 	_Atomic bool forked;       /* pages may still be marked shared */
-	uint64_t unmanaged[8];     /* pages by enum unmanaged, as of the last adoption: keeper */
+	uint64_t unmanaged[9];     /* pages by enum unmanaged, as of the last adoption: keeper */
 	struct scan look, survey;  /* pace.c: keeper, as are the next eight */
 	bool looked;               /* in this round, and */
 	uint64_t nr_found;         /* how much there was to do */
@@ -340,7 +340,7 @@ struct server {
 	_Atomic uint64_t forced_ns;           /* thread time of handlers and mover that has ended */
 	_Atomic uint64_t mover_ns;
 	_Atomic uint64_t keeper_ns;
-	_Atomic uint64_t unmanaged_ended[8];  /* of programs that have ended, pages */
+	_Atomic uint64_t unmanaged_ended[9];  /* of programs that have ended, pages */
 	uint64_t peak_managed_pages, peak_resident, peak_unhelped;
 	pid_t program_pid;                    /* the one that was started */
 	int keeper_bell;                      /* bell: a program has grown */
@@ -350,7 +350,7 @@ struct server {
 
 enum unmanaged {
 	UNMANAGED_SMALL, UNMANAGED_STACK, UNMANAGED_LOCKED, UNMANAGED_SHARED, UNMANAGED_FILE,
-	UNMANAGED_SPECIAL, UNMANAGED_FOREIGN, UNMANAGED_NO_HELPER, UNMANAGED_COUNT
+	UNMANAGED_SPECIAL, UNMANAGED_FOREIGN, UNMANAGED_SPARSE, UNMANAGED_NO_HELPER, UNMANAGED_COUNT
 };
 
 /* ---- extent.c: where pages are. program.lock held: shared to look, exclusive to change ---- */

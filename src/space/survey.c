@@ -21,10 +21,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "limit.h"
 #include "proc.h"
 
 /* Of the budget, what small mappings may have unmanaged in all programs: the rest can make way for them. */
 #define LEFT_SHARE 16u
+#define SPARSE_LEAST_PAGES (UINT64_C(64) << 30 >> PAGE_SHIFT) /* below that nobody asks what the machine has */
 
 /* What the helper has in the program: whoever serves its faults may be waiting for it. */
 static bool area_own(const struct program *p, uint64_t start, uint64_t end)
@@ -67,9 +69,23 @@ uint64_t survey_uncovered(struct program *p, uint64_t start, uint64_t end,
 	return sum;
 }
 
+/*
+ * Address space that is reserved, and not memory (shadows of sanitizers, cages of interpreters): some of it is
+ * more than the machine could ever have. To walk the tables of such a mapping, as at its end or at a fork, would
+ * take seconds.
+ */
+static bool mapping_sparse(uint64_t pages)
+{
+	uint64_t total_bytes, available_bytes;
+
+	return pages > SPARSE_LEAST_PAGES && !limit_machine("", &total_bytes, &available_bytes) &&
+	       pages / 16 > total_bytes >> PAGE_SHIFT;
+}
+
 /* Whether it can be managed at all; what cannot is counted. */
 static bool mapping_fit(struct survey *s, const struct proc_mapping *m)
 {
+	uint64_t pages = (m->end - m->start) >> PAGE_SHIFT;
 	enum unmanaged why;
 
 	if (m->special || m->pinned_kind)
@@ -82,9 +98,11 @@ static bool mapping_fit(struct survey *s, const struct proc_mapping *m)
 		why = UNMANAGED_STACK;
 	else if (m->locked)
 		why = UNMANAGED_LOCKED;
+	else if (mapping_sparse(pages))
+		why = UNMANAGED_SPARSE;
 	else
 		return true;
-	s->unmanaged[why] += (m->end - m->start) >> PAGE_SHIFT;
+	s->unmanaged[why] += pages;
 	return false;
 }
 

@@ -469,7 +469,40 @@ static void noreserve_8_gib_sparse(void)
 	}
 }
 
+/* As sanitizers and interpreters have it: address space far beyond the machine's memory, little of it used. */
+static void address_space_reserved(void)
+{
+	const size_t bytes = (size_t)16 << 40;
+	struct arena arena = arena_new(live_pages(), 30);
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	unsigned char *none = mmap(NULL, bytes, PROT_NONE, ANON | MAP_NORESERVE, -1, 0);
+	unsigned char *used = mmap(NULL, bytes, RW, ANON | MAP_NORESERVE, -1, 0);
+	if (none == MAP_FAILED || used == MAP_FAILED)
+		live_skip("no 16 TiB to reserve: errno %d", errno);
+	for (size_t i = 0; i < 256; i++)
+		used[i * (bytes / 256)] = (unsigned char)i;
+	CHECK(mprotect(none + bytes / 2, live_pages() * PAGE_BYTES, RW) == 0);
+	struct arena part = arena_at(none + bytes / 2, live_pages(), 31);
+	arena_fill(&part, 0, part.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages);
+	arena_cold(&part, 0, part.nr_pages);
+	pid_t pid = fork();
+	CHECK(pid >= 0);
+	for (size_t i = 0; i < 256; i++)
+		CHECK(used[i * (bytes / 256)] == (unsigned char)i);
+	arena_check(&part, 0, part.nr_pages);
+	arena_check(&arena, 0, arena.nr_pages);
+	if (pid == 0)
+		_exit(0);
+	live_wait(pid);
+	CHECK(munmap(used, bytes / 2) == 0);
+	CHECK(used[bytes / 2] == 128);
+	arena_check(&arena, 0, arena.nr_pages);
+}
+
 static const struct live_case cases[] = {
+	{ "address-space-reserved", address_space_reserved },
 	{ "mremap-grow-in-place-rule09", mremap_grow_in_place_rule09 },
 	{ "mremap-move-rule09", mremap_move_rule09 },
 	{ "mremap-move-and-grow", mremap_move_and_grow },

@@ -28,7 +28,7 @@ PROGRAMS = ("map", "advice", "page", "fork", "io", "thread")
 # The sum over a family of processes counts the pages they share more than once; what is locked or
 # read-only cannot be moved out.
 NO_BUDGET = {"fork", "huge-fork", "huge-child-ends", "huge-helper-killed", "huge-mprotect-part",
-             "mprotect-small-pieces", "mlock-stays", "process-vm-readv-rule24",
+             "address-space-reserved", "mprotect-small-pieces", "mlock-stays", "process-vm-readv-rule24",
              "close-everything-rule05", "rights-dropped", "streams-beside-changes", "streams-then-moved"}
 # Cases whose program is made for another test below.
 NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",

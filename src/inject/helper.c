@@ -81,7 +81,7 @@ struct helper {
 	struct helper_command command;
 	struct helper_reply reply;
 	struct iovec parts[HELPER_RUNS_MAX]; /* of the address space, for one call */
-	char control[CMSG_SPACE(sizeof(int) * 2)] __attribute__((aligned(8)));
+	char control[CMSG_SPACE(sizeof(int) * HELPER_HELLO_FDS)] __attribute__((aligned(8)));
 	char tls[TLS_BYTES] __attribute__((aligned(64)));
 	char stack[STACK_BYTES] __attribute__((aligned(64)));
 };
@@ -174,7 +174,6 @@ static int hello_say(struct helper *h, int error)
 {
 	struct helper_hello hello = {
 		.magic = HELPER_MAGIC,
-		.program_pid = h->program_pid,
 		.error = error,
 		.area = (uint64_t)(uintptr_t)h - PAGE,
 		.area_bytes = AREA_BYTES,
@@ -184,8 +183,14 @@ static int hello_say(struct helper *h, int error)
 	hello.probe = (uint64_t)SYS(mmap, random_address(), PAGE, PROT_READ,
 				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	SYS(madvise, hello.probe, PAGE, MADV_DONTFORK);
-	int fds[2] = { h->uffd, h->hold_uffd };
-	return packet_send(h, &hello, sizeof hello, fds, 2);
+	/* A number would mean another process where the server is, if this is a namespace of its own. */
+	int program = (int)SYS(pidfd_open, h->program_pid, 0);
+	if (program < 0)
+		return program;
+	int fds[HELPER_HELLO_FDS] = { h->uffd, h->hold_uffd, program };
+	error = packet_send(h, &hello, sizeof hello, fds, HELPER_HELLO_FDS);
+	SYS(close, program);
+	return error;
 }
 
 static int welcome_take(struct helper *h, int *ret_device)
@@ -653,7 +658,8 @@ static int starter_main(void *arg)
 
 	tcb[0] = tcb; /* the thread pointer points at itself, as the ABI wants */
 	tcb[2] = tcb;
-	clone(helper_main, h->stack + STACK_BYTES / 2, CLONE_VM | CLONE_SETTLS, h, NULL, tcb, NULL);
+	clone(helper_main, h->stack + STACK_BYTES / 2, CLONE_VM | CLONE_SETTLS | CLONE_UNTRACED, h, NULL, tcb,
+	      NULL);
 	SYS(exit, 0);
 	__builtin_unreachable();
 }
@@ -668,13 +674,28 @@ static void known_wait(struct helper *h)
 			return;
 }
 
+/*
+ * Whether this is the first process of a PID namespace, which every orphan there becomes a child of, the
+ * helper as well: it would wait for that one for ever. Or its first child will be the first: that must not
+ * be the starter, with which the namespace would end.
+ */
+static bool namespace_first(void)
+{
+	char own[64], childrens[64];
+	ssize_t a = readlink("/proc/self/ns/pid", own, sizeof own);
+	ssize_t b = readlink("/proc/self/ns/pid_for_children", childrens, sizeof childrens);
+
+	/* With no process in it yet there is no name for the children's. */
+	return getpid() == 1 || (a > 0 && (a != b || memcmp(own, childrens, (size_t)a) != 0));
+}
+
 void helper_start(const char *server, bool wait)
 {
 	sigset_t all, before;
 	int saved_errno = errno;
 
 	/* Under a system call filter the helper's calls could kill it, or the clone the program. */
-	if (prctl(PR_GET_SECCOMP) != 0)
+	if (prctl(PR_GET_SECCOMP) != 0 || namespace_first())
 		goto out;
 	char *area = mmap(NULL, AREA_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (area == MAP_FAILED)
@@ -692,9 +713,16 @@ void helper_start(const char *server, bool wait)
 	/* The helper inherits the mask: no signal of the program's is ever its own. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int starter = clone(starter_main, h->stack + STACK_BYTES, CLONE_VM | CLONE_VFORK, h);
+	/* The program may take in orphans, but not this one. */
+	int takes_in = 0;
+	prctl(PR_GET_CHILD_SUBREAPER, &takes_in);
+	if (takes_in)
+		prctl(PR_SET_CHILD_SUBREAPER, 0);
+	int starter = clone(starter_main, h->stack + STACK_BYTES, CLONE_VM | CLONE_VFORK | CLONE_UNTRACED, h);
 	if (starter > 0)
 		waitpid(starter, NULL, __WALL);
+	if (takes_in)
+		prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (starter > 0 && wait)
 		known_wait(h);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

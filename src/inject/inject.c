@@ -9,7 +9,9 @@
  * they allocate on the stack only and change no memory of the parent's.
  */
 #include <dlfcn.h>
+#include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <spawn.h>
@@ -53,38 +55,62 @@ static bool variable_is(const char *entry, const char *name)
 	return !strncmp(entry, name, length) && entry[length] == '=';
 }
 
+/* Valgrind runs the program's code on a processor of its own, which has no second process in the same memory. */
+static bool under_valgrind(void)
+{
+	const char *libraries = getenv("LD_PRELOAD");
+
+	return libraries && strstr(libraries, "/vgpreload_core");
+}
+
 static void forked(void)
 {
 	helper_start(server, false);
 }
 
-/* Take our library out of the value of LD_PRELOAD; true if nothing is left of it. */
+/*
+ * Take our library out of the value of LD_PRELOAD; true if nothing is left of it. It is the first; but
+ * valgrind puts its own in front.
+ */
 static bool preload_strip(char *entry)
 {
-	char *value = entry + strlen(PRELOAD);
+	char *value = entry + strlen(PRELOAD), *at = value;
 	size_t own = strlen(own_path);
 
-	if (strncmp(value, own_path, own))
-		return false;
-	if (value[own] == ':') {
-		memmove(value, value + own + 1, strlen(value + own + 1) + 1);
-		return false;
+	while (strncmp(at, own_path, own) || (at[own] && at[own] != ':')) {
+		at = strchr(at, ':');
+		if (!at++)
+			return false;
 	}
-	return value[own] == '\0';
+	if (at[own])
+		memmove(at, at + own + 1, strlen(at + own + 1) + 1);
+	else
+		at[at > value ? -1 : 0] = '\0';
+	return !*value;
 }
 
-static void environment_clean(char **env)
+/*
+ * Take our variables out. The rest stays at the end: who has no libc, as a Go program, goes on behind the
+ * environment to find the auxiliary vector. What becomes free in front repeats a variable.
+ */
+static void environment_clean(void)
 {
-	char **to = env;
+	char **end = environ;
 
-	for (char **from = env; *from; from++) {
+	while (*end)
+		end++;
+	char **to = end;
+	for (char **from = end; from-- > environ;) {
 		if (variable_is(*from, HELPER_ENV_SERVER) || variable_is(*from, HELPER_ENV_PRELOAD))
 			continue;
 		if (!strncmp(*from, PRELOAD, strlen(PRELOAD)) && preload_strip(*from))
 			continue;
-		*to++ = *from;
+		*--to = *from;
 	}
-	*to = NULL;
+	static char nothing[] = "";
+	for (char **at = environ; at < to; at++)
+		*at = *to ? *to : nothing;
+	environ = to;
 }
 
 __attribute__((constructor(101))) static void inject_start(void)
@@ -107,12 +133,54 @@ __attribute__((constructor(101))) static void inject_start(void)
 	strcpy(server, name);
 	strcpy(own_path, path);
 	snprintf(server_variable, sizeof server_variable, HELPER_ENV_SERVER "=%s", server);
-	environment_clean(environ);
+	bool whole = !under_valgrind();
+	environment_clean();
+	if (!whole)
+		return;
 	pthread_atfork(NULL, NULL, forked);
 	helper_start(server, true);
 }
 
 /* ---- carrying our variables across exec ---- */
+
+/*
+ * Whether the loader of a program would take our library: not that of a 32-bit program, nor where the library is
+ * not to be seen, as below another root. It would complain on standard error, and go on. Errors of `path` are for
+ * the exec to tell.
+ */
+static bool loads_us(const char *path)
+{
+	static const char narrow[] = ELFMAG "\001"; /* ELFCLASS32 */
+	char head[sizeof narrow - 1] = "";
+	int saved_errno = errno;
+	bool readable = !faccessat(AT_FDCWD, own_path, R_OK, AT_EACCESS);
+	int fd = readable ? open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
+	bool foreign = fd >= 0 && read(fd, head, sizeof head) == sizeof head && !memcmp(head, narrow, sizeof head);
+
+	if (fd >= 0)
+		close(fd);
+	errno = saved_errno;
+	return readable && !foreign;
+}
+
+/* The same, of what is searched for in PATH. */
+static bool found_loads_us(const char *file)
+{
+	const char *list = strchr(file, '/') ? NULL : getenv("PATH");
+	int saved_errno = errno;
+	char path[PATH_MAX];
+
+	for (const char *at = list, *end; at; at = *end ? end + 1 : NULL) {
+		end = at + strcspn(at, ":");
+		int length = snprintf(path, sizeof path, "%.*s/%s", (int)(end - at), end > at ? at : ".", file);
+		if (length < PATH_MAX && !access(path, X_OK)) {
+			file = path;
+			break;
+		}
+	}
+	errno = saved_errno;
+	return loads_us(file);
+}
 
 static size_t count(char *const list[])
 {
@@ -134,13 +202,14 @@ static size_t text_bytes(char *const env[])
 	return bytes;
 }
 
-/* `out` has room for count(env) + 4 pointers, `text` for text_bytes(env). */
-static char *const *env_with_us(char *const env[], char **out, char *text)
+/* What the program is to have: `env`, with us if it loads us. `out` has room for count(env) + 4 pointers, `text`
+ * for text_bytes(env). */
+static char *const *env_with_us(bool loads, char *const env[], char **out, char *text)
 {
 	bool preloaded = false;
 	size_t n = 0;
 
-	if (!*server)
+	if (!loads)
 		return env;
 	char *path_variable = text;
 	text = stpcpy(stpcpy(stpcpy(text, HELPER_ENV_PRELOAD), "="), own_path) + 1;
@@ -166,33 +235,33 @@ static char *const *env_with_us(char *const env[], char **out, char *text)
 }
 
 /* alloca: an exec in a vfork child may use no heap; the kernel bounds argument sizes by the stack. */
-#define ENV_WITH_US(env)                                                                           \
-	env_with_us(env, __builtin_alloca((count(env) + 4) * sizeof(char *)),                      \
+#define ENV_WITH_US(loads, env)                                                                    \
+	env_with_us(*server && (loads), env, __builtin_alloca((count(env) + 4) * sizeof(char *)),  \
 		    __builtin_alloca(text_bytes(env)))
 
 EXPORT int execve(const char *path, char *const argv[], char *const env[])
 {
-	return real_execve(path, argv, ENV_WITH_US(env));
+	return real_execve(path, argv, ENV_WITH_US(loads_us(path), env));
 }
 
 EXPORT int execv(const char *path, char *const argv[])
 {
-	return real_execve(path, argv, ENV_WITH_US(environ));
+	return execve(path, argv, environ);
 }
 
 EXPORT int execvp(const char *file, char *const argv[])
 {
-	return real_execvpe(file, argv, ENV_WITH_US(environ));
+	return execvpe(file, argv, environ);
 }
 
 EXPORT int execvpe(const char *file, char *const argv[], char *const env[])
 {
-	return real_execvpe(file, argv, ENV_WITH_US(env));
+	return real_execvpe(file, argv, ENV_WITH_US(found_loads_us(file), env));
 }
 
 EXPORT int fexecve(int fd, char *const argv[], char *const env[])
 {
-	return real_fexecve(fd, argv, ENV_WITH_US(env));
+	return real_fexecve(fd, argv, ENV_WITH_US(loads_us(""), env));
 }
 
 EXPORT int execveat(int dir, const char *path, char *const argv[], char *const env[], int flags)
@@ -201,7 +270,7 @@ EXPORT int execveat(int dir, const char *path, char *const argv[], char *const e
 		errno = ENOSYS;
 		return -1;
 	}
-	return real_execveat(dir, path, argv, ENV_WITH_US(env), flags);
+	return real_execveat(dir, path, argv, ENV_WITH_US(loads_us(""), env), flags);
 }
 
 /* Number of arguments of an execl-like call, the ending NULL not counted. */
@@ -257,13 +326,13 @@ EXPORT int execle(const char *path, const char *first, ...)
 EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
 		       const posix_spawnattr_t *attr, char *const argv[], char *const env[])
 {
-	return real_spawn(pid, path, actions, attr, argv, ENV_WITH_US(env));
+	return real_spawn(pid, path, actions, attr, argv, ENV_WITH_US(loads_us(path), env));
 }
 
 EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
 			const posix_spawnattr_t *attr, char *const argv[], char *const env[])
 {
-	return real_spawnp(pid, file, actions, attr, argv, ENV_WITH_US(env));
+	return real_spawnp(pid, file, actions, attr, argv, ENV_WITH_US(found_loads_us(file), env));
 }
 
 /* ---- system() and popen() ---- */
@@ -291,7 +360,7 @@ static char *shell_command(const char *command)
 	const char *theirs = getenv("LD_PRELOAD");
 	int saved_errno = errno;
 
-	if (!*server || !command)
+	if (!*server || !command || !loads_us("/bin/sh"))
 		return NULL;
 	if (!theirs)
 		theirs = "";

@@ -10,8 +10,8 @@
  *   helper               server
  *     connect  ──────────►
  *              ◄──────────  welcome (+ /dev/userfaultfd, where there is one)
- *     hello    ──────────►  (+ a userfaultfd for the program, one for the hold area); before the welcome,
- *                           where no device is needed
+ *     hello    ──────────►  (+ a userfaultfd for the program, one for the hold area, a pidfd of the program);
+ *                           before the welcome, where no device is needed
  *              ◄──────────  command
  *     reply    ──────────►
  *
@@ -34,13 +34,14 @@ struct helper_welcome {
 
 struct helper_hello {
 	uint32_t magic;
-	int32_t program_pid; /* as it is numbered there: to be believed only when its memory is the helper's */
 	int32_t error;       /* 0, or -errno of userfaultfd: no descriptors come with this */
 	uint64_t probe;      /* a mapped page of nothing, at a random address: tells whose the
 				descriptor of a fork event is */
 	uint64_t area;       /* the helper's own mapping: must never wait for a fault to be served */
 	uint64_t area_bytes;
 };
+
+#define HELPER_HELLO_FDS 3
 
 enum helper_op {
 	HELPER_MAP,      /* map a hold area of runs[0].bytes, HELPER_STAGE_BYTES of stage behind it, and

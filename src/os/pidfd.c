@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -14,6 +15,24 @@ int pidfd_get(pid_t pid, int *ret_fd)
 	if (fd < 0)
 		return errno == EINVAL ? -ESRCH : -errno;
 	*ret_fd = fd;
+	return 0;
+}
+
+int pidfd_pid(int fd, pid_t *ret_pid)
+{
+	char name[48], line[128];
+	int pid = 0;
+
+	snprintf(name, sizeof name, "/proc/self/fdinfo/%d", fd);
+	FILE *file = fopen(name, "re");
+	if (!file)
+		return -errno;
+	while (!pid && fgets(line, sizeof line, file))
+		(void)sscanf(line, "Pid: %d", &pid);
+	fclose(file);
+	if (pid <= 0)
+		return -ESRCH;
+	*ret_pid = pid;
 	return 0;
 }
 

@@ -11,6 +11,8 @@
 
 /* -ESRCH: no such process, or the number is that of a thread; -EMFILE. */
 int pidfd_get(pid_t pid, int *ret_fd);
+/* Its number in our PID namespace. -ESRCH: it has ended and been waited for, or has no number there. */
+int pidfd_pid(int fd, pid_t *ret_pid);
 /* Whether the process has ended. */
 bool pidfd_ended(int fd);
 /* Nothing where it has ended. */

@@ -104,12 +104,12 @@ void peer_hear(struct keeper *k, unsigned i)
 		stats_answer(k, fd);
 		return;
 	}
-	if (error || bytes != sizeof hello || hello.magic != HELPER_MAGIC || fds[1] < 0) {
+	if (error || bytes != sizeof hello || hello.magic != HELPER_MAGIC || fds[HELPER_HELLO_FDS - 1] < 0) {
 		fds_drop(fds, 0);
 		peer_refuse(s, fd, &hello);
 		return;
 	}
-	fds_drop(fds, 2);
+	fds_drop(fds, HELPER_HELLO_FDS);
 	keeper_lock(k);
 	/* Whoever reads a fork event now has the lock until its child is on the list. */
 	for (struct program *p = s->programs; p; p = p->next) {
@@ -117,6 +117,6 @@ void peer_hear(struct keeper *k, unsigned i)
 		pthread_rwlock_unlock(&p->lock);
 	}
 	newborn_join(s);
-	program_hello(s, fd, &hello, fds[0], fds[1]);
+	program_hello(s, fd, &hello, fds);
 	pthread_mutex_unlock(&s->plan_lock);
 }

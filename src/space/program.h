@@ -616,8 +616,8 @@ struct program *program_new(struct server *server);
 void program_fork(struct program *parent, int uffd);
 void program_free(struct program *program);
 /* A helper says hello: a new program, or the name of a forked child. Takes the descriptors over. */
-int program_hello(struct server *server, int socket, const struct helper_hello *hello, int uffd,
-		  int hold_uffd);
+int program_hello(struct server *server, int socket, const struct helper_hello *hello,
+		  const int fds[HELPER_HELLO_FDS]);
 /* The keeper's rounds, plan_lock held. */
 void newborn_join(struct server *server);
 /* Those that are due for a look, or all when `some_ended`. */

@@ -311,31 +311,30 @@ static struct program *forked_find(struct server *s, const struct helper_hello *
 }
 
 /*
- * The process whose memory was marked. A helper says which that is, but as processes are numbered where it
- * is, and anybody could say anything: it will be sent signals, so it is believed only when the mark is read
- * there, and under a descriptor that means the same process from before to after.
+ * The process whose memory was marked. A helper hands over a pidfd of it, as numbers may mean others here, and
+ * anybody could hand over anything: it will be sent signals, so it is believed only when the mark is read there,
+ * and the descriptor means the same process from before to after. Takes the descriptor over on success.
  */
-static int program_name(struct program *p, pid_t pid)
+static int program_name(struct program *p, int pidfd)
 {
 	uint64_t seen[2];
-	int pidfd, error = pid > 0 ? pidfd_get(pid, &pidfd) : -ESRCH;
+	pid_t pid;
+	int error = pidfd_pid(pidfd, &pid);
 
-	if (error)
-		return error;
-	error = proc_read(pid, p->probe, seen, sizeof seen);
+	if (!error)
+		error = proc_read(pid, p->probe, seen, sizeof seen);
 	if (!error && (memcmp(seen, p->token, sizeof seen) != 0 || pidfd_ended(pidfd)))
 		error = -ESRCH;
-	if (error) {
-		close(pidfd);
+	if (error)
 		return error;
-	}
 	p->pid = pid;
 	p->pidfd = pidfd;
 	return 0;
 }
 
-int program_hello(struct server *s, int socket, const struct helper_hello *hello, int uffd, int hold_uffd)
+int program_hello(struct server *s, int socket, const struct helper_hello *hello, const int fds[HELPER_HELLO_FDS])
 {
+	int uffd = fds[0], hold_uffd = fds[1];
 	pid_t helper_pid = 0;
 	uid_t uid;
 	int error = sock_peer(socket, &helper_pid, &uid);
@@ -348,8 +347,8 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 			error = uffd_api(uffd, PROGRAM_FEATURES);
 		p = error ? NULL : program_new(s);
 		if (!p) {
-			close(uffd);
-			close(hold_uffd);
+			for (unsigned i = 0; i < HELPER_HELLO_FDS; i++)
+				close(fds[i]);
 			close(socket);
 			return error ? error : -ENOMEM;
 		}
@@ -364,7 +363,9 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 	p->area_bytes = hello->area_bytes;
 	p->hold_uffd = hold_uffd;
 	if (!error)
-		error = program_name(p, hello->program_pid);
+		error = program_name(p, fds[2]);
+	if (p->pidfd < 0)
+		close(fds[2]);
 	if (!error)
 		error = uffd_api(hold_uffd, HOLD_FEATURES);
 	if (!error)

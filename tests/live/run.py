@@ -13,6 +13,7 @@ import random
 import re
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,17 +24,19 @@ from harness import (Failed, MIB, Skipped, alive, check, descendants, judge_budg
                      tests_main)
 
 BUDGET_MIB = 32
-PROGRAMS = ("map", "advice", "page", "fork", "io", "thread")
+PROGRAMS = ("map", "advice", "page", "fork", "io", "thread", "process")
 
 # The sum over a family of processes counts the pages they share more than once; what is locked or
 # read-only cannot be moved out.
 NO_BUDGET = {"fork", "huge-fork", "huge-child-ends", "huge-helper-killed", "huge-mprotect-part",
-             "address-space-reserved", "mprotect-small-pieces", "mlock-stays", "process-vm-readv-rule24",
-             "close-everything-rule05", "rights-dropped", "streams-beside-changes", "streams-then-moved"}
+             "address-space-reserved", "mprotect-small-pieces", "pid-namespace", "pid-namespace-then-exec",
+             "takes-in-orphans", "mlock-stays",
+             "process-vm-readv-rule24", "close-everything-rule05", "rights-dropped", "streams-beside-changes",
+             "streams-then-moved"}
 # Cases whose program is made for another test below.
 NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",
              "wrong-byte-is-seen", "exec-then-rest", "rest-after-pressure", "address-space-limited",
-             "fill-beside"}
+             "fill-beside", "stack-as-laid-out", "orphans-taken-in", "is-managed", "pid-namespace-begins"}
 # Cases whose helper is killed once nothing moves any more.
 HELPER_KILLED = {"helper-killed-fork", "helper-killed-counts"}
 # Cases that mostly read stored memory in order: a fault brings back many pages.
@@ -184,6 +187,60 @@ def preload_of_the_user_kept(place):
         check(b"LD_PRELOAD=" + library.encode() in under.output, "LD_PRELOAD was lost")
     _, under = both(place, ["cat", "/proc/self/maps"], env={"LD_PRELOAD": library})
     check(library.encode() in under.output, "the user's library was not loaded")
+
+
+def stack_as_laid_out(place):
+    """Who reads the stack without libc, as Go programs do, finds there what belongs there, and no word of ours."""
+    program = [os.path.join(place.programs, "live_process"), "stack-as-laid-out"]
+    library = os.path.realpath(os.path.join(os.path.dirname(place.pagetide), "src/inject/libpagetide-inject.so"))
+    for argv in (program, ["sh", "-c", 'exec "$@"', "sh", *program], ["env", "-i", "A=1", *program],
+                 ["env", "-i", *program], ["env", "LD_PRELOAD=" + library, *program]):
+        alone, under = both(place, argv)
+        judge_end(alone)
+        judge_end(under)
+        check(sorted(alone.output.splitlines()) == sorted(under.output.splitlines()),
+              f"{argv}: {alone.output} and {under.output}")
+
+
+def another_root(place):
+    """A program that cannot see our library runs as it would alone, and nothing complains."""
+    if os.getuid() != 0:
+        raise Skipped("only root can change the root")
+    root = os.path.join(place.folder, "root")
+    program = os.path.join(place.programs, "live_process")
+    listed = subprocess.run(["ldd", program], stdout=subprocess.PIPE, check=True).stdout.decode()
+    for path in [program, *re.findall(r"(/\S+) \(", listed)]:
+        os.makedirs(os.path.dirname(root + path), exist_ok=True)
+        shutil.copy(path, root + path)
+    for argv in (["chroot", root, program, "stack-as-laid-out"],
+                 ["chroot", root, program, "stack-as-laid-out-again"]):
+        alone, under = both(place, argv)
+        check(alone.errors == under.errors, f"said: {tail(under.errors)}")
+        check(alone.status == under.status, f"status {under.status}, not {alone.status}")
+        check(sorted(alone.output.splitlines()) == sorted(under.output.splitlines()),
+              f"{alone.output} and {under.output}")
+
+
+def narrow_child(place):
+    """A 32-bit program cannot load our library, and does not complain."""
+    path = os.path.join(place.folder, "narrow")
+    done = subprocess.run(["gcc", "-m32", "-x", "c", "-o", path, "-"], input=b"int main(void) { return 5; }",
+                          stderr=subprocess.DEVNULL, check=False)
+    if done.returncode or subprocess.run([path], check=False).returncode != 5:
+        raise Skipped("no 32-bit programs here: apt install gcc-multilib")
+    for script in (path, f"exec {path}", f"PATH={place.folder} narrow", f"exec env {path}"):
+        alone, under = both(place, ["sh", "-c", script])
+        check(alone.status == under.status == 5, f"{script}: status {under.status}")
+        check(under.errors == alone.errors, f"{script}: said: {tail(under.errors)}")
+
+
+def under_valgrind(place):
+    if not shutil.which("valgrind"):
+        raise Skipped("valgrind is not installed")
+    for argv in (["true"], ["sh", "-c", "(env -0); true"]):
+        alone, under = both(place, ["valgrind", "-q", *argv])
+        check(alone.status == under.status == 0, f"{argv}: status {under.status}")
+        check(under.errors == alone.errors, f"{argv}: said: {tail(under.errors)}")
 
 
 def arguments_as_without(place):
@@ -380,7 +437,8 @@ fds = [libc.syscall(323, os.O_CLOEXEC | os.O_NONBLOCK) for _ in range(2)] # user
 assert min(fds) >= 0, ctypes.get_errno()
 page = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 probe = ctypes.addressof(ctypes.c_char.from_buffer(page))
-socket.send_fds(server, [welcome + struct.pack("<iiiQQQ", int(sys.argv[1]), 0, 0, probe, 0, 0)], fds)
+fds.append(os.pidfd_open(int(sys.argv[1])))
+socket.send_fds(server, [welcome + struct.pack("<iQQQ", 0, probe, 0, 0)], fds)
 # It hangs up on who is not believed.
 print("said", len(server.recv(4096)), flush=True)
 time.sleep(3600)
@@ -896,6 +954,10 @@ TOOL_CASES = {
     "environment-as-without": environment_as_without,
     "environment-emptied": environment_emptied,
     "preload-of-the-user-kept": preload_of_the_user_kept,
+    "stack-as-laid-out": stack_as_laid_out,
+    "another-root": another_root,
+    "narrow-child": narrow_child,
+    "under-valgrind": under_valgrind,
     "arguments-as-without": arguments_as_without,
     "streams-are-the-programs": streams_are_the_programs,
     "exit-status-kept": exit_status_kept,

@@ -42,6 +42,7 @@
 
 #define PAGE 4096u
 #define ADVICE_POPULATE_WRITE 23 /* since Linux 5.14 */
+#define ADVICE_DROP 24           /* MADV_DONTNEED_LOCKED, since Linux 5.18: also after mlockall() */
 #define HUGE ((uint64_t)2 << 20)
 #define STACK_BYTES (32u << 10)
 #define KNOWN_WAIT_NS 500000000
@@ -411,8 +412,10 @@ static uint64_t stretch_move(struct helper *h, uint64_t dst, uint64_t stage, uin
 			at += (uint64_t)move.move / PAGE;
 		else if (error == -EEXIST && page_arrived(h, move.dst, move.src))
 			at++;
-		else if (error == -EEXIST) /* the program touched a free place */
-			SYS(madvise, dst + at * PAGE, PAGE, MADV_DONTNEED);
+		else if (error == -EEXIST) { /* the program touched a free place, by mlockall() perhaps all */
+			SYS(munlock, h->mapped, h->mapped_bytes);
+			SYS(madvise, dst + at * PAGE, PAGE, ADVICE_DROP);
+		}
 		else if (error == -ENOENT)
 			return at;
 		else
@@ -458,7 +461,7 @@ static void stage_empty(struct helper *h, uint64_t stage, uint32_t first, uint32
 			/* The program wrote into the stage itself: out with that page. */
 			else if (i < last && outcome[page] == HELPER_FAILED &&
 				 stretch_move(h, page_dst(c, i, k), stage + page * PAGE, 1))
-				SYS(madvise, page_dst(c, i, k), PAGE, MADV_DONTNEED);
+				SYS(madvise, page_dst(c, i, k), PAGE, ADVICE_DROP);
 		}
 	}
 }
@@ -481,7 +484,7 @@ static void runs_move(struct helper *h)
 		/* A whole block alone: a huge page needs a stage without page table, and a place. */
 		bool huge = run->bytes == HUGE && block_huge(h, run->src);
 		if (huge)
-			SYS(madvise, run->dst, HUGE, MADV_DONTNEED);
+			SYS(madvise, run->dst, HUGE, ADVICE_DROP);
 		pages_move(h, h->stage + huge * HUGE + page * PAGE, run->src, run->bytes,
 			   h->reply.outcome + page);
 		if (huge) {
@@ -578,9 +581,9 @@ static long runs_drop(struct helper *h)
 		h->parts[i] = (struct iovec){ (void *)(uintptr_t)c->runs[i].dst, c->runs[i].bytes };
 		bytes += c->runs[i].bytes;
 	}
-	if (SYS(process_madvise, h->self, h->parts, c->nr_runs, MADV_DONTNEED, 0) == (long)bytes)
+	if (SYS(process_madvise, h->self, h->parts, c->nr_runs, ADVICE_DROP, 0) == (long)bytes)
 		return 0;
-	return runs_advise(h, MADV_DONTNEED);
+	return runs_advise(h, ADVICE_DROP);
 }
 
 static void command_run(struct helper *h)

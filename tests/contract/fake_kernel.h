@@ -418,9 +418,11 @@ static long fake_scan(int fd, const struct pm_scan_arg *scan)
 	return (long)nr;
 }
 
+#define FAKE_DONTNEED_LOCKED 24
+
 static long fake_advise(uint64_t address, uint64_t bytes, int advice)
 {
-	if (advice != MADV_DONTNEED)
+	if (advice != FAKE_DONTNEED_LOCKED)
 		return 0;
 	/* With events of its own it would wait for itself to be read (rule 12). */
 	fake_must(fake_inside(address, bytes, kernel.hold, kernel.stage) ||

@@ -172,6 +172,27 @@ static void mlock_stays(void)
 	arena_check(&arena, 0, nr);
 }
 
+/* When pages are out already: all come back and stay; what is mapped from then on goes out, and no page is lost. */
+static void mlockall_later(void)
+{
+	struct arena arena = arena_new(live_pages(), 64);
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages);
+	if (mlockall(MCL_CURRENT))
+		live_skip("mlockall: errno %d", errno);
+	struct arena later = arena_new(live_pages(), 65);
+	arena_fill(&later, 0, later.nr_pages, 1);
+	arena_cold(&later, 0, later.nr_pages);
+	arena_check(&arena, 0, arena.nr_pages);
+	arena_check(&later, 0, later.nr_pages);
+	CHECK(munlockall() == 0);
+	arena_fill(&arena, 0, arena.nr_pages / 2, 2);
+	arena_cold(&arena, 0, arena.nr_pages);
+	arena_check(&arena, 0, arena.nr_pages);
+	arena_check(&later, 0, later.nr_pages);
+}
+
 static void mincore_answers(void)
 {
 	size_t nr = live_pages();
@@ -289,6 +310,7 @@ static const struct live_case cases[] = {
 	{ "first-touch-rule21", first_touch_rule21 },
 	{ "brk-grow-shrink-rule11", brk_grow_shrink_rule11 },
 	{ "mlock-stays", mlock_stays },
+	{ "mlockall-later", mlockall_later },
 	{ "mincore-answers", mincore_answers },
 	{ "reads-every-mapping-rule26", reads_every_mapping_rule26 },
 	{ "shared-left-alone", shared_left_alone },

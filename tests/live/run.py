@@ -30,7 +30,7 @@ PROGRAMS = ("map", "advice", "page", "fork", "io", "thread", "process")
 # read-only cannot be moved out.
 NO_BUDGET = {"fork", "huge-fork", "huge-child-ends", "huge-helper-killed", "huge-mprotect-part",
              "address-space-reserved", "mprotect-small-pieces", "pid-namespace", "pid-namespace-then-exec",
-             "takes-in-orphans", "mlock-stays",
+             "takes-in-orphans", "mlock-stays", "mlockall-later",
              "process-vm-readv-rule24", "close-everything-rule05", "rights-dropped", "streams-beside-changes",
              "streams-then-moved"}
 # Cases whose program is made for another test below.

@@ -157,7 +157,8 @@ static void is_managed(void)
 
 /*
  * The first process of a PID namespace, as containers have it: it starts a program and waits until nobody
- * is left. Everybody's numbers are others in there, and in use outside.
+ * is left. Everybody's numbers are others in there, and in use outside. Nothing is taken out of its own memory, so
+ * it looks at a part of it only.
  */
 static void namespace_begin(const struct arena *arena)
 {
@@ -170,13 +171,13 @@ static void namespace_begin(const struct arena *arena)
 		execl(live_self, live_self, "is-managed", (char *)NULL);
 		live_fail("exec: errno %d", errno);
 	}
-	arena_check(arena, 0, arena->nr_pages);
+	arena_check(arena, 0, arena->nr_pages / 8);
 	for (pid_t pid; (pid = waitpid(-1, &status, 0)) > 0;) {
 		CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 		ended |= pid == child;
 	}
 	CHECK(errno == ECHILD && ended);
-	arena_check(arena, 0, arena->nr_pages);
+	arena_check(arena, 0, arena->nr_pages / 8);
 	_exit(0);
 }
 

@@ -144,7 +144,7 @@ static uint64_t word_forked(struct program *child, const struct tract *t, uint64
 		if (!error)
 			error = uffd_copy(child->uffd, vpn << PAGE_SHIFT, page, sizeof page, &done);
 		/* It runs, and changes its mappings already: what it has told will be read by its handlers. */
-		if (error == -EAGAIN && !pool->ops->store(pool, page, &slot))
+		if (error == -EAGAIN && !pool->ops->keep(pool, page, &slot))
 			return page_word(PAGE_STORED, 0, 0, slot, false);
 		/* EEXIST: the child has its own copy of the page as it was. ENOENT: it has not got the
 		 * mapping (MADV_DONTFORK). */

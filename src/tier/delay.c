@@ -23,6 +23,12 @@ static int delay_store(struct tier *tier, const void *page, uint32_t *ret_slot)
 	return wrap_store(tier, page, ret_slot);
 }
 
+static int delay_keep(struct tier *tier, const void *page, uint32_t *ret_slot)
+{
+	clock_sleep_ns(delay_of(tier)->store_ns);
+	return wrap_keep(tier, page, ret_slot);
+}
+
 static int delay_load(struct tier *tier, uint32_t slot, void *ret_page)
 {
 	clock_sleep_ns(delay_of(tier)->load_ns);
@@ -38,6 +44,7 @@ static int delay_compare(struct tier *tier, uint32_t slot, const void *page)
 static const struct tier_ops delay_ops = {
 	.name = "delay",
 	.store = delay_store,
+	.keep = delay_keep,
 	.expect = wrap_expect,
 	.load = delay_load,
 	.compare = delay_compare,

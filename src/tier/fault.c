@@ -44,6 +44,14 @@ static int fault_store(struct tier *tier, const void *page, uint32_t *ret_slot)
 	return err ? err : wrap_store(tier, page, ret_slot);
 }
 
+/* Counts as a store. */
+static int fault_keep(struct tier *tier, const void *page, uint32_t *ret_slot)
+{
+	int err = fault_next(tier, FAULT_STORE);
+
+	return err ? err : wrap_keep(tier, page, ret_slot);
+}
+
 static int fault_load(struct tier *tier, uint32_t slot, void *ret_page)
 {
 	int err = fault_next(tier, FAULT_LOAD);
@@ -82,6 +90,7 @@ uint64_t fault_failed(struct tier *tier, enum fault_call call)
 static const struct tier_ops fault_ops = {
 	.name = "fault",
 	.store = fault_store,
+	.keep = fault_keep,
 	.expect = wrap_expect,
 	.load = fault_load,
 	.compare = fault_compare,

@@ -29,9 +29,10 @@
  *
  * Waste, at worst:
  *   rounding   an item is rounded up to 64 bytes, with its header of 8
- *   tail       a slab's end that no item fits in: at most 1/25 of a slab
+ *   tail       a slab's end that no item fits in: at most 1/25 of a slab (1/20 of one with kept pages)
  *   room       filling only: one slab not full for each of 48 sizes, and the free slabs of one block
- *              so after stores alone: used <= stored * 25/24 + 48 * 64 KiB + 2 MiB
+ *              so after stores alone: used <= stored * 25/24 + 48 * 64 KiB + 2 MiB.
+ *              What must be kept though it does not compress has 17 sizes more
  *   holes      nothing is ever moved, so after frees in the worst order each block may be kept by
  *              one item: used <= 2 MiB * slots + kept. Slabs are refilled in the order in which
  *              they got room, which gives the emptier ones time to empty.
@@ -55,19 +56,23 @@
 #include "words.h"
 
 #define PACKED_MAX_BYTES (ITEM_MAX_BYTES - (unsigned)sizeof(uint64_t))
+#define PACKED_KEPT_BYTES (KEPT_MAX_BYTES - (unsigned)sizeof(uint64_t))
 #define FIRST_ITEM_SLOT (BLOCK_BYTES / SLOT_BYTES)
 #define BLOCKS_MAX (1u << 17) /* 256 GiB: what 32-bit slots can name */
 
 #define EXPECT_BYTES 1536u /* of an item, fetched before it is read: most are not much longer */
 
-#define LENGTH_MASK 0xfffull
-#define REF_ONE (1ull << 12)
-#define REF_MASK 0xfffff000ull
+#define LENGTH_MASK 0x1fffull
+#define REF_ONE (1ull << 13)
+#define REF_MASK 0xffffe000ull
+
+_Static_assert(PACKED_KEPT_BYTES >= LZ4_COMPRESSBOUND(TIER_PAGE_BYTES), "any page can be kept");
+_Static_assert(KEPT_MAX_BYTES - SLOT_BYTES < TIER_PAGE_BYTES, "the last item ends in the page behind the end");
 
 /* What a thread needs for itself. Static, so that nothing is allocated where a fault is served. */
 struct scratch {
 	LZ4_stream_t lz4;
-	uint64_t packed[TIER_PAGE_BYTES / sizeof(uint64_t)];
+	uint64_t packed[PACKED_KEPT_BYTES / sizeof(uint64_t)];
 	unsigned char page[TIER_PAGE_BYTES];
 };
 static _Thread_local struct scratch scratch __attribute__((aligned(64)));
@@ -178,7 +183,7 @@ static int item_read(const struct pool *pool, uint32_t slot, void *ret_page)
 	uint64_t header = atomic_load_explicit(item, memory_order_relaxed);
 	uint32_t length = (uint32_t)(header & LENGTH_MASK);
 
-	if (!(header & REF_MASK) || length == 0 || length > PACKED_MAX_BYTES)
+	if (!(header & REF_MASK) || length == 0 || length > PACKED_KEPT_BYTES)
 		return -EIO;
 	words_in(scratch.packed, item + 1, (length + 7) / 8);
 	if (LZ4_decompress_safe((const char *)scratch.packed, ret_page, (int)length,
@@ -191,31 +196,44 @@ static int item_read(const struct pool *pool, uint32_t slot, void *ret_page)
 
 /* ---- the contract ----------------------------------------------------------------------------- */
 
-static int pool_store(struct tier *tier, const void *page, uint32_t *ret_slot)
+/* Compressed to `most` bytes at most, or -E2BIG. */
+static int page_pack(struct pool *pool, const void *page, int most, uint32_t *ret_slot)
 {
-	struct pool *pool = pool_of(tier);
-	uint64_t word;
-	uint32_t slot, next = 0;
-	int length, err;
+	uint32_t slot = 0, next = 0;
+	int length = LZ4_compress_fast_extState(&scratch.lz4, page, (char *)scratch.packed, TIER_PAGE_BYTES,
+						most, 1);
 
-	if (page_is_word(page, &word)) {
-		slot = word_store(pool, word);
-		if (slot) {
-			*ret_slot = slot;
-			return 0;
-		}
-	}
-	length = LZ4_compress_fast_extState(&scratch.lz4, page, (char *)scratch.packed,
-					    TIER_PAGE_BYTES, PACKED_MAX_BYTES, 1);
 	if (length <= 0)
 		return -E2BIG;
-	err = item_take(pool, ((uint32_t)length + 8 + SLOT_BYTES - 1) / SLOT_BYTES, &slot, &next);
+	int err = item_take(pool, ((uint32_t)length + 8 + SLOT_BYTES - 1) / SLOT_BYTES, &slot, &next);
 	if (err)
 		return err;
 	item_write(pool, slot, (uint32_t)length, pool->verify ? page_sum(page) : 0);
 	item_expect(pool, next, (uint32_t)length);
 	*ret_slot = slot;
 	return 0;
+}
+
+static int pool_store(struct tier *tier, const void *page, uint32_t *ret_slot)
+{
+	struct pool *pool = pool_of(tier);
+	uint64_t word;
+
+	if (page_is_word(page, &word)) {
+		uint32_t slot = word_store(pool, word);
+		if (slot) {
+			*ret_slot = slot;
+			return 0;
+		}
+	}
+	return page_pack(pool, page, PACKED_MAX_BYTES, ret_slot);
+}
+
+static int pool_keep(struct tier *tier, const void *page, uint32_t *ret_slot)
+{
+	int err = pool_store(tier, page, ret_slot);
+
+	return err == -E2BIG ? page_pack(pool_of(tier), page, PACKED_KEPT_BYTES, ret_slot) : err;
 }
 
 /* An item comes from memory that nobody has looked at for long. How long it is stands in it. */
@@ -335,6 +353,7 @@ static void pool_close(struct tier *tier)
 static const struct tier_ops pool_ops = {
 	.name = "lz4",
 	.store = pool_store,
+	.keep = pool_keep,
 	.expect = pool_expect,
 	.load = pool_load,
 	.compare = pool_compare,

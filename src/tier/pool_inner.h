@@ -12,8 +12,9 @@
 #include "pool.h"
 
 #define SLOT_BYTES 64u
-#define ITEM_MAX_BYTES (TIER_PAGE_BYTES * 3 / 4)
-#define NR_SIZES (ITEM_MAX_BYTES / SLOT_BYTES)
+#define ITEM_MAX_BYTES (TIER_PAGE_BYTES * 3 / 4) /* of a page that may be refused */
+#define KEPT_MAX_BYTES (TIER_PAGE_BYTES + 40)    /* of one that may not: what lz4 makes of it at worst, and a header */
+#define NR_SIZES ((KEPT_MAX_BYTES + SLOT_BYTES - 1) / SLOT_BYTES)
 
 #define SLAB_BYTES (64u << 10)
 #define SLAB_SLOTS (SLAB_BYTES / SLOT_BYTES)

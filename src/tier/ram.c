@@ -158,6 +158,7 @@ static void ram_close(struct tier *tier)
 static const struct tier_ops ram_ops = {
 	.name = "ram",
 	.store = ram_store,
+	.keep = ram_store, /* refuses nothing */
 	.expect = ram_expect,
 	.load = ram_load,
 	.compare = ram_compare,

@@ -16,6 +16,13 @@ int wrap_store(struct tier *tier, const void *page, uint32_t *ret_slot)
 	return inner->ops->store(inner, page, ret_slot);
 }
 
+int wrap_keep(struct tier *tier, const void *page, uint32_t *ret_slot)
+{
+	struct tier *inner = inner_of(tier);
+
+	return inner->ops->keep(inner, page, ret_slot);
+}
+
 void wrap_expect(struct tier *tier, uint32_t slot)
 {
 	struct tier *inner = inner_of(tier);

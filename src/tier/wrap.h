@@ -16,6 +16,7 @@ struct wrap {
 };
 
 int wrap_store(struct tier *tier, const void *page, uint32_t *ret_slot);
+int wrap_keep(struct tier *tier, const void *page, uint32_t *ret_slot);
 void wrap_expect(struct tier *tier, uint32_t slot);
 int wrap_load(struct tier *tier, uint32_t slot, void *ret_page);
 int wrap_compare(struct tier *tier, uint32_t slot, const void *page);

@@ -376,6 +376,32 @@ static void usage_is_exact(void **state)
 	tier->ops->close(tier);
 }
 
+/* What has no other home is taken whatever it is, and takes at most a page, a header and what lz4 adds. */
+static void what_must_be_kept_is_kept(void **state)
+{
+	struct tier *tier = tier_of(0);
+	unsigned char page[TIER_PAGE_BYTES];
+	uint32_t slots[300];
+
+	(void)state;
+	for (unsigned i = 0; i < 300; i++) {
+		uint64_t before = usage_of(tier).stored_bytes;
+		page_make_kind(page, (enum page_kind)(i % KIND_COUNT), i);
+		assert_int_equal(tier->ops->keep(tier, page, &slots[i]), 0);
+		assert_true(usage_of(tier).stored_bytes - before <= TIER_PAGE_BYTES + 64);
+	}
+	for (unsigned i = 0; i < 300; i++) {
+		page_make_kind(page, (enum page_kind)(i % KIND_COUNT), i);
+		assert_holds(tier, slots[i], page);
+		tier->ops->ref(tier, slots[i]);
+		tier->ops->unref(tier, slots[i]);
+		assert_holds(tier, slots[i], page);
+		tier->ops->unref(tier, slots[i]);
+	}
+	assert_empty(tier);
+	tier->ops->close(tier);
+}
+
 /* Numbers that were never given out, or whose slot is gone, are an error or any bytes. */
 static void loading_nonsense_is_safe(void **state)
 {
@@ -713,6 +739,7 @@ int main(void)
 		cmocka_unit_test(capacity_binds_and_nothing_is_lost),
 		cmocka_unit_test(a_long_random_life),
 		cmocka_unit_test(usage_is_exact),
+		cmocka_unit_test(what_must_be_kept_is_kept),
 		cmocka_unit_test(loading_nonsense_is_safe),
 		cmocka_unit_test(each_call_in_turn_fails),
 		cmocka_unit_test(a_tier_that_fails_for_ever_keeps_what_it_has),

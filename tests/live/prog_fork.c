@@ -408,9 +408,7 @@ static void child_changes_at_once(void)
 	size_t part = arena.nr_pages / 8;
 
 	for (uint32_t round = 1; round < 9; round++) {
-		/* What does not compress cannot be stored on the way, and such a child is ended. */
-		for (size_t i = 0; i < arena.nr_pages; i += 64)
-			arena_fill(&arena, i, i + 63, round);
+		arena_fill(&arena, 0, arena.nr_pages, round);
 		pid_t pid = round % 2 ? clone_raw() : child_start();
 		if (pid == 0) {
 			size_t from = round % 7 * part + part;

@@ -180,15 +180,17 @@ static void kernel_warn(struct attach *a, const struct node *node, const struct 
 	if (a->warned_kernel)
 		return;
 	a->warned_kernel = true;
-	attach_warn(a, "a fast node has more than 1 GiB free: until then the kernel promotes at the first "
-		       "touch by itself");
+	attach_warn(a, "a fast node has more than 1 GiB and a sixteenth of it free: until that is used the kernel "
+		       "promotes at the first touch by itself");
 }
 
 static void room_look(struct attach *a, uint64_t now_ns)
 {
-	uint64_t passed_ns = now_ns - a->room_ns;
+	uint64_t passed_ns = now_ns - a->room_ns, rest_ns = a->room_cost_ns * ROOM_SHARE;
 
-	if (passed_ns < (a->busy ? ROOM_NS : LOOK_IDLE_NS) || passed_ns < a->room_cost_ns * ROOM_SHARE)
+	if (rest_ns > LOOK_NS) /* room may go to others meanwhile */
+		rest_ns = LOOK_NS;
+	if (passed_ns < (a->busy ? ROOM_NS : LOOK_IDLE_NS) || passed_ns < rest_ns)
 		return;
 	uint64_t begin_ns = clock_thread_cpu_ns();
 	a->room_ns = now_ns;

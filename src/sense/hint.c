@@ -26,7 +26,7 @@
 #define SCAN_PERIOD_MS 1000u       /* of looks at all memory; a thread keeps what it began with */
 #define SCAN_DELAY_MS 100u         /* before the first look at a new program; between looks of new threads */
 #define PERIOD_LEAST_NS UINT64_C(1000000000)
-#define ARMS_RING_BYTES 65536u      /* of each CPU: some thousand ranges */
+#define ARMS_RING_BYTES 65536u      /* of each CPU: some hundred ranges */
 #define THREADS_LOOK_NS UINT64_C(4000000000) /* in case their news are lost; new ones are told */
 #define THREADS_LOOK_SHARE 100u /* of the time may go into it, however many begin and end: one part */
 
@@ -294,11 +294,11 @@ static void armed_visit(struct reading *reading, struct target *target, const st
 	});
 }
 
-/* Of a thread: that it began may be among what was lost. Of a CPU: the end of anybody's range. */
+/* Of a thread: touches, and that it began may be among what was lost. Of a CPU: the end of anybody's range. */
 static void lost_visit(struct reading *reading, uint64_t nr)
 {
-	reading->hint->nr_lost += nr;
 	if (reading->thread) {
+		reading->hint->nr_lost += nr;
 		struct target *target = reading->thread->owner;
 		target->look = true;
 		return;

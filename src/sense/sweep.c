@@ -148,7 +148,10 @@ bool sweep_range(struct sweep *sweep, struct sweep_process *process, uint64_t ad
 {
 	bool changed = false;
 
-	/* Threads look one after the other, but what they tell comes thread by thread: this one is late. */
+	/* Threads look one after the other, but what they tell comes CPU by CPU: this one is late. One that is
+	 * still under way stays awaited. */
+	if (now_ns < process->range_ns)
+		return false;
 	if (now_ns < process->end_ns) {
 		process->range_ns = 0;
 		return false;
@@ -166,7 +169,7 @@ bool sweep_range(struct sweep *sweep, struct sweep_process *process, uint64_t ad
 
 void sweep_range_end(struct sweep_process *process, uint64_t nr_armed, uint64_t now_ns)
 {
-	if (!process->range_ns)
+	if (!process->range_ns || now_ns < process->range_ns) /* the latter: of one that came late */
 		return;
 	process->look_ns += now_ns - process->range_ns;
 	process->nr_pages += process->range_pages;

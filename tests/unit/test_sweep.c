@@ -126,6 +126,28 @@ static void a_disturbed_look_says_little(void **state)
 	assert_true(w.sweep.mb_ns > before && w.sweep.mb_ns <= before + before / 4);
 }
 
+/*
+ * A thread looked on two CPUs, and the ring of the later look is read first: what the other one tells then is
+ * late. It is not taken for the process having come round, nor its times for those of the look under way.
+ */
+static void what_is_told_late_ends_nothing(void **state)
+{
+	struct world w;
+
+	(void)state;
+	begin(&w, 512, 1000);
+	look(&w);
+	uint64_t early_ns = w.now_ns + 62 * MS, late_ns = early_ns + 62 * MS, address = BASE + w.offset;
+	uint64_t pages = w.process.nr_pages, look_ns = w.process.look_ns;
+	sweep_range(&w.sweep, &w.process, address + 4 * MIB, RANGE_PAGES, late_ns);
+	sweep_range(&w.sweep, &w.process, address, RANGE_PAGES, early_ns);
+	sweep_range_end(&w.process, 512, early_ns + MS);
+	assert_false(sweep_process_over(&w.sweep, &w.process, true, late_ns));
+	sweep_range_end(&w.process, 512, late_ns + MS);
+	assert_true(w.process.look_ns <= look_ns + 2 * MS);
+	assert_true(w.process.nr_pages <= pages + 2 * RANGE_PAGES);
+}
+
 /* Between sweeps a look is small, and costs more than its pages: the next sweep begins as the last one was. */
 static void looks_between_sweeps_say_nothing(void **state)
 {
@@ -250,6 +272,7 @@ int main(void)
 		cmocka_unit_test(looks_are_as_long_as_they_may),
 		cmocka_unit_test(cheap_looks_are_not_larger_than_wanted),
 		cmocka_unit_test(a_disturbed_look_says_little),
+		cmocka_unit_test(what_is_told_late_ends_nothing),
 		cmocka_unit_test(looks_between_sweeps_say_nothing),
 		cmocka_unit_test(over_when_it_comes_round),
 		cmocka_unit_test(ranges_told_late_are_passed_over),

@@ -124,6 +124,7 @@ int proc_mappings(int dir, bool flags, int (*visit)(void *arg, const struct proc
 	char *line = NULL, *path = NULL;
 	size_t room = 0;
 	int result = 0;
+	bool any = false;
 	struct proc_mapping mapping = { 0 };
 	while (!result && getline(&line, &room, file) > 0) {
 		if (flags && !strncmp(line, "VmFlags:", 8)) {
@@ -135,6 +136,7 @@ int proc_mappings(int dir, bool flags, int (*visit)(void *arg, const struct proc
 		} else if (flags && !strncmp(line, "KernelPageSize:", 15)) {
 			mapping.page_bytes = (uint32_t)strtoul(line + 15, NULL, 10) * 1024;
 		} else if (mapping_parse(line, &mapping)) {
+			any = true;
 			line[strcspn(line, "\n")] = '\0';
 			if (!flags) {
 				result = visit(arg, &mapping);
@@ -144,7 +146,8 @@ int proc_mappings(int dir, bool flags, int (*visit)(void *arg, const struct proc
 			}
 		}
 	}
-	if (!result && ferror(file))
+	/* Of one that has ended kernels before 6.16 give an empty file, and no process is without mappings. */
+	if (!result && (ferror(file) || !any))
 		result = -ESRCH;
 	free(path);
 	free(line);

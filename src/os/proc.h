@@ -44,7 +44,8 @@ struct proc_mapping {
 
 /*
  * Call `visit` for each mapping in address order; a non-zero return of it ends the walk and is
- * returned. `flags`: read smaps (slower: it walks page tables) to learn the fields so marked.
+ * returned. `flags`: read smaps (slower: it walks page tables) to learn the fields so marked. -ESRCH: it has
+ * ended.
  */
 int proc_mappings(int dir, bool flags, int (*visit)(void *arg, const struct proc_mapping *mapping),
 		  void *arg);

@@ -151,8 +151,11 @@ int hold_open(struct program *p, uint32_t nr_pages)
 	struct epoll_event event = { .events = EPOLLIN, .data.fd = p->hold_uffd };
 	if (!error && epoll_ctl(p->server->warden_epoll, EPOLL_CTL_ADD, p->hold_uffd, &event))
 		error = -errno;
-	if (error && hold.address)
+	if (error && hold.address) {
+		/* Or its unmapping would wait for somebody to read of it. */
+		(void)uffd_unregister(p->uffd, stage, HELPER_STAGE_BYTES);
 		area_unmap(p);
+	}
 	if (error) {
 		free(hold.used);
 		free(hold.whole);

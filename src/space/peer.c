@@ -56,8 +56,9 @@ void peer_accept(struct keeper *k)
 		else
 			k->pending[i] = fd;
 	}
-	k->crowded = none == -EMFILE || none == -ENFILE;
-	if (!k->crowded || k->warned_crowded || k->server->quiet)
+	bool files = none == -EMFILE || none == -ENFILE;
+	k->crowded = files || none == -ENOMEM || none == -ENOBUFS;
+	if (!files || k->warned_crowded || k->server->quiet)
 		return;
 	k->warned_crowded = true;
 	server_warn("as many files are open as may be: programs wait to be managed; raise ulimit -Hn");

@@ -18,7 +18,13 @@
 static void helper_mourn(struct keeper *k, pid_t pid)
 {
 	struct server *s = k->server;
+	bool known = false;
 
+	/* Who is whose helper only the keeper changes; and most who end are nobody's. */
+	for (const struct program *p = s->programs; p; p = p->next)
+		known |= p->helper_pid == pid;
+	if (!known)
+		return;
 	keeper_lock(k);
 	for (struct program *p = s->programs; p; p = p->next) {
 		if (p->helper_pid != pid)

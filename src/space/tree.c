@@ -9,7 +9,6 @@
  */
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +30,8 @@
 	(UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE |          \
 	 UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_MOVE)
 #define HOLD_FEATURES UFFD_FEATURE_MOVE
-#define PROBE_TRIES 1000u
+#define PROBE_TRIES 400u
+#define PROBE_PAUSE_NS 50000 /* asleep: to a thread of the real-time class yielding lets nobody run */
 
 struct program *program_new(struct server *s)
 {
@@ -290,7 +290,7 @@ static bool probe_mark(struct program *p, const struct helper_hello *hello, pid_
 		error = uffd_copy(p->uffd, hello->probe, token, sizeof token, &done);
 		if (error != -EAGAIN)
 			break;
-		sched_yield();
+		clock_sleep_ns(PROBE_PAUSE_NS);
 	}
 	bool yes = !error && !proc_read(helper_pid, hello->probe, seen, sizeof seen) &&
 		   !memcmp(seen, token, sizeof seen);

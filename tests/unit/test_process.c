@@ -4,13 +4,16 @@
  * threads and children.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "proc.h"
 #include "process.h"
 #include "tree.h"
 
@@ -275,6 +278,31 @@ static void children(void **state)
 	assert_true(pids[0] == 9 && pids[1] == 12 && pids[2] == 82 && pids[3] == 90);
 }
 
+static int mapping_none(void *arg, const struct proc_mapping *mapping)
+{
+	(void)arg;
+	(void)mapping;
+	return 0;
+}
+
+/* Older kernels give an empty file for who has ended: that is not a process that maps nothing. */
+static void who_has_ended_maps_nothing(void **state)
+{
+	char dir[PATH_MAX];
+
+	(void)state;
+	put(PROC "/maps", "");
+	put(PROC "/smaps", "");
+	snprintf(dir, sizeof dir, "%s%s", root, PROC);
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(proc_mappings(fd, false, mapping_none, NULL), -ESRCH);
+	assert_int_equal(proc_mappings(fd, true, mapping_none, NULL), -ESRCH);
+	put(PROC "/maps", RUN("1", "2"));
+	assert_int_equal(proc_mappings(fd, false, mapping_none, NULL), 0);
+	close(fd);
+}
+
 static void nothing_moves_in_a_recording(void **state)
 {
 	struct process_move page = { .address = 0x1000, .page_bytes = 4096 };
@@ -302,6 +330,7 @@ int main(void)
 		TREE_TEST(cpuset),
 		TREE_TEST(threads),
 		TREE_TEST(children),
+		TREE_TEST(who_has_ended_maps_nothing),
 		TREE_TEST(nothing_moves_in_a_recording),
 	};
 

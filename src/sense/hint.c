@@ -244,10 +244,8 @@ struct reading {
 	void *arg;
 };
 
-static void touch_visit(struct reading *reading, const struct perf_record *record)
+static void touch_visit(struct reading *reading, const struct target *target, const struct perf_record *record)
 {
-	const struct target *target = reading->thread->owner;
-
 	if (!reading->hint->period_ns)
 		return; /* a fault of another kind: paused, it makes none */
 	reading->hint->nr_touches++;
@@ -265,16 +263,19 @@ static void touch_visit(struct reading *reading, const struct perf_record *recor
  * KVM may look for a page several times until it has it: that is one touch. It is not made inaccessible again
  * within a period.
  */
-static void guest_visit(struct reading *reading, const struct perf_record *record)
+static void guest_visit(struct reading *reading, const struct target *target, const struct perf_record *record)
 {
 	struct thread_ring *thread = reading->thread;
+
+	if (!thread)
+		return; /* no CPU's ring has such records */
 	bool again = record->address == thread->guest_address &&
 		     record->time_ns - thread->guest_ns < PERIOD_LEAST_NS / 2;
 
 	thread->guest_address = record->address;
 	thread->guest_ns = record->time_ns;
 	if (!again)
-		touch_visit(reading, record);
+		touch_visit(reading, target, record);
 }
 
 static void armed_visit(struct reading *reading, struct target *target, const struct perf_record *record)
@@ -319,10 +320,10 @@ static void record_visit(void *arg, const struct perf_record *record)
 		return; /* a stranger on a CPU */
 	switch (record->kind) {
 	case PERF_TOUCH:
-		touch_visit(reading, record);
+		touch_visit(reading, target, record);
 		break;
 	case PERF_GUEST:
-		guest_visit(reading, record);
+		guest_visit(reading, target, record);
 		break;
 	case PERF_ARM_BEGIN:
 		armed_visit(reading, target, record);

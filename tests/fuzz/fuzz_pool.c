@@ -93,6 +93,10 @@ static void fuzz_store(struct tier *tier, struct input *input, struct held *held
 	err = tier->ops->store(tier, held->page, &slot);
 	must(err == 0 || err == -E2BIG || err == -ENOSPC);
 	must((err == 0) == (slot != 0xdead));
+	if (err == -E2BIG) {
+		err = tier->ops->keep(tier, held->page, &slot);
+		must(err == 0 || err == -ENOSPC);
+	}
 	held->slot = slot;
 	held->nr_refs = err == 0;
 }

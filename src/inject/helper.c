@@ -415,8 +415,7 @@ static uint64_t stretch_move(struct helper *h, uint64_t dst, uint64_t stage, uin
 		else if (error == -EEXIST) { /* the program touched a free place, by mlockall() perhaps all */
 			SYS(munlock, h->mapped, h->mapped_bytes);
 			SYS(madvise, dst + at * PAGE, PAGE, ADVICE_DROP);
-		}
-		else if (error == -ENOENT)
+		} else if (error == -ENOENT)
 			return at;
 		else
 			SYS(sched_yield, 0);

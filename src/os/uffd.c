@@ -49,26 +49,45 @@ static uint64_t range_less(int error, uint64_t bytes)
 	return error == -ENOENT ? bytes / 2 & ~(uint64_t)4095 : 0;
 }
 
-static int copy_try(int fd, uint64_t dst, const void *src, uint64_t bytes, uint64_t mode, uint64_t *ret_done)
+/* What to fill a range with: the bytes at `src`, or zeros (NULL). */
+struct fill {
+	int fd;
+	uint64_t dst, mode;
+	const char *src;
+};
+
+/* Bytes [at, at + len), once. *ret_bytes: how many were done, meant where there is an error. */
+static int fill_once(const struct fill *f, uint64_t at, uint64_t len, int64_t *ret_bytes)
+{
+	struct uffdio_zeropage zero = { .range = { .start = f->dst + at, .len = len } };
+	struct uffdio_copy copy = { .dst = f->dst + at, .len = len, .mode = f->mode };
+
+	if (!f->src) {
+		int error = ioctl(f->fd, UFFDIO_ZEROPAGE, &zero) ? -errno : 0;
+		*ret_bytes = zero.zeropage;
+		return error;
+	}
+	copy.src = (uint64_t)(uintptr_t)(f->src + at);
+	int error = ioctl(f->fd, UFFDIO_COPY, &copy) ? -errno : 0;
+	*ret_bytes = copy.copy;
+	return error;
+}
+
+static int range_fill(const struct fill *f, uint64_t bytes, uint64_t *ret_done)
 {
 	uint64_t done = 0, len = bytes;
 	int error = 0;
 
 	while (done < bytes) {
-		struct uffdio_copy copy = {
-			.dst = dst + done,
-			.src = (uint64_t)(uintptr_t)src + done,
-			.len = len,
-			.mode = mode,
-		};
-		error = ioctl(fd, UFFDIO_COPY, &copy) ? -errno : 0;
-		if (error && copy.copy <= 0) {
+		int64_t partial = 0;
+		error = fill_once(f, done, len, &partial);
+		if (error && partial <= 0) {
 			len = range_less(error, len);
 			if (!len)
 				break;
 			continue;
 		}
-		done += error ? (uint64_t)copy.copy : len;
+		done += error ? (uint64_t)partial : len;
 		len = bytes - done;
 		error = 0;
 	}
@@ -78,34 +97,18 @@ static int copy_try(int fd, uint64_t dst, const void *src, uint64_t bytes, uint6
 
 int uffd_copy(int fd, uint64_t dst, const void *src, uint64_t bytes, uint64_t *ret_done)
 {
-	return copy_try(fd, dst, src, bytes, 0, ret_done);
+	return range_fill(&(struct fill){ .fd = fd, .dst = dst, .src = src }, bytes, ret_done);
 }
 
 int uffd_copy_quietly(int fd, uint64_t dst, const void *src, uint64_t bytes, uint64_t *ret_done)
 {
-	return copy_try(fd, dst, src, bytes, UFFDIO_COPY_MODE_DONTWAKE, ret_done);
+	return range_fill(&(struct fill){ .fd = fd, .dst = dst, .src = src, .mode = UFFDIO_COPY_MODE_DONTWAKE },
+			  bytes, ret_done);
 }
 
 int uffd_zero(int fd, uint64_t dst, uint64_t bytes, uint64_t *ret_done)
 {
-	uint64_t done = 0, len = bytes;
-	int error = 0;
-
-	while (done < bytes) {
-		struct uffdio_zeropage zero = { .range = { .start = dst + done, .len = len } };
-		error = ioctl(fd, UFFDIO_ZEROPAGE, &zero) ? -errno : 0;
-		if (error && zero.zeropage <= 0) {
-			len = range_less(error, len);
-			if (!len)
-				break;
-			continue;
-		}
-		done += error ? (uint64_t)zero.zeropage : len;
-		len = bytes - done;
-		error = 0;
-	}
-	*ret_done = done;
-	return error;
+	return range_fill(&(struct fill){ .fd = fd, .dst = dst }, bytes, ret_done);
 }
 
 int uffd_wake(int fd, uint64_t address, uint64_t bytes)

@@ -209,6 +209,14 @@ void live_helper_killed(void)
 		usleep(20000);
 }
 
+pid_t child_start(void)
+{
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	return pid;
+}
+
 void live_wait(pid_t pid)
 {
 	int status = 0;
@@ -222,6 +230,23 @@ void live_wait(pid_t pid)
 		_exit(LIVE_SKIP);
 	if (status != 0)
 		live_fail("child %d ended with wait status 0x%x", (int)pid, (unsigned int)status);
+}
+
+void child_grows(struct arena *arena, uint64_t seed)
+{
+	pid_t pid = child_start();
+
+	if (pid == 0) {
+		struct arena own = arena_new(live_pages(), seed);
+
+		arena_fill(&own, 0, own.nr_pages, 1);
+		arena_cold(&own, 0, own.nr_pages);
+		arena_check(&own, 0, own.nr_pages);
+		arena_check(arena, 0, arena->nr_pages);
+		_exit(0);
+	}
+	live_wait(pid);
+	arena_check(arena, 0, arena->nr_pages);
 }
 
 unsigned char *space_reserve(size_t bytes)

@@ -94,8 +94,12 @@ void live_press(void);
 /* Wait until the driver has killed our helper; without one not at all. */
 void live_helper_killed(void);
 
+/* fork(), or fail. */
+pid_t child_start(void);
 /* Wait for a child and fail unless it exited with 0. */
 void live_wait(pid_t pid);
+/* A child with memory of its own that outgrows the budget; both find all of theirs right. */
+void child_grows(struct arena *arena, uint64_t seed);
 
 /* A small generator per thread, from a seed. */
 static inline uint64_t live_random(uint64_t *state)

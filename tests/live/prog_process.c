@@ -1,28 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a program can tell of itself as a process: its stack as the kernel laid it out, and whose child is
- * whose, also where it takes in orphans itself.
+ * What a program can tell of itself as a process: its stack as the kernel laid it out, whose child is whose,
+ * also where it takes in orphans itself, its threads and limits, and its memory from outside.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "live.h"
-
-static pid_t child_start(void)
-{
-	pid_t pid = fork();
-
-	CHECK(pid >= 0);
-	return pid;
-}
 
 /* A program's own, as the sanitizers have them: not made for processes that are not its. */
 static _Atomic int own_pid, nr_strangers;
@@ -217,6 +212,112 @@ static void pid_namespace_begins(void)
 	CHECK(second < 0 && errno == ENOMEM);
 }
 
+/* ---- what a program may ask about itself ----------------------------------------------------- */
+
+static long status_number(const char *key)
+{
+	char line[256];
+	long number = -1;
+	FILE *status = fopen("/proc/self/status", "re");
+
+	CHECK(status);
+	while (fgets(line, sizeof(line), status))
+		if (strncmp(line, key, strlen(key)) == 0)
+			number = strtol(line + strlen(key), NULL, 10);
+	fclose(status);
+	return number;
+}
+
+static void *thread_of_mine(void *argument)
+{
+	CHECK(status_number("Threads:") == 2);
+	return argument;
+}
+
+static void helper_unseen_rule02(void)
+{
+	struct arena arena = arena_new(live_pages(), 40);
+	pthread_t thread;
+	pid_t pid;
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages);
+	CHECK(waitpid(-1, NULL, 0) < 0 && errno == ECHILD);
+	CHECK(waitpid(-1, NULL, WNOHANG | __WALL) < 0 && errno == ECHILD);
+	CHECK(waitpid(-1, NULL, WNOHANG | (int)__WCLONE) < 0 && errno == ECHILD);
+	CHECK(status_number("Threads:") == 1);
+	CHECK(pthread_create(&thread, NULL, thread_of_mine, NULL) == 0);
+	CHECK(pthread_join(thread, NULL) == 0);
+	pid = child_start();
+	if (pid == 0) {
+		CHECK(waitpid(-1, NULL, WNOHANG | __WALL) < 0 && errno == ECHILD);
+		CHECK(status_number("Threads:") == 1);
+		if (unshare(CLONE_NEWUSER) != 0 && errno != EPERM && errno != ENOSPC)
+			live_fail("unshare(CLONE_NEWUSER) in a child: errno %d", errno);
+		arena_check(&arena, 0, arena.nr_pages);
+		_exit(0);
+	}
+	live_wait(pid);
+	/* EPERM and ENOSPC are this machine's rules; EINVAL would be a thread of ours. */
+	if (unshare(CLONE_NEWUSER) != 0 && errno != EPERM && errno != ENOSPC)
+		live_fail("unshare(CLONE_NEWUSER): errno %d", errno);
+	arena_check(&arena, 0, arena.nr_pages);
+	arena_fill(&arena, 0, arena.nr_pages, 2);
+	arena_cold(&arena, 0, arena.nr_pages);
+	arena_check(&arena, 0, arena.nr_pages);
+}
+
+static void limits_lowered(void)
+{
+	static const __rlimit_resource_t which[] = { RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_CORE,
+						     RLIMIT_STACK };
+	struct arena arena = arena_new(live_pages(), 41);
+	struct rlimit small = { MIB / 4, MIB / 4 };
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages / 2);
+	for (size_t i = 0; i < sizeof(which) / sizeof(which[0]); i++) {
+		struct rlimit limit = { 8, 8 };
+
+		if (which[i] == RLIMIT_STACK)
+			limit.rlim_cur = limit.rlim_max = MIB;
+		CHECK(setrlimit(which[i], &limit) == 0);
+	}
+	/* No file may grow large: our pool is one, and must not be bound by it. */
+	CHECK(setrlimit(RLIMIT_FSIZE, &small) == 0);
+	arena_fill(&arena, 0, arena.nr_pages, 2);
+	arena_cold(&arena, 0, arena.nr_pages / 2);
+	arena_check(&arena, 0, arena.nr_pages);
+	child_grows(&arena, 42);
+}
+
+/* The child reads the parent's stored pages from outside. */
+static void process_vm_readv_rule24(void)
+{
+	struct arena arena = arena_new(live_pages(), 43);
+	pid_t pid, parent = getpid();
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages);
+	pid = child_start();
+	if (pid == 0) {
+		unsigned char *copy = malloc(64 * PAGE_BYTES);
+
+		CHECK(copy);
+		for (size_t i = 0; i < arena.nr_pages; i += 64) {
+			struct iovec to = { copy, 64 * PAGE_BYTES };
+			struct iovec from = { arena_page(&arena, i), 64 * PAGE_BYTES };
+
+			CHECK(process_vm_readv(parent, &to, 1, &from, 1, 0) == 64 * PAGE_BYTES);
+			for (size_t j = 0; j < 64; j++)
+				page_check(copy + j * PAGE_BYTES, 43, i + j, 1);
+		}
+		_exit(0);
+	}
+	live_wait(pid);
+	arena_check(&arena, 0, arena.nr_pages);
+}
+
 static const struct live_case cases[] = {
 	{ "stack-as-laid-out", stack_as_laid_out },
 	{ "orphans-taken-in", orphans_taken_in },
@@ -226,6 +327,9 @@ static const struct live_case cases[] = {
 	{ "pid-namespace", pid_namespace },
 	{ "pid-namespace-then-exec", pid_namespace_then_exec },
 	{ "pid-namespace-begins", pid_namespace_begins },
+	{ "helper-unseen-rule02", helper_unseen_rule02 },
+	{ "limits-lowered", limits_lowered },
+	{ "process-vm-readv-rule24", process_vm_readv_rule24 },
 	{ NULL, NULL },
 };
 

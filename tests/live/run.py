@@ -24,13 +24,13 @@ from harness import (Failed, MIB, Skipped, alive, check, descendants, judge_budg
                      tests_main)
 
 BUDGET_MIB = 32
-PROGRAMS = ("map", "advice", "page", "fork", "io", "thread", "process")
+PROGRAMS = ("map", "advice", "page", "fork", "exec", "io", "thread", "process")
 
 # The sum over a family of processes counts the pages they share more than once; what is locked or
 # read-only cannot be moved out.
 NO_BUDGET = {"fork", "huge-fork", "huge-child-ends", "huge-helper-killed", "huge-mprotect-part",
              "address-space-reserved", "mprotect-small-pieces", "pid-namespace", "pid-namespace-then-exec",
-             "takes-in-orphans", "mlock-stays", "mlockall-later",
+             "takes-in-orphans", "helper-unseen-rule02", "limits-lowered", "mlock-stays", "mlockall-later",
              "process-vm-readv-rule24", "close-everything-rule05", "rights-dropped", "streams-beside-changes",
              "streams-then-moved"}
 # Cases whose program is made for another test below.
@@ -511,7 +511,7 @@ def exec_frees_the_old_image(place):
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
 
-    result = place.run([os.path.join(place.programs, "live_fork"), "exec-then-rest"], BUDGET_MIB,
+    result = place.run([os.path.join(place.programs, "live_exec"), "exec-then-rest"], BUDGET_MIB,
                        during=during)
     check(result.output == b"rest\n" and result.stats["demoted_pages"] > 0,
           f"did not get so far: {tail(result.errors)}")
@@ -910,7 +910,7 @@ def guard_lets_go(place):
 def many_programs_at_once(place):
     """More programs start, while the server is stopped, than it hears at a time: all are managed in the end."""
     only_with_tool(place)
-    tests = os.path.join(place.programs, "live_fork")
+    tests = os.path.join(place.programs, "live_exec")
     go = os.path.join(place.folder, "go")
 
     def during(process):
@@ -933,6 +933,17 @@ def many_programs_at_once(place):
                        during=during)
     judge_end(result)
     check(result.output.count(b"full") == 100, f"{result.output.count(b'full')} of 100 ended well")
+
+
+def reserved_is_left_alone(place):
+    """Address space far beyond the machine's memory is counted, and nothing of it is managed."""
+    only_with_tool(place)
+    result = place.run([os.path.join(place.programs, "live_map"), "address-space-reserved"], BUDGET_MIB,
+                       timeout_s=60)
+    judge_end(result)
+    sparse, managed = result.stats["unmanaged"]["sparse"], result.stats["peak_managed_bytes"]
+    check(sparse >= 1 << 44, f"{sparse} bytes of 16 TiB are counted")
+    check(managed < 1 << 40, f"{managed} bytes were managed")
 
 
 def time_of_the_tool(place):
@@ -1006,6 +1017,7 @@ TOOL_CASES = {
     "full-tiers-hard": full_tiers_hard,
     "few-files": few_files,
     "guard-lets-go": guard_lets_go,
+    "reserved-is-left-alone": reserved_is_left_alone,
     "many-programs-at-once": many_programs_at_once,
     "time-of-the-tool": time_of_the_tool,
     "address-space-limited": address_space_limited,

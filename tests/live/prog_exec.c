@@ -6,6 +6,7 @@
  * the old one: exec, vfork, spawn, and the shells of system() and popen().
  */
 #include "live.h"
+
 #include <fcntl.h>
 #include <pthread.h>
 #include <spawn.h>

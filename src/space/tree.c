@@ -457,6 +457,10 @@ static bool program_ended(struct program *p)
 {
 	if (!atomic_load(&p->deserted) && process_left(p)) {
 		atomic_store(&p->deserted, true);
+		/* Its last deed may have been a fork: whoever has read of it copies held pages out of the memory
+		 * that the helper alone keeps now. Messages are read and followed under the lock. */
+		program_lock_shared(p);
+		pthread_rwlock_unlock(&p->lock);
 		if (p->helper_pid == p->pid) { /* it was killed before */
 			program_widow(p);
 		} else {

@@ -12,15 +12,18 @@ from tool import expect, main, need_runtime, tool
 
 DOCUMENT = sys.argv[2]
 
-# Touches 96 MiB twice in a bound of 32, so that pages really go and come back.
+# Touches 96 MiB again and again in a bound of 32, for as long as even a sanitizer's server needs to begin, so
+# that pages really go and come back.
 BUSY = """
-import mmap
+import mmap, time
+started, turn = time.monotonic(), 0
 memory = mmap.mmap(-1, 96 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-for turn in range(3):
+while turn < 3 or time.monotonic() - started < 2:
     for page in range(0, len(memory), 4096):
         if turn == 0:
             memory[page:page + 64] = b'%063d ' % page
         assert memory[page:page + 64] == b'%063d ' % page
+    turn += 1
 """
 
 

@@ -375,11 +375,10 @@ class Tap:
             verdict, suffix = "not ok", ""
             note = f"{type(reason).__name__}: {reason}"
             self.nr_failed += 1
-        if note:
-            for line in note.splitlines():
-                print(f"# {line}")
-        print(f"# {time.monotonic() - started:.1f} s")
-        print(f"{verdict} {self.number} - {name}{suffix}", flush=True)
+        print(f"{verdict} {self.number} - {name}{suffix}")
+        for line in note.splitlines():
+            print(f"# {line}")
+        print(f"# {time.monotonic() - started:.1f} s", flush=True)
 
 
 def end_on_signals(places):

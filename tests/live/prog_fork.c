@@ -123,6 +123,34 @@ static void fork_parent_exits_first_rule04(void)
 	arena_check(&arena, 0, arena.nr_pages);
 }
 
+/* A process whose last deed is a fork, many times: what was moved out of it may go with it at once. */
+static void fork_and_end_rule04(void)
+{
+	struct arena arena = arena_new(live_pages() / 2, 5);
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	for (unsigned i = 0; i < 8; i++) {
+		int report[2];
+		char word;
+		CHECK(pipe(report) == 0);
+		pid_t pid = child_start();
+		if (pid == 0) {
+			arena_fill(&arena, 0, arena.nr_pages, i + 2);
+			arena_cold(&arena, 0, arena.nr_pages);
+			if (child_start() != 0)
+				_exit(0);
+			arena_check(&arena, 0, arena.nr_pages);
+			CHECK(write(report[1], "k", 1) == 1);
+			_exit(0);
+		}
+		close(report[1]);
+		live_wait(pid);
+		CHECK(read(report[0], &word, 1) == 1 && word == 'k');
+		close(report[0]);
+	}
+	arena_check(&arena, 0, arena.nr_pages);
+}
+
 /* The first process of all exits; the driver reads the child's word from standard output. */
 static void fork_program_exits_first_rule04(void)
 {
@@ -484,6 +512,7 @@ static const struct live_case cases[] = {
 	{ "fork-then-both-write", fork_then_both_write },
 	{ "fork-then-pressure-rule18", fork_then_pressure_rule18 },
 	{ "fork-parent-exits-first-rule04", fork_parent_exits_first_rule04 },
+	{ "fork-and-end-rule04", fork_and_end_rule04 },
 	{ "fork-program-exits-first-rule04", fork_program_exits_first_rule04 },
 	{ "grandchildren-rule04", grandchildren_rule04 },
 	{ "child-is-demoted-too-rule03", child_is_demoted_too_rule03 },

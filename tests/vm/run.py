@@ -1255,7 +1255,7 @@ kill $hot
 # Of the live programs what differs most from kernel to kernel; the host runs them all.
 RUNTIME = ("map mremap-move-rule09", "map munmap-partial", "advice dontneed",
            "advice hugepage-rule22", "fork fork-then-both-write", "fork clone-raw-rule01-rule04",
-           "fork exec-then-pressure", "io pipe-stored-pages", "io io-uring-plain",
+           "exec exec-then-pressure", "io pipe-stored-pages", "io io-uring-plain",
            "thread threads-come-and-go", "thread seccomp-rule01")
 # Small, because everything takes ten times as long.
 RUNTIME_MIB = 8
@@ -1322,7 +1322,7 @@ def nodes(place):
 
 def nodes_then_lz4(place):
     """A slow node that is too small as well: what is least in use is compressed; also across exec."""
-    stats, notes = live_on_nodes(place, ("page rewritten-after-return-rule19", "fork exec-then-pressure"),
+    stats, notes = live_on_nodes(place, ("page rewritten-after-return-rule19", "exec exec-then-pressure"),
                                  8, "--tier node:0,size=8M --tier node:1,size=4M --tier lz4,verify",
                                  timeout_s=150)
     one = stats["rewritten-after-return-rule19"]

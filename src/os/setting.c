@@ -205,6 +205,7 @@ int settings_change(struct settings *settings, size_t which, uint64_t value)
 {
 	if (!settings->there[which])
 		return settings->table[which].optional ? 0 : -ENOENT;
+	settings->changed = true;
 	return setting_write(settings->root, settings->table[which].path, value);
 }
 
@@ -221,12 +222,19 @@ int settings_restore(struct settings *settings)
 		if (one && !error)
 			error = one;
 	}
-	if (error)
-		close(settings->lock); /* the file stays: the next one tries again */
+	settings->changed = error != 0;
+	return error;
+}
+
+void settings_release(struct settings *settings)
+{
+	if (settings->lock < 0)
+		return;
+	if (settings->changed)
+		close(settings->lock);
 	else
 		state_remove(settings->root, settings->state_path, settings->lock);
 	settings->lock = -1;
-	return error;
 }
 
 int settings_repair(const char *root, const char *state_path, const struct setting *table, size_t nr)

@@ -33,6 +33,7 @@ struct settings {
 	size_t nr;
 	const char *root, *state_path;
 	int lock;                    /* the state file; -1: nothing is saved */
+	bool changed;                /* something is not as it was */
 	uint64_t saved[SETTINGS_MAX];
 	bool there[SETTINGS_MAX];
 };
@@ -45,14 +46,17 @@ int setting_write(const char *root, const char *path, uint64_t value);
  * Lock the state file, put back what a killed predecessor left, and save the values as they are now.
  * -EBUSY: its owner lives; -ENOENT: a setting that is needed does not exist; -EACCES, -EIO ...
  * What cannot be put back stays in the file.
- * The strings and the table are used until settings_restore().
+ * The strings and the table are used until settings_release().
  */
 int settings_save(struct settings *settings, const char *root, const char *state_path,
 		  const struct setting *table, size_t nr);
 /* Change one of the table; an optional one that is not there is passed over. */
 int settings_change(struct settings *settings, size_t which, uint64_t value);
-/* Put all back and remove the state file. The first error; all are tried. */
+/* Put all back. The lock stays: nobody else begins while what they were changed for is taken down. The first
+ * error; all are tried. */
 int settings_restore(struct settings *settings);
+/* Give the lock up. The state file goes with it, unless something is still to be put back: the next one tries. */
+void settings_release(struct settings *settings);
 
 /* Only put back what a killed predecessor left. 1: there was something; 0; -EBUSY: its owner lives. */
 int settings_repair(const char *root, const char *state_path, const struct setting *table, size_t nr);

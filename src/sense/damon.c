@@ -420,6 +420,7 @@ static void damon_close(struct sense *sense)
 		damon_remove(sense, damon->targets->pid);
 	damon_off(damon);
 	settings_restore(&damon->settings);
+	settings_release(&damon->settings);
 	free(damon->regions);
 	free(damon);
 }

@@ -438,13 +438,15 @@ static void hint_close(struct sense *sense)
 {
 	struct hint *hint = hint_of(sense);
 
+	/* No fault is made that nobody reads, and nobody else begins before our probes are gone. */
+	settings_restore(&hint->settings);
 	while (hint->targets)
 		hint_remove(sense, hint->targets->pid);
-	settings_restore(&hint->settings);
-	if (hint->mounted)
-		debugfs_unmount();
 	rings_free(&hint->rings);
 	arms_close(hint);
+	settings_release(&hint->settings);
+	if (hint->mounted)
+		debugfs_unmount();
 	free(hint);
 }
 
@@ -555,13 +557,15 @@ int hint_open(const struct hint_options *options, struct sense **ret_sense, cons
 	hint->faults_before = hint_faults(hint);
 	perf_probe_type(options->root, &hint->probe_type);
 	hint->sees_guests = hint->probe_type != 0;
-	arms_open(hint);
 	hint->settings.lock = -1;
 	if (!*options->root)
 		hint->mounted = debugfs_mount() == 0;
+	/* The lock, the probes, the settings; hint_close() has them in the order back. */
 	error = settings_save(&hint->settings, options->root, state_path, table, SET_COUNT);
-	if (!error)
+	if (!error) {
+		arms_open(hint);
 		error = settings_begin(hint);
+	}
 	if (error) {
 		*ret_why = why_not(error);
 		hint_close(&hint->sense);

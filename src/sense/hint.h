@@ -27,7 +27,8 @@
  * that run guests alone, tells the address. Without it their touches are not seen.
  *
  * Settings are saved in a file, locked while we live, before they are changed. Whoever finds the
- * file without its lock puts back what it says: the settings survive our being killed.
+ * file without its lock puts back what it says: the settings survive our being killed. The lock comes first and
+ * goes last, and the probes of CPUs are there while the settings are: no fault is made that nobody reads.
  */
 #ifndef TIDE_HINT_H
 #define TIDE_HINT_H

@@ -38,6 +38,11 @@ static char *world_ring;       /* of the process's one thread; NULL: none is ope
 static size_t world_ring_bytes;
 static bool world_guests; /* their touches are in the ring */
 
+#define WORLD_CPUS 2u
+static char *world_arms[WORLD_CPUS]; /* their rings of what becomes inaccessible; NULL: none is open */
+static void (*world_probe_visit)(void); /* such a ring is opened, any ring is closed; NULL: nothing to do */
+static const char *world_refuses;    /* a file that cannot be written; NULL */
+
 static uint64_t world_hint_faults; /* that the kernel counted */
 
 /* DAMON: whether it runs, and which of its regions of 4 pages were accessed since the last update. */
@@ -127,6 +132,9 @@ static void world_lay(void)
 		word_write(PAGE_IDLE_PATH, word, 0);
 	world_now_ns = UINT64_C(1000000000000);
 	world_ring = NULL;
+	memset(world_arms, 0, sizeof world_arms);
+	world_probe_visit = NULL;
+	world_refuses = NULL;
 	world_damon_on = false;
 }
 
@@ -241,6 +249,7 @@ int __wrap_perf_ring_open(pid_t tid, size_t bytes, struct perf_ring *ret_ring);
 int __wrap_perf_ring_open_memory(pid_t tid, size_t bytes, const struct perf_memory *memory,
 				 struct perf_ring *ret_ring);
 int __wrap_perf_ring_guests(struct perf_ring *ring, uint32_t probe_type);
+int __wrap_perf_ring_open_arms(unsigned int cpu, size_t bytes, uint32_t probe_type, struct perf_ring *ret_ring);
 void __wrap_perf_ring_close(struct perf_ring *ring);
 
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret)
@@ -279,12 +288,19 @@ int __wrap_page_idle_mark(int fd, uint64_t first, const uint64_t *words, size_t 
 	return __real_page_idle_mark(fd, first, now, nr);
 }
 
+static char *ring_map(size_t bytes)
+{
+	char *map = mmap(NULL, 4096 + bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_true(map != MAP_FAILED);
+	return map;
+}
+
 int __wrap_perf_ring_open(pid_t tid, size_t bytes, struct perf_ring *ret_ring)
 {
 	assert_true(tid == WORLD_PID || tid == getpid());
 	world_ring_bytes = bytes;
-	world_ring = mmap(NULL, 4096 + bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	assert_true(world_ring != MAP_FAILED);
+	world_ring = ring_map(bytes);
 	*ret_ring = (struct perf_ring){
 		.fds = { -1, -1, -1, -1 }, .ids = { { 11, 0, 0, 14 } }, .tid = tid, .map = world_ring, .bytes = bytes,
 	};
@@ -359,6 +375,8 @@ int __wrap_file_put(const char *tree, const char *text, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(path, sizeof path, format, args);
 	va_end(args);
+	if (world_refuses && !strcmp(path, world_refuses))
+		return -EIO;
 	if (strncmp(path, DAMON_ADMIN "0/", strlen(DAMON_ADMIN "0/")))
 		return __real_file_put(tree, text, "%s", path);
 	if (!strcmp(path, DAMON_ADMIN "0/state"))
@@ -377,10 +395,33 @@ int __wrap_perf_ring_guests(struct perf_ring *ring, uint32_t probe_type)
 	return 0;
 }
 
+int __wrap_perf_ring_open_arms(unsigned int cpu, size_t bytes, uint32_t probe_type, struct perf_ring *ret_ring)
+{
+	assert_int_equal(probe_type, 6);
+	if (cpu >= WORLD_CPUS)
+		return -ENODEV;
+	if (world_probe_visit)
+		world_probe_visit();
+	assert_null(world_arms[cpu]);
+	world_arms[cpu] = ring_map(bytes);
+	*ret_ring = (struct perf_ring){
+		.fds = { -1, -1, -1, -1 }, .ids = { { 0, 12, 13, 0 } }, .tid = -1,
+		.map = world_arms[cpu], .bytes = bytes,
+	};
+	return 0;
+}
+
 void __wrap_perf_ring_close(struct perf_ring *ring)
 {
-	world_guests = false;
+	if (world_probe_visit)
+		world_probe_visit();
 	munmap(ring->map, 4096 + ring->bytes);
+	for (unsigned cpu = 0; cpu < WORLD_CPUS; cpu++)
+		if (world_arms[cpu] == ring->map)
+			world_arms[cpu] = NULL;
+	if (ring->tid == -1)
+		return;
+	world_guests = false;
 	world_ring = NULL;
 }
 

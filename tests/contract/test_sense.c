@@ -357,6 +357,71 @@ static void hint_without_probes_sees_no_guests(void **state)
 	sense->ops->close(sense);
 }
 
+static unsigned nr_probe_visits;
+
+/* Nobody else begins, and the kernel's settings are as they were. */
+static void probe_visit(void)
+{
+	const struct hint_options options = { .root = root };
+	uint64_t mode, threshold_ms;
+
+	nr_probe_visits++;
+	assert_int_equal(hint_repair(&options), -EBUSY);
+	assert_int_equal(setting_read(root, "/proc/sys/kernel/numa_balancing", &mode), 0);
+	assert_int_equal(setting_read(root, BALANCING "hot_threshold_ms", &threshold_ms), 0);
+	assert_int_equal(mode, 0);
+	assert_int_equal(threshold_ms, 1000);
+}
+
+static void hint_is_killed(void)
+{
+	uint64_t threshold_ms;
+	int status;
+	pid_t child = fork();
+
+	if (!child) {
+		begin_added();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_int_equal(setting_read(root, BALANCING "hot_threshold_ms", &threshold_ms), 0);
+	assert_int_equal(threshold_ms, 0);
+}
+
+/* The lock, the probes, the settings; and back. So no fault is made that nobody reads, also where it was
+ * killed, or fails in the middle; and who is refused has opened nothing. */
+static void hint_has_its_probes_around_its_settings(void **state)
+{
+	const struct hint_options options = { .root = root };
+	const char *why = "";
+	struct sense *other;
+
+	(void)state;
+	subject = &subjects[0];
+	world_lay();
+	hint_is_killed();
+	nr_probe_visits = 0;
+	world_probe_visit = probe_visit;
+	assert_int_equal(hint_open(&options, &sense, &why), 0);
+	assert_int_equal(nr_probe_visits, WORLD_CPUS);
+	assert_int_equal(hint_open(&options, &other, &why), -EBUSY);
+	assert_int_equal(nr_probe_visits, WORLD_CPUS);
+	assert_int_equal(sense->ops->add(sense, WORLD_PID), 0);
+	look(4);
+	nr_probe_visits = 0;
+	sense->ops->close(sense);
+	assert_int_equal(nr_probe_visits, WORLD_CPUS + 1);
+	assert_int_equal(hint_repair(&options), 0);
+	world_refuses = BALANCING "scan_size_mb";
+	nr_probe_visits = 0;
+	assert_int_equal(hint_open(&options, &sense, &why), -EIO);
+	assert_int_equal(nr_probe_visits, 2 * WORLD_CPUS);
+	/* That could not be put back either. */
+	world_refuses = NULL;
+	assert_int_equal(hint_repair(&options), 1);
+}
+
 /* The kernel calls all of a mapping written that was made, or has grown, since marks were cleared. */
 static void soft_dirty_doubts_new_bounds(void **state)
 {
@@ -651,6 +716,7 @@ int main(void)
 {
 	const struct CMUnitTest beyond[] = {
 		TREE_TEST(hint_without_probes_sees_no_guests),
+		TREE_TEST(hint_has_its_probes_around_its_settings),
 		TREE_TEST(soft_dirty_doubts_new_bounds),
 		TREE_TEST(another_program_is_another_process),
 		TREE_TEST(idle_follows_frames),

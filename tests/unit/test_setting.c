@@ -64,6 +64,28 @@ static void values_come_back(void **state)
 	assert_int_equal(settings_restore(&settings), 0);
 	assert_int_equal(value(FIRST), 1);
 	assert_int_equal(value(SECOND), 1000);
+	/* What they were changed for is taken down now: nobody else begins. */
+	assert_int_equal(settings_repair(root, STATE, table, NR), -EBUSY);
+	settings_release(&settings);
+	assert_false(state_there());
+}
+
+/* Given up without: the next one puts them back. */
+static void what_was_not_put_back_is_left_to_the_next(void **state)
+{
+	struct settings settings;
+
+	(void)state;
+	values_lay();
+	assert_int_equal(settings_save(&settings, root, STATE, table, NR), 0);
+	settings_release(&settings);
+	assert_false(state_there()); /* nothing was changed */
+	assert_int_equal(settings_save(&settings, root, STATE, table, NR), 0);
+	assert_int_equal(settings_change(&settings, FIRST, 2), 0);
+	settings_release(&settings);
+	assert_int_equal(value(FIRST), 2);
+	assert_int_equal(settings_repair(root, STATE, table, NR), 1);
+	assert_int_equal(value(FIRST), 1);
 	assert_false(state_there());
 }
 
@@ -79,8 +101,10 @@ static void one_owner_at_a_time(void **state)
 	assert_int_equal(settings_repair(root, STATE, table, NR), -EBUSY);
 	assert_int_equal(value(FIRST), 2);
 	assert_int_equal(settings_restore(&settings), 0);
+	assert_int_equal(settings_save(&other, root, STATE, table, NR), -EBUSY);
+	settings_release(&settings);
 	assert_int_equal(settings_save(&other, root, STATE, table, NR), 0);
-	assert_int_equal(settings_restore(&other), 0);
+	settings_release(&other);
 }
 
 /* A child saves, changes, and dies without a word. */
@@ -119,6 +143,7 @@ static void the_next_one_repairs(void **state)
 	assert_int_equal(settings_save(&settings, root, STATE, table, NR), 0);
 	assert_int_equal(settings_change(&settings, FIRST, 3), 0);
 	assert_int_equal(settings_restore(&settings), 0);
+	settings_release(&settings);
 	assert_int_equal(value(FIRST), 1);
 	assert_int_equal(value(SECOND), 1000);
 }
@@ -170,6 +195,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TREE_TEST(values_come_back),
+		TREE_TEST(what_was_not_put_back_is_left_to_the_next),
 		TREE_TEST(one_owner_at_a_time),
 		TREE_TEST(the_next_one_repairs),
 		TREE_TEST(what_cannot_be_put_back_is_not_forgotten),

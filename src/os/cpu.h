@@ -6,6 +6,8 @@
 #include <sched.h>
 #include <stdint.h>
 
+#define CPUS_MAX 8192u /* they are numbered below it, as in the kernel */
+
 /*
  * The time that the CPUs in `cpus` had nothing to do, together, since the machine was started; those that
  * are not online count as none. To 10 ms for each CPU. Below a root folder ("" for the running system).

@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cpu.h"
 #include "file.h"
 
 #define PAGE 4096u
 #define SYS_NODE "/sys/devices/system/node"
-#define CPUS_MAX 8192u
 #define LIST_BYTES 16384
 #define DISTANCE_UNKNOWN 255u
 

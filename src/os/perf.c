@@ -232,6 +232,7 @@ static int probe_open(pid_t tid, int cpu, uint32_t type, const char *function, b
 		.kprobe_func = (uintptr_t)function,
 		.exclude_hv = 1,
 		.sample_type = PERF_SAMPLE_REGS_INTR,
+		.read_format = PERF_FORMAT_TOTAL_TIME_ENABLED,
 		.sample_regs_intr = REGISTERS,
 	};
 	return event_open(tid, cpu, &attr);
@@ -252,6 +253,15 @@ int perf_ring_open_arms(unsigned int cpu, size_t ring_bytes, uint32_t probe_type
 	else
 		*ret_ring = ring;
 	return error;
+}
+
+uint64_t perf_ring_enabled_ns(const struct perf_ring *ring)
+{
+	struct {
+		uint64_t count, enabled_ns;
+	} now;
+
+	return read(ring->fds[PERF_ARM_BEGIN], &now, sizeof now) == sizeof now ? now.enabled_ns : 0;
 }
 
 int perf_ring_guests(struct perf_ring *ring, uint32_t probe_type)

@@ -89,6 +89,11 @@ int perf_ring_open(pid_t tid, size_t ring_bytes, struct perf_ring *ret_ring);
  * PERF_ARM_END, which may come to another CPU. -ENODEV: the CPU is not online; else as above. */
 int perf_ring_open_arms(unsigned int cpu, size_t ring_bytes, uint32_t probe_type, struct perf_ring *ret_ring);
 /*
+ * For how long the events of a CPU's ring have been there, ns. It stands still from when the CPU goes offline, and
+ * does not go on when that is back: its ring stays without records. 0: it cannot be told, or so it is.
+ */
+uint64_t perf_ring_enabled_ns(const struct perf_ring *ring);
+/*
  * Have what guests of KVM touch in the same ring: for such a touch the kernel takes the path of a fault,
  * but tells no fault, for it is none of the thread's. Only what is inaccessible or not there is looked
  * for, and several times while it cannot be had. Errors as above; with probe_type 0, -ENOENT.

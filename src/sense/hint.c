@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "arms.h"
 #include "clock.h"
 #include "debugfs.h"
 #include "file.h"
@@ -26,8 +27,7 @@
 #define SCAN_PERIOD_MS 1000u       /* of looks at all memory; a thread keeps what it began with */
 #define SCAN_DELAY_MS 100u         /* before the first look at a new program; between looks of new threads */
 #define PERIOD_LEAST_NS UINT64_C(1000000000)
-#define ARMS_RING_BYTES 65536u      /* of each CPU: some hundred ranges */
-#define THREADS_LOOK_NS UINT64_C(4000000000) /* in case their news are lost; new ones are told */
+#define LOOK_NS UINT64_C(4000000000) /* at threads, in case their news are lost; at CPUs */
 #define THREADS_LOOK_SHARE 100u /* of the time may go into it, however many begin and end: one part */
 
 enum { SET_BALANCING, SET_THRESHOLD, SET_LIMIT, SET_PERIOD, SET_SIZE, SET_DELAY, SET_COUNT };
@@ -58,8 +58,7 @@ struct hint {
 	struct settings settings;
 	struct target *targets;
 	struct rings rings;          /* each owned by a target */
-	struct perf_ring *arms;      /* of each CPU; none: it cannot be told what becomes inaccessible when */
-	size_t nr_arms;
+	struct arms arms;            /* none: it cannot be told what becomes inaccessible when */
 	uint64_t nr_touches, nr_lost, looked_ns;
 	uint64_t faults_before;      /* the kernel's count of hint faults at the start */
 	uint32_t probe_type;         /* 0: there are no probes */
@@ -216,7 +215,7 @@ static bool hint_over(const struct hint *hint, uint64_t now_ns)
 	bool over = true;
 
 	for (const struct target *target = hint->targets; target && over; target = target->next)
-		over = sweep_process_over(&hint->sweep, &target->sweep, hint->nr_arms, now_ns);
+		over = sweep_process_over(&hint->sweep, &target->sweep, hint->arms.nr, now_ns);
 	return over;
 }
 
@@ -295,17 +294,23 @@ static void armed_visit(struct reading *reading, struct target *target, const st
 	});
 }
 
+/* The end of any range may not be told. */
+static void ranges_forget(struct hint *hint)
+{
+	for (struct target *target = hint->targets; target; target = target->next)
+		target->sweep.range_ns = 0;
+}
+
 /* Of a thread: touches, and that it began may be among what was lost. Of a CPU: the end of anybody's range. */
 static void lost_visit(struct reading *reading, uint64_t nr)
 {
-	if (reading->thread) {
-		reading->hint->nr_lost += nr;
-		struct target *target = reading->thread->owner;
-		target->look = true;
+	if (!reading->thread) {
+		ranges_forget(reading->hint);
 		return;
 	}
-	for (struct target *target = reading->hint->targets; target; target = target->next)
-		target->sweep.range_ns = 0;
+	reading->hint->nr_lost += nr;
+	struct target *target = reading->thread->owner;
+	target->look = true;
 }
 
 static void record_visit(void *arg, const struct perf_record *record)
@@ -346,20 +351,23 @@ static void hint_read(struct sense *sense, void (*visit)(void *arg, const struct
 {
 	struct hint *hint = hint_of(sense);
 	uint64_t now_ns = clock_now_ns();
-	bool all = now_ns - hint->looked_ns >= THREADS_LOOK_NS;
+	bool all = now_ns - hint->looked_ns >= LOOK_NS;
 
 	/* First what became inaccessible: then its touches. */
-	for (size_t i = 0; i < hint->nr_arms; i++) {
+	for (size_t i = 0; i < hint->arms.nr; i++) {
 		struct reading reading = { hint, NULL, visit, arg };
-		perf_ring_read(&hint->arms[i], record_visit, &reading);
+		perf_ring_read(&hint->arms.list[i].ring, record_visit, &reading);
 	}
 	for (size_t i = 0; i < hint->rings.nr; i++) {
 		struct reading reading = { hint, &hint->rings.list[i], visit, arg };
 		perf_ring_read(&hint->rings.list[i].ring, record_visit, &reading);
 	}
 	sweep_look(hint, now_ns);
-	if (all)
+	if (all) {
 		hint->looked_ns = now_ns;
+		if (arms_look(&hint->arms))
+			ranges_forget(hint);
+	}
 	/* A process that cannot be looked at has ended; its owner finds out and removes it. */
 	for (struct target *target = hint->targets; target; target = target->next)
 		if ((all || target->look) &&
@@ -407,33 +415,6 @@ static void hint_usage(const struct sense *sense, struct sense_usage *ret_usage)
 
 /* ---- open and close ---- */
 
-static void arms_close(struct hint *hint)
-{
-	for (size_t i = 0; i < hint->nr_arms; i++)
-		perf_ring_close(&hint->arms[i]);
-	free(hint->arms);
-	hint->arms = NULL;
-	hint->nr_arms = 0;
-}
-
-/* All CPUs that are there, or none: a range that is not told would be waited for. */
-static void arms_open(struct hint *hint)
-{
-	long nr = sysconf(_SC_NPROCESSORS_CONF);
-
-	if (nr < 1 || !hint->probe_type)
-		return;
-	hint->arms = calloc((size_t)nr, sizeof *hint->arms);
-	for (unsigned int cpu = 0; hint->arms && cpu < (unsigned long)nr; cpu++) {
-		struct perf_ring *arms = &hint->arms[hint->nr_arms];
-		int error = perf_ring_open_arms(cpu, ARMS_RING_BYTES, hint->probe_type, arms);
-
-		hint->nr_arms += !error;
-		if (error && error != -ENODEV)
-			arms_close(hint);
-	}
-}
-
 static void hint_close(struct sense *sense)
 {
 	struct hint *hint = hint_of(sense);
@@ -443,7 +424,7 @@ static void hint_close(struct sense *sense)
 	while (hint->targets)
 		hint_remove(sense, hint->targets->pid);
 	rings_free(&hint->rings);
-	arms_close(hint);
+	arms_close(&hint->arms);
 	settings_release(&hint->settings);
 	if (hint->mounted)
 		debugfs_unmount();
@@ -556,6 +537,7 @@ int hint_open(const struct hint_options *options, struct sense **ret_sense, cons
 	hint->size_mb = SWEEP_SIZE_FIRST_MB;
 	hint->faults_before = hint_faults(hint);
 	perf_probe_type(options->root, &hint->probe_type);
+	hint->arms = (struct arms){ .root = options->root, .probe_type = hint->probe_type };
 	hint->sees_guests = hint->probe_type != 0;
 	hint->settings.lock = -1;
 	if (!*options->root)
@@ -563,7 +545,7 @@ int hint_open(const struct hint_options *options, struct sense **ret_sense, cons
 	/* The lock, the probes, the settings; hint_close() has them in the order back. */
 	error = settings_save(&hint->settings, options->root, state_path, table, SET_COUNT);
 	if (!error) {
-		arms_open(hint);
+		arms_look(&hint->arms);
 		error = settings_begin(hint);
 	}
 	if (error) {

@@ -39,7 +39,9 @@ static size_t world_ring_bytes;
 static bool world_guests; /* their touches are in the ring */
 
 #define WORLD_CPUS 2u
-static char *world_arms[WORLD_CPUS]; /* their rings of what becomes inaccessible; NULL: none is open */
+static char *world_arms[WORLD_CPUS]; /* their rings of what becomes inaccessible; NULL: none gets any */
+static unsigned world_nr_arms;       /* such rings that are open */
+static int world_arms_error;         /* of opening the next ones */
 static void (*world_probe_visit)(void); /* such a ring is opened, any ring is closed; NULL: nothing to do */
 static const char *world_refuses;    /* a file that cannot be written; NULL */
 
@@ -133,6 +135,9 @@ static void world_lay(void)
 	world_now_ns = UINT64_C(1000000000000);
 	world_ring = NULL;
 	memset(world_arms, 0, sizeof world_arms);
+	world_nr_arms = 0;
+	world_arms_error = 0;
+	put("/sys/devices/system/cpu/online", "0-1\n");
 	world_probe_visit = NULL;
 	world_refuses = NULL;
 	world_damon_on = false;
@@ -149,15 +154,32 @@ static void world_end(void)
 /* ---- touches ---- */
 
 /* What a ring has a record of: the kernel's head goes on. */
-static void ring_put(const uint64_t *words, size_t nr)
+static void ring_put_to(char *ring, const uint64_t *words, size_t nr)
 {
-	struct perf_event_mmap_page *control = (void *)world_ring;
+	struct perf_event_mmap_page *control = (void *)ring;
 
-	if (!world_ring)
+	if (!ring)
 		return;
 	assert_true(control->data_head + nr * 8 < world_ring_bytes);
-	memcpy(world_ring + 4096 + control->data_head, words, nr * 8);
+	memcpy(ring + 4096 + control->data_head, words, nr * 8);
 	__atomic_store_n(&control->data_head, control->data_head + nr * 8, __ATOMIC_RELEASE);
+}
+
+static void ring_put(const uint64_t *words, size_t nr)
+{
+	ring_put_to(world_ring, words, nr);
+}
+
+/* The kernel's scanner, on a CPU, comes to a range of the process. */
+static void ring_arm(unsigned cpu, uint64_t address, uint64_t end)
+{
+	const uint64_t sample[] = {
+		UINT64_C(88) << 48 | UINT64_C(1) << 32 | PERF_RECORD_SAMPLE, 12,
+		(uint64_t)WORLD_PID << 32 | WORLD_PID, world_now_ns, UINT64_C(0xffffffff8a2d2345), cpu,
+		2, 0, end, address, 0,
+	};
+
+	ring_put_to(world_arms[cpu], sample, sizeof sample / 8);
 }
 
 static void ring_touch(uint64_t address)
@@ -250,6 +272,7 @@ int __wrap_perf_ring_open_memory(pid_t tid, size_t bytes, const struct perf_memo
 				 struct perf_ring *ret_ring);
 int __wrap_perf_ring_guests(struct perf_ring *ring, uint32_t probe_type);
 int __wrap_perf_ring_open_arms(unsigned int cpu, size_t bytes, uint32_t probe_type, struct perf_ring *ret_ring);
+uint64_t __wrap_perf_ring_enabled_ns(const struct perf_ring *ring);
 void __wrap_perf_ring_close(struct perf_ring *ring);
 
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret)
@@ -398,17 +421,27 @@ int __wrap_perf_ring_guests(struct perf_ring *ring, uint32_t probe_type)
 int __wrap_perf_ring_open_arms(unsigned int cpu, size_t bytes, uint32_t probe_type, struct perf_ring *ret_ring)
 {
 	assert_int_equal(probe_type, 6);
-	if (cpu >= WORLD_CPUS)
-		return -ENODEV;
+	if (cpu >= WORLD_CPUS || world_arms_error)
+		return world_arms_error ? world_arms_error : -ENODEV;
 	if (world_probe_visit)
 		world_probe_visit();
 	assert_null(world_arms[cpu]);
 	world_arms[cpu] = ring_map(bytes);
+	world_nr_arms++;
 	*ret_ring = (struct perf_ring){
 		.fds = { -1, -1, -1, -1 }, .ids = { { 0, 12, 13, 0 } }, .tid = -1,
 		.map = world_arms[cpu], .bytes = bytes,
 	};
 	return 0;
+}
+
+/* The time of the events of a CPU that was offline stands still. */
+uint64_t __wrap_perf_ring_enabled_ns(const struct perf_ring *ring)
+{
+	for (unsigned cpu = 0; cpu < WORLD_CPUS; cpu++)
+		if (world_arms[cpu] == ring->map)
+			return world_now_ns;
+	return 7;
 }
 
 void __wrap_perf_ring_close(struct perf_ring *ring)
@@ -419,6 +452,7 @@ void __wrap_perf_ring_close(struct perf_ring *ring)
 	for (unsigned cpu = 0; cpu < WORLD_CPUS; cpu++)
 		if (world_arms[cpu] == ring->map)
 			world_arms[cpu] = NULL;
+	world_nr_arms -= ring->tid == -1;
 	if (ring->tid == -1)
 		return;
 	world_guests = false;

@@ -109,7 +109,7 @@ static const struct subject *subject;
 
 static bool touched[WORLD_PAGES]; /* since anybody looked last */
 static unsigned seen[WORLD_PAGES];
-static uint64_t nr_seen;
+static uint64_t nr_seen, nr_armed;
 static struct sense *sense;
 
 static void touch(unsigned page)
@@ -127,8 +127,10 @@ static void event_visit(void *arg, const struct sense_event *event)
 	assert_int_equal(event->pid, WORLD_PID);
 	assert_true(event->address < event->end);
 	assert_true(event->time_ns <= world_now_ns);
-	if (event->kind == SENSE_ARMED)
+	if (event->kind == SENSE_ARMED) {
+		nr_armed++;
 		return;
+	}
 	assert_int_equal(event->kind, SENSE_TOUCH);
 	assert_int_equal(event->cpu, sense->ops->knows_cpu ? WORLD_CPU : SENSE_CPU_UNKNOWN);
 	for (unsigned page = 0; page < WORLD_PAGES; page++) {
@@ -420,6 +422,66 @@ static void hint_has_its_probes_around_its_settings(void **state)
 	/* That could not be put back either. */
 	world_refuses = NULL;
 	assert_int_equal(hint_repair(&options), 1);
+}
+
+/* Whether what becomes inaccessible on a CPU is told. */
+static bool armed_is_told(unsigned cpu)
+{
+	uint64_t before = nr_armed;
+
+	ring_arm(cpu, WORLD_BASE, WORLD_BASE + 16 * 4096);
+	look(1);
+	return nr_armed == before + 1;
+}
+
+/* The events of a CPU end with it. It goes, comes, and goes and comes between two looks. */
+static void hint_follows_cpus(void **state)
+{
+	(void)state;
+	subject = &subjects[0];
+	begin_added();
+	assert_int_equal(world_nr_arms, 2);
+	assert_true(armed_is_told(0) && armed_is_told(1));
+	put("/sys/devices/system/cpu/online", "0\n");
+	world_arms[1] = NULL;
+	look(8);
+	assert_int_equal(world_nr_arms, 1);
+	assert_true(armed_is_told(0) && !armed_is_told(1));
+	put("/sys/devices/system/cpu/online", "0-1\n");
+	look(8);
+	assert_int_equal(world_nr_arms, 2);
+	assert_true(armed_is_told(0) && armed_is_told(1));
+	world_arms[1] = NULL;
+	look(8);
+	assert_int_equal(world_nr_arms, 2);
+	assert_true(armed_is_told(0) && armed_is_told(1));
+	sense->ops->close(sense);
+	assert_int_equal(world_nr_arms, 0);
+}
+
+/* One that cannot be had makes the others worthless: passes go by the clock then, and see what is touched. */
+static void hint_has_probes_of_all_cpus_or_none(void **state)
+{
+	uint64_t nr_passes;
+
+	(void)state;
+	subject = &subjects[0];
+	begin_added();
+	world_arms[1] = NULL;
+	world_arms_error = -EMFILE;
+	look(8);
+	assert_int_equal(world_nr_arms, 0);
+	world_arms_error = 0;
+	nr_passes = usage().nr_passes;
+	for (unsigned i = 0; i < 8; i++) {
+		for (unsigned page = 0; page < WORLD_PAGES; page++)
+			touch(page);
+		look(4);
+		assert_int_equal(nr_pages_seen(), WORLD_PAGES);
+	}
+	assert_true(usage().nr_passes > nr_passes + 1);
+	assert_int_equal(world_nr_arms, 0);
+	sense->ops->close(sense);
 }
 
 /* The kernel calls all of a mapping written that was made, or has grown, since marks were cleared. */
@@ -717,6 +779,8 @@ int main(void)
 	const struct CMUnitTest beyond[] = {
 		TREE_TEST(hint_without_probes_sees_no_guests),
 		TREE_TEST(hint_has_its_probes_around_its_settings),
+		TREE_TEST(hint_follows_cpus),
+		TREE_TEST(hint_has_probes_of_all_cpus_or_none),
 		TREE_TEST(soft_dirty_doubts_new_bounds),
 		TREE_TEST(another_program_is_another_process),
 		TREE_TEST(idle_follows_frames),

@@ -141,7 +141,8 @@ def move_pages(place):
 
 def hint_faults(place):
     return "\n".join(
-        place.lines("vm_hint delivered-and-nothing-moves", programs=["vm_hint"]) +
+        place.lines("vm_hint delivered-and-nothing-moves && vm_cpus cpus-come-and-go",
+                    programs=["vm_hint", "vm_cpus"]) +
         place.lines("vm_hint with-room-the-kernel-moves", Machine(memory_mib=[3072, 512]),
                     programs=["vm_hint"]))
 

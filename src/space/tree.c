@@ -372,7 +372,12 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 		error = proc_open(helper_pid, &p->proc_dir);
 	if (!error)
 		error = guard_add(s->guard_socket, p->pid, p->uffd, p->pidfd);
-	if (error) { /* served, if it is a child with tables; never demoted */
+	if (error && !p->adopted) {
+		/* Nobody would read of the probe page's unmapping, for which its program waits. */
+		s->programs = p->next;
+		program_free(p);
+	}
+	if (error) { /* a child with tables is served; never demoted */
 		close(socket);
 		return error;
 	}

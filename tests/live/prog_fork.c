@@ -420,6 +420,29 @@ static void child_changes_at_once(void)
 	arena_check(&arena, 0, arena.nr_pages);
 }
 
+/*
+ * Children that unmap whatever lies where the helper puts its page, some time in the first milliseconds: the
+ * server may just be finding out whose memory that is. Nothing is managed yet, so nobody else reads their events.
+ */
+static void child_unmaps_all(void)
+{
+	const uintptr_t from = (uintptr_t)16 << 40, bytes = (uintptr_t)64 << 40;
+	uint64_t seed = 37;
+
+	for (int i = 0; i < 500; i++) {
+		uint64_t bits = live_random(&seed);
+		pid_t pid = child_start();
+		for (int j = 0; pid == 0 && j < 8; j++, bits >>= 8) {
+			usleep(bits % 256);
+			CHECK(munmap((void *)from, bytes) == 0);
+		}
+		if (pid == 0)
+			_exit(0);
+		live_wait(pid);
+	}
+	live_press();
+}
+
 static void clone_raw_rule01_rule04(void)
 {
 	struct arena arena = arena_new(live_pages(), 20);
@@ -523,6 +546,7 @@ static const struct live_case cases[] = {
 	{ "wiped-while-held", wiped_while_held },
 	{ "helper-killed-fork", helper_killed_fork },
 	{ "child-changes-at-once", child_changes_at_once },
+	{ "child-unmaps-all", child_unmaps_all },
 	{ "clone-raw-rule01-rule04", clone_raw_rule01_rule04 },
 	{ "clone-raw-orphan-rule01", clone_raw_orphan_rule01 },
 	{ "memory-outlives-its-process", memory_outlives_its_process },

@@ -1,39 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Events of a program's mappings, in the orders in which the kernel may tell them. */
-#include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#include "program.h"
 #include "uffd.h"
+#include "world.h"
 
-/* A program whose userfaultfd is the reading end of a pipe. */
-struct world {
-	struct server server;
-	struct program *program;
-	int tell;
-	void *memory;
-};
-
+/* The program's userfaultfd is the reading end of a pipe. */
 static int world_open(void **state)
 {
-	struct engine_config config = { 1, 64 };
-	struct world *w = calloc(1, sizeof *w);
+	struct world *w = world_new();
 	int ends[2];
 
-	assert_non_null(w);
-	w->memory = calloc(1, engine_bytes(&config));
-	w->server.engine = engine_init(w->memory, &config);
-	pthread_mutex_init(&w->server.engine_lock, NULL);
-	pthread_mutex_init(&w->server.dead_lock, NULL);
-	w->program = program_new(&w->server);
 	assert_int_equal(pipe(ends), 0);
 	w->program->uffd = ends[0];
 	w->tell = ends[1];
@@ -43,17 +18,7 @@ static int world_open(void **state)
 
 static int world_close(void **state)
 {
-	struct world *w = *state;
-
-	program_free(w->program);
-	while (w->server.dead_tracts) {
-		struct tract *t = w->server.dead_tracts;
-		w->server.dead_tracts = t->next;
-		tract_free(t);
-	}
-	close(w->tell);
-	free(w->memory);
-	free(w);
+	world_free(*state);
 	return 0;
 }
 

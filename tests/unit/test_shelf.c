@@ -1,59 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* Small mappings: which are taken, and what their tables cost. */
-#include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
-#include "program.h"
 #include "survey.h"
+#include "world.h"
 
 #define NR_SMALL 4096u
 #define SMALL_PAGES 64u
 #define SMALL_STEP (3 * SMALL_PAGES) /* from one to the next: no neighbours */
 
-struct world {
-	struct server server;
-	struct program *program;
-	void *memory;
-};
-
 static int world_open(void **state)
 {
-	struct engine_config config = { 1, 64 };
-	struct world *w = calloc(1, sizeof *w);
-
-	assert_non_null(w);
-	w->memory = calloc(1, engine_bytes(&config));
-	w->server.engine = engine_init(w->memory, &config);
-	pthread_mutex_init(&w->server.engine_lock, NULL);
-	pthread_mutex_init(&w->server.dead_lock, NULL);
-	w->program = program_new(&w->server);
-	*state = w;
+	*state = world_new();
 	return 0;
-}
-
-static void dead_free(struct world *w)
-{
-	while (w->server.dead_tracts) {
-		struct tract *t = w->server.dead_tracts;
-		w->server.dead_tracts = t->next;
-		tract_free(t);
-	}
 }
 
 static int world_close(void **state)
 {
-	struct world *w = *state;
-
-	program_free(w->program);
-	dead_free(w);
-	free(w->memory);
-	free(w);
+	world_free(*state);
 	return 0;
 }
 

@@ -11,7 +11,9 @@
  *           discarded either way
  *   UNMAP   after the fact
  *   REMAP   after the fact; an UNMAP of the old place follows, which must not hit what has been
- *           mapped there since. It may overtake another thread's UNMAP of the new place
+ *           mapped there since. It may overtake another thread's UNMAP of the new place.
+ *           Both wake who sleeps in a fault there: a handler that has the page in hand wakes where it
+ *           found it and where it is by then, not where it was in between
  *   FORK    brings the child's userfaultfd; its tables start as ours are now
  */
 #include <errno.h>
@@ -118,6 +120,7 @@ static void range_unmap(struct program *p, uint64_t vpn, uint64_t end)
 
 static void event_unmap(struct program *p, uint64_t vpn, uint64_t nr_pages)
 {
+	uffd_wake(p->uffd, vpn_address(vpn), nr_pages * PAGE_BYTES);
 	for (unsigned i = 0; i < p->nr_remapped; i++) {
 		if (p->remapped[i].vpn != vpn || p->remapped[i].nr_pages != nr_pages)
 			continue;
@@ -146,6 +149,7 @@ static void event_remap(struct program *p, uint64_t from, uint64_t to, uint64_t 
 	struct relocation r = { .from = from, .to = to };
 	int error = 0;
 
+	uffd_wake(p->uffd, vpn_address(from), nr_pages * PAGE_BYTES);
 	extent_cut(p, to, nr_pages, piece_replace, p);
 	r.pieces = calloc(p->nr_extents + 1, sizeof *r.pieces);
 	if (r.pieces) {

@@ -94,6 +94,8 @@ bool sim_event_read(struct sim *sim, uint32_t at)
 				engine_forget(&sim->regions[at], sim_idx(sim, at, thread->page + i), 1);
 		}
 	}
+	if (thread->act == SIM_REMAP || thread->act == SIM_UNMAP)
+		sim_wake(sim, at, thread->page, thread->nr);
 	thread->state = T_WOKEN;
 	return true;
 }

@@ -289,10 +289,10 @@ static bool aim(struct sim_action *action)
 {
 	static const enum sim_act rivals[] = {
 		SIM_DISCARD, SIM_DISCARD, SIM_EVENT, SIM_EVENT,
-		SIM_EVENT, SIM_READ, SIM_EXIT, SIM_EXIT, SIM_REMAP, SIM_REMAP,
+		SIM_EVENT, SIM_READ, SIM_EXIT, SIM_EXIT, SIM_EXIT, SIM_REMAP, SIM_REMAP,
 	};
 	static const enum page_state wanted[] = {
-		PAGE_LOADING, PAGE_RETURNING, PAGE_HOLDING, PAGE_STORING, PAGE_STORING,
+		PAGE_LOADING, PAGE_RETURNING, PAGE_HOLDING, PAGE_STORING, PAGE_STORING, PAGE_STORING,
 	};
 	enum page_state want = wanted[below(sizeof(wanted) / sizeof(wanted[0]))];
 	uint32_t nr = NR_SPACES * run.nr_pages, at = below(nr), left = nr;

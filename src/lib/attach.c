@@ -29,6 +29,7 @@
 #include "metrics.h"
 #include "others.h"
 #include "select.h"
+#include "sensing.h"
 #include "tiers.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
@@ -37,7 +38,6 @@
 #define LOOK_NS UINT64_C(1000000000)
 #define LOOK_IDLE_NS UINT64_C(4000000000)
 #define OTHERS_NS UINT64_C(10000000000)
-#define UNSEEN_PAGES 4096u                     /* that may lie on slow nodes before it is said */
 #define ROOM_NS UINT64_C(100000000)
 #define ROOM_SHARE 500u                        /* of the time may go into looking for it: one part */
 #define SLEEP_BUSY_MS 5
@@ -135,39 +135,6 @@ static void others_warn(struct attach *a, uint64_t now_ns)
 	for (unsigned int one = 1; one < OTHERS_END; one <<= 1)
 		if (new & one)
 			attach_warn(a, others_warning((enum others)one));
-}
-
-/* Memory in use that the sensor is blind for would stay where it is for ever. */
-static void unseen_warn(struct attach *a)
-{
-	uint64_t slow = 0;
-
-	for (size_t n = 0; n < a->map.nr; n++)
-		if (nodeset_has(&a->slow, a->map.nodes[n].id))
-			slow += shares_read_only_pages(&a->shares, n);
-	if (slow < UNSEEN_PAGES)
-		return;
-	a->warned_unseen = true;
-	attach_warn(a, "a file that is only read lies on a slow node, and this sensor cannot see its use: --sensor "
-		       "idle, perf or damon can");
-}
-
-size_t attach_unseen_guests(const struct attach *a)
-{
-	size_t nr = 0;
-
-	for (const struct watch *w = a->watches; w && !sensors_see_guests(a->sense); w = w->next)
-		nr += !w->ended && w->nr_vcpus;
-	return nr;
-}
-
-static void guests_warn(struct attach *a)
-{
-	if (a->warned_guests || !attach_unseen_guests(a))
-		return;
-	a->warned_guests = true;
-	attach_warn(a, "a process runs guests of KVM, and this sensor cannot see what they touch: --sensor damon "
-		       "can");
 }
 
 /* ---- room ---- */
@@ -290,7 +257,7 @@ static uint64_t faults_idle(struct attach *a, uint64_t promoted)
 {
 	struct sense_usage usage;
 
-	a->sense->ops->usage(a->sense, &usage);
+	sensing_usage(a, &usage);
 	if (usage.nr_passes != a->pass_now.passes) {
 		a->pass_before = a->pass_now;
 		a->pass_now = (struct pace_mark){ usage.nr_passes, usage.nr_faults, promoted };
@@ -398,9 +365,7 @@ static void loop(struct attach *a)
 			select_look(a);
 			/* What cannot be told now is told the next time. */
 			watches_share(a->watches, &a->shares, now_ns);
-			if (a->sense->ops->maps_written_only && !a->warned_unseen)
-				unseen_warn(a);
-			guests_warn(a);
+			sensing_look(a);
 		}
 		tiers_look(a, now_ns);
 		if (now_ns - a->others_ns >= OTHERS_NS)
@@ -417,24 +382,6 @@ static void loop(struct attach *a)
 }
 
 /* ---- begin and end ---- */
-
-static int sense_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
-{
-	int error = sensors_open(a->options->sensor, select_runs_guests(a), &a->sensors, ret_message);
-
-	if (!error)
-		a->sense = a->sensors.sense;
-	return error;
-}
-
-/* Which sensor it is, and why no better one. */
-static void sense_say(const struct attach *a)
-{
-	for (size_t i = 0; i < a->sensors.nr_refused; i++)
-		fprintf(stderr, "pagetide: not sensor %s: %s\n", a->sensors.refused[i].name,
-			a->sensors.refused[i].why);
-	fprintf(stderr, "pagetide: sensor %s: %s\n", a->sense->ops->name, a->sense->ops->cost);
-}
 
 static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 {
@@ -466,7 +413,7 @@ static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 	tiers_begin(a);
 	/* One for each thread: with too few a process is refused, or threads that come later are not seen. */
 	(void)file_limit_raise(&files);
-	error = sense_begin(a, ret_message);
+	error = sensing_begin(a, ret_message);
 	if (!error)
 		error = select_begin(a, ret_message);
 	if (error)
@@ -481,8 +428,7 @@ static void end(struct attach *a)
 {
 	control_close(a);
 	metrics_close(a);
-	if (a->sense)
-		a->sense->ops->close(a->sense);
+	sensing_end(a);
 	select_end(a);
 	node_map_free(&a->map);
 	config_free(&a->config);
@@ -511,8 +457,7 @@ int tide_attach(const struct tide_attach_options *options, char **ret_json,
 	signals_take(options->config_path, old);
 	error = begin(a, ret_message);
 	if (!error) {
-		if (!options->quiet)
-			sense_say(a);
+		sensing_say(a);
 		for (size_t i = 0; i < a->nr_warnings; i++)
 			warning_print(a, i);
 		a->at_work = true;

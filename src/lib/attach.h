@@ -36,8 +36,10 @@ struct attach {
 	uint64_t tiers_ns;            /* when the nodes were looked at last */
 	struct tiering tiering;
 	struct tiering_need need;
-	struct sense *sense;          /* = sensors.sense */
+	struct sense *sense;          /* = sensors.sense; sensing.h */
 	struct sensors_choice sensors;
+	size_t nr_sensor_changes;
+	struct sense_usage sensed_before; /* by the one before it */
 	struct shares shares;
 	struct watch *watches, *last; /* the latest first; `last`: whose touch it was */
 	size_t nr_live, nr_ended;     /* of them */
@@ -74,9 +76,6 @@ int attach_pause(struct attach *attach, bool paused);
 
 /* For the report, and printed unless the user wants it quiet. The text stays the caller's. */
 void attach_warn(struct attach *attach, const char *warning);
-
-/* Processes that run guests of KVM whose touches the sensor does not see. */
-size_t attach_unseen_guests(const struct attach *attach);
 
 /* What all spaces counted, also those that are gone. */
 void attach_total(const struct attach *attach, struct tiering_counts *ret_total);

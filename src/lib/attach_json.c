@@ -6,6 +6,7 @@
 #include "attach.h"
 #include "clock.h"
 #include "json.h"
+#include "sensing.h"
 
 #define PAGE_BYTES 4096u
 
@@ -189,7 +190,7 @@ static json_t *sensor_json(const struct attach *a)
 	struct sense_usage usage;
 	json_t *sensor = json_object();
 
-	sense->ops->usage(sense, &usage);
+	sensing_usage(a, &usage);
 	json_object_set_new(sensor, "name", json_string(sense->ops->name));
 	json_object_set_new(sensor, "cost", json_string(sense->ops->cost));
 	number_set(sensor, "grain_bytes", sense->ops->grain_bytes);
@@ -199,7 +200,8 @@ static json_t *sensor_json(const struct attach *a)
 	json_object_set_new(sensor, "sees_fast", json_boolean(sense->ops->sees_fast));
 	json_object_set_new(sensor, "refused", refused_json(choice));
 	number_set(sensor, "unseen_bytes", unseen_bytes(a));
-	number_set(sensor, "unseen_guests", attach_unseen_guests(a));
+	number_set(sensor, "unseen_guests", sensing_unseen_guests(a));
+	number_set(sensor, "changes", a->nr_sensor_changes);
 	number_set(sensor, "touches", usage.nr_touches);
 	number_set(sensor, "faults", usage.nr_faults);
 	number_set(sensor, "lost", usage.nr_lost);

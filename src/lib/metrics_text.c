@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "expose.h"
 #include "metrics.h"
+#include "sensing.h"
 
 #define PAGE_BYTES 4096u
 #define NR(array) (sizeof(array) / sizeof((array)[0]))
@@ -54,7 +55,7 @@ static void sensor_write(FILE *file, const struct attach *a)
 {
 	struct sense_usage usage;
 
-	a->sense->ops->usage(a->sense, &usage);
+	sensing_usage(a, &usage);
 	info_write(file, GAUGE("pagetide_sensor_info", "Who tells which pages are in use."), "sensor",
 		   a->sense->ops->name);
 	one_write(file, COUNTER("pagetide_sensor_touches", NULL, "Touches of pages that were seen."),

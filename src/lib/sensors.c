@@ -123,22 +123,35 @@ bool sensors_see_guests(const struct sense *sense)
 	return !sense->ops->sees_guests || sense->ops->sees_guests(sense);
 }
 
+/* One that sees what guests touch. `blind`: of that one it is known that it does not. */
+static int seeing_open(const struct kind *kind, const char *blind, struct sense **ret_sense, const char **ret_why)
+{
+	struct sense *sense = NULL;
+	int error = blind && !strcmp(kind->name, blind) ? 0 : kind->try(&sense, ret_why);
+
+	if (error)
+		return error;
+	if (sense && sensors_see_guests(sense)) {
+		*ret_sense = sense;
+		return 0;
+	}
+	if (sense)
+		sense->ops->close(sense);
+	*ret_why = "it cannot see what guests of KVM touch, and one of the processes runs some";
+	return -EOPNOTSUPP;
+}
+
 /* The error of the best one that is refused. */
-static int best_open(bool guests, struct sensors_choice *choice)
+static int best_open(bool guests, const char *blind, struct sensors_choice *choice)
 {
 	int first = 0;
 
 	*choice = (struct sensors_choice){ 0 };
 	for (size_t i = 0; !choice->sense && i < NR_KINDS; i++) {
 		struct sensors_refusal *refused = &choice->refused[choice->nr_refused];
-		int error = kinds[i].try(&choice->sense, &refused->why);
+		int error = guests ? seeing_open(&kinds[i], blind, &choice->sense, &refused->why)
+				   : kinds[i].try(&choice->sense, &refused->why);
 
-		if (!error && guests && !sensors_see_guests(choice->sense)) {
-			choice->sense->ops->close(choice->sense);
-			choice->sense = NULL;
-			refused->why = "it cannot see what guests of KVM touch, and one of the processes runs some";
-			error = -EOPNOTSUPP;
-		}
 		refused->name = kinds[i].name;
 		choice->nr_refused += error != 0;
 		if (!first)
@@ -160,14 +173,24 @@ int sensors_open(const char *name, bool guests, struct sensors_choice *ret_choic
 	if (name)
 		error = named_open(name, &choice.sense, ret_message);
 	else
-		error = best_open(guests, &choice);
+		error = best_open(guests, NULL, &choice);
 	if (error && !name && guests) /* better one that sees the rest than none */
-		error = best_open(false, &choice);
+		error = best_open(false, NULL, &choice);
 	if (!error)
 		*ret_choice = choice;
 	else if (!name)
 		MESSAGE("cannot see which pages are in use; the best sensor, %s: %.200s", kinds[0].name,
 			choice.refused[0].why);
+	return error;
+}
+
+int sensors_again(const struct sensors_choice *choice, struct sensors_choice *ret_choice)
+{
+	struct sensors_choice next;
+	int error = best_open(true, choice->sense->ops->name, &next);
+
+	if (!error)
+		*ret_choice = next;
 	return error;
 }
 

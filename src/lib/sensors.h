@@ -32,6 +32,12 @@ struct sensors_choice {
 int sensors_open(const char *name, bool guests, struct sensors_choice *ret_choice,
 		 char ret_message[TIDE_MESSAGE_MAX]);
 
+/*
+ * The best one that sees what guests of KVM touch, in the place of one that does not: it is opened beside that one,
+ * which its owner closes then. The error of the best that is refused: there is none.
+ */
+int sensors_again(const struct sensors_choice *choice, struct sensors_choice *ret_choice);
+
 /* Whether it sees what guests of KVM touch, as far as it knows by now. */
 bool sensors_see_guests(const struct sense *sense);
 

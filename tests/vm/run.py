@@ -570,8 +570,14 @@ def attach_nodes_change(place):
     return f"moved {moved}"
 
 
-# Two processes that run a guest of KVM each, one with huge pages. First there are no probes in the kernel.
+# Two processes that run a guest of KVM each, one with huge pages. First there are no probes in the kernel, and
+# somebody else is looked after when they begin.
 KVM_SCRIPT = """
+mount -t tmpfs tmpfs /sys/bus/event_source/devices/kprobe
+sleep 1000 &
+pagetide attach -p $$ --dry-run --json > $RESULTS/changed 2> $RESULTS/said &
+attach=$!
+until grep -q 'sensor hint:' $RESULTS/said; do sleep 0.2; done
 for kind in huge small; do
 	vm_kvm 32 $kind > $RESULTS/$kind &
 	echo $! > /tmp/$kind
@@ -579,7 +585,10 @@ done
 for kind in huge small; do until grep -q report $RESULTS/$kind; do sleep 0.2; done; done
 pids=$(cat /tmp/huge),$(cat /tmp/small)
 fast() { tail -n 1 $RESULTS/$1 | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/'; }
-mount -t tmpfs tmpfs /sys/bus/event_source/devices/kprobe
+until grep -q 'sensor damon:' $RESULTS/said; do sleep 0.2; done
+sleep 2
+kill -INT $attach
+wait $attach || exit 2
 pagetide attach -p $pids --for 1s --json > $RESULTS/chosen || exit 3
 pagetide attach -p $pids --for 1s --sensor hint --json > $RESULTS/blind || exit 3
 umount /sys/bus/event_source/devices/kprobe
@@ -600,15 +609,23 @@ done
 
 def attach_kvm(place):
     """What a guest of KVM has in use goes to the fast node, huge pages whole, and it goes on with every byte.
-    Where the best sensor cannot see that another is taken, or it is said."""
+    Where the best sensor cannot see that another is taken, also when the guests begin later, or it is said."""
     result = place.run(KVM_SCRIPT, Machine(thp="madvise", modules=["kvm_amd"]), programs=["vm_kvm"],
                        files=[(place.pagetide, None)], timeout_s=120)
     check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
     files = texts_of(result)
-    chosen, blind, report = (json.loads(files[name]) for name in ("chosen", "blind", "json"))
+    changed, chosen, blind, report = (json.loads(files[name]) for name in ("changed", "chosen", "blind", "json"))
+    check((changed["sensor"]["name"], changed["sensor"]["changes"], changed["sensor"]["unseen_guests"])
+          == ("damon", 1, 0), str(changed["sensor"]))
+    said = re.findall(r"^pagetide: ((?:not )?sensor [a-z-]+)", files["said"], re.M)
+    check([one for one in said if not re.search("idle|perf", one)]
+          == ["sensor hint", "not sensor hint", "sensor damon"], files["said"])
+    check("not sensor hint: it cannot see what guests of KVM touch" in files["said"], files["said"])
+    check(not [one for one in changed["warnings"] if "guests" in one], str(changed["warnings"]))
+    check(len([one for one in changed["spaces"] if one["vcpus"] and one["touches"]]) == 2, str(changed["spaces"]))
     check(chosen["sensor"]["name"] == "damon" and chosen["sensor"]["unseen_guests"] == 0, str(chosen["sensor"]))
     check("guests of KVM" in chosen["sensor"]["refused"][0]["reason"], str(chosen["sensor"]))
-    check(blind["sensor"]["unseen_guests"] == 2, str(blind["sensor"]))
+    check((blind["sensor"]["unseen_guests"], blind["sensor"]["changes"]) == (2, 0), str(blind["sensor"]))
     check([one for one in blind["warnings"] if "guests of KVM" in one], str(blind["warnings"]))
     check(report["sensor"]["name"] == "hint" and report["sensor"]["unseen_guests"] == 0, str(report["sensor"]))
     check(not [one for one in report["warnings"] if "guests" in one], str(report["warnings"]))

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+#include "sensing.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "select.h"
+
+#define UNSEEN_PAGES 4096u /* that may lie on slow nodes before it is said */
+
+int sensing_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
+{
+	int error = sensors_open(a->options->sensor, select_runs_guests(a), &a->sensors, ret_message);
+
+	if (!error)
+		a->sense = a->sensors.sense;
+	return error;
+}
+
+void sensing_end(struct attach *a)
+{
+	if (a->sense)
+		a->sense->ops->close(a->sense);
+	a->sense = NULL;
+}
+
+void sensing_say(const struct attach *a)
+{
+	if (a->options->quiet)
+		return;
+	for (size_t i = 0; i < a->sensors.nr_refused; i++)
+		fprintf(stderr, "pagetide: not sensor %s: %s\n", a->sensors.refused[i].name,
+			a->sensors.refused[i].why);
+	fprintf(stderr, "pagetide: sensor %s: %s\n", a->sense->ops->name, a->sense->ops->cost);
+}
+
+void sensing_usage(const struct attach *a, struct sense_usage *ret_usage)
+{
+	const struct sense_usage *before = &a->sensed_before;
+
+	a->sense->ops->usage(a->sense, ret_usage);
+	ret_usage->nr_touches += before->nr_touches;
+	ret_usage->nr_faults += before->nr_faults;
+	ret_usage->nr_lost += before->nr_lost;
+	ret_usage->nr_passes += before->nr_passes;
+}
+
+/* ---- what it does not see ---- */
+
+/* Memory in use that the sensor is blind for would stay where it is for ever. */
+static void unseen_warn(struct attach *a)
+{
+	uint64_t slow = 0;
+
+	if (a->warned_unseen || !a->sense->ops->maps_written_only)
+		return;
+	for (size_t n = 0; n < a->map.nr; n++)
+		if (nodeset_has(&a->slow, a->map.nodes[n].id))
+			slow += shares_read_only_pages(&a->shares, n);
+	if (slow < UNSEEN_PAGES)
+		return;
+	a->warned_unseen = true;
+	attach_warn(a, "a file that is only read lies on a slow node, and this sensor cannot see its use: --sensor "
+		       "idle, perf or damon can");
+}
+
+size_t sensing_unseen_guests(const struct attach *a)
+{
+	size_t nr = 0;
+
+	for (const struct watch *w = a->watches; w && !sensors_see_guests(a->sense); w = w->next)
+		nr += !w->ended && w->nr_vcpus;
+	return nr;
+}
+
+/* All that are looked after; one that has ended meanwhile is found out by its owner. */
+static int processes_add(const struct attach *a, struct sense *sense)
+{
+	int error = 0;
+
+	for (const struct watch *w = a->watches; w && !error; w = w->next) {
+		if (!w->ended)
+			error = sense->ops->add(sense, w->pid);
+		if (error == -ESRCH)
+			error = 0;
+	}
+	return error;
+}
+
+/* One that sees what guests touch takes the place of this one; or all is as it was. */
+static int sensor_change(struct attach *a)
+{
+	struct sensors_choice next;
+	struct sense_usage seen;
+	int error = sensors_again(&a->sensors, &next);
+
+	if (error)
+		return error;
+	error = processes_add(a, next.sense);
+	if (!error && a->paused)
+		error = next.sense->ops->pace(next.sense, 0);
+	if (error) {
+		next.sense->ops->close(next.sense);
+		return error;
+	}
+	sensing_usage(a, &seen);
+	a->sensed_before = seen;
+	a->sense->ops->close(a->sense);
+	a->sensors = next;
+	a->sense = next.sense;
+	a->nr_sensor_changes++;
+	for (struct watch *w = a->watches; w; w = w->next)
+		w->guests_told = false;
+	sensing_say(a);
+	return 0;
+}
+
+static void guests_look(struct attach *a)
+{
+	if (a->warned_guests || !sensing_unseen_guests(a))
+		return;
+	if (!a->options->sensor && !a->nr_sensor_changes && !sensor_change(a))
+		return;
+	a->warned_guests = true;
+	attach_warn(a, "a process runs guests of KVM, and this sensor cannot see what they touch: --sensor damon "
+		       "can");
+}
+
+void sensing_look(struct attach *a)
+{
+	guests_look(a);
+	unseen_warn(a);
+}

@@ -22,6 +22,7 @@
 
 #include "intake.h"
 #include "program.h"
+#include "survey.h"
 #include "uffd.h"
 
 #define EVENTS_MAX 16u
@@ -77,6 +78,19 @@ static void piece_unmap(void *arg, const struct extent *piece)
 		tract_bury(piece->tract);
 }
 
+/* An UNMAP of [vpn, end) is to come, of a mapping that has moved away. */
+static void remapped_add(struct program *p, uint64_t vpn, uint64_t end)
+{
+	if (vpn >= end)
+		return;
+	if (p->nr_remapped == REMAPPED_MAX) {
+		p->remapped_lost = true;
+		return;
+	}
+	p->remapped[p->nr_remapped].vpn = vpn;
+	p->remapped[p->nr_remapped++].nr_pages = end - vpn;
+}
+
 /*
  * Replaced ranges: a mapping was moved to a place before the event of that place's unmapping was read, for
  * the unmapping thread had not come as far as to tell. When it does, its event must leave out what
@@ -118,6 +132,40 @@ static void range_unmap(struct program *p, uint64_t vpn, uint64_t end)
 		extent_cut(p, vpn, end - vpn, piece_unmap, p);
 }
 
+/*
+ * Of a mapping that moved with MREMAP_DONTUNMAP its old place stays, without pages and without extent, and no
+ * UNMAP is to come. Nothing in the REMAP says so. But whatever takes that place away later finds no extent there:
+ * then nothing of it is waited for any more.
+ */
+static int leftover_gone(struct program *p, uint64_t vpn, uint64_t nr_pages)
+{
+	uint64_t end = vpn + nr_pages;
+
+	for (unsigned i = p->nr_remapped; i-- > 0;) {
+		uint64_t first = p->remapped[i].vpn, last = first + p->remapped[i].nr_pages;
+		if (first >= end || last <= vpn)
+			continue;
+		p->remapped[i] = p->remapped[--p->nr_remapped];
+		remapped_add(p, first, vpn);
+		remapped_add(p, end, last);
+	}
+	return 0;
+}
+
+bool moves_awaited(struct program *p)
+{
+	program_lock_shared(p);
+	bool yes = p->nr_remapped || p->nr_replaced || p->remapped_lost;
+	pthread_rwlock_unlock(&p->lock);
+	return yes;
+}
+
+void moves_settle(struct program *p)
+{
+	p->nr_remapped = p->nr_replaced = 0;
+	p->remapped_lost = false;
+}
+
 static void event_unmap(struct program *p, uint64_t vpn, uint64_t nr_pages)
 {
 	uffd_wake(p->uffd, vpn_address(vpn), nr_pages * PAGE_BYTES);
@@ -127,6 +175,7 @@ static void event_unmap(struct program *p, uint64_t vpn, uint64_t nr_pages)
 		p->remapped[i] = p->remapped[--p->nr_remapped];
 		return;
 	}
+	survey_uncovered(p, vpn_address(vpn), vpn_address(vpn + nr_pages), leftover_gone);
 	range_unmap(p, vpn, vpn + nr_pages);
 }
 
@@ -150,6 +199,7 @@ static void event_remap(struct program *p, uint64_t from, uint64_t to, uint64_t 
 	int error = 0;
 
 	uffd_wake(p->uffd, vpn_address(from), nr_pages * PAGE_BYTES);
+	survey_uncovered(p, vpn_address(from), vpn_address(from + nr_pages), leftover_gone);
 	extent_cut(p, to, nr_pages, piece_replace, p);
 	r.pieces = calloc(p->nr_extents + 1, sizeof *r.pieces);
 	if (r.pieces) {
@@ -164,12 +214,7 @@ static void event_remap(struct program *p, uint64_t from, uint64_t to, uint64_t 
 	if (!r.pieces || error) /* the moved pages' bytes could no longer be found */
 		program_fail(p, "no memory to follow a moved mapping");
 	free(r.pieces);
-	if (p->nr_remapped == REMAPPED_MAX) {
-		p->remapped_lost = true;
-		return;
-	}
-	p->remapped[p->nr_remapped].vpn = from;
-	p->remapped[p->nr_remapped++].nr_pages = nr_pages;
+	remapped_add(p, from, from + nr_pages);
 }
 
 int events_read(struct program *p,

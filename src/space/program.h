@@ -197,7 +197,8 @@ struct program {
 	_Atomic uint64_t map_seq;  /* changes whenever extents do; lock to change */
 	_Atomic bool unknown;      /* a fault came from beyond all extents */
 	/* Old places of moved mappings whose UNMAP is still to come: nothing may be adopted there
-	 * before. An mremap with DONTUNMAP sends none, and its old place is left alone for good. */
+	 * before. An mremap with DONTUNMAP sends none: its old place leaves the list when it goes, or when
+	 * nothing is under way. lock */
 	struct { uint64_t vpn, nr_pages; } remapped[REMAPPED_MAX];
 	unsigned nr_remapped;
 	bool remapped_lost;        /* more than that: adopt nothing more */
@@ -491,6 +492,10 @@ void order_settle(struct program *program);
 
 /* ---- event.c ---- */
 
+/* Whether events are still to come of mappings that moved. */
+bool moves_awaited(struct program *program);
+/* No event waits, and none is on its way: nothing more is to come of them. program.lock exclusive. */
+void moves_settle(struct program *program);
 /* Read what is waiting; program.lock exclusive. Faults go to `take`. Returns 1 when more may be waiting,
  * 0 when not, or -errno. */
 int events_read(struct program *program,

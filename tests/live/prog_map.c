@@ -133,6 +133,73 @@ static void mremap_dontunmap(void)
 	arena_check(&old, 0, nr);
 }
 
+/* The old place of a DONTUNMAP goes in two ways that send other events; memory is moved back there, and unmapped.
+ * What is mapped there then is new. */
+static void mremap_dontunmap_then(bool moved_on)
+{
+	size_t nr = live_pages() / 8, bytes = nr * PAGE_BYTES;
+	struct arena arena = arena_new(nr, 21), new;
+	unsigned char *first = arena.base;
+	unsigned char *beside = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	arena_fill(&arena, 0, nr, 1);
+	arena_cold(&arena, 0, nr);
+	arena.base = mremap(first, bytes, bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
+	CHECK(arena.base != MAP_FAILED && beside != MAP_FAILED);
+	if (moved_on) {
+		CHECK(mremap(first, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, beside) == beside);
+	} else {
+		CHECK(munmap(first, bytes / 2) == 0);
+		CHECK(munmap(first + bytes / 2, bytes - bytes / 2) == 0);
+	}
+	arena_fill(&arena, 0, nr, 2);
+	CHECK(mremap(arena.base, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, first) == first);
+	arena.base = first;
+	arena_fill(&arena, 0, nr, 3); /* resident */
+	CHECK(munmap(first, bytes) == 0);
+	CHECK(mmap(first, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == first);
+	new = arena_at(first, nr, 22);
+	arena_fill(&new, 0, nr, 1);
+	live_press();
+	arena_check(&new, 0, nr);
+}
+
+static void mremap_dontunmap_then_in_parts(void)
+{
+	mremap_dontunmap_then(false);
+}
+
+static void mremap_dontunmap_then_on(void)
+{
+	mremap_dontunmap_then(true);
+}
+
+/* More of them than the server remembers: memory that comes later is adopted all the same; the driver judges the
+ * budget. */
+static void mremap_dontunmap_often(void)
+{
+	size_t nr = 256, bytes = nr * PAGE_BYTES;
+	struct arena arena = arena_new(nr, 23), more = arena_new(live_pages(), 24);
+
+	arena_fill(&arena, 0, nr, 1);
+	arena_fill(&more, 0, more.nr_pages / 2, 1);
+	live_press();
+	for (unsigned i = 0; i < 80; i++) {
+		unsigned char *old = arena.base;
+		arena.base = mremap(old, bytes, bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
+		CHECK(arena.base != MAP_FAILED);
+		arena_check(&arena, i, i + 1);
+	}
+	arena_fill(&more, more.nr_pages / 2, more.nr_pages, 1);
+	struct arena last = arena_new(live_pages(), 25);
+	arena_fill(&last, 0, last.nr_pages, 1);
+	live_press();
+	sleep(2); /* the bound is judged over a second */
+	arena_check(&arena, 0, nr);
+	arena_check(&more, 0, more.nr_pages);
+	arena_check(&last, 0, last.nr_pages);
+}
+
 static void mremap_shrink(void)
 {
 	size_t nr = live_pages(), half = nr / 2;
@@ -508,6 +575,9 @@ static const struct live_case cases[] = {
 	{ "mremap-move-and-grow", mremap_move_and_grow },
 	{ "mremap-move-part", mremap_move_part },
 	{ "mremap-dontunmap", mremap_dontunmap },
+	{ "mremap-dontunmap-then-in-parts", mremap_dontunmap_then_in_parts },
+	{ "mremap-dontunmap-then-on", mremap_dontunmap_then_on },
+	{ "mremap-dontunmap-often", mremap_dontunmap_often },
 	{ "mremap-shrink", mremap_shrink },
 	{ "mremap-target-touched-rule08", mremap_target_touched_rule08 },
 	{ "munmap-partial", munmap_partial },

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -35,8 +36,42 @@ static void helper_mourn(struct keeper *k, pid_t pid)
 	pthread_mutex_unlock(&s->plan_lock);
 }
 
+/* Pages of a process that were elsewhere when it ended. */
+static uint64_t pages_elsewhere(struct server *s, pid_t pid)
+{
+	uint64_t nr = 0;
+
+	for (struct program *p = s->programs; p; p = p->next) {
+		if (p->pid != pid)
+			continue;
+		program_lock_shared(p);
+		for (const struct tract *t = p->tracts; t; t = t->next)
+			for (uint64_t i = 0; i < t->region.nr_pages; i++) {
+				uint64_t word = word_load(t, i);
+				nr += page_has_hold(word) || page_state(word) == PAGE_STORED;
+			}
+		pthread_rwlock_unlock(&p->lock);
+	}
+	return nr;
+}
+
+/* The kernel asks nobody for pages that it dumps, and tells nobody of those that it leaves out. */
+static void core_warn(const struct server *s, uint64_t nr_pages)
+{
+	char text[128];
+
+	if (!nr_pages || s->quiet)
+		return;
+	snprintf(text, sizeof text,
+		 "the core dump has zeros for %llu KiB that were stored: it is whole without a bound",
+		 (unsigned long long)nr_pages * PAGE_BYTES / 1024);
+	server_warn(text);
+}
+
 static void program_waited(struct keeper *k, int status)
 {
+	if (WIFSIGNALED(status) && WCOREDUMP(status))
+		core_warn(k->server, pages_elsewhere(k->server, k->server->program_pid));
 	if (WIFSTOPPED(status)) {
 		int sig = WSTOPSIG(status);
 		/* Job control stops us both; whoever continues the job continues both. */

@@ -21,6 +21,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -723,6 +724,19 @@ static void hold_rounds(unsigned int seed)
 	arena_check(&arena, 0, arena.nr_pages);
 }
 
+/* Twice its budget; the driver gives it more, too. */
+static void dumps_core(void)
+{
+	struct rlimit limit;
+	struct arena arena = arena_new(live_pages(), 43);
+
+	CHECK(getrlimit(RLIMIT_CORE, &limit) == 0);
+	limit.rlim_cur = limit.rlim_max;
+	CHECK(setrlimit(RLIMIT_CORE, &limit) == 0);
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	abort();
+}
+
 static void hold(void)
 {
 	hold_rounds(40);
@@ -816,6 +830,7 @@ static const struct live_case cases[] = {
 	{ "rights-dropped", rights_dropped },
 	{ "foreign-userfaultfd-left-alone", foreign_userfaultfd_left_alone },
 	{ "exit-while-faulting", exit_while_faulting },
+	{ "dumps-core", dumps_core },
 	{ "killed-while-faulting", killed_while_faulting },
 	{ "wrong-byte-is-seen", wrong_byte_is_seen },
 	{ "allocates-fast", allocates_fast },

@@ -6,6 +6,7 @@ Without --native they run under `pagetide run` with a third of the memory they u
 run by themselves: a case that fails there is a wrong test.
 """
 import contextlib
+import glob
 import json
 import os
 import pty
@@ -36,7 +37,7 @@ NO_BUDGET = {"fork", "huge-fork", "huge-child-ends", "huge-helper-killed", "huge
 # Cases whose program is made for another test below.
 NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",
              "wrong-byte-is-seen", "exec-then-rest", "rest-after-pressure", "address-space-limited",
-             "fill-beside", "stack-as-laid-out", "orphans-taken-in", "is-managed", "pid-namespace-begins"}
+             "fill-beside", "dumps-core", "stack-as-laid-out", "orphans-taken-in", "is-managed", "pid-namespace-begins"}
 # Cases whose helper is killed once nothing moves any more.
 HELPER_KILLED = {"helper-killed-fork", "helper-killed-counts"}
 # Cases that mostly read stored memory in order: a fault brings back many pages.
@@ -539,6 +540,27 @@ def killed_while_faulting(place):
     check(not result.left_behind, f"left processes behind: {result.left_behind}")
 
 
+def core_dump_lacks(place):
+    """It is said when a core dump has zeros for what was stored, and only then."""
+    only_with_tool(place)
+
+    def dumped(dram_mib, options=()):
+        for path in glob.glob(os.path.join(place.folder, "core*")):
+            os.unlink(path)
+        result = place.run([thread_program(place), "dumps-core"], BUDGET_MIB, options=options,
+                           tiers=[f"dram:{dram_mib}M", "lz4"])
+        judge_end(result, -signal.SIGABRT)
+        if not glob.glob(os.path.join(place.folder, "core*")):
+            raise Skipped("no core dump in this folder: core_pattern or ulimit -Hc")
+        return result.errors
+
+    said = dumped(BUDGET_MIB)
+    found = re.search(rb"^pagetide: the core dump has zeros for (\d+) KiB that were stored", said, re.M)
+    check(found and int(found[1]) >= BUDGET_MIB * 512, f"said: {tail(said)}")
+    for said in dumped(BUDGET_MIB, ["--quiet"]), dumped(8 * BUDGET_MIB):
+        check(b"core dump" not in said, f"said: {tail(said)}")
+
+
 def wrong_byte_is_seen(place):
     result = place.run([thread_program(place), "wrong-byte-is-seen"], BUDGET_MIB)
     check(result.status == 1 and b"MISMATCH" in result.errors and
@@ -995,6 +1017,7 @@ TOOL_CASES = {
     "fits-rule23": fits_rule23,
     "every-rule-has-a-test": every_rule_has_a_test,
     "killed-while-faulting": killed_while_faulting,
+    "core-dump-lacks": core_dump_lacks,
     "wrong-byte-is-seen": wrong_byte_is_seen,
     "work-is-counted-rule27": work_is_counted_rule27,
     "looking-keeps-to-its-share": looking_keeps_to_its_share,

@@ -19,6 +19,7 @@
 
 #include "engine.h"
 #include "inner.h"
+#include "occupied.h"
 #include "rng.h"
 
 #define US_RETURN 4.5
@@ -354,6 +355,7 @@ static void world_access(struct world *w, uint64_t idx)
 	}
 	w->resident++;
 	if (state == PAGE_ABSENT) {
+		region_occupy(&w->region, idx, 1);
 		page_set(w, idx, PAGE_FILLING);
 		page_set(w, idx, PAGE_RESIDENT);
 		engine_touch(&w->region, idx, TOUCH_FILL, HEAT_NO_NODE, w->now_ns);

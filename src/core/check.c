@@ -2,6 +2,7 @@
 /* Check: walks everything the engine keeps and says what does not hold. For tests; it looks at every
  * page, and nobody may touch or mark while it runs. */
 #include "inner.h"
+#include "occupied.h"
 
 static const char *region_check(const struct engine *engine, const struct region *region)
 {
@@ -23,6 +24,8 @@ static const char *region_check(const struct engine *engine, const struct region
 			return "a page is in no known state";
 		if (page_state(word) == PAGE_ABSENT && word)
 			return "an absent page owns something";
+		if (word && !region_occupied(region, idx))
+			return "a page is in a block that holds nothing";
 		if (!page_has_slot(word) && page_tier(word) > 1)
 			return "a page is on no known node";
 		for (unsigned c = 0; c < READY_CLASSES; c++)

@@ -9,6 +9,7 @@
 
 #include "assert.h"
 #include "inner.h"
+#include "occupied.h"
 
 static size_t round_up(size_t bytes)
 {
@@ -27,7 +28,8 @@ size_t engine_region_bytes(uint64_t nr_pages)
 	return round_up(sizeof(struct region_private)) + round_up(nr_pages * sizeof(uint64_t)) +
 	       round_up(nr_pages * sizeof(uint32_t)) + round_up(nr_pages * sizeof(uint16_t)) +
 	       round_up(nr_blocks(nr_pages) * sizeof(uint32_t)) +
-	       round_up((nr_blocks(nr_pages) + 1) * sizeof(uint32_t)) + round_up(ready_bytes(nr_pages));
+	       round_up((nr_blocks(nr_pages) + 1) * sizeof(uint32_t)) + round_up(occupied_bytes(nr_pages)) +
+	       round_up(ready_bytes(nr_pages));
 }
 
 void engine_region_init(struct region *region, void *memory, uint64_t first_vpn, uint64_t nr_pages,
@@ -53,6 +55,8 @@ void engine_region_init(struct region *region, void *memory, uint64_t first_vpn,
 	at += round_up(nr_blocks(nr_pages) * sizeof(uint32_t));
 	region->priv->block_beat = (void *)at;
 	at += round_up((nr_blocks(nr_pages) + 1) * sizeof(uint32_t));
+	region->occupied = (void *)at;
+	at += round_up(occupied_bytes(nr_pages));
 	ready_init(&region->priv->ready, at, nr_pages);
 }
 
@@ -188,6 +192,23 @@ uint32_t engine_tape_state(struct engine_tape *tape, uint32_t state)
 	tide_assert(tape->nr < ENGINE_TAPE_ROOM);
 	tape->states[tape->nr++] = (uint8_t)state;
 	return state;
+}
+
+/* Digits of two bits, the lowest first; all but the last have the next bit set. */
+_Static_assert(SIGHT_COUNT >= 8, "a digit is taken for a state");
+
+uint64_t engine_tape_number(struct engine_tape *tape, uint64_t number)
+{
+	uint64_t read = 0;
+	uint32_t digit, shift = 0;
+
+	do {
+		digit = engine_tape_state(tape, (uint32_t)(number & 3) | (number > 3 ? 4u : 0u));
+		read |= (uint64_t)(digit & 3) << shift;
+		number >>= 2;
+		shift += 2;
+	} while (digit & 4 && shift < 64);
+	return read;
 }
 
 /* Put off the pages of a run that are back where they were, though nobody touched them. */

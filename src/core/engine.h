@@ -89,6 +89,7 @@ struct region {
 	_Atomic uint64_t *state;     /* [nr_pages], changed by region_change() only */
 	_Atomic uint32_t *heat;      /* [nr_pages], changed by heat.h only */
 	uint16_t *estimate;          /* [nr_pages], under the engine lock */
+	_Atomic uint64_t *occupied;  /* changed by region_occupy() and region_vacate() only */
 	/* ready set, read-ahead streams, links: the engine's own, defined in engine.c's headers */
 	struct region_private *priv;
 };
@@ -154,9 +155,9 @@ void engine_complete(struct engine *engine, uint64_t id, const struct move_resul
 		     uint64_t now_ns);
 
 /*
- * The engine sees by calls alone, but for one thing: the states of pages, which change beside it. A tape
- * keeps those that it read; or gives them to it again, in place of the regions' words: then the same
- * calls in the same order have the same answers.
+ * The engine sees by calls alone, but for what changes beside it: the states of pages, and where there are none. A
+ * tape keeps what it read of that; or gives it to it again, in place of the regions' words: then the same calls in
+ * the same order have the same answers.
  */
 struct engine_tape {
 	uint8_t *states;  /* room for ENGINE_TAPE_ROOM, of enum page_state or enum engine_sight */
@@ -170,7 +171,7 @@ enum engine_sight {
 	SIGHT_HELD_SLOW,
 	SIGHT_COUNT
 };
-#define ENGINE_TAPE_ROOM (8u * 128u * HEAT_BLOCK_PAGES) /* more than one call reads */
+#define ENGINE_TAPE_ROOM (10u * 128u * HEAT_BLOCK_PAGES) /* more than one call reads */
 
 /* Lay a tape in, or take it out: NULL. Under the engine lock, or before the first step. */
 void engine_tape_set(struct engine *engine, struct engine_tape *tape);

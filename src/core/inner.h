@@ -58,6 +58,9 @@ struct engine {
 };
 
 uint32_t engine_tape_state(struct engine_tape *tape, uint32_t state);
+/* The same for a number, in as many places of the tape as it needs. */
+#define ENGINE_TAPE_NUMBER 32u /* most of them */
+uint64_t engine_tape_number(struct engine_tape *tape, uint64_t number);
 
 /* How the engine reads the state of a page: enum page_state or enum engine_sight. `tape`: the engine's. */
 static inline uint32_t state_load(struct engine_tape *tape, const struct region *region,

@@ -16,17 +16,21 @@
  * bounded rate: only so can a touch be seen, and a page that is touched again and again return to the
  * fast node.
  *
+ * Where there is nothing the hands leap over it (occupied.h): it counts as passed, and costs next to nothing.
  * A step looks at a bounded number of pages. It wants to be called again while it has not found what
  * it needs, but after a whole pass that found nothing it rests: it never spins.
  */
 #include "assert.h"
 #include "inner.h"
 #include "number.h"
+#include "occupied.h"
 
 #define FOLD_MAX 4096u              /* ready pages a step folds */
 #define LOOK_PAGES (128u * HEAT_BLOCK_PAGES) /* pages a hand looks at in a step: up to one block more */
 #define SLOW_LOOK_BLOCKS 16u        /* a hand of the slow node's clock */
 #define SLOW_LOOK_PAGES (SLOW_LOOK_BLOCKS * HEAT_BLOCK_PAGES)
+#define GAP_PAGES 16u               /* to leap over a gap takes as long as to look at so many, */
+#define PASS_SHARE 4u               /* and to pass a block as to look at this share of it */
 #define BRIDGE_PAGES 16u            /* pages of no interest that a run may span */
 #define REST_NS UINT64_C(10000000)  /* 10 ms */
 #define FRESH_BEATS 24u             /* stamps of a block with nothing in memory are not looked at sooner again */
@@ -34,9 +38,10 @@
 /* A stamp is looked at before it wraps: the hand comes by every so often, and passes over a block at most once. */
 _Static_assert(PLACE_FORGET_BEATS + FRESH_BEATS + PLACE_SWEEP_BEATS < PLACE_STAMPS, "stamps do not wrap unseen");
 
-/* The front hand reads a page's state at most three times, the back hand four times. */
-_Static_assert(7 * (LOOK_PAGES + SLOW_LOOK_PAGES + 2 * HEAT_BLOCK_PAGES) <= ENGINE_TAPE_ROOM,
-	       "a step fits on a tape");
+/* The front hand reads a page's state at most three times, the back hand four times, and it may be a block by
+ * itself. */
+_Static_assert(8 * (LOOK_PAGES + SLOW_LOOK_PAGES + 2 * HEAT_BLOCK_PAGES) <= ENGINE_TAPE_ROOM, "a step fits on a tape");
+_Static_assert(ENGINE_TAPE_NUMBER <= 8 * GAP_PAGES, "and a gap takes no more of it than pages do");
 
 struct plan {
 	struct engine *engine;
@@ -45,6 +50,7 @@ struct plan {
 	struct move *moves;
 	size_t nr, max;
 	uint64_t room; /* of the hold areas, in pages */
+	uint64_t looked; /* by the hand that goes now: pages, as to the time it takes */
 };
 
 /* ---- folding ---- */
@@ -126,6 +132,45 @@ static void hand_advance(struct hand *hand, uint64_t to)
 	hand->idx = to;
 	if (to == hand->region->nr_pages)
 		*hand = (struct hand){ hand->region->priv->next, 0 };
+}
+
+/*
+ * Pages from the hand on that hold nothing and that it can pass at once; 0: look at its block. The hand behind
+ * `other` stops there.
+ */
+static uint64_t hand_gap(const struct plan *plan, const struct hand *hand, const struct hand *other)
+{
+	struct engine_tape *tape = plan->engine->tape;
+	uint64_t left = hand->region->nr_pages - hand->idx;
+	uint64_t gap = region_next(hand->region, hand->idx) - hand->idx;
+
+	if (tape)
+		gap = engine_tape_number(tape, gap);
+	if (gap > left)
+		gap = left;
+	if (other->region == hand->region && other->idx > hand->idx && gap > other->idx - hand->idx)
+		gap = other->idx - hand->idx;
+	return gap;
+}
+
+/* The hand leaps over a gap: for what it looks at, too, a word each is read. */
+static void gap_pass(struct plan *plan, uint64_t gap)
+{
+	plan->looked += GAP_PAGES + gap / OCCUPIED_WORD_PAGES;
+	plan->clock->fruitless_pages += gap;
+}
+
+/* It comes to a block, and looks at its pages or passes them. */
+static void block_looked(struct plan *plan, uint64_t pages, bool passed)
+{
+	plan->looked += passed ? (pages + PASS_SHARE - 1) / PASS_SHARE : pages;
+	plan->clock->fruitless_pages += pages;
+}
+
+/* Whether a whole pass, and more, found nothing. */
+static bool clock_fruitless(const struct plan *plan)
+{
+	return plan->clock->fruitless_pages > 2 * plan->engine->nr_pages + LOOK_PAGES;
 }
 
 static bool plan_full(const struct plan *plan)
@@ -253,6 +298,20 @@ static void block_pass(const struct plan *plan, uint64_t end)
 		*beat = (uint32_t)place->beat;
 }
 
+/* The front hand goes on to page `to` of its region. */
+static void front_pass(const struct plan *plan, uint64_t to)
+{
+	struct engine *engine = plan->engine;
+	struct hand *hand = &plan->clock->front;
+	uint64_t pages = to - hand->idx;
+
+	if (plan->slow)
+		exchange_passed(&engine->exchange, pages, engine->nr_pages, engine->now_ns);
+	else
+		engine->owed_pages = minus(engine->owed_pages, pages);
+	hand_advance(hand, to);
+}
+
 /* Judge the rest of the block under the front hand and hold at most about `want` pages of it.
  * Returns how many; the hand stops before the first cold page that did not fit. */
 static uint64_t front_block(struct plan *plan, uint64_t want)
@@ -265,7 +324,9 @@ static uint64_t front_block(struct plan *plan, uint64_t want)
 	uint32_t nr = (uint32_t)(end - base), seen = 0, cold = 0, from = 0, to, pages;
 	uint8_t looks[HEAT_BLOCK_PAGES];
 
-	if (!states_any(tape, region, base, end, PAGE_RESIDENT, sight_resident(plan))) {
+	bool pass = !states_any(tape, region, base, end, PAGE_RESIDENT, sight_resident(plan));
+	block_looked(plan, nr, pass);
+	if (pass) {
 		block_pass(plan, end);
 		nr = 0;
 	}
@@ -286,13 +347,9 @@ static uint64_t front_block(struct plan *plan, uint64_t want)
 		plan_add(plan, region, base + from, base + to, MOVE_HOLD);
 		got += pages;
 	}
-	if (!plan->slow) {
+	if (!plan->slow)
 		place_seen(&plan->clock->place, seen, cold);
-		engine->owed_pages = minus(engine->owed_pages, stop - base);
-	}
-	if (plan->slow)
-		exchange_passed(&engine->exchange, stop - base, engine->nr_pages, engine->now_ns);
-	hand_advance(hand, stop);
+	front_pass(plan, stop);
 	return got;
 }
 
@@ -301,14 +358,19 @@ static bool front_run(struct plan *plan, uint64_t want)
 {
 	struct clock *clock = plan->clock;
 	const uint64_t *owed = &plan->engine->owed_pages;
-	uint64_t looked = 0, got = 0;
+	uint64_t got = 0;
 
-	while (looked < look_pages(plan) &&
-	       ((got < want && !plan_full(plan)) || (!plan->slow && *owed))) {
-		uint64_t left = hand_block_end(&clock->front) - clock->front.idx;
-		bool may = got < want && !plan_full(plan);
-		looked += left;
-		clock->fruitless_pages += left;
+	plan->looked = 0;
+	while (plan->looked < look_pages(plan)) {
+		bool may = got < want && !plan_full(plan) && !clock_fruitless(plan);
+		if (!may && (plan->slow || !*owed))
+			break;
+		uint64_t gap = hand_gap(plan, &clock->front, &clock->front);
+		if (gap) {
+			gap_pass(plan, gap);
+			front_pass(plan, clock->front.idx + gap);
+			continue;
+		}
 		got += front_block(plan, may ? want - got : 0);
 	}
 	return got < want;
@@ -335,7 +397,9 @@ static uint64_t back_block(struct plan *plan, uint64_t want, enum move_op op)
 	struct region *region = hand->region;
 	uint64_t at = hand->idx, end = hand_block_end(hand), got = 0;
 
-	if (!states_any(tape, region, at, end, PAGE_HELD, PAGE_HELD))
+	bool pass = !states_any(tape, region, at, end, PAGE_HELD, PAGE_HELD);
+	block_looked(plan, end - at, pass);
+	if (pass)
 		at = end;
 	while (at < end) {
 		if (state_load(tape, region, at) != PAGE_HELD) {
@@ -371,6 +435,7 @@ static uint64_t back_block_slow(struct plan *plan, uint64_t want)
 	uint64_t at = hand->idx, end = hand_block_end(hand), first = at, got = 0;
 	uint32_t seen = 0, cold = 0;
 
+	block_looked(plan, end - at, false);
 	for (; at < end && got < want && !plan_full(plan); at++) {
 		bool held = page_freshen(engine, tape, region, at) == SIGHT_HELD_SLOW;
 		bool goes = held && place_judge(&plan->clock->place, estimate_load(region, at)) == PLACE_COLD;
@@ -400,15 +465,19 @@ static bool hands_meet(const struct clock *clock)
 static uint64_t back_run(struct plan *plan, uint64_t want, enum move_op op)
 {
 	struct clock *clock = plan->clock;
-	uint64_t looked = 0, got = 0;
+	uint64_t got = 0;
 
-	while (looked < look_pages(plan) && got < want && !plan_full(plan)) {
+	plan->looked = 0;
+	while (plan->looked < look_pages(plan) && got < want && !plan_full(plan) && !clock_fruitless(plan)) {
 		if (!plan->slow && hands_meet(clock) && !clock->place.urgent &&
 		    clock->fruitless_pages < plan->engine->nr_pages)
 			break;
-		uint64_t left = hand_block_end(&clock->back) - clock->back.idx;
-		looked += left;
-		clock->fruitless_pages += left;
+		uint64_t gap = hand_gap(plan, &clock->back, &clock->front);
+		if (gap) {
+			gap_pass(plan, gap);
+			hand_advance(&clock->back, clock->back.idx + gap);
+			continue;
+		}
 		got += plan->slow ? back_block_slow(plan, want - got)
 				  : back_block(plan, want - got, op);
 	}
@@ -433,7 +502,7 @@ static bool clock_rests(struct plan *plan, uint64_t now_ns)
 {
 	struct clock *clock = plan->clock;
 
-	if (clock->fruitless_pages <= 2 * plan->engine->nr_pages + LOOK_PAGES)
+	if (!clock_fruitless(plan))
 		return false;
 	clock->fruitless_pages = 0;
 	clock->rest_until_ns = now_ns + REST_NS;

@@ -32,9 +32,9 @@ static void census_take(struct server *s, struct census *c)
 		for (size_t i = 0; i < p->nr_extents; i++) {
 			const struct extent *e = &p->extents[i];
 			c->managed += e->nr_pages;
-			for (uint64_t k = 0; k < e->nr_pages; k++) {
-				uint64_t word = atomic_load_explicit(
-					&e->tract->region.state[e->idx + k], memory_order_relaxed);
+			const struct region *r = &e->tract->region;
+			for (uint64_t k = region_next(r, e->idx); k < e->idx + e->nr_pages; k = region_next(r, k + 1)) {
+				uint64_t word = atomic_load_explicit(&r->state[k], memory_order_relaxed);
 				c->stored += page_state(word) == PAGE_STORED;
 				c->held += page_has_hold(word);
 				c->shadows += page_shadow(word);

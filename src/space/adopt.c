@@ -54,8 +54,7 @@ static void page_present(void *arg, uint64_t start, uint64_t end, bool huge)
 	if (huge)
 		atomic_store_explicit(&t->huge, true, memory_order_relaxed);
 	for (uint64_t i = idx; i < idx + nr; i++) {
-		bool mine = page_change(t->program->server, &t->region.state[i], 0,
-					page_word(PAGE_RESIDENT, 0, 0, 0, false));
+		bool mine = page_claim(t, i, page_word(PAGE_RESIDENT, 0, 0, 0, false));
 		tide_assert(mine); /* the stretch is new and the lock exclusive */
 	}
 }
@@ -189,15 +188,6 @@ static int mapping_registered(void *arg, const struct proc_mapping *m)
 	return m->uffd && m->anonymous && !m->shared ? survey_add(s, m->start, m->end, false) : 0;
 }
 
-static void piece_drop(void *arg, const struct extent *piece)
-{
-	(void)arg;
-	for (uint64_t i = piece->idx; i < piece->idx + piece->nr_pages; i++)
-		page_discard(piece->tract, i);
-	if (!piece->tract->nr_mapped)
-		tract_bury(piece->tract);
-}
-
 /*
  * A child's tables are its parent's as of the reading of the fork's event. An unmapping by another
  * thread of the parent may have come before the fork, and its event after: the child never gets it.
@@ -220,7 +210,7 @@ static int child_verify(struct program *p)
 	for (size_t i = 0; !error && i <= s.nr; i++) {
 		uint64_t to = i < s.nr ? s.list[i].start >> PAGE_SHIFT : UINT64_MAX >> PAGE_SHIFT;
 		if (to > vpn)
-			extent_cut(p, vpn, to - vpn, piece_drop, p);
+			extent_cut(p, vpn, to - vpn, piece_unmap, p);
 		vpn = i < s.nr ? s.list[i].end >> PAGE_SHIFT : to;
 	}
 	p->checked = !error;

@@ -261,7 +261,7 @@ static uint32_t block_claim(const struct block *b, uint64_t filling)
 {
 	uint32_t nr = 0;
 
-	while (nr < BLOCK_PAGES && !block_word(b, nr) && block_change(b, nr, 0, filling))
+	while (nr < BLOCK_PAGES && !block_word(b, nr) && page_claim(b->tract, b->idx + nr, filling))
 		nr++;
 	return nr;
 }

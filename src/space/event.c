@@ -49,11 +49,13 @@ void page_discard(struct tract *tract, uint64_t idx)
 
 static void extent_discard(const struct extent *e, uint64_t from, uint64_t to)
 {
-	for (uint64_t vpn = from; vpn < to; vpn++) {
-		uint64_t idx = e->idx + (vpn - e->vpn);
-		if (atomic_load_explicit(&e->tract->region.state[idx], memory_order_relaxed))
+	struct region *region = &e->tract->region;
+	uint64_t first = e->idx + (from - e->vpn), end = e->idx + (to - e->vpn);
+
+	for (uint64_t idx = region_next(region, first); idx < end; idx = region_next(region, idx + 1))
+		if (atomic_load_explicit(&region->state[idx], memory_order_relaxed))
 			page_discard(e->tract, idx);
-	}
+	region_vacate(region, first, end - first);
 }
 
 static void event_remove(struct program *p, uint64_t vpn, uint64_t end)
@@ -70,7 +72,7 @@ static void event_remove(struct program *p, uint64_t vpn, uint64_t end)
 	}
 }
 
-static void piece_unmap(void *arg, const struct extent *piece)
+void piece_unmap(void *arg, const struct extent *piece)
 {
 	(void)arg;
 	extent_discard(piece, piece->vpn, piece->vpn + piece->nr_pages);

@@ -142,8 +142,8 @@ static uint32_t claim(struct tract *t, uint64_t idx, uint32_t max, uint32_t cook
 		uint64_t word = word_load(t, idx + nr);
 		if (page_state(word) != PAGE_ABSENT)
 			break;
-		words[nr] = page_word(PAGE_FILLING, page_tier(word), cookie, page_slot(word), false);
-		if (!page_change(t->program->server, &t->region.state[idx + nr], word, words[nr]))
+		words[nr] = page_word(PAGE_FILLING, 0, cookie, 0, false);
+		if (!page_claim(t, idx + nr, words[nr]))
 			break;
 		nr++;
 	}

@@ -476,7 +476,10 @@ static bool mover_round(struct mover *v)
 	atomic_store(&s->stuck, now_ns - v->progress_ns > STUCK_NS && v->nr_vain_rounds > STUCK_ROUNDS);
 	futex_signal(&s->space);
 	/* A round in vain is not repeated at once: nothing has changed. What little is left to do within
-	 * the budget waits until it makes a batch. */
+	 * the budget waits until it makes a batch. But while room is wanted, the search for pages goes on until
+	 * the engine has looked everywhere. */
+	if (!nr)
+		return again && (need.filling || need.resident > need.limit);
 	return (again || need.resident > need.limit) && moved;
 }
 

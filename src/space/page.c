@@ -5,6 +5,7 @@
  * With a slow node the budget is for what is on the fast one. The kernel tells only how much a process
  * has in all, so what is on the slow node is counted here, by words.
  */
+#include "assert.h"
 #include "mempolicy.h"
 #include "move.h"
 #include "program.h"
@@ -25,9 +26,19 @@ void page_count(struct server *s, uint64_t from, uint64_t to)
 
 bool page_change(struct server *s, _Atomic uint64_t *word, uint64_t from, uint64_t to)
 {
+	tide_assert(from); /* page_claim() */
 	if (!region_change(word, from, to))
 		return false;
 	page_count(s, from, to);
+	return true;
+}
+
+bool page_claim(struct tract *t, uint64_t idx, uint64_t to)
+{
+	region_occupy(&t->region, idx, 1);
+	if (!region_change(&t->region.state[idx], 0, to))
+		return false;
+	page_count(t->program->server, 0, to);
 	return true;
 }
 
@@ -52,12 +63,13 @@ void page_source(const struct server *s, bool slow)
  * touched again, is at worst counted wrong. */
 static uint64_t extent_locate(struct program *p, const struct extent *e, uint64_t at)
 {
-	_Atomic uint64_t *state = &e->tract->region.state[e->idx];
+	const struct region *region = &e->tract->region;
+	_Atomic uint64_t *state = &region->state[e->idx];
 	uint64_t addresses[LOCATE_PAGES], idx[LOCATE_PAGES];
 	int nodes[LOCATE_PAGES];
 	size_t nr = 0;
 
-	for (; at < e->nr_pages && nr < LOCATE_PAGES; at++) {
+	for (; at < e->nr_pages && nr < LOCATE_PAGES; at = region_next(region, e->idx + at + 1) - e->idx) {
 		if (page_state(atomic_load_explicit(&state[at], memory_order_acquire)) != PAGE_RESIDENT)
 			continue;
 		addresses[nr] = (e->vpn + at) << PAGE_SHIFT;

@@ -18,7 +18,7 @@
  *   program.helper_lock  commands to the helper, and the order that is being carried out; who has
  *                        program.lock may try to take it, but not wait for it
  *   program.lock         exclusive: {read messages from the userfaultfd, change table and extents for
- *                        their events}, adoption. shared: {check a page's word, install or move the
+ *                        their events}, adoption, region_vacate(). shared: {check a page's word, install or move the
  *                        page, change the word}. Events reach the program's threads when they are
  *                        read, so whoever reads must already keep everybody else from installing.
  *   server.engine_lock   the engine, but for engine_touch() and engine_readahead(); a recording
@@ -26,8 +26,8 @@
  *   server.warden_lock   the warden while it reads a hold area's userfaultfd, whoever closes one. Nothing is
  *                        taken under it
  *
- * What must always hold: a page's content is where its word says; words change by page_change()
- * only; a page of the hold area is dropped only when no word leads to it.
+ * What must always hold: a page's content is where its word says; words change by page_change() and
+ * page_claim() only; a page of the hold area is dropped only when no word leads to it.
  */
 #ifndef TIDE_PROGRAM_H
 #define TIDE_PROGRAM_H
@@ -42,6 +42,7 @@
 
 #include "engine.h"
 #include "helper.h"
+#include "occupied.h"
 #include "proc.h"
 #include "scan.h"
 #include "tier.h"
@@ -404,8 +405,10 @@ void helper_lock_take(struct program *program);
 
 /* ---- page.c ---- */
 
-/* region_change(), with what is on the slow node counted. */
+/* region_change(), with what is on the slow node counted; not from ABSENT. */
 bool page_change(struct server *server, _Atomic uint64_t *word, uint64_t from, uint64_t to);
+/* The same from ABSENT: its block holds something from now on. program.lock. */
+bool page_claim(struct tract *tract, uint64_t idx, uint64_t to);
 /* The count alone: for words that appear or end otherwise. */
 void page_count(struct server *server, uint64_t from, uint64_t to);
 /* Pages that still may go to the slow node; none without one. */
@@ -426,6 +429,8 @@ void page_source(const struct server *server, bool slow);
 /* The page is discarded: its word becomes ABSENT and gives back slot and hold place.
  * program.lock exclusive. */
 void page_discard(struct tract *tract, uint64_t idx);
+/* For extent_cut(): all of a piece is discarded, and its tract buried with its last. program.lock exclusive. */
+void piece_unmap(void *arg, const struct extent *piece);
 
 /* ---- hold.c ---- */
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "assert.h"
+#include "occupied.h"
 #include "sim_world.h"
 
 #define MIX 0x9e3779b97f4a7c15u
@@ -48,8 +49,22 @@ void sim_table_move(struct sim *sim, uint32_t space, const struct sim_thread *th
 	}
 }
 
+static void sim_occupy(struct sim *sim, uint32_t space, uint32_t page)
+{
+	if (sim->config.engine)
+		region_occupy(&sim->regions[space], sim_idx(sim, space, page), 1);
+}
+
+void sim_give(struct sim *sim, uint32_t space, uint32_t page, uint64_t word)
+{
+	sim_occupy(sim, space, page);
+	*sim_word(sim, space, page) = word;
+}
+
 bool sim_change(struct sim *sim, uint32_t space, uint32_t page, uint64_t from, uint64_t to)
 {
+	if (!from)
+		sim_occupy(sim, space, page);
 	if (!region_change(sim_word(sim, space, page), from, to))
 		return false;
 	sim->counts.change[page_state(from)][page_state(to)]++;
@@ -80,6 +95,8 @@ void sim_discard(struct sim *sim, uint32_t space, uint32_t page)
 	if (page_state(word) == PAGE_ABSENT)
 		return;
 	sim_must_change(sim, space, page, word, 0);
+	if (sim->config.engine)
+		region_vacate(&sim->regions[space], sim_idx(sim, space, page), 1);
 	if (page_has_slot(word))
 		sim_unref(sim, page_slot(word));
 	if (page_has_hold(word))

@@ -22,19 +22,18 @@ static void fork_page(struct sim *sim, uint32_t parent, uint32_t child, uint32_t
 		return;
 	case PAGE_RESIDENT:
 	case PAGE_HOLDING:
-		*sim_word(sim, child, at) = resident;
+		sim_give(sim, child, at, resident);
 		return;
 	case PAGE_STORED:
 	case PAGE_LOADING:
 		sim->config.tier->ops->ref(sim->config.tier, page_slot(word));
 		sim->slots[page_slot(word)].refs++;
-		*sim_word(sim, child, at) =
-			page_word(PAGE_STORED, page_tier(word), 0, page_slot(word), false);
+		sim_give(sim, child, at, page_word(PAGE_STORED, page_tier(word), 0, page_slot(word), false));
 		return;
 	case PAGE_HELD:
 	case PAGE_STORING:
 	case PAGE_RETURNING:
-		*sim_word(sim, child, at) = resident;
+		sim_give(sim, child, at, resident);
 		if (page->mapping != MAP_MANAGED || page->mapped)
 			return;
 		page->mapped = true;

@@ -186,6 +186,8 @@ bool sim_in_a_row(const struct sim *sim, uint32_t space, uint32_t page, uint32_t
 /* Pages move to where there are none, their words with them. */
 void sim_table_move(struct sim *sim, uint32_t space, const struct sim_thread *thread);
 _Atomic uint64_t *sim_word(struct sim *sim, uint32_t space, uint32_t page);
+/* A page of a child, as the fork's event says. */
+void sim_give(struct sim *sim, uint32_t space, uint32_t page, uint64_t word);
 /* region_change(), counted. */
 bool sim_change(struct sim *sim, uint32_t space, uint32_t page, uint64_t from, uint64_t to);
 /* The same where nobody can have come between. */

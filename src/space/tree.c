@@ -64,7 +64,7 @@ static void slots_release(struct program *p, struct tract *t)
 {
 	struct tier *pool = p->server->pool;
 
-	for (uint64_t i = 0; i < t->region.nr_pages; i++) {
+	for (uint64_t i = region_next(&t->region, 0); i < t->region.nr_pages; i = region_next(&t->region, i + 1)) {
 		uint64_t word = atomic_load_explicit(&t->region.state[i], memory_order_acquire);
 		if (page_shadow(word))
 			atomic_fetch_sub_explicit(&p->server->nr_shadows, 1, memory_order_relaxed);
@@ -199,16 +199,18 @@ static bool page_wiped(struct wiped *w, uint64_t vpn)
 
 static int extent_fork(struct program *child, const struct extent *e, struct wiped *wiped)
 {
+	const struct region *from = &e->tract->region;
 	struct tract *t;
 	uint64_t idx;
 	int error = tract_take(child, e->vpn, e->nr_pages, &t, &idx);
 
-	for (uint64_t i = 0; !error && i < e->nr_pages; i++) {
-		uint64_t word = atomic_load_explicit(&e->tract->region.state[e->idx + i],
-						     memory_order_acquire);
+	for (uint64_t at = region_next(from, e->idx); !error && at < e->idx + e->nr_pages;
+	     at = region_next(from, at + 1)) {
+		uint64_t word = word_load(e->tract, at), i = at - e->idx;
 		if (!word || page_wiped(wiped, e->vpn + i))
 			continue;
 		word = word_forked(child, e->tract, e->vpn + i, word);
+		region_occupy(&t->region, idx + i, 1);
 		atomic_store_explicit(&t->region.state[idx + i], word, memory_order_release);
 		page_count(child->server, 0, word);
 	}
@@ -499,20 +501,33 @@ void programs_reap(struct server *s, uint64_t now_ns, bool some_ended)
 /* In one command: the program waits for the helper meanwhile. */
 #define POPULATE_PAGES 8192u
 
+/* How many pages from vpn on are resident, of nr at most; *ret_pass: how many there are to pass if that one is not. */
+static uint64_t resident_run(struct program *p, uint64_t vpn, uint64_t nr, uint64_t *ret_pass)
+{
+	uint64_t run = 0, pass = 1;
+
+	program_lock_shared(p);
+	const struct extent *e = extent_find(p, vpn);
+	if (e) {
+		uint64_t idx = e->idx + (vpn - e->vpn), left = e->vpn + e->nr_pages - vpn;
+		nr = nr < left ? nr : left;
+		while (run < nr && run < POPULATE_PAGES && page_state(word_load(e->tract, idx + run)) == PAGE_RESIDENT)
+			run++;
+		pass = region_next(&e->tract->region, idx + 1) - idx;
+		pass = pass < nr ? pass : nr;
+	}
+	pthread_rwlock_unlock(&p->lock);
+	*ret_pass = pass;
+	return run;
+}
+
 /* Break the sharing of resident pages in [vpn, vpn + nr). No lock of the program's is held during the
  * call: a page may be discarded, and fault, meanwhile, and the fault is served without the helper. Returns
  * 0, or -EPIPE or -ENOTCONN without one. */
 static int stretch_unshare(struct program *p, uint64_t vpn, uint64_t nr)
 {
 	while (nr) {
-		uint64_t run = 0;
-		program_lock_shared(p);
-		const struct extent *e = extent_find(p, vpn);
-		while (e && run < nr && run < POPULATE_PAGES && vpn + run < e->vpn + e->nr_pages &&
-		       page_state(atomic_load(&e->tract->region.state[e->idx + (vpn - e->vpn) + run])) ==
-			       PAGE_RESIDENT)
-			run++;
-		pthread_rwlock_unlock(&p->lock);
+		uint64_t pass, run = resident_run(p, vpn, nr, &pass);
 		if (run) {
 			helper_lock_take(p);
 			p->command.op = HELPER_POPULATE;
@@ -527,10 +542,10 @@ static int stretch_unshare(struct program *p, uint64_t vpn, uint64_t nr)
 			pthread_mutex_unlock(&p->helper_lock);
 			if (error)
 				return error;
+			pass = run;
 		}
-		run += !run;
-		vpn += run;
-		nr -= run;
+		vpn += pass;
+		nr -= pass;
 	}
 	return 0;
 }

@@ -517,23 +517,36 @@ static void address_space_limited(void)
 	arena_check(&arena, 0, arena.nr_pages);
 }
 
-static void noreserve_8_gib_sparse(void)
+/* Pages here and there in far more address space, `together` of them side by side. */
+static void noreserve_sparse(size_t gib, size_t together)
 {
-	size_t nr = 8192 * PAGES_PER_MIB, nr_touched = live_pages();
+	size_t nr = gib * 1024 * PAGES_PER_MIB, nr_touched = live_pages();
 	unsigned char *base = mmap(NULL, nr * PAGE_BYTES, RW, ANON | MAP_NORESERVE, -1, 0);
-	size_t stride = nr / nr_touched;
+	size_t stride = nr / (nr_touched / together);
 
 	CHECK(base != MAP_FAILED);
 	for (unsigned int round = 1; round < 3; round++) {
 		for (size_t i = 0; i < nr_touched; i++)
-			pattern_page(base + i * stride * PAGE_BYTES, 33, i, round);
+			pattern_page(base + (i / together * stride + i % together) * PAGE_BYTES, 33, i, round);
 		live_press();
 		for (size_t i = 0; i < nr_touched; i++) {
-			page_check(base + i * stride * PAGE_BYTES, 33, i, round);
-			if (i % 16 == 0)
-				page_check(base + (i * stride + 1) * PAGE_BYTES, 33, i, 0);
+			unsigned char *page = base + (i / together * stride + i % together) * PAGE_BYTES;
+			page_check(page, 33, i, round);
+			if ((i + 1) % together == 0 && i / together % 16 == 0)
+				page_check(page + PAGE_BYTES, 33, i, 0);
 		}
 	}
+}
+
+static void noreserve_8_gib_sparse(void)
+{
+	noreserve_sparse(8, 1);
+}
+
+/* To look at each of its pages would take so long that memory fills faster. */
+static void noreserve_256_gib_sparse(void)
+{
+	noreserve_sparse(256, 16);
 }
 
 /* As sanitizers and interpreters have it: address space far beyond the machine's memory, little of it used. */
@@ -589,6 +602,7 @@ static const struct live_case cases[] = {
 	{ "guard-reserve-then-commit", guard_reserve_then_commit },
 	{ "address-space-limited", address_space_limited },
 	{ "noreserve-8-gib-sparse", noreserve_8_gib_sparse },
+	{ "noreserve-256-gib-sparse", noreserve_256_gib_sparse },
 	{ NULL, NULL },
 };
 

@@ -68,7 +68,7 @@ static const uint16_t usual[SIM_ACT_COUNT] = {
 	[SIM_PIN] = 2, [SIM_DENY] = 2, [SIM_RECLAIM] = 40, [SIM_RECLAIM_PLACE] = 3000,
 	[SIM_EVENT] = 120, [SIM_FAULT] = 150, [SIM_HANDLER] = 70, [SIM_MOVER] = 300,
 	[SIM_MOVE] = 200, [SIM_DROP] = 60, [SIM_SHADOW] = 40, [SIM_SPLIT] = 20,
-	[SIM_STOCK] = 100, [SIM_ADOPT] = 10, [SIM_REAP] = 30,
+	[SIM_STOCK] = 100, [SIM_ADOPT] = 10, [SIM_REAP] = 60,
 };
 
 #define APART (1u << SIM_DISCARD | 1u << SIM_FREE | 1u << SIM_UNMAP | 1u << SIM_FORK | 1u << SIM_PIN | \

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "engine.h"
+#include "occupied.h"
 #include "exchange.h"
 
 #define MS UINT64_C(1000000)
@@ -48,6 +49,7 @@ static struct world *world_new(uint64_t slow_max, bool slow_last)
 	w->slow_last = slow_last;
 	engine_region_init(&w->region, w->memory, 512, NR_PAGES, w);
 	engine_region_add(w->engine, &w->region);
+	region_occupy(&w->region, 0, NR_PAGES);
 	for (uint64_t i = 0; i < NR_PAGES; i++)
 		assert_true(region_change(&w->region.state[i], 0, page_word(PAGE_RESIDENT, 0, 0, 0, false)));
 	return w;

@@ -363,8 +363,6 @@ static void loop(struct attach *a)
 		if (now_ns - a->looked_ns >= (a->busy ? LOOK_NS : LOOK_IDLE_NS)) {
 			a->looked_ns = now_ns;
 			select_look(a);
-			/* What cannot be told now is told the next time. */
-			watches_share(a->watches, &a->shares, now_ns);
 			sensing_look(a);
 		}
 		tiers_look(a, now_ns);

@@ -90,6 +90,13 @@ static json_t *tuned_json(const struct watch *watch)
 	return tuned;
 }
 
+static void bounds_set(json_t *object, uint64_t max_pages, uint64_t min_pages)
+{
+	if (max_pages != UINT64_MAX)
+		number_set(object, "fast_max_bytes", max_pages * PAGE_BYTES);
+	number_set(object, "fast_min_bytes", min_pages * PAGE_BYTES);
+}
+
 static json_t *space_json(const struct attach *a, struct watch *watch, uint64_t now_ns)
 {
 	json_t *space = json_object();
@@ -99,9 +106,8 @@ static json_t *space_json(const struct attach *a, struct watch *watch, uint64_t 
 	json_object_set_new(space, "cgroup", json_string(watch_cgroup(watch)));
 	json_object_set_new(space, "rule", json_string(watch->rule ? watch->rule->name : ""));
 	number_set(space, "weight", watch->space.weight);
-	if (watch->space.fast_max_pages != UINT64_MAX)
-		number_set(space, "fast_max_bytes", watch->space.fast_max_pages * PAGE_BYTES);
-	number_set(space, "fast_min_bytes", watch->space.fast_min_pages * PAGE_BYTES);
+	bounds_set(space, watch->tuned.fast_max ? watch->tuned.fast_max_pages : watch->space.fast_max_pages,
+		   watch->tuned.fast_min ? watch->tuned.fast_min_pages : watch->space.fast_min_pages);
 	json_object_set_new(space, "tuned", tuned_json(watch));
 	json_object_set_new(space, "child", json_boolean(watch->child));
 	json_object_set_new(space, "ended", json_boolean(watch->ended));
@@ -137,6 +143,7 @@ static json_t *share_json(struct attach *a, struct share *share, uint64_t now_ns
 	json_object_set_new(object, "device", json_string(device));
 	number_set(object, "inode", share->inode);
 	number_set(object, "mappings", share->nr_users);
+	bounds_set(object, share->space.fast_max_pages, share->space.fast_min_pages);
 	counts_set(object, &share->space.counts);
 	number_set(object, "cpu_ns", share->cpu_ns);
 	json_object_set_new(object, "nodes", nodes_json(a, share_census(&a->shares, share, now_ns)));

@@ -90,12 +90,10 @@ static void process_change(struct watch *watch, const struct request_change *cha
 			watch->space.weight = (uint32_t)change->value;
 	} else if (change->key == REQUEST_FAST_MIN) {
 		watch->tuned.fast_min = tuned;
-		if (tuned)
-			watch->space.fast_min_pages = pages;
+		watch->tuned.fast_min_pages = pages;
 	} else {
 		watch->tuned.fast_max = tuned;
-		if (tuned)
-			watch->space.fast_max_pages = pages;
+		watch->tuned.fast_max_pages = pages;
 	}
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Dividing what a workload may have of fast memory among its processes, anew at each look.
+ * Dividing what a workload may have of fast memory among its spaces (bound.h), anew at each look.
  *
- * A cap goes by use: the pages that a process has there, and those that it touched elsewhere since the last
- * look. A sixteenth is divided evenly, so that who has nothing can begin. A process that wants more gets it
+ * A cap goes by use: the pages that a space has there, and those of it that were touched elsewhere since the
+ * last look. A sixteenth is divided evenly, so that who has nothing can begin. A space that wants more gets it
  * in a few looks from those that do not use theirs. What one still has above its part nobody gets before
  * it is given up, so all together never have more than the cap, unless they had it before.
  *
@@ -17,7 +17,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct part { /* of one process, in pages */
+struct tiering_space;
+
+struct part { /* of one space, in pages */
+	struct tiering_space *space; /* for the caller */
 	uint64_t has, touched;
 	uint64_t max, min; /* what comes out */
 };

@@ -7,13 +7,11 @@
 #include <unistd.h>
 
 #include "ask.h"
+#include "bound.h"
 #include "clock.h"
-#include "divide.h"
-#include "number.h"
 #include "proc.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
-#define PAGE_BYTES 4096u
 #define CHILDREN_MAX 4096u
 #define ENDED_MAX 256u     /* that the report names each */
 
@@ -29,16 +27,12 @@ struct watch *select_find(struct attach *a, pid_t pid)
 
 /* ---- coming and going ---- */
 
-/* What the rule says of what is not tuned; its parts are divided after that. */
+/* What the rule says of what is not tuned; its cap and guarantee are divided after that. */
 static void rule_give(struct watch *watch, const struct rule *rule)
 {
 	watch->rule = rule;
 	if (!watch->tuned.weight)
 		watch->space.weight = rule->weight;
-	if (!watch->tuned.fast_min)
-		watch->space.fast_min_pages = 0;
-	if (!watch->tuned.fast_max)
-		watch->space.fast_max_pages = UINT64_MAX;
 }
 
 /* What its guests touch: it may begin to run some at any time. */
@@ -199,85 +193,14 @@ static int process_judge(void *arg, pid_t pid)
 
 /* ---- what they may have ---- */
 
-static bool has_rule(const struct watch *watch, const struct rule *rule)
-{
-	return watch->rule == rule && !watch->ended;
-}
-
-/* Of its own and of what it shares, as far as that was known at the last look. */
-static struct part part_of(const struct attach *a, const struct watch *watch)
-{
-	return (struct part){
-		.has = tiering_fast_pages(&a->tiering, &watch->space) + watch->sharer.shared_part_pages,
-		.touched = watch->touched_lately + watch->sharer.shared_touched_pages,
-	};
-}
-
-/* The cap of a rule; who is tuned has its own, of the same. `parts`: room for all that live. */
-static void max_divide(struct attach *a, const struct rule *rule, uint64_t max_pages, struct part *parts)
-{
-	size_t nr = 0, i = 0;
-
-	for (const struct watch *w = a->watches; w; w = w->next) {
-		if (!has_rule(w, rule))
-			continue;
-		if (!w->tuned.fast_max)
-			parts[nr++] = part_of(a, w);
-		else if (w->space.fast_max_pages != UINT64_MAX)
-			max_pages = minus(max_pages, w->space.fast_max_pages);
-	}
-	divide_max(parts, nr, max_pages);
-	for (struct watch *w = a->watches; w; w = w->next)
-		if (has_rule(w, rule) && !w->tuned.fast_max)
-			w->space.fast_max_pages = parts[i++].max;
-}
-
-/* Likewise its guarantee, by what each has there. */
-static void min_divide(struct attach *a, const struct rule *rule, uint64_t min_pages, struct part *parts)
-{
-	size_t nr = 0, i = 0;
-
-	for (const struct watch *w = a->watches; w; w = w->next) {
-		if (!has_rule(w, rule))
-			continue;
-		if (!w->tuned.fast_min)
-			parts[nr++] = part_of(a, w);
-		else
-			min_pages = minus(min_pages, w->space.fast_min_pages);
-	}
-	divide_min(parts, nr, min_pages);
-	for (struct watch *w = a->watches; w; w = w->next)
-		if (has_rule(w, rule) && !w->tuned.fast_min)
-			w->space.fast_min_pages = parts[i++].min;
-}
-
-/* What one rule says; a rule that says nothing leaves everybody without a bound. */
-static void rule_divide(struct attach *a, const struct rule *rule, uint64_t fast_bytes, struct part *parts)
-{
-	uint64_t max = rule_size_bytes(&rule->fast_max, fast_bytes);
-	uint64_t min = rule_size_bytes(&rule->fast_min, fast_bytes);
-
-	if (max != RULE_NO_MAX)
-		max_divide(a, rule, max / PAGE_BYTES, parts);
-	if (min)
-		min_divide(a, rule, (min < max ? min : max) / PAGE_BYTES, parts);
-}
-
 static void fast_divide(struct attach *a)
 {
-	struct part *parts = calloc(a->nr_live + 1, sizeof *parts);
 	uint64_t fast_bytes = 0;
 
 	for (size_t i = 0; i < a->map.nr; i++)
 		if (nodeset_has(&a->fast, a->map.nodes[i].id))
 			fast_bytes += a->map.nodes[i].total_bytes;
-	for (struct watch *w = a->watches; w; w = w->next) {
-		w->touched_lately = w->space.counts.touched - w->touched_before;
-		w->touched_before = w->space.counts.touched;
-	}
-	for (size_t i = 0; i < a->config.nr_rules && parts; i++)
-		rule_divide(a, &a->config.rules[i], fast_bytes, parts);
-	free(parts); /* without memory for it what was divided before holds */
+	bounds_divide(a->watches, &a->shares, a->config.rules, a->config.nr_rules, fast_bytes);
 }
 
 /* ---- all together ---- */
@@ -292,6 +215,8 @@ size_t select_look(struct attach *a)
 		children_follow(a, first);
 	else
 		proc_pids("", process_judge, a);
+	/* What cannot be told now is told the next time. */
+	watches_share(a->watches, &a->shares, clock_now_ns());
 	fast_divide(a);
 	return a->nr_live;
 }

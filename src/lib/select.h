@@ -3,10 +3,8 @@
  * Who is looked after: the processes that the rules select, as they come, go, exec and are put into
  * other groups; children of those that are named by number.
  *
- * A rule is one workload: what it may have of fast memory its processes share (divide.h), by what they
- * have there: a cap by what is their own, a guarantee also by their part of what they share. What they
- * leave of both is for the memory that several of them map (share.h). A process whose part was tuned
- * keeps that, and the others divide the rest.
+ * A rule is one workload: what it may have of fast memory is divided among its processes and what they
+ * share (bound.h).
  */
 #ifndef TIDE_SELECT_H
 #define TIDE_SELECT_H

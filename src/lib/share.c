@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "clock.h"
-#include "number.h"
 
 #define PAGE_BYTES 4096u
 #define PAGE_SHIFT 12
@@ -126,47 +125,6 @@ static int user_add(struct share *share, struct share_process *process,
 	return 0;
 }
 
-/* ---- caps and guarantees ---- */
-
-/*
- * A share that a process maps twice counts twice for its cap, which then leaves less, never more. What of
- * its pages is guaranteed is paid by one user after the other, so no page of a guarantee is used twice.
- */
-static void share_charge(struct share *share)
-{
-	uint64_t pages = tiering_fast_pages(share->tiering, &share->space), unpaid = pages;
-	uint64_t touched = share->space.counts.touched - share->touched_before;
-
-	share->touched_before = share->space.counts.touched;
-	for (size_t i = 0; i < share->nr_users; i++) {
-		struct share_process *process = share->users[i].process;
-		uint64_t paid = process->fast_min_left < unpaid ? process->fast_min_left : unpaid;
-
-		process->shared_fast_pages += pages;
-		process->shared_part_pages += pages / share->nr_users;
-		process->shared_touched_pages += touched / share->nr_users;
-		process->fast_min_left -= paid;
-		unpaid -= paid;
-	}
-	share->space.fast_min_pages = pages - unpaid;
-}
-
-static void share_cap(struct share *share)
-{
-	uint64_t pages = tiering_fast_pages(share->tiering, &share->space), most = 0;
-
-	for (size_t i = 0; i < share->nr_users && most != UINT64_MAX; i++) {
-		const struct share_process *process = share->users[i].process;
-		uint64_t left = process->own->fast_max_pages;
-
-		if (left != UINT64_MAX)
-			left = minus(left, tiering_fast_pages(share->tiering, process->own) +
-						   minus(process->shared_fast_pages, pages));
-		most = left > most ? left : most;
-	}
-	share->space.fast_max_pages = most;
-}
-
 /* ---- rounds ---- */
 
 void shares_begin(struct shares *shares)
@@ -185,9 +143,6 @@ int shares_add(struct shares *shares, struct share_process *process,
 {
 	int error = 0;
 
-	process->shared_fast_pages = process->shared_part_pages = process->shared_touched_pages = 0;
-	process->fast_min_left = minus(process->own->fast_min_pages,
-				       tiering_fast_pages(shares->tiering, process->own));
 	for (size_t i = 0; i < nr && !error; i++) {
 		if (!share_has(&ranges[i]))
 			continue;
@@ -258,13 +213,9 @@ int shares_end(struct shares *shares)
 			qsort(share->users, share->nr_users, sizeof *share->users, user_compare);
 			int failed = share_cover(shares, share);
 			error = error ? error : failed;
-			share_charge(share);
 			at = &share->next;
 		}
 	}
-	for (size_t b = 0; b < SHARE_BUCKETS; b++)
-		for (struct share *share = shares->buckets[b]; share; share = share->next)
-			share_cap(share);
 	return error;
 }
 

@@ -16,10 +16,7 @@
  *             the process has no pages of its own. A private mapping that may be written belongs to its
  *             process, with the pages of the file that it did not write yet.
  *   weight    the largest of its users', homes those of all of them
- *   cap       what the caps of its users leave, the largest of these: of each, less what is on fast nodes of
- *             the process's own memory and of the other shares that it maps. No cap: one has none.
- *   guarantee what the guarantees of its users leave, together: of each, less what is on fast nodes of the
- *             process's own memory, and what it pays for shares before this one. No more than is there.
+ *   cap       and guarantee: its part of those of its users' workloads (bound.h)
  *   rules     what forbids a page to be moved forbids it for all: locked by one, code of another, a
  *             policy or a cpuset of a third.
  *
@@ -41,11 +38,7 @@
 struct share_process {
 	struct process_space *process;
 	struct nodeset allowed;     /* by its cpuset, as of the last look */
-	const struct tiering_space *own; /* the record of what is its alone: weight, homes, cap, guarantee */
-	uint64_t shared_fast_pages; /* of all shares that it maps, as of the last round */
-	uint64_t shared_part_pages; /* the same, each share divided by the number of its mappings */
-	uint64_t shared_touched_pages; /* of its parts, between the last two rounds */
-	uint64_t fast_min_left;     /* of its guarantee, when its own memory and shares have their part */
+	const struct tiering_space *own; /* the record of what is its alone: weight, homes; owned by a watch */
 	struct process_tally tally;
 };
 
@@ -66,7 +59,7 @@ struct share {
 	uint64_t layout;            /* a number made of the pages that are mapped */
 	struct walk walk;
 	size_t turn;                /* which user is asked first */
-	uint64_t touched_before;    /* at the last round */
+	uint64_t touched_before;    /* when bounds were divided last */
 	uint64_t cpu_ns;            /* spent on it */
 	struct census census;
 };

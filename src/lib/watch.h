@@ -22,6 +22,7 @@ struct watch {
 	/* What was said of this process: it holds until it is taken back, whatever the rule says. */
 	struct {
 		bool weight, fast_min, fast_max;
+		uint64_t fast_min_pages, fast_max_pages; /* its own and what it shares; UINT64_MAX: no cap */
 	} tuned;
 	bool child;                 /* found, not asked for */
 	bool ended;
@@ -37,7 +38,7 @@ struct watch {
 	size_t nr_vcpus;            /* among them: of guests of KVM that it runs */
 	uint64_t mappings_hash;     /* of them */
 	struct walk walk;           /* looking where pages are */
-	uint64_t touched_lately, touched_before; /* pages, between the last two looks; until then */
+	uint64_t touched_before;    /* when bounds were divided last */
 	uint64_t cpu_ns;            /* spent on it */
 	struct census census;
 };

@@ -77,7 +77,6 @@ static void world_open(const char *first_maps, const char *second_maps)
 		w.processes[i].allowed = w.map.memory;
 		w.processes[i].own = &w.own[i];
 		w.own[i].weight = 5;
-		w.own[i].fast_max_pages = UINT64_MAX;
 		assert_int_equal(process_open(70 + i, &options, &w.map, &w.processes[i].process), 0);
 	}
 }
@@ -219,88 +218,6 @@ static void weight_and_homes(void **state)
 	world_close();
 }
 
-/* What is left of the larger cap, when their own memory and other shares have taken their part. */
-static void cap(void **state)
-{
-	uint64_t vpn;
-
-	(void)state;
-	world_open(AT_ONE "20000000-20100000 rw-s 00000000 00:01 97  /memfd:b (deleted)\n", AT_TWO);
-	round_of(true, true);
-	struct share *share = find(FIRST, 0x14005000, &vpn), *other = find(FIRST, 0x20000000, &vpn);
-	assert_true(share->space.fast_max_pages == UINT64_MAX);
-	w.own[FIRST].fast_max_pages = 1000;
-	round_of(true, true);
-	assert_true(share->space.fast_max_pages == UINT64_MAX);
-	assert_int_equal(other->space.fast_max_pages, 1000);
-	w.own[SECOND].fast_max_pages = 700;
-	w.own[FIRST].node_pages[0] = 100;
-	w.own[FIRST].node_pages[1] = 5000; /* slow: that is not what is capped */
-	tiering_place(&w.tiering, &other->space, 0, 50, 0, false, 0);
-	tiering_place(&w.tiering, &share->space, 0x4000, 30, 0, false, 0);
-	round_of(true, true);
-	assert_int_equal(share->space.fast_max_pages, 1000 - 100 - 50);
-	assert_int_equal(other->space.fast_max_pages, 1000 - 100 - 30);
-	w.own[FIRST].node_pages[0] = 2000;
-	round_of(true, true);
-	assert_int_equal(share->space.fast_max_pages, 700);
-	assert_int_equal(other->space.fast_max_pages, 0);
-	world_close();
-}
-
-/* What is guaranteed to a process is kept of its own memory first, then of what it shares; each page of a
- * guarantee is used once, whoever else maps the share. */
-static void guarantee(void **state)
-{
-	uint64_t vpn;
-
-	(void)state;
-	world_open(AT_ONE "20000000-20100000 rw-s 00000000 00:01 97  /memfd:b (deleted)\n", AT_TWO);
-	round_of(true, true);
-	struct share *share = find(FIRST, 0x14005000, &vpn), *other = find(FIRST, 0x20000000, &vpn);
-	tiering_place(&w.tiering, &other->space, 0, 50, 0, false, 0);
-	tiering_place(&w.tiering, &share->space, 0x4000, 30, 0, false, 0);
-	round_of(true, true);
-	assert_int_equal(share->space.fast_min_pages + other->space.fast_min_pages, 0);
-	/* By what each has a guarantee is divided. */
-	assert_int_equal(w.processes[FIRST].shared_part_pages, 50 + 15);
-	assert_int_equal(w.processes[SECOND].shared_part_pages, 15);
-	/* A cap, also by what was touched since the last round. */
-	tiering_touch(&w.tiering, &share->space, 0x4000, 0, 1000000000);
-	tiering_touch(&w.tiering, &share->space, 0x4001, 0, 1000000000);
-	tiering_touch(&w.tiering, &other->space, 7, 0, 1000000000);
-	round_of(true, true);
-	assert_int_equal(w.processes[FIRST].shared_touched_pages, 2);
-	assert_int_equal(w.processes[SECOND].shared_touched_pages, 1);
-	round_of(true, true);
-	assert_int_equal(w.processes[FIRST].shared_touched_pages, 0);
-	w.own[FIRST].fast_min_pages = 160;
-	w.own[FIRST].node_pages[0] = 100;
-	w.own[FIRST].node_pages[1] = 5000; /* slow: that is not what is guaranteed */
-	round_of(true, true);
-	assert_int_equal(share->space.fast_min_pages + other->space.fast_min_pages, 60);
-	/* The second one's comes on top, but only for what it maps and as far as it is there. */
-	w.own[SECOND].fast_min_pages = 10;
-	w.own[FIRST].fast_min_pages = 110;
-	round_of(true, true);
-	assert_int_equal(share->space.fast_min_pages + other->space.fast_min_pages, 20);
-	w.own[SECOND].fast_min_pages = 1000;
-	w.own[FIRST].fast_min_pages = 0;
-	round_of(true, true);
-	assert_int_equal(share->space.fast_min_pages, 30);
-	assert_int_equal(other->space.fast_min_pages, 0);
-	w.own[FIRST].fast_min_pages = 1000;
-	round_of(true, true);
-	assert_int_equal(share->space.fast_min_pages, 30);
-	assert_int_equal(other->space.fast_min_pages, 50);
-	/* Its own memory has all of it. */
-	w.own[FIRST].node_pages[0] = 1000;
-	w.own[SECOND].fast_min_pages = 0;
-	round_of(true, true);
-	assert_int_equal(share->space.fast_min_pages + other->space.fast_min_pages, 0);
-	world_close();
-}
-
 /* The reason why a page is not moved to node 0. A recorded process cannot be moved: then it is BUSY. */
 static enum reason move_of(uint64_t vpn)
 {
@@ -401,8 +318,6 @@ int main(void)
 		TREE_TEST(what_is_shared),
 		TREE_TEST(one_population),
 		TREE_TEST(weight_and_homes),
-		TREE_TEST(cap),
-		TREE_TEST(guarantee),
 		TREE_TEST(what_one_forbids_holds_for_all),
 		TREE_TEST(read_only),
 		TREE_TEST(segments),

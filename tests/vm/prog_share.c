@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Two processes with one memory, on the slow node to begin with. The first touches the first half of
- * it all the time, the second has all of it mapped and does nothing. On SIGTERM both compare every
+ * Two or more processes with one memory, on the slow node to begin with. The first touches the first half of
+ * it all the time, the others have all of it mapped and do nothing. On SIGTERM all compare every
  * byte.
  *
- *     vm_share anon|file|private|sysv|copy [MIB [SLOW-NODE [PATH]]]
+ *     vm_share anon|file|private|sysv|copy [MIB [SLOW-NODE [PATH [OTHERS]]]]
  *
- * anon: shared anonymous memory; sysv: a segment; file: a file on a tmpfs (or at PATH) that the second
- * maps from its second quarter on; private: the same file, mapped privately by both, and the first has
+ * anon: shared anonymous memory; sysv: a segment; file: a file on a tmpfs (or at PATH) that the others
+ * map from its second quarter on; private: the same file, mapped privately by all, and the first has
  * written the first quarter; copy: the same, but it may be read only.
  *
  * Standard output has a JSON object "ready" with the pids, a "report" each second and an "end" with where
@@ -25,12 +25,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SEED = 7 };
+enum { SEED = 7, MAX_OTHERS = 16 };
 
 static volatile sig_atomic_t ended;
 static const char *kind = "anon", *path = "/tmp/vm_share";
 static unsigned int slow = 1;
-static size_t nr_pages = 64 * PAGES_PER_MIB;
+static size_t nr_pages = 64 * PAGES_PER_MIB, nr_others = 1;
 
 static void note_end(int number)
 {
@@ -89,8 +89,8 @@ static unsigned char *memory_new(void)
 	return file_map(0);
 }
 
-/* The second process: at another address, and from another page of the file on. */
-static void second(unsigned char *memory)
+/* Another process: at another address, and from another page of the file on. */
+static void other_live(unsigned char *memory)
 {
 	size_t first = is("anon") || is("sysv") ? 0 : nr_pages / 4;
 
@@ -138,15 +138,32 @@ static void touch(unsigned char *memory)
 	}
 }
 
-int main(int argc, char **argv)
+static pid_t other_start(unsigned char *memory)
 {
 	sigset_t ready;
 	int number;
+	pid_t other = fork();
+
+	CHECK(other >= 0);
+	if (other == 0)
+		other_live(memory);
+	sigemptyset(&ready);
+	sigaddset(&ready, SIGUSR1);
+	CHECK(sigwait(&ready, &number) == 0);
+	return other;
+}
+
+int main(int argc, char **argv)
+{
+	pid_t others[MAX_OTHERS];
+	sigset_t ready;
 
 	kind = argc > 1 ? argv[1] : kind;
 	nr_pages = argc > 2 ? strtoul(argv[2], NULL, 10) * PAGES_PER_MIB : nr_pages;
 	slow = argc > 3 ? (unsigned int)strtoul(argv[3], NULL, 10) : slow;
 	path = argc > 4 ? argv[4] : path;
+	nr_others = argc > 5 ? strtoul(argv[5], NULL, 10) : nr_others;
+	CHECK(nr_others <= MAX_OTHERS);
 	CHECK(is("anon") || is("file") || is("private") || is("sysv") || is("copy"));
 	sigemptyset(&ready);
 	sigaddset(&ready, SIGUSR1);
@@ -167,18 +184,19 @@ int main(int argc, char **argv)
 	vm_home_default();
 	arena_check(&arena, 0, nr_pages);
 	CHECK(vm_pages_on(arena.base, nr_pages, slow) == nr_pages);
-	pid_t other = fork();
-	CHECK(other >= 0);
-	if (other == 0)
-		second(arena.base);
-	CHECK(sigwait(&ready, &number) == 0);
-	printf("{\"what\": \"ready\", \"pids\": [%d, %d], \"bytes\": %zu, \"hot_bytes\": %zu}\n", (int)getpid(),
-	       (int)other, nr_pages * PAGE_BYTES, nr_pages / 2 * PAGE_BYTES);
+	for (size_t i = 0; i < nr_others; i++)
+		others[i] = other_start(arena.base);
+	printf("{\"what\": \"ready\", \"pids\": [%d", (int)getpid());
+	for (size_t i = 0; i < nr_others; i++)
+		printf(", %d", (int)others[i]);
+	printf("], \"bytes\": %zu, \"hot_bytes\": %zu}\n", nr_pages * PAGE_BYTES, nr_pages / 2 * PAGE_BYTES);
 	fflush(stdout);
 	touch(arena.base);
 	report("end", arena.base);
 	arena_check(&arena, 0, nr_pages);
-	CHECK(kill(other, SIGTERM) == 0);
-	live_wait(other);
+	for (size_t i = 0; i < nr_others; i++) {
+		CHECK(kill(others[i], SIGTERM) == 0);
+		live_wait(others[i]);
+	}
 	return 0;
 }

@@ -908,7 +908,7 @@ def control(place):
 
 # ---- daemon: what the rules select ---------------------------------------------------------------
 
-# hot NAME GROUP WORDS: a workload that begins in a group. fast GROUP: its anonymous bytes on node 0.
+# hot NAME GROUP WORDS: a workload that begins in a group. fast, all_fast GROUP: its anonymous bytes on node 0.
 DAEMON_TOOLS = """
 cd /sys/fs/cgroup
 echo +memory > cgroup.subtree_control
@@ -919,6 +919,13 @@ hot() {
 	sh -c 'echo $$ > /sys/fs/cgroup/$0/cgroup.procs; exec "$@"' $group \
 		vm_hot "$@" > $RESULTS/$name &
 	until grep -qs report $RESULTS/$name; do sleep 0.2; done
+}
+all_fast() { # with what is shared
+	sum=0
+	for bytes in $(grep -E "^(anon|shmem) " $1/memory.numa_stat | sed 's/.* N0=\\([0-9]*\\).*/\\1/'); do
+		sum=$((sum + bytes))
+	done
+	echo $sum
 }
 fast() { grep "^anon " $1/memory.numa_stat | sed 's/.* N0=\\([0-9]*\\).*/\\1/'; }
 daemon() {
@@ -969,34 +976,43 @@ finish
 """
 
 
-# Two processes of one rule that want 24 MiB each and may have 24 together.
+# Four processes of one rule that share 48 MiB, of which one touches 24; they may have 16. Then one comes that
+# wants 24 of its own; then the four go.
 CAP_SCRIPT = DAEMON_TOOLS + """
-printf '[rule jobs]\\ncgroup = /jobs\\nfast_max = 24M\\n' > /tmp/conf
-hot one jobs/one --size 32 --hot 24 --pattern runs16 --seconds 300
-hot two jobs/two --size 32 --hot 24 --pattern runs16 --seconds 300
-daemon
+mkdir -p jobs/four
+echo +memory > jobs/cgroup.subtree_control
+sh -c 'echo $$ > /sys/fs/cgroup/jobs/four/cgroup.procs; exec vm_share anon 48 1 /tmp/none 3' > $RESULTS/share &
+share=$!
+until grep -qs ready $RESULTS/share; do sleep 0.2; done
+printf '[rule jobs]\\ncgroup = /jobs\\nfast_max = 16M\\n' > /tmp/conf
 most=0
-for i in $(seq 200); do
-	sum=$(($(fast jobs/one) + $(fast jobs/two)))
-	[ $sum -lt $most ] || most=$sum
-	[ $sum -lt 23000000 ] || full=$((full + 1))
-	[ $((full + 0)) -lt 20 ] || break
-	sleep 0.2
-done
-echo one $(fast jobs/one) two $(fast jobs/two) most $most
+seen() { # CONDITION: until it holds of `four` and `one` for the third time
+	held=0
+	for i in $(seq 150); do
+		four=$(all_fast jobs/four)
+		one=$(all_fast jobs/one 2> /dev/null)
+		one=$((one + 0))
+		[ $((four + one)) -le $most ] || most=$((four + one))
+		[ $(($1)) = 0 ] || held=$((held + 1))
+		[ $held -lt 3 ] || break
+		sleep 0.2
+	done
+	echo four $four one $one most $most
+}
+daemon
+seen 'four >= 15100000'
+pagetide status --json > $RESULTS/status
+hot one jobs/one --size 32 --hot 24 --pattern runs16 --seconds 300
+seen 'one >= 4200000 && four >= 4200000 && one + four >= 12600000'
+kill $share
+wait $share || echo "the four ended with $?" >&2
+seen 'one >= 15100000'
 finish
 """
 
 # Two groups have 64 MiB each on the fast node and hardly use them, one of them is guaranteed 56, of which half
 # is memory that two processes share; a third group wants more than is free.
 FLOOR_SCRIPT = DAEMON_TOOLS + """
-all_fast() { # with what is shared
-	sum=0
-	for bytes in $(grep -E "^(anon|shmem) " $1/memory.numa_stat | sed 's/.* N0=\\([0-9]*\\).*/\\1/'); do
-		sum=$((sum + bytes))
-	done
-	echo $sum
-}
 printf '[rule kept]\\ncgroup = /kept\\nfast_min = 56M\\n[rule rest]\\ncgroup = /\\nexe = vm_hot\\n' > /tmp/conf
 hot kept kept --size 32 --hot 2 --slow 0 --fast 1 --seconds 300
 sh -c 'echo $$ > /sys/fs/cgroup/kept/cgroup.procs; exec vm_share anon 32 0' > $RESULTS/share &
@@ -1077,16 +1093,21 @@ def daemon_selects(place):
 
 
 def daemon_fast_max(place):
-    """All processes of a rule together stay below its cap, use it, and share it."""
-    lines, report, _ = daemon_result(place, CAP_SCRIPT, timeout_s=150)
-    seen, cap = numbers(lines[0]), 24 << 20
-    check(seen["most"] <= cap * 105 // 100, f"above the cap: {seen}")
-    # At the last look some may just be on their way out for others.
-    in_time(seen["most"] >= cap * 9 // 10 and seen["one"] + seen["two"] >= cap * 2 // 3,
-            f"not used: {seen}")
-    in_time(min(seen["one"], seen["two"]) >= cap // 8, f"one has it all: {seen}")
+    """All processes of a rule together stay below its cap and use it, however many share what they have;
+    who comes gets a part, and all of it when the others go."""
+    lines, report, files = daemon_result(place, CAP_SCRIPT, timeout_s=150)
+    cap = 16 << 20
+    four, both, one = (numbers(line) for line in lines)
+    check(one["most"] <= cap * 105 // 100, f"above the cap: {lines}")
+    in_time(four["four"] >= cap * 9 // 10, f"not used by those that share: {four}")
+    in_time(min(both["one"], both["four"]) >= cap // 4 and both["one"] + both["four"] >= cap * 3 // 4,
+            f"not shared with who came: {both}")
+    in_time(one["one"] >= cap * 9 // 10, f"not used by who is left: {one}")
+    status = json.loads(files["status"])["report"]
+    bounds = [space["fast_max_bytes"] for space in status["spaces"] + status["shared"]]
+    check(len(status["spaces"]) == 4 and cap * 9 // 10 <= sum(bounds) <= cap, f"{bounds}")
     check(sum(space["fast_max_bytes"] for space in report["spaces"]) <= cap, str(report["spaces"]))
-    return lines[0]
+    return " / ".join(lines)
 
 
 def daemon_fast_min(place):
@@ -1165,9 +1186,11 @@ def daemon_control(place):
     check(paused["state"] == "paused" and
           [(space["name"], space["weight"]) for space in paused["report"]["spaces"]] == [("vm_hot", 3)],
           files["paused"])
-    for name, wanted in (("tuned", (7, 40 << 20, ["weight", "fast_max"])), ("back", (4, 48 << 20, []))):
+    # What it was told, all of it; of its rule's cap a part is for the files that it maps.
+    for name, cap, wanted in (("tuned", [40 << 20], (7, ["weight", "fast_max"])),
+                              ("back", range(45 << 20, (48 << 20) + 1), (4, []))):
         space, = json.loads(files[name])["report"]["spaces"]
-        check((space["weight"], space["fast_max_bytes"], space["tuned"]) == wanted, f"{name}: {space}")
+        check(space["fast_max_bytes"] in cap and (space["weight"], space["tuned"]) == wanted, f"{name}: {space}")
         check(space["cgroup"] == '/jobs/a"b\\c', space["cgroup"])
     before, after = (openmetrics.read(files[name]) for name in ("with", "without"))
     openmetrics.promtool(files["with"]) # with the quotes in the name of the group

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -46,6 +47,7 @@
 #define HUGE ((uint64_t)2 << 20)
 #define STACK_BYTES (32u << 10)
 #define KNOWN_WAIT_NS 500000000
+#define GUARD_WAIT_MS 2000
 #define TLS_BYTES (8u << 10)
 
 #ifndef HELPER_OWN_SYS6 /* a test brings a kernel of its own */
@@ -76,6 +78,8 @@ struct helper {
 	int hold_uffd; /* the hold area's: moves from the stage */
 	int pagemap;
 	int self;      /* its own pidfd */
+	int program;   /* a pidfd of the program */
+	bool kept;     /* HELPER_KEEP: the program has pages with the server */
 	_Atomic uint32_t known; /* futex, the program waits: the server knows of it, or never will */
 	uint64_t mapped, mapped_bytes; /* HELPER_MAP, guards and all; 0: nothing */
 	uint64_t stage, stock;
@@ -179,19 +183,19 @@ static int hello_say(struct helper *h, int error)
 		.area = (uint64_t)(uintptr_t)h - PAGE,
 		.area_bytes = AREA_BYTES,
 	};
-	if (error)
-		return packet_send(h, &hello, sizeof hello, NULL, 0);
+	if (error) {
+		(void)packet_send(h, &hello, sizeof hello, NULL, 0);
+		return error;
+	}
 	hello.probe = (uint64_t)SYS(mmap, random_address(), PAGE, PROT_READ,
 				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	SYS(madvise, hello.probe, PAGE, MADV_DONTFORK);
 	/* A number would mean another process where the server is, if this is a namespace of its own. */
-	int program = (int)SYS(pidfd_open, h->program_pid, 0);
-	if (program < 0)
-		return program;
-	int fds[HELPER_HELLO_FDS] = { h->uffd, h->hold_uffd, program };
-	error = packet_send(h, &hello, sizeof hello, fds, HELPER_HELLO_FDS);
-	SYS(close, program);
-	return error;
+	h->program = (int)SYS(pidfd_open, h->program_pid, 0);
+	if (h->program < 0)
+		return h->program;
+	int fds[HELPER_HELLO_FDS] = { h->uffd, h->hold_uffd, h->program };
+	return packet_send(h, &hello, sizeof hello, fds, HELPER_HELLO_FDS);
 }
 
 static int welcome_take(struct helper *h, int *ret_device)
@@ -612,8 +616,8 @@ static void command_run(struct helper *h)
 }
 
 /*
- * Until the server hangs up. Not until the program ends: what is in the hold area may still be wanted
- * then by a child it has forked, and lives as long as this address space does.
+ * Until the server lets go, or has ended. Not until the program ends: what is in the hold area may still be
+ * wanted then by a child it has forked, and lives as long as this address space does.
  */
 static void helper_serve(struct helper *h)
 {
@@ -622,11 +626,15 @@ static void helper_serve(struct helper *h)
 		long bytes = packet_receive(h, &h->command, sizeof h->command, &fd);
 		if (bytes < (long)offsetof(struct helper_command, runs))
 			return;
-		/* A forked child's mappings belong to the userfaultfd of the fork's event. */
 		if (fd >= 0) {
 			SYS(close, h->uffd);
 			h->uffd = fd;
 		}
+		if (h->command.op == HELPER_LEAVE)
+			h->kept = false;
+		h->kept |= h->command.op == HELPER_KEEP;
+		if (h->command.op == HELPER_LEAVE || h->command.op == HELPER_KEEP)
+			continue;
 		command_run(h);
 		bool told = h->command.op == HELPER_MOVE || h->command.op == HELPER_PUT;
 		size_t length = told ? sizeof h->reply : offsetof(struct helper_reply, outcome);
@@ -635,19 +643,36 @@ static void helper_serve(struct helper *h)
 	}
 }
 
+/*
+ * The server ended without a word. As long as we have the userfaultfd the program waits at its next stored
+ * page, instead of going on with zeros. The guard ends it, and says so; but it may have been killed, too.
+ */
+static void program_end(struct helper *h)
+{
+	struct pollfd ended = { .fd = h->program, .events = POLLIN };
+
+	if (SYS(poll, &ended, 1, GUARD_WAIT_MS) > 0)
+		return;
+	SYS(pidfd_send_signal, h->program, SIGKILL, NULL, 0);
+	SYS(poll, &ended, 1, -1); /* its threads may not have been told yet */
+}
+
 static int helper_main(void *arg)
 {
 	struct helper *h = arg;
 
 	SYS(setsid, 0);
 	SYS(close_range, 0, ~0u, 0);
-	SYS(prctl, PR_SET_NAME, "pagetide-helper", 0, 0, 0);
+	/* Not "pagetide": who kills that by its name would kill who sees to it that nobody outlives it. */
+	SYS(prctl, PR_SET_NAME, "tide-helper", 0, 0, 0);
 	SYS(chdir, "/");
 	int error = server_meet(h);
 	program_release(h);
 	h->self = (int)SYS(pidfd_open, SYS(getpid, 0), 0);
 	if (!error)
 		helper_serve(h);
+	if (h->kept)
+		program_end(h);
 	SYS(exit_group, 0);
 	__builtin_unreachable();
 }

@@ -5,15 +5,18 @@
  * The helper is a process that shares the program's address space without being a thread of it. It
  * decides nothing and keeps no tables: it runs single commands, one at a time, and answers each
  * with one reply of the same sequence number. If it dies between commands nothing is lost but the
- * ability to move pages out; in the middle of a move the program is ended.
+ * ability to move pages out; in the middle of a move the program is ended. If the server ends without
+ * HELPER_LEAVE, the helper of a program that it has taken on (HELPER_KEEP) ends that program.
  *
  *   helper               server
  *     connect  ──────────►
  *              ◄──────────  welcome (+ /dev/userfaultfd, where there is one)
  *     hello    ──────────►  (+ a userfaultfd for the program, one for the hold area, a pidfd of the program);
  *                           before the welcome, where no device is needed
+ *              ◄──────────  HELPER_KEEP
  *              ◄──────────  command
  *     reply    ──────────►
+ *              ◄──────────  HELPER_LEAVE, and the end
  *
  * Sequenced packets over a UNIX socket; both ends are of one version, checked by `magic`.
  */
@@ -45,8 +48,7 @@ struct helper_hello {
 
 enum helper_op {
 	HELPER_MAP,      /* map a hold area of runs[0].bytes, HELPER_STAGE_BYTES of stage behind it, and
-			    HELPER_STOCK_BYTES of stock behind that; reply.result: its address. Comes with
-			    the program's userfaultfd */
+			    HELPER_STOCK_BYTES of stock behind that; reply.result: its address */
 	HELPER_UNMAP,    /* take all of that away again */
 	HELPER_MOVE,     /* move runs out of the program into the hold area: dst <- src, holes and busy
 			    pages skipped */
@@ -55,6 +57,9 @@ enum helper_op {
 			    anew). Other errors: nothing was moved. 0: outcome[] tells */
 	HELPER_DROP,     /* discard the pages of runs of the hold area or the stock (dst, bytes) */
 	HELPER_POPULATE, /* break copy-on-write of present runs (dst, bytes) after a fork has ended */
+	HELPER_KEEP,     /* the program is taken on. Comes with the userfaultfd of its mappings: a forked
+			    child's is that of the fork's event. Not answered, as the next */
+	HELPER_LEAVE,    /* the server is about to hang up in order */
 };
 
 #define HELPER_RUNS_MAX 512

@@ -185,7 +185,7 @@ int guard_start(int *ret_socket)
 
 	if (error)
 		return error;
-	error = child_apart("pagetide-guard", guard_main, &charge);
+	error = child_apart("tide-guard", guard_main, &charge);
 	close(charge.pair[1]);
 	if (error)
 		close(charge.pair[0]);

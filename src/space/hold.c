@@ -48,24 +48,40 @@ void helper_follow(struct program *p)
 		p->helper_cpu = cpu;
 }
 
+static int command_send(const struct program *p, const int *fd)
+{
+	size_t bytes = offsetof(struct helper_command, runs) +
+		       p->command.nr_runs * sizeof p->command.runs[0];
+
+	return sock_send(p->helper_socket, &p->command, bytes, fd, fd != NULL);
+}
+
+int helper_keep(struct program *p)
+{
+	p->command.op = HELPER_KEEP;
+	p->command.nr_runs = 0;
+	return command_send(p, &p->uffd);
+}
+
 void helper_leave(struct program *p)
 {
-	if (p->helper_socket >= 0)
-		close(p->helper_socket);
+	if (p->helper_socket < 0)
+		return;
+	p->command.op = HELPER_LEAVE;
+	p->command.nr_runs = 0;
+	(void)command_send(p, NULL); /* it may be that which has ended */
+	close(p->helper_socket);
 	p->helper_socket = -1;
 }
 
 int helper_call(struct program *p)
 {
 	int fds[SOCK_FDS_MAX];
-	size_t bytes = offsetof(struct helper_command, runs) +
-		       p->command.nr_runs * sizeof p->command.runs[0];
 
 	if (p->helper_socket < 0)
 		return -ENOTCONN;
 	p->command.seq = ++p->helper_seq;
-	int error = sock_send(p->helper_socket, &p->command, bytes, &p->uffd,
-			      p->command.op == HELPER_MAP);
+	int error = command_send(p, NULL);
 	bool sent = !error;
 	size_t got = 0;
 	if (sent)

@@ -471,7 +471,9 @@ static inline uint64_t hold_address(const struct program *program, uint32_t plac
 /* Run program->command (helper_lock held), reply in program->reply. -ENOTCONN: there is no helper, nothing
  * was done; -EPIPE: it ended over the command, and nobody knows what it did. */
 int helper_call(struct program *program);
-/* No more commands: it ended. helper_lock held. */
+/* Before the first command: what it is to do should we be killed. Keeper, as it comes. -EPIPE: it has ended. */
+int helper_keep(struct program *program);
+/* No more commands: it ended, or may. helper_lock held. */
 void helper_leave(struct program *program);
 /* Bring the helper to the caller's CPU. helper_lock held. */
 void helper_follow(struct program *program);

@@ -93,7 +93,7 @@ void program_free(struct program *p)
 	fd_close(p->proc_dir);
 	fd_close(p->uffd);
 	hold_close(p);
-	fd_close(p->helper_socket);
+	helper_leave(p);
 	pthread_rwlock_destroy(&p->lock);
 	pthread_mutex_destroy(&p->helper_lock);
 	pthread_mutex_destroy(&p->hold_lock);
@@ -386,6 +386,7 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 	thread_hurry(helper_pid, PRIORITY_MOVER); /* known by now to be the helper */
 	p->helper_pid = helper_pid;
 	p->helper_socket = socket;
+	(void)helper_keep(p); /* without it the guard alone keeps the program; its end is seen later */
 	return 0;
 }
 

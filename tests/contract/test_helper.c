@@ -27,6 +27,7 @@ static long sys6(long nr, long a, long b, long c, long d, long e, long f);
 static struct {
 	bool used[HOLD_PAGES];
 	uint32_t held[HOLD_PAGES];  /* content; ID_NONE: none */
+	bool lets_go;               /* it says so before it hangs up */
 	uint32_t nr_commands, nr_moved, nr_kept, nr_sequences;
 	struct helper_command command;
 	uint32_t before[HELPER_PAGES_MAX]; /* contents of the pages to be moved */
@@ -427,6 +428,7 @@ static void reply_judge(const struct helper_reply *reply, size_t bytes)
 
 	fake_must(reply->seq == c->seq, "a reply to another command");
 	bool told = c->op == HELPER_MOVE || c->op == HELPER_PUT;
+	fake_must(c->op != HELPER_KEEP && c->op != HELPER_LEAVE, "a reply to what has none");
 	fake_must(bytes == (told ? sizeof *reply : offsetof(struct helper_reply, outcome)),
 		  "a reply of another length");
 	if (c->op == HELPER_MAP) {
@@ -462,16 +464,21 @@ static long call_receive(struct msghdr *message)
 	int fd = FAKE_UFFD;
 
 	message->msg_controllen = 0;
-	if (server.nr_commands++ == COMMANDS)
+	if (server.nr_commands == COMMANDS + server.lets_go)
 		return 0;
-	command_draw();
+	if (server.nr_commands++ == COMMANDS)
+		server.command = (struct helper_command){ .op = HELPER_LEAVE };
+	else if (server.nr_commands == 1)
+		server.command = (struct helper_command){ .op = HELPER_KEEP };
+	else
+		command_draw();
 	if (server.is_calm && kernel.hold)
 		server.is_calm = stage_clean();
 	size_t bytes = offsetof(struct helper_command, runs) +
 		       server.command.nr_runs * sizeof server.command.runs[0];
 	fake_must(message->msg_iov->iov_len >= bytes, "no room for a command");
 	memcpy(message->msg_iov->iov_base, &server.command, bytes);
-	if (server.command.op == HELPER_MAP) {
+	if (server.command.op == HELPER_KEEP) {
 		*c = (struct cmsghdr){ CMSG_LEN(sizeof fd), SOL_SOCKET, SCM_RIGHTS };
 		memcpy(CMSG_DATA(c), &fd, sizeof fd);
 		message->msg_controllen = CMSG_SPACE(sizeof fd);
@@ -565,8 +572,10 @@ static void sequence_run(uint64_t seed, struct helper *h)
 	h->self = FAKE_SELF;
 	h->uffd = -1; /* comes with the first command */
 	fake_open(seed);
+	server.lets_go = seed % 2;
 	helper_serve(h);
-	fake_must(server.nr_commands == COMMANDS + 1, "the helper stopped before its time");
+	fake_must(server.nr_commands == COMMANDS + server.lets_go, "the helper stopped before its time");
+	fake_must(h->kept != server.lets_go, "the helper takes a server that lets go for one that was killed");
 }
 
 int main(int argc, char **argv)

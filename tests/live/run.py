@@ -90,7 +90,7 @@ def helpers_below(process):
     found = []
     for pid in descendants(process.pid):
         with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", encoding="latin-1") as file:
-            if file.read().strip() == "pagetide-helper":
+            if file.read().strip() == "tide-helper":
                 found.append(pid)
     return found
 
@@ -402,7 +402,41 @@ def ctrl_z_stops_and_fg_goes_on(place):
 
 # ---- the tool itself -----------------------------------------------------------------------------
 
-def killed_tool(name, grace_s=0.0):
+def guards_of(place):
+    """Those of what runs in this place: all processes that have its environment and are no program."""
+    found = []
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as environ, \
+                open(f"/proc/{pid}/comm", encoding="latin-1") as comm:
+            if "guard" in comm.read() and f"LIVE_TMP={place.folder}\0".encode() in environ.read():
+                found.append(pid)
+    return found
+
+
+def kill_alone(_place, process):
+    process.kill()
+
+
+def kill_with_guards(place, process):
+    """The server is stopped first: it is not to start another guard."""
+    process.send_signal(signal.SIGSTOP)
+    guards = guards_of(place)
+    check(guards, "there is no guard")
+    for pid in guards:
+        os.kill(pid, signal.SIGKILL)
+    process.kill()
+
+
+def kill_by_name(place, process):
+    """As by pkill -9 pagetide: a name matches that has the word in it. In the worst order."""
+    process.send_signal(signal.SIGSTOP)
+    for pid in [*guards_of(place), *descendants(process.pid), process.pid]:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", encoding="latin-1") as comm:
+            if "pagetide" in comm.read():
+                os.kill(pid, signal.SIGKILL)
+
+
+def killed_tool(name, grace_s=0.0, kill=kill_alone):
     def run(place):
         only_with_tool(place)
         below = {}
@@ -413,7 +447,7 @@ def killed_tool(name, grace_s=0.0):
             time.sleep(2.0 + grace_s)
             below.update(descendants(process.pid))
             check(below and time.monotonic() < deadline, "the program did not start")
-            process.kill()
+            kill(place, process)
             deadline = time.monotonic() + 10
             while any(alive(*one) for one in below.items()) and time.monotonic() < deadline:
                 time.sleep(0.02)
@@ -424,7 +458,8 @@ def killed_tool(name, grace_s=0.0):
         check(b"MISMATCH" not in result.errors + result.output, tail(result.errors))
         check(b"ready" in result.output, f"was not under pressure yet: {tail(result.errors)}")
         check(not survivors, f"{len(survivors)} processes ran on 10 s after the tool was killed")
-        check(re.search(rb"pagetide.*", result.errors), f"no line says why: {tail(result.errors)}")
+        check(kill == kill_with_guards or re.search(rb"pagetide.*", result.errors),
+              f"no line says why: {tail(result.errors)}")
         return tail(result.errors, 200)
     return run
 
@@ -893,20 +928,6 @@ def few_files(place):
           f"exit status {result.status}: {tail(result.errors)}")
 
 
-def guard_of(place):
-    """The guard of what runs in this place, or None."""
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/comm", encoding="ascii", errors="replace") as comm:
-                named = comm.read() == "pagetide-guard\n"
-            with open(f"/proc/{pid}/environ", "rb") as environ:
-                if named and f"LIVE_TMP={place.folder}\0".encode() in environ.read():
-                    return int(pid)
-        except OSError:
-            pass
-    return None
-
-
 def guard_lets_go(place):
     """The guard keeps descriptors of who is there, not of each child that ever was."""
     only_with_tool(place)
@@ -916,7 +937,7 @@ def guard_lets_go(place):
         nonlocal most
         guard = None
         while process.poll() is None:
-            guard = guard or guard_of(place)
+            guard = guard or next(iter(guards_of(place)), None)
             try:
                 most = max(most, len(os.listdir(f"/proc/{guard}/fd")) if guard else 0)
             except OSError:
@@ -1011,6 +1032,8 @@ TOOL_CASES = {
     "ctrl-z-stops-and-fg-goes-on": ctrl_z_stops_and_fg_goes_on,
     "tool-killed-program-ends-rule04": killed_tool("hold"),
     "tool-killed-family-ends-rule04": killed_tool("hold-family", 1.0),
+    "tool-and-guard-killed-rule04": killed_tool("hold-family", 1.0, kill_with_guards),
+    "tool-killed-by-name-rule04": killed_tool("hold", 0.0, kill_by_name),
     "lies-are-not-believed": lies_are_not_believed,
     "stats-while-running": stats_while_running,
     "exec-frees-the-old-image": exec_frees_the_old_image,

@@ -36,7 +36,8 @@ struct tier_ops {
 	 * changed nothing.
 	 */
 	int (*store)(struct tier *tier, const void *page, uint32_t *ret_slot);
-	/* The same for a page that has no other home: never -E2BIG, however much room it takes. */
+	/* The same for a page that has no other home: never -E2BIG, however much room it takes, and -ENOSPC only
+	 * when the system gives no more: the capacity does not bind. */
 	int (*keep)(struct tier *tier, const void *page, uint32_t *ret_slot);
 	/* The slot will soon be loaded: what helps may begin. Any slot that load() may be given. */
 	void (*expect)(struct tier *tier, uint32_t slot);

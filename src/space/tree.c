@@ -141,11 +141,13 @@ static uint64_t word_forked(struct program *child, const struct tract *t, uint64
 		error = held_read(parent, &word, 1, page);
 		/* Two of the coldest are no reason to fill the fast node. */
 		page_source(parent->server, page_slow(word));
-		if (!error)
+		if (!error) {
 			error = uffd_copy(child->uffd, vpn << PAGE_SHIFT, page, sizeof page, &done);
-		/* It runs, and changes its mappings already: what it has told will be read by its handlers. */
-		if (error == -EAGAIN && !pool->ops->keep(pool, page, &slot))
-			return page_word(PAGE_STORED, 0, 0, slot, false);
+			/* Mostly it changes its mappings already, and its handlers, which are to read of that, wait
+			 * for this table. Or there is no memory. */
+			if (error && error != -EEXIST && error != -ENOENT && !pool->ops->keep(pool, page, &slot))
+				return page_word(PAGE_STORED, 0, 0, slot, false);
+		}
 		/* EEXIST: the child has its own copy of the page as it was. ENOENT: it has not got the
 		 * mapping (MADV_DONTFORK). */
 		if (error == -ENOENT)

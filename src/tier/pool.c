@@ -120,15 +120,15 @@ static uint32_t page_sum(const void *page)
 
 /* ---- items ------------------------------------------------------------------------------------ */
 
-/* Also tells which item the next store of this size will likely get; 0: unknown. */
-static int item_take(struct pool *pool, uint32_t size, uint32_t *ret_slot, uint32_t *ret_next)
+/* Also tells which item the next store of this size will likely get; 0: unknown. `must`: whatever the capacity. */
+static int item_take(struct pool *pool, uint32_t size, bool must, uint32_t *ret_slot, uint32_t *ret_next)
 {
 	int err = 0;
 
 	pthread_mutex_lock(&pool->lock);
 	pool_collect(pool);
 	while (!pool->rings[size].head && slab_new(pool, size)) {
-		err = pool_grow(pool);
+		err = pool_grow(pool, must);
 		if (err)
 			break;
 	}
@@ -197,7 +197,7 @@ static int item_read(const struct pool *pool, uint32_t slot, void *ret_page)
 /* ---- the contract ----------------------------------------------------------------------------- */
 
 /* Compressed to `most` bytes at most, or -E2BIG. */
-static int page_pack(struct pool *pool, const void *page, int most, uint32_t *ret_slot)
+static int page_pack(struct pool *pool, const void *page, int most, bool must, uint32_t *ret_slot)
 {
 	uint32_t slot = 0, next = 0;
 	int length = LZ4_compress_fast_extState(&scratch.lz4, page, (char *)scratch.packed, TIER_PAGE_BYTES,
@@ -205,7 +205,7 @@ static int page_pack(struct pool *pool, const void *page, int most, uint32_t *re
 
 	if (length <= 0)
 		return -E2BIG;
-	int err = item_take(pool, ((uint32_t)length + 8 + SLOT_BYTES - 1) / SLOT_BYTES, &slot, &next);
+	int err = item_take(pool, ((uint32_t)length + 8 + SLOT_BYTES - 1) / SLOT_BYTES, must, &slot, &next);
 	if (err)
 		return err;
 	item_write(pool, slot, (uint32_t)length, pool->verify ? page_sum(page) : 0);
@@ -214,9 +214,8 @@ static int page_pack(struct pool *pool, const void *page, int most, uint32_t *re
 	return 0;
 }
 
-static int pool_store(struct tier *tier, const void *page, uint32_t *ret_slot)
+static int page_store(struct pool *pool, const void *page, int most, bool must, uint32_t *ret_slot)
 {
-	struct pool *pool = pool_of(tier);
 	uint64_t word;
 
 	if (page_is_word(page, &word)) {
@@ -226,14 +225,17 @@ static int pool_store(struct tier *tier, const void *page, uint32_t *ret_slot)
 			return 0;
 		}
 	}
-	return page_pack(pool, page, PACKED_MAX_BYTES, ret_slot);
+	return page_pack(pool, page, most, must, ret_slot);
+}
+
+static int pool_store(struct tier *tier, const void *page, uint32_t *ret_slot)
+{
+	return page_store(pool_of(tier), page, PACKED_MAX_BYTES, false, ret_slot);
 }
 
 static int pool_keep(struct tier *tier, const void *page, uint32_t *ret_slot)
 {
-	int err = pool_store(tier, page, ret_slot);
-
-	return err == -E2BIG ? page_pack(pool_of(tier), page, PACKED_KEPT_BYTES, ret_slot) : err;
+	return page_store(pool_of(tier), page, PACKED_KEPT_BYTES, true, ret_slot);
 }
 
 /* An item comes from memory that nobody has looked at for long. How long it is stands in it. */

@@ -89,7 +89,7 @@ uint32_t slab_take(struct pool *pool, uint32_t size);
 /* Sort in what was freed since. */
 void pool_collect(struct pool *pool);
 /* One more block of memory. Lets go of the lock meanwhile. -ENOSPC. */
-int pool_grow(struct pool *pool);
+int pool_grow(struct pool *pool, bool must);
 /* Give whole free blocks back to the system, but for those worth keeping. Lets go of the lock meanwhile. */
 void pool_shrink(struct pool *pool);
 

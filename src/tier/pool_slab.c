@@ -126,13 +126,13 @@ void pool_collect(struct pool *pool)
 	}
 }
 
-int pool_grow(struct pool *pool)
+int pool_grow(struct pool *pool, bool must)
 {
 	uint32_t page;
 	unsigned char *at;
 	int err;
 
-	if (pool->capacity_bytes && pool->used_bytes + BLOCK_BYTES > pool->capacity_bytes)
+	if (!must && pool->capacity_bytes && pool->used_bytes + BLOCK_BYTES > pool->capacity_bytes)
 		return -ENOSPC;
 	err = buddy_take(&pool->buddy, BUDDY_RETURNED, BUDDY_ORDER_TOP, &page);
 	if (err)

@@ -43,14 +43,13 @@ static _Atomic uint64_t *page_at(const struct ram *ram, uint32_t slot)
 	return (_Atomic uint64_t *)(void *)(ram->pages + (size_t)slot * TIER_PAGE_BYTES);
 }
 
-static int ram_store(struct tier *tier, const void *page, uint32_t *ret_slot)
+static int page_store(struct ram *ram, const void *page, bool must, uint32_t *ret_slot)
 {
-	struct ram *ram = ram_of(tier);
 	uint32_t slot = 0;
 	int err = -ENOSPC;
 
 	pthread_mutex_lock(&ram->lock);
-	if (!ram->capacity_bytes || ram->used_bytes + TIER_PAGE_BYTES <= ram->capacity_bytes)
+	if (must || !ram->capacity_bytes || ram->used_bytes + TIER_PAGE_BYTES <= ram->capacity_bytes)
 		err = buddy_take(&ram->buddy, BUDDY_RETURNED, 0, &slot);
 	if (!err) {
 		ram->used_bytes += TIER_PAGE_BYTES;
@@ -67,6 +66,17 @@ static int ram_store(struct tier *tier, const void *page, uint32_t *ret_slot)
 	atomic_store_explicit(&ram->refs[slot], 1, memory_order_relaxed);
 	*ret_slot = slot;
 	return 0;
+}
+
+static int ram_store(struct tier *tier, const void *page, uint32_t *ret_slot)
+{
+	return page_store(ram_of(tier), page, false, ret_slot);
+}
+
+/* Refuses nothing anyway. */
+static int ram_keep(struct tier *tier, const void *page, uint32_t *ret_slot)
+{
+	return page_store(ram_of(tier), page, true, ret_slot);
 }
 
 static void ram_expect(struct tier *tier, uint32_t slot)
@@ -158,7 +168,7 @@ static void ram_close(struct tier *tier)
 static const struct tier_ops ram_ops = {
 	.name = "ram",
 	.store = ram_store,
-	.keep = ram_store, /* refuses nothing */
+	.keep = ram_keep,
 	.expect = ram_expect,
 	.load = ram_load,
 	.compare = ram_compare,

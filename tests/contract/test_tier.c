@@ -402,6 +402,27 @@ static void what_must_be_kept_is_kept(void **state)
 	tier->ops->close(tier);
 }
 
+/* Nor does the capacity bind it. */
+static void what_must_be_kept_is_kept_above_the_capacity(void **state)
+{
+	struct tier *tier = tier_of(4 << 20);
+	unsigned char page[TIER_PAGE_BYTES];
+	uint32_t slots[3000];
+
+	(void)state;
+	for (unsigned i = 0; i < 3000; i++) {
+		page_make_kind(page, KIND_RANDOM, i);
+		assert_int_equal(tier->ops->keep(tier, page, &slots[i]), 0);
+	}
+	for (unsigned i = 0; i < 3000; i++) {
+		page_make_kind(page, KIND_RANDOM, i);
+		assert_holds(tier, slots[i], page);
+		tier->ops->unref(tier, slots[i]);
+	}
+	assert_empty(tier);
+	tier->ops->close(tier);
+}
+
 /* Numbers that were never given out, or whose slot is gone, are an error or any bytes. */
 static void loading_nonsense_is_safe(void **state)
 {
@@ -740,6 +761,7 @@ int main(void)
 		cmocka_unit_test(a_long_random_life),
 		cmocka_unit_test(usage_is_exact),
 		cmocka_unit_test(what_must_be_kept_is_kept),
+		cmocka_unit_test(what_must_be_kept_is_kept_above_the_capacity),
 		cmocka_unit_test(loading_nonsense_is_safe),
 		cmocka_unit_test(each_call_in_turn_fails),
 		cmocka_unit_test(a_tier_that_fails_for_ever_keeps_what_it_has),

@@ -420,6 +420,34 @@ static void child_changes_at_once(void)
 	arena_check(&arena, 0, arena.nr_pages);
 }
 
+/* The same while the pool has no room: pages that compress by half at most, and many held ones. */
+static void child_changes_at_once_full(void)
+{
+	const size_t small = (8u << 20) / PAGE_BYTES, large = (64u << 20) / PAGE_BYTES;
+	struct arena arena = arena_new(small, 14);
+	unsigned char *noise = mmap(NULL, large * PAGE_BYTES, PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t seed = 15;
+
+	CHECK(noise != MAP_FAILED && madvise(noise, large * PAGE_BYTES, MADV_NOHUGEPAGE) == 0);
+	arena_fill(&arena, 0, small, 1);
+	for (uint32_t round = 0; round < 4; round++) {
+		for (size_t i = 0; i < large * PAGE_BYTES; i += 16) {
+			uint64_t word = live_random(&seed);
+			memcpy(noise + i, &word, sizeof word);
+		}
+		pid_t pid = child_start();
+		if (pid == 0) {
+			for (size_t i = 0; i < small; i++)
+				CHECK(madvise(arena_page(&arena, i), PAGE_BYTES, MADV_DONTNEED) == 0);
+			CHECK(munmap(arena.base, small * PAGE_BYTES) == 0);
+			_exit(0);
+		}
+		live_wait(pid);
+	}
+	arena_check(&arena, 0, small);
+}
+
 /*
  * Children that unmap whatever lies where the helper puts its page, some time in the first milliseconds: the
  * server may just be finding out whose memory that is. Nothing is managed yet, so nobody else reads their events.
@@ -546,6 +574,7 @@ static const struct live_case cases[] = {
 	{ "wiped-while-held", wiped_while_held },
 	{ "helper-killed-fork", helper_killed_fork },
 	{ "child-changes-at-once", child_changes_at_once },
+	{ "child-changes-at-once-full", child_changes_at_once_full },
 	{ "child-unmaps-all", child_unmaps_all },
 	{ "clone-raw-rule01-rule04", clone_raw_rule01_rule04 },
 	{ "clone-raw-orphan-rule01", clone_raw_orphan_rule01 },

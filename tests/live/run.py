@@ -37,7 +37,8 @@ NO_BUDGET = {"fork", "huge-fork", "huge-child-ends", "huge-helper-killed", "huge
 # Cases whose program is made for another test below.
 NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",
              "wrong-byte-is-seen", "exec-then-rest", "rest-after-pressure", "address-space-limited",
-             "fill-beside", "dumps-core", "stack-as-laid-out", "orphans-taken-in", "is-managed", "pid-namespace-begins"}
+             "fill-beside", "dumps-core", "stack-as-laid-out", "child-changes-at-once-full",
+             "orphans-taken-in", "is-managed", "pid-namespace-begins"}
 # Cases whose helper is killed once nothing moves any more.
 HELPER_KILLED = {"helper-killed-fork", "helper-killed-counts"}
 # Cases that mostly read stored memory in order: a fault brings back many pages.
@@ -912,6 +913,16 @@ def full_tiers_hard(place):
           f"went far over the budget first: {result.peak_bytes / MIB:.0f} MiB")
 
 
+def fork_with_full_pool(place):
+    """A child that changes its mappings at once, and no room in the pool for what its parent holds."""
+    only_with_tool(place)
+    for options in ({"tiers": ["dram:16M", "lz4:8M"]}, {"tiers": [], "options": ["--memory", "40M"]}):
+        result = place.run([os.path.join(place.programs, "live_fork"), "child-changes-at-once-full"],
+                           BUDGET_MIB, **options)
+        judge_end(result)
+        judge_stats(result.stats)
+
+
 def few_files(place):
     """The server may open more files than its program; with too few to go on nobody waits for ever."""
     only_with_tool(place)
@@ -1061,6 +1072,7 @@ TOOL_CASES = {
     "budget-beside-many-hogs": budget_beside_hogs(4),
     "full-tiers-exceeded": full_tiers_exceeded,
     "full-tiers-hard": full_tiers_hard,
+    "fork-with-full-pool": fork_with_full_pool,
     "few-files": few_files,
     "guard-lets-go": guard_lets_go,
     "reserved-is-left-alone": reserved_is_left_alone,

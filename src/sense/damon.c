@@ -9,12 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "file.h"
 #include "proc.h"
 #include "setting.h"
+#include "targets.h"
 #include "vmstat.h"
 
 #define KDAMONDS "/sys/kernel/mm/damon/admin/kdamonds/"
@@ -41,10 +41,9 @@ static const char *const context_settings[][2] = {
 };
 #define NR_CONTEXT_SETTINGS (sizeof context_settings / sizeof *context_settings)
 
-struct target {
-	pid_t pid;
+struct watched {
+	struct target target;
 	uint32_t index;       /* in what runs; NO_INDEX: it is not in it */
-	struct target *next;
 };
 
 struct region {
@@ -55,7 +54,7 @@ struct damon {
 	struct sense sense;
 	struct settings settings;
 	const char *root;
-	struct target *targets;
+	struct targets targets; /* of struct watched */
 	bool on, changed;     /* its thread runs; but not for these processes */
 	uint64_t period_ns, read_ns, start_ns; /* 0: paused; of the last reading and start */
 	struct region *regions;
@@ -66,6 +65,11 @@ struct damon {
 static struct damon *damon_of(struct sense *sense)
 {
 	return (struct damon *)(void *)sense;
+}
+
+static struct watched *watched_of(struct target *target)
+{
+	return (struct watched *)(void *)target;
 }
 
 /* ---- whose it is ---- */
@@ -202,11 +206,9 @@ static uint32_t targets_number(struct damon *damon)
 {
 	uint32_t nr = 0;
 
-	for (struct target *target = damon->targets; target; target = target->next) {
-		int dir, error = proc_open_below(damon->root, target->pid, &dir);
-		if (!error)
-			close(dir);
-		target->index = error ? NO_INDEX : nr++;
+	for (struct target *target = damon->targets.first; target; target = target->next) {
+		uint64_t image;
+		watched_of(target)->index = proc_image(target->dir, &image) ? NO_INDEX : nr++;
 	}
 	return nr;
 }
@@ -219,13 +221,14 @@ static int targets_put(const struct damon *damon, uint32_t nr)
 	int error = context_put(damon, text, "targets/nr_targets");
 	if (!error)
 		error = context_put(damon, text, "schemes/nr_schemes");
-	for (const struct target *target = damon->targets; !error && target; target = target->next) {
-		if (target->index == NO_INDEX)
+	for (struct target *target = damon->targets.first; !error && target; target = target->next) {
+		uint32_t index = watched_of(target)->index;
+		if (index == NO_INDEX)
 			continue;
 		snprintf(text, sizeof text, "%d", (int)target->pid);
-		error = context_put(damon, text, "targets/%" PRIu32 "/pid_target", target->index);
+		error = context_put(damon, text, "targets/%" PRIu32 "/pid_target", index);
 		if (!error)
-			error = scheme_put(damon, target->index);
+			error = scheme_put(damon, index);
 	}
 	return error;
 }
@@ -298,12 +301,12 @@ static int regions_read(struct damon *damon, uint32_t index, uint64_t *ret_most)
 	return error;
 }
 
-static void target_read(struct damon *damon, const struct target *target,
+static void target_read(struct damon *damon, struct target *target,
 			void (*visit)(void *arg, const struct sense_event *event), void *arg)
 {
 	uint64_t most, now_ns = clock_now_ns();
 
-	if (regions_read(damon, target->index, &most)) {
+	if (regions_read(damon, watched_of(target)->index, &most)) {
 		damon->nr_lost++;
 		return;
 	}
@@ -344,8 +347,8 @@ static void damon_read(struct sense *sense, void (*visit)(void *arg, const struc
 		return;
 	}
 	damon->nr_passes++;
-	for (const struct target *target = damon->targets; target; target = target->next)
-		if (target->index != NO_INDEX)
+	for (struct target *target = damon->targets.first; target; target = target->next)
+		if (watched_of(target)->index != NO_INDEX)
 			target_read(damon, target, visit, arg);
 	damon->read_ns = clock_now_ns();
 }
@@ -355,18 +358,12 @@ static void damon_read(struct sense *sense, void (*visit)(void *arg, const struc
 static int damon_add(struct sense *sense, pid_t pid)
 {
 	struct damon *damon = damon_of(sense);
-	int dir, error = proc_open_below(damon->root, pid, &dir);
+	struct target *target;
+	int error = targets_add(&damon->targets, pid, sizeof(struct watched), &target);
 
 	if (error)
 		return error;
-	close(dir);
-	struct target *target = calloc(1, sizeof *target);
-	if (!target)
-		return -ENOMEM;
-	target->pid = pid;
-	target->index = NO_INDEX;
-	target->next = damon->targets;
-	damon->targets = target;
+	watched_of(target)->index = NO_INDEX;
 	damon->changed = true;
 	return 0;
 }
@@ -374,17 +371,13 @@ static int damon_add(struct sense *sense, pid_t pid)
 static void damon_remove(struct sense *sense, pid_t pid)
 {
 	struct damon *damon = damon_of(sense);
+	struct target *target = targets_find(&damon->targets, pid);
 
-	for (struct target **at = &damon->targets; *at; at = &(*at)->next) {
-		struct target *target = *at;
-		if (target->pid != pid)
-			continue;
-		/* It goes on to be watched until it is begun anew; nobody hears of it. */
-		*at = target->next;
-		free(target);
-		damon->changed = true;
+	if (!target)
 		return;
-	}
+	/* It goes on to be watched until it is begun anew; nobody hears of it. */
+	targets_drop(&damon->targets, target);
+	damon->changed = true;
 }
 
 static int damon_pace(struct sense *sense, uint64_t period_ns)
@@ -416,8 +409,8 @@ static void damon_close(struct sense *sense)
 {
 	struct damon *damon = damon_of(sense);
 
-	while (damon->targets)
-		damon_remove(sense, damon->targets->pid);
+	while (damon->targets.first)
+		targets_drop(&damon->targets, damon->targets.first);
 	damon_off(damon);
 	settings_restore(&damon->settings);
 	settings_release(&damon->settings);
@@ -516,7 +509,7 @@ int damon_open(const struct damon_options *options, struct sense **ret_sense, co
 		return -ENOMEM;
 	}
 	damon->sense.ops = &damon_ops;
-	damon->root = options->root;
+	damon->root = damon->targets.root = options->root;
 	damon->period_ns = READ_LEAST_NS;
 	damon->settings.lock = -1;
 	error = damon_begin(damon, state_path_of(options));

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "arms.h"
 #include "clock.h"
@@ -18,6 +17,7 @@
 #include "rings.h"
 #include "setting.h"
 #include "sweep.h"
+#include "targets.h"
 #include "vmstat.h"
 
 #define BALANCING "/sys/kernel/debug/sched/numa_balancing/"
@@ -44,20 +44,19 @@ static const struct setting table[SET_COUNT] = {
 	[SET_DELAY] = { .name = "scan_delay_ms", .path = BALANCING "scan_delay_ms", .optional = true },
 };
 
-struct target {
-	pid_t pid;
+struct swept {
+	struct target target;
 	bool guests;        /* it runs some */
 	bool look;          /* threads came, or their news was lost */
 	uint64_t looked_ns, look_cost_ns; /* the last look at its threads: when it ended, how long it took */
 	struct sweep_process sweep;
-	struct target *next;
 };
 
 struct hint {
 	struct sense sense;
 	struct settings settings;
-	struct target *targets;
-	struct rings rings;          /* each owned by a target */
+	struct targets targets;      /* of struct swept */
+	struct rings rings;          /* each owned by one of these */
 	struct arms arms;            /* none: it cannot be told what becomes inaccessible when */
 	uint64_t nr_touches, nr_lost, looked_ns;
 	uint64_t faults_before;      /* the kernel's count of hint faults at the start */
@@ -68,7 +67,6 @@ struct hint {
 	uint64_t size_mb;            /* what is set */
 	bool off;                    /* the kernel's scanner does not run at all */
 	bool mounted;
-	const char *root;
 };
 
 static struct hint *hint_of(struct sense *sense)
@@ -84,21 +82,17 @@ static int thread_open(void *arg, pid_t tid, size_t ring_bytes, struct perf_ring
 	return perf_ring_open(tid, ring_bytes, ret_ring);
 }
 
-static struct target *target_find(const struct hint *hint, pid_t pid)
+static struct swept *swept_of(struct target *target)
 {
-	struct target *target = hint->targets;
-
-	while (target && target->pid != pid)
-		target = target->next;
-	return target;
+	return (struct swept *)(void *)target;
 }
 
 /* What its guests touch, in the rings that have it not yet: one that runs no guest has nothing to tell. */
-static void guests_follow(struct hint *hint, const struct target *target)
+static void guests_follow(struct hint *hint, const struct swept *swept)
 {
 	for (size_t i = 0; i < hint->rings.nr && hint->sees_guests; i++) {
 		struct thread_ring *thread = &hint->rings.list[i];
-		if (thread->owner != target || perf_ring_has_guests(&thread->ring))
+		if (thread->owner != swept || perf_ring_has_guests(&thread->ring))
 			continue;
 		int error = perf_ring_guests(&thread->ring, hint->probe_type);
 		hint->sees_guests = !error || error == -ESRCH;
@@ -106,45 +100,39 @@ static void guests_follow(struct hint *hint, const struct target *target)
 }
 
 /* Follow all threads that the process has now. */
-static int target_look(struct hint *hint, struct target *target)
+static int swept_look(struct hint *hint, struct swept *swept)
 {
 	uint64_t begin_ns = clock_now_ns();
-	int error = rings_follow(&hint->rings, hint->root, target->pid, target);
+	int error = rings_follow(&hint->rings, swept->target.dir, swept);
 
-	if (target->guests)
-		guests_follow(hint, target);
-	target->look &= error != 0;
-	target->looked_ns = clock_now_ns();
-	target->look_cost_ns = target->looked_ns - begin_ns;
+	if (swept->guests)
+		guests_follow(hint, swept);
+	swept->look &= error != 0;
+	swept->looked_ns = clock_now_ns();
+	swept->look_cost_ns = swept->looked_ns - begin_ns;
 	return error;
 }
 
 static void hint_remove(struct sense *sense, pid_t pid)
 {
 	struct hint *hint = hint_of(sense);
+	struct target *target = targets_find(&hint->targets, pid);
 
-	for (struct target **at = &hint->targets; *at; at = &(*at)->next) {
-		struct target *target = *at;
-		if (target->pid != pid)
-			continue;
-		rings_drop(&hint->rings, target);
-		*at = target->next;
-		free(target);
+	if (!target)
 		return;
-	}
+	rings_drop(&hint->rings, swept_of(target));
+	targets_drop(&hint->targets, target);
 }
 
 static int hint_add(struct sense *sense, pid_t pid)
 {
 	struct hint *hint = hint_of(sense);
-	struct target *target = calloc(1, sizeof *target);
+	struct target *target;
+	int error = targets_add(&hint->targets, pid, sizeof(struct swept), &target);
 
-	if (!target)
-		return -ENOMEM;
-	target->pid = pid;
-	target->next = hint->targets;
-	hint->targets = target;
-	int error = target_look(hint, target);
+	if (error)
+		return error;
+	error = swept_look(hint, swept_of(target));
 	if (error)
 		hint_remove(sense, pid);
 	hint->sweep.news |= !error;
@@ -154,13 +142,12 @@ static int hint_add(struct sense *sense, pid_t pid)
 static void hint_guests(struct sense *sense, pid_t pid)
 {
 	struct hint *hint = hint_of(sense);
-
-	struct target *target = target_find(hint, pid);
+	struct target *target = targets_find(&hint->targets, pid);
 
 	if (!target)
 		return;
-	target->guests = true;
-	guests_follow(hint, target);
+	swept_of(target)->guests = true;
+	guests_follow(hint, swept_of(target));
 }
 
 static bool hint_sees_guests(const struct sense *sense)
@@ -170,16 +157,11 @@ static bool hint_sees_guests(const struct sense *sense)
 
 /* ---- sweeps ---- */
 
-static uint64_t target_resident_mb(const struct target *target)
+static uint64_t resident_mb_of(const struct target *target)
 {
 	uint64_t size_pages, anon_pages;
-	int dir;
 
-	if (proc_open(target->pid, &dir))
-		return 0;
-	int error = proc_statm(dir, &size_pages, &anon_pages);
-	close(dir);
-	return error ? 0 : (anon_pages >> 8) + 1;
+	return proc_statm(target->dir, &size_pages, &anon_pages) ? 0 : (anon_pages >> 8) + 1;
 }
 
 static void size_set(struct hint *hint, uint64_t size_mb)
@@ -195,9 +177,10 @@ static void hint_sweep(struct hint *hint, uint64_t now_ns)
 	if (hint->off && settings_change(&hint->settings, SET_BALANCING, TIERING_MODE))
 		return;
 	hint->off = false;
-	for (struct target *target = hint->targets; target; target = target->next) {
-		target->sweep.begun = target->sweep.wrapped = target->sweep.done = false;
-		resident_mb += target_resident_mb(target);
+	for (struct target *target = hint->targets.first; target; target = target->next) {
+		struct sweep_process *sweep = &swept_of(target)->sweep;
+		sweep->begun = sweep->wrapped = sweep->done = false;
+		resident_mb += resident_mb_of(target);
 	}
 	sweep_begin(&hint->sweep, resident_mb, hint->nr_touches, now_ns);
 	size_set(hint, hint->sweep.size_mb);
@@ -214,15 +197,15 @@ static bool hint_over(const struct hint *hint, uint64_t now_ns)
 {
 	bool over = true;
 
-	for (const struct target *target = hint->targets; target && over; target = target->next)
-		over = sweep_process_over(&hint->sweep, &target->sweep, hint->arms.nr, now_ns);
+	for (struct target *target = hint->targets.first; target && over; target = target->next)
+		over = sweep_process_over(&hint->sweep, &swept_of(target)->sweep, hint->arms.nr, now_ns);
 	return over;
 }
 
 /* After a pause nothing was touched because nothing could be seen. */
 static bool hint_due(struct hint *hint, uint64_t now_ns)
 {
-	return hint->period_ns && hint->targets &&
+	return hint->period_ns && hint->targets.first &&
 	       (hint->off || sweep_due(&hint->sweep, hint->period_ns, hint->nr_touches, now_ns));
 }
 
@@ -243,7 +226,7 @@ struct reading {
 	void *arg;
 };
 
-static void touch_visit(struct reading *reading, const struct target *target, const struct perf_record *record)
+static void touch_visit(struct reading *reading, const struct swept *swept, const struct perf_record *record)
 {
 	if (!reading->hint->period_ns)
 		return; /* a fault of another kind: paused, it makes none */
@@ -253,7 +236,7 @@ static void touch_visit(struct reading *reading, const struct target *target, co
 		.time_ns = record->time_ns,
 		.address = record->address,
 		.end = record->address + 1,
-		.pid = target->pid,
+		.pid = swept->target.pid,
 		.cpu = record->cpu,
 	});
 }
@@ -262,7 +245,7 @@ static void touch_visit(struct reading *reading, const struct target *target, co
  * KVM may look for a page several times until it has it: that is one touch. It is not made inaccessible again
  * within a period.
  */
-static void guest_visit(struct reading *reading, const struct target *target, const struct perf_record *record)
+static void guest_visit(struct reading *reading, const struct swept *swept, const struct perf_record *record)
 {
 	struct thread_ring *thread = reading->thread;
 
@@ -274,14 +257,14 @@ static void guest_visit(struct reading *reading, const struct target *target, co
 	thread->guest_address = record->address;
 	thread->guest_ns = record->time_ns;
 	if (!again)
-		touch_visit(reading, target, record);
+		touch_visit(reading, swept, record);
 }
 
-static void armed_visit(struct reading *reading, struct target *target, const struct perf_record *record)
+static void armed_visit(struct reading *reading, struct swept *swept, const struct perf_record *record)
 {
 	struct hint *hint = reading->hint;
 
-	if (sweep_range(&hint->sweep, &target->sweep, record->address,
+	if (sweep_range(&hint->sweep, &swept->sweep, record->address,
 			(record->end - record->address) >> PAGE_SHIFT, record->time_ns))
 		size_set(hint, hint->sweep.size_mb);
 	reading->visit(reading->arg, &(struct sense_event){
@@ -289,7 +272,7 @@ static void armed_visit(struct reading *reading, struct target *target, const st
 		.time_ns = record->time_ns,
 		.address = record->address,
 		.end = record->end,
-		.pid = target->pid,
+		.pid = swept->target.pid,
 		.cpu = SENSE_CPU_UNKNOWN,
 	});
 }
@@ -297,8 +280,8 @@ static void armed_visit(struct reading *reading, struct target *target, const st
 /* The end of any range may not be told. */
 static void ranges_forget(struct hint *hint)
 {
-	for (struct target *target = hint->targets; target; target = target->next)
-		target->sweep.range_ns = 0;
+	for (struct target *target = hint->targets.first; target; target = target->next)
+		swept_of(target)->sweep.range_ns = 0;
 }
 
 /* Of a thread: touches, and that it began may be among what was lost. Of a CPU: the end of anybody's range. */
@@ -309,35 +292,35 @@ static void lost_visit(struct reading *reading, uint64_t nr)
 		return;
 	}
 	reading->hint->nr_lost += nr;
-	struct target *target = reading->thread->owner;
-	target->look = true;
+	struct swept *swept = reading->thread->owner;
+	swept->look = true;
 }
 
 static void record_visit(void *arg, const struct perf_record *record)
 {
 	struct reading *reading = arg;
-	struct target *target = reading->thread ? reading->thread->owner :
-						  target_find(reading->hint, (pid_t)record->pid);
+	struct swept *swept = reading->thread ? reading->thread->owner :
+			      swept_of(targets_find(&reading->hint->targets, (pid_t)record->pid));
 
 	if (record->kind == PERF_LOST)
 		lost_visit(reading, record->nr_lost);
-	if (!target)
+	if (!swept)
 		return; /* a stranger on a CPU */
 	switch (record->kind) {
 	case PERF_TOUCH:
-		touch_visit(reading, target, record);
+		touch_visit(reading, swept, record);
 		break;
 	case PERF_GUEST:
-		guest_visit(reading, target, record);
+		guest_visit(reading, swept, record);
 		break;
 	case PERF_ARM_BEGIN:
-		armed_visit(reading, target, record);
+		armed_visit(reading, swept, record);
 		break;
 	case PERF_ARM_END:
-		sweep_range_end(&target->sweep, record->nr_armed, record->time_ns);
+		sweep_range_end(&swept->sweep, record->nr_armed, record->time_ns);
 		break;
 	case PERF_FORK:
-		target->look |= record->pid == (uint32_t)target->pid;
+		swept->look |= record->pid == (uint32_t)swept->target.pid;
 		break;
 	case PERF_LOST:
 	case PERF_OTHER:
@@ -369,10 +352,11 @@ static void hint_read(struct sense *sense, void (*visit)(void *arg, const struct
 			ranges_forget(hint);
 	}
 	/* A process that cannot be looked at has ended; its owner finds out and removes it. */
-	for (struct target *target = hint->targets; target; target = target->next)
-		if ((all || target->look) &&
-		    now_ns - target->looked_ns >= target->look_cost_ns * THREADS_LOOK_SHARE)
-			target_look(hint, target);
+	for (struct target *target = hint->targets.first; target; target = target->next) {
+		struct swept *swept = swept_of(target);
+		if ((all || swept->look) && now_ns - swept->looked_ns >= swept->look_cost_ns * THREADS_LOOK_SHARE)
+			swept_look(hint, swept);
+	}
 }
 
 static int hint_pace(struct sense *sense, uint64_t period_ns)
@@ -397,7 +381,7 @@ static uint64_t hint_faults(const struct hint *hint)
 {
 	struct vmstat now = { 0 };
 
-	return vmstat_read(hint->root, &now) ? 0 : now.numa_hint_faults;
+	return vmstat_read(hint->targets.root, &now) ? 0 : now.numa_hint_faults;
 }
 
 static void hint_usage(const struct sense *sense, struct sense_usage *ret_usage)
@@ -421,8 +405,8 @@ static void hint_close(struct sense *sense)
 
 	/* No fault is made that nobody reads, and nobody else begins before our probes are gone. */
 	settings_restore(&hint->settings);
-	while (hint->targets)
-		hint_remove(sense, hint->targets->pid);
+	while (hint->targets.first)
+		hint_remove(sense, hint->targets.first->pid);
 	rings_free(&hint->rings);
 	arms_close(&hint->arms);
 	settings_release(&hint->settings);
@@ -528,7 +512,7 @@ int hint_open(const struct hint_options *options, struct sense **ret_sense, cons
 		return -ENOMEM;
 	}
 	hint->sense.ops = &hint_ops;
-	hint->root = options->root;
+	hint->targets.root = options->root;
 	hint->rings.open = thread_open;
 	hint->rings.arg = hint;
 	hint->period_ns = PERIOD_LEAST_NS;

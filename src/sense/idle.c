@@ -185,7 +185,7 @@ static int marked_look(struct pass *pass, struct pass_process *process, const st
 	(void)range;
 	idle->nr = 0;
 	idle->error = 0;
-	int error = pagemap_walk(process->dir, start, end, page_visit, idle);
+	int error = pagemap_walk(process->target.dir, start, end, page_visit, idle);
 	if (!error)
 		error = idle->error;
 	if (error || !idle->nr)

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "proc.h"
@@ -37,7 +36,7 @@ static int mapping_take(void *arg, const struct proc_mapping *mapping)
 int pass_ranges_read(const struct pass_process *process, struct pass_ranges *ranges)
 {
 	ranges->nr = 0;
-	return proc_mappings(process->dir, false, mapping_take, ranges);
+	return proc_mappings(process->target.dir, false, mapping_take, ranges);
 }
 
 static int range_order(const void *a, const void *b)
@@ -63,28 +62,27 @@ void pass_ranges_free(struct pass_ranges *ranges)
 
 /* ---- processes ---- */
 
+static struct pass_process *process_of(struct target *target)
+{
+	return (struct pass_process *)(void *)target;
+}
+
 int pass_add(struct sense *sense, pid_t pid)
 {
 	struct pass *pass = pass_of(sense);
-	struct pass_process *process = calloc(1, sizeof *process + pass->ops->own_bytes);
+	struct target *target;
+	int error = targets_add(&pass->targets, pid, sizeof(struct pass_process) + pass->ops->own_bytes, &target);
 
-	if (!process)
-		return -ENOMEM;
-	int error = proc_open_below(pass->root, pid, &process->dir);
-	if (error) {
-		free(process);
+	if (error)
 		return error;
-	}
-	process->pid = pid;
+	struct pass_process *process = process_of(target);
 	process->own = process + 1;
 	error = pass_ranges_read(process, &process->ranges);
 	/* The first pass only sets marks; what it says when it cannot, is said here. */
 	if (!error)
 		error = pass->ops->finish(pass, process);
 	if (!error)
-		error = proc_image(process->dir, &process->image);
-	process->next = pass->first;
-	pass->first = process;
+		error = proc_image(target->dir, &process->image);
 	if (error)
 		pass_remove(sense, pid);
 	return error;
@@ -93,7 +91,7 @@ int pass_add(struct sense *sense, pid_t pid)
 /* Where the pass goes on behind a process. */
 static void process_next(struct pass *pass)
 {
-	pass->at = pass->at->next;
+	pass->at = process_of(pass->at->target.next);
 	pass->range = 0;
 	pass->address = 0;
 }
@@ -101,20 +99,15 @@ static void process_next(struct pass *pass)
 void pass_remove(struct sense *sense, pid_t pid)
 {
 	struct pass *pass = pass_of(sense);
+	struct target *target = targets_find(&pass->targets, pid);
 
-	for (struct pass_process **at = &pass->first; *at; at = &(*at)->next) {
-		struct pass_process *process = *at;
-		if (process->pid != pid)
-			continue;
-		if (pass->at == process)
-			process_next(pass);
-		*at = process->next;
-		pass->ops->forget(pass, process);
-		pass_ranges_free(&process->ranges);
-		close(process->dir);
-		free(process);
+	if (!target)
 		return;
-	}
+	if (pass->at == process_of(target))
+		process_next(pass);
+	pass->ops->forget(pass, process_of(target));
+	pass_ranges_free(&process_of(target)->ranges);
+	targets_drop(&pass->targets, target);
 }
 
 /* ---- passes ---- */
@@ -128,7 +121,7 @@ void pass_touched(struct pass *pass, const struct pass_process *process, uint64_
 		.time_ns = clock_now_ns(),
 		.address = address,
 		.end = address + bytes,
-		.pid = process->pid,
+		.pid = process->target.pid,
 	});
 }
 
@@ -141,14 +134,14 @@ void pass_armed(struct pass *pass, const struct pass_process *process, const str
 			.time_ns = clock_now_ns(),
 			.address = ranges->list[i].start,
 			.end = ranges->list[i].end,
-			.pid = process->pid,
+			.pid = process->target.pid,
 		});
 }
 
 static int process_begin(struct pass *pass, struct pass_process *process)
 {
 	uint64_t image;
-	int error = proc_image(process->dir, &image);
+	int error = proc_image(process->target.dir, &image);
 
 	if (!error && image != process->image) {
 		pass->ops->forget(pass, process);
@@ -192,14 +185,14 @@ void pass_read(struct sense *sense, void (*visit)(void *arg, const struct sense_
 	uint64_t now_ns = clock_now_ns(), until_ns = now_ns + PASS_SLICE_NS;
 	uint64_t cpu_ns = clock_thread_cpu_ns();
 
-	if (!pass->period_ns || !pass->first)
+	if (!pass->period_ns || !pass->targets.first)
 		return;
 	if (!pass->at && now_ns - pass->begun_ns >= pass->period_ns &&
 	    now_ns - pass->begun_ns >= pass->cost_ns * PASS_REST) {
 		pass->begun_ns = now_ns;
 		pass->cost_ns = 0;
 		pass->nr_passes++;
-		pass->at = pass->first;
+		pass->at = process_of(pass->targets.first);
 		pass->range = 0;
 		pass->address = 0;
 	}
@@ -218,8 +211,8 @@ int pass_pace(struct sense *sense, uint64_t period_ns)
 	pass->period_ns = period_ns && period_ns < PASS_LEAST_NS ? PASS_LEAST_NS : period_ns;
 	if (!period_ns) {
 		pass->at = NULL;
-		for (struct pass_process *process = pass->first; process; process = process->next)
-			pass->ops->forget(pass, process);
+		for (struct target *target = pass->targets.first; target; target = target->next)
+			pass->ops->forget(pass, process_of(target));
 	}
 	return 0;
 }
@@ -243,7 +236,7 @@ void pass_init(struct pass *pass, const struct sense_ops *sense_ops, const struc
 {
 	pass->sense.ops = sense_ops;
 	pass->ops = ops;
-	pass->root = root;
+	pass->targets.root = root;
 	pass->period_ns = PASS_LEAST_NS;
 }
 
@@ -251,8 +244,8 @@ void pass_close(struct sense *sense)
 {
 	struct pass *pass = pass_of(sense);
 
-	while (pass->first)
-		pass_remove(sense, pass->first->pid);
+	while (pass->targets.first)
+		pass_remove(sense, pass->targets.first->pid);
 	if (pass->ops->close)
 		pass->ops->close(pass);
 	free(pass);

@@ -15,6 +15,7 @@
 #define TIDE_PASS_H
 
 #include "sense.h"
+#include "targets.h"
 
 #define PASS_WINDOW_BYTES (UINT64_C(64) << 20)
 #define PASS_SLICE_NS UINT64_C(10000000)
@@ -31,12 +32,10 @@ struct pass_ranges {
 };
 
 struct pass_process {
-	pid_t pid;
-	int dir;                   /* of /proc/PID; it means this process also when the number is reused */
+	struct target target;
 	uint64_t image;            /* see proc_image() */
 	struct pass_ranges ranges; /* what it mapped when the pass came to it */
 	void *own;                 /* the sensor's */
-	struct pass_process *next;
 };
 
 struct pass;
@@ -59,8 +58,8 @@ struct pass_ops {
 struct pass {
 	struct sense sense;
 	const struct pass_ops *ops;
-	const char *root;
-	struct pass_process *first, *at; /* at: NULL between passes */
+	struct targets targets;          /* of struct pass_process */
+	struct pass_process *at;         /* NULL between passes */
 	size_t range;                    /* of `at`, where the next slice goes on */
 	uint64_t address;
 	uint64_t period_ns, begun_ns;    /* 0: paused */

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "proc.h"
 
@@ -71,18 +70,14 @@ static void ring_remove(struct rings *rings, size_t i)
 	rings->list[i] = rings->list[--rings->nr];
 }
 
-int rings_follow(struct rings *rings, const char *root, pid_t pid, void *owner)
+int rings_follow(struct rings *rings, int dir, void *owner)
 {
 	struct following following = { .rings = rings, .owner = owner };
-	int dir, error = proc_open_below(root, pid, &dir);
 
-	if (error)
-		return error;
 	for (size_t i = 0; i < rings->nr; i++)
 		if (rings->list[i].owner == owner)
 			rings->list[i].seen = false;
-	error = proc_threads(dir, thread_visit, &following);
-	close(dir);
+	int error = proc_threads(dir, thread_visit, &following);
 	if (!error)
 		error = following.error;
 	for (size_t i = rings->nr; !error && i-- > 0;)

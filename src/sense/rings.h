@@ -30,10 +30,11 @@ struct rings {
 };
 
 /*
- * All threads that the process has now. The first ones get larger rings, so that all together take
- * about 16 MiB. -ESRCH: the process has ended; -ENOMEM; of `open`: the threads before it are followed.
+ * All threads that the process of this folder of /proc has now. The first ones get larger rings, so that all
+ * together take about 16 MiB. -ESRCH: the process has ended; -ENOMEM; of `open`: the threads before it are
+ * followed.
  */
-int rings_follow(struct rings *rings, const char *root, pid_t pid, void *owner);
+int rings_follow(struct rings *rings, int dir, void *owner);
 void rings_drop(struct rings *rings, const void *owner);
 void rings_free(struct rings *rings);
 

@@ -8,29 +8,28 @@
 #include "clock.h"
 #include "perf.h"
 #include "rings.h"
+#include "targets.h"
 
 #define THREADS_LOOK_NS UINT64_C(1000000000)
 #define PROBE_RING_BYTES 4096u
 #define ADDRESS_USER_END (UINT64_C(1) << 63)
 
-struct target {
-	pid_t pid;
+struct sampled {
+	struct target target;
 	bool look;              /* threads came, or their news was lost */
-	struct target *next;
 };
 
 struct sample {
 	struct sense sense;
-	const char *root;
 	struct perf_memory event;
 	struct rings rings;     /* each owned by a target; none while paused */
-	struct target *targets;
+	struct targets targets; /* of struct sampled */
 	uint64_t period_ns, looked_ns, nr_touches, nr_lost;
 };
 
 struct reading {
 	struct sample *sample;
-	struct target *target;
+	struct sampled *sampled;
 	void (*visit)(void *arg, const struct sense_event *event);
 	void *arg;
 };
@@ -47,43 +46,42 @@ static int thread_open(void *arg, pid_t tid, size_t ring_bytes, struct perf_ring
 	return perf_ring_open_memory(tid, ring_bytes, &sample->event, ret_ring);
 }
 
-static int target_look(struct sample *sample, struct target *target)
+static struct sampled *sampled_of(struct target *target)
 {
-	int error = rings_follow(&sample->rings, sample->root, target->pid, target);
+	return (struct sampled *)(void *)target;
+}
 
-	target->look &= error != 0;
+static int sampled_look(struct sample *sample, struct sampled *sampled)
+{
+	int error = rings_follow(&sample->rings, sampled->target.dir, sampled);
+
+	sampled->look &= error != 0;
 	return error;
 }
 
 static void sample_remove(struct sense *sense, pid_t pid)
 {
 	struct sample *sample = sample_of(sense);
+	struct target *target = targets_find(&sample->targets, pid);
 
-	for (struct target **at = &sample->targets; *at; at = &(*at)->next) {
-		struct target *target = *at;
-		if (target->pid != pid)
-			continue;
-		rings_drop(&sample->rings, target);
-		*at = target->next;
-		free(target);
+	if (!target)
 		return;
-	}
+	rings_drop(&sample->rings, sampled_of(target));
+	targets_drop(&sample->targets, target);
 }
 
 static int sample_add(struct sense *sense, pid_t pid)
 {
 	struct sample *sample = sample_of(sense);
-	struct target *target = calloc(1, sizeof *target);
+	struct target *target;
+	int error = targets_add(&sample->targets, pid, sizeof(struct sampled), &target);
 
-	if (!target)
-		return -ENOMEM;
-	target->pid = pid;
-	target->next = sample->targets;
-	sample->targets = target;
-	target->look = true;
+	if (error)
+		return error;
+	sampled_of(target)->look = true;
 	if (!sample->period_ns)
 		return 0; /* paused: looked at when it goes on */
-	int error = target_look(sample, target);
+	error = sampled_look(sample, sampled_of(target));
 	if (error)
 		sample_remove(sense, pid);
 	return error;
@@ -97,9 +95,9 @@ static void record_visit(void *arg, const struct perf_record *record)
 	if (record->kind == PERF_LOST) {
 		/* That a thread began may be among what was lost. */
 		sample->nr_lost += record->nr_lost;
-		reading->target->look = true;
+		reading->sampled->look = true;
 	} else if (record->kind == PERF_FORK) {
-		reading->target->look |= record->pid == (uint32_t)reading->target->pid;
+		reading->sampled->look |= record->pid == (uint32_t)reading->sampled->target.pid;
 	} else if (record->kind == PERF_TOUCH && record->address && record->address < ADDRESS_USER_END) {
 		sample->nr_touches++;
 		reading->visit(reading->arg, &(struct sense_event){
@@ -108,7 +106,7 @@ static void record_visit(void *arg, const struct perf_record *record)
 			.time_ns = record->time_ns,
 			.address = record->address,
 			.end = record->address + 1,
-			.pid = reading->target->pid,
+			.pid = reading->sampled->target.pid,
 		});
 	}
 }
@@ -130,9 +128,9 @@ static void sample_read(struct sense *sense, void (*visit)(void *arg, const stru
 	if (all)
 		sample->looked_ns = now_ns;
 	/* A process that cannot be looked at has ended; its owner finds out and removes it. */
-	for (struct target *target = sample->targets; target; target = target->next)
-		if (all || target->look)
-			target_look(sample, target);
+	for (struct target *target = sample->targets.first; target; target = target->next)
+		if (all || sampled_of(target)->look)
+			sampled_look(sample, sampled_of(target));
 }
 
 /* Samples come by themselves: only a pause changes anything. */
@@ -140,10 +138,10 @@ static int sample_pace(struct sense *sense, uint64_t period_ns)
 {
 	struct sample *sample = sample_of(sense);
 
-	for (struct target *target = sample->targets; target; target = target->next) {
+	for (struct target *target = sample->targets.first; target; target = target->next) {
 		if (!period_ns)
-			rings_drop(&sample->rings, target);
-		target->look |= !sample->period_ns;
+			rings_drop(&sample->rings, sampled_of(target));
+		sampled_of(target)->look |= !sample->period_ns;
 	}
 	sample->period_ns = period_ns;
 	return 0;
@@ -164,8 +162,8 @@ static void sample_close(struct sense *sense)
 {
 	struct sample *sample = sample_of(sense);
 
-	while (sample->targets)
-		sample_remove(sense, sample->targets->pid);
+	while (sample->targets.first)
+		sample_remove(sense, sample->targets.first->pid);
 	rings_free(&sample->rings);
 	free(sample);
 }
@@ -234,7 +232,7 @@ int sample_open(const struct sample_options *options, struct sense **ret_sense, 
 		return -ENOMEM;
 	}
 	sample->sense.ops = &sample_ops;
-	sample->root = options->root;
+	sample->targets.root = options->root;
 	sample->event = event;
 	sample->rings.open = thread_open;
 	sample->rings.arg = sample;

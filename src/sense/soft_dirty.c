@@ -62,7 +62,7 @@ static int marks_look(struct pass *pass, struct pass_process *process, const str
 	(void)pass;
 	if (!pass_ranges_have(&marks->known, range))
 		return 0;
-	int error = pagemap_walk(process->dir, start, end, page_visit, &looking);
+	int error = pagemap_walk(process->target.dir, start, end, page_visit, &looking);
 	return error ? error : looking.error;
 }
 
@@ -86,7 +86,7 @@ static int marks_finish(struct pass *pass, struct pass_process *process)
 	int error = pass_ranges_read(process, &marks->known);
 
 	if (!error)
-		error = pagemap_clear_soft_dirty(process->dir);
+		error = pagemap_clear_soft_dirty(process->target.dir);
 	if (!error)
 		pass_armed(pass, process, &marks->known);
 	return error;

@@ -6,11 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "file.h"
-#include "proc.h"
+#include "targets.h"
 
 struct access {
 	uint64_t time_ns; /* since the trace began */
@@ -19,18 +18,12 @@ struct access {
 	pid_t pid;        /* 0: the first process */
 };
 
-struct target {
-	pid_t pid;
-	struct target *next;
-};
-
 struct trace {
 	struct sense sense;
-	const char *root;
 	FILE *file;
 	char *line;
 	size_t room;
-	struct target *targets;
+	struct targets targets;
 	pid_t first;                 /* 0: nobody was looked after yet */
 	struct access next;
 	bool waiting;                /* `next` is read, its time has not come */
@@ -110,45 +103,23 @@ static int lines_check(struct trace *trace, uint64_t *ret_line)
 static int trace_add(struct sense *sense, pid_t pid)
 {
 	struct trace *trace = trace_of(sense);
-	int dir, error = proc_open_below(trace->root, pid, &dir);
+	struct target *target;
+	int error = targets_add(&trace->targets, pid, sizeof *target, &target);
 
-	if (error)
-		return error;
-	close(dir);
-	struct target *target = calloc(1, sizeof *target);
-	if (!target)
-		return -ENOMEM;
-	target->pid = pid;
-	target->next = trace->targets;
-	trace->targets = target;
-	if (!trace->first) {
+	if (!error && !trace->first) {
 		trace->first = pid;
 		trace->begun_ns = clock_now_ns();
 	}
-	return 0;
+	return error;
 }
 
 static void trace_remove(struct sense *sense, pid_t pid)
 {
 	struct trace *trace = trace_of(sense);
+	struct target *target = targets_find(&trace->targets, pid);
 
-	for (struct target **at = &trace->targets; *at; at = &(*at)->next) {
-		struct target *target = *at;
-		if (target->pid != pid)
-			continue;
-		*at = target->next;
-		free(target);
-		return;
-	}
-}
-
-static bool followed(const struct trace *trace, pid_t pid)
-{
-	const struct target *target = trace->targets;
-
-	while (target && target->pid != pid)
-		target = target->next;
-	return target;
+	if (target)
+		targets_drop(&trace->targets, target);
 }
 
 /* ---- playing ---- */
@@ -164,7 +135,7 @@ static void trace_read(struct sense *sense, void (*visit)(void *arg, const struc
 		pid_t pid = access->pid ? access->pid : trace->first;
 
 		trace->waiting = false;
-		if (!trace->period_ns || !followed(trace, pid))
+		if (!trace->period_ns || !targets_find(&trace->targets, pid))
 			continue;
 		trace->nr_touches++;
 		visit(arg, &(struct sense_event){
@@ -200,8 +171,8 @@ static void trace_close(struct sense *sense)
 {
 	struct trace *trace = trace_of(sense);
 
-	while (trace->targets)
-		trace_remove(sense, trace->targets->pid);
+	while (trace->targets.first)
+		targets_drop(&trace->targets, trace->targets.first);
 	if (trace->file)
 		fclose(trace->file);
 	free(trace->line);
@@ -229,7 +200,7 @@ int trace_open(const struct trace_options *options, struct sense **ret_sense, ui
 	if (!trace)
 		return -ENOMEM;
 	trace->sense.ops = &trace_ops;
-	trace->root = options->root;
+	trace->targets.root = options->root;
 	trace->period_ns = UINT64_MAX;
 	trace->file = file_below(options->root, "%s", options->path);
 	int error = trace->file ? lines_check(trace, ret_line) : -errno;

@@ -284,6 +284,32 @@ static void a_process_may_vanish(void **state)
 	sense->ops->close(sense);
 }
 
+/* It ended, and its number is a stranger's before anybody found out: that one is left alone. */
+static void a_number_used_again_is_a_strangers(void **state)
+{
+	char command[PATH_MAX], stat[512];
+
+	(void)state;
+	begin_added();
+	uint64_t now_ns = world_now_ns;
+	world_end();
+	world_lay();
+	world_now_ns = now_ns;
+	snprintf(command, sizeof command, "rm -r %s%s", root, PROC "task");
+	assert_int_equal(system(command), 0);
+	world_stat(stat, sizeof stat, 1, 99);
+	put(PROC "task/4799/stat", stat);
+	for (unsigned i = 0; i < 3; i++) {
+		look(4);
+		assert_int_equal(nr_pages_seen(), 0);
+		assert_null(world_ring);
+		assert_false(world_damon_on);
+		if (strcmp(subject->name, "trace")) /* which plays what it has of a number */
+			world_touch(3);
+	}
+	sense->ops->close(sense);
+}
+
 /* What it costs the process: a fault for each touch that it sees by one, and none by which it sees nothing;
  * what the process touches anyway is no cost of the sensor's. */
 static void faults_are_counted(void **state)
@@ -800,6 +826,7 @@ int main(void)
 		TREE_TEST(paused_it_is_silent),
 		TREE_TEST(removed_it_is_left_alone),
 		TREE_TEST(a_process_may_vanish),
+		TREE_TEST(a_number_used_again_is_a_strangers),
 		TREE_TEST(faults_are_counted),
 		TREE_TEST(what_is_lost_is_counted),
 		TREE_TEST(guests_are_seen_or_not_as_it_says),

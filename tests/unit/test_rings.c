@@ -5,11 +5,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "proc.h"
 #include "rings.h"
 #include "tree.h"
 
@@ -80,6 +82,16 @@ static void thread_end(pid_t pid, pid_t tid)
 	assert_int_equal(unlink(full), 0);
 }
 
+static int follow(pid_t pid, void *owner)
+{
+	int dir;
+
+	assert_int_equal(proc_open_below(root, pid, &dir), 0);
+	int error = rings_follow(&rings, dir, owner);
+	close(dir);
+	return error;
+}
+
 static bool followed(pid_t tid, const void *owner)
 {
 	for (size_t i = 0; i < rings.nr; i++)
@@ -93,14 +105,14 @@ static void threads_come_and_go(void **state)
 	(void)state;
 	thread_begin(PID, 77);
 	thread_begin(PID, 78);
-	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	assert_int_equal(follow(PID, &one), 0);
 	assert_true(rings.nr == 2 && followed(77, &one) && followed(78, &one));
 	size_t before = opener.bytes;
-	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	assert_int_equal(follow(PID, &one), 0);
 	assert_true(rings.nr == 2 && opener.bytes == before); /* none of them anew */
 	thread_begin(PID, 79);
 	thread_end(PID, 77);
-	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	assert_int_equal(follow(PID, &one), 0);
 	assert_true(rings.nr == 2 && followed(78, &one) && followed(79, &one));
 }
 
@@ -109,14 +121,30 @@ static void of_two_processes_one_goes(void **state)
 	(void)state;
 	thread_begin(PID, 77);
 	thread_begin(90, 90);
-	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
-	assert_int_equal(rings_follow(&rings, root, 90, &other), 0);
-	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	assert_int_equal(follow(PID, &one), 0);
+	assert_int_equal(follow(90, &other), 0);
+	assert_int_equal(follow(PID, &one), 0);
 	assert_int_equal(rings.nr, 2);
 	rings_drop(&rings, &one);
 	assert_true(rings.nr == 1 && followed(90, &other));
-	assert_int_equal(rings_follow(&rings, root, 91, &one), -ESRCH);
-	assert_int_equal(rings.nr, 1);
+}
+
+/* Also when another one has its number by then. */
+static void one_that_has_ended_is_told(void **state)
+{
+	char command[PATH_MAX + 16];
+	int dir;
+
+	(void)state;
+	thread_begin(PID, 77);
+	assert_int_equal(follow(PID, &one), 0);
+	assert_int_equal(proc_open_below(root, PID, &dir), 0);
+	snprintf(command, sizeof command, "rm -r %s/proc/%d", root, PID);
+	assert_int_equal(system(command), 0);
+	thread_begin(PID, 78);
+	assert_int_equal(rings_follow(&rings, dir, &one), -ESRCH);
+	close(dir);
+	assert_true(rings.nr == 1 && followed(77, &one));
 }
 
 static void a_thread_that_has_just_ended_is_passed_over(void **state)
@@ -125,7 +153,7 @@ static void a_thread_that_has_just_ended_is_passed_over(void **state)
 	opener.ended = 78;
 	for (pid_t tid = 77; tid < 80; tid++)
 		thread_begin(PID, tid);
-	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	assert_int_equal(follow(PID, &one), 0);
 	assert_true(rings.nr == 2 && !followed(78, &one));
 }
 
@@ -134,13 +162,13 @@ static void what_is_refused_is_told(void **state)
 {
 	(void)state;
 	thread_begin(PID, 77);
-	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	assert_int_equal(follow(PID, &one), 0);
 	opener.refused = 78;
 	thread_begin(PID, 78);
-	assert_int_equal(rings_follow(&rings, root, PID, &one), -EMFILE);
+	assert_int_equal(follow(PID, &one), -EMFILE);
 	assert_true(followed(77, &one) && !followed(78, &one));
 	opener.refused = 0;
-	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	assert_int_equal(follow(PID, &one), 0);
 	assert_true(followed(77, &one) && followed(78, &one));
 }
 
@@ -149,7 +177,7 @@ static void many_threads_share_the_memory(void **state)
 	(void)state;
 	for (pid_t tid = 100; tid < 160; tid++)
 		thread_begin(PID, tid);
-	assert_int_equal(rings_follow(&rings, root, PID, &one), 0);
+	assert_int_equal(follow(PID, &one), 0);
 	assert_int_equal(rings.nr, 60);
 	assert_in_range(opener.bytes, 16 * MIB, 64 * MIB);
 }
@@ -159,6 +187,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(threads_come_and_go, begin, end),
 		cmocka_unit_test_setup_teardown(of_two_processes_one_goes, begin, end),
+		cmocka_unit_test_setup_teardown(one_that_has_ended_is_told, begin, end),
 		cmocka_unit_test_setup_teardown(a_thread_that_has_just_ended_is_passed_over, begin, end),
 		cmocka_unit_test_setup_teardown(what_is_refused_is_told, begin, end),
 		cmocka_unit_test_setup_teardown(many_threads_share_the_memory, begin, end),

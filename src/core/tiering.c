@@ -141,21 +141,28 @@ int tiering_window_add(struct tiering_space *space, struct tiering_window *windo
 	return 0;
 }
 
-int tiering_window_remove(struct tiering *tiering, struct tiering_window *window)
+uint32_t tiering_windows_remove(struct tiering *tiering, struct tiering_space *space, uint64_t first_vpn,
+				uint64_t end_vpn, void (*gone)(struct tiering_window *window))
 {
-	struct tiering_space *space = window->space;
-	uint32_t slot = window_slot(space, window->first_vpn);
+	uint32_t slot = window_slot(space, first_vpn), kept = slot, nr = space->nr_windows, removed;
 
-	tide_assert(slot < space->nr_windows && space->windows[slot] == window);
-	if (window->nr_moving)
-		return -EBUSY;
-	tiering_forget(tiering, space, window->first_vpn, TIERING_WINDOW_PAGES);
-	space->nr_windows--;
-	memmove(space->windows + slot, space->windows + slot + 1,
-		(space->nr_windows - slot) * sizeof *space->windows);
-	/* The hands may stand one further than they did: nothing is missed for longer than a pass. */
-	window->space = NULL;
-	return 0;
+	for (; slot < nr && space->windows[slot]->first_vpn < end_vpn; slot++) {
+		struct tiering_window *window = space->windows[slot];
+
+		if (window->first_vpn < first_vpn || end_vpn - window->first_vpn < TIERING_WINDOW_PAGES ||
+		    window->nr_moving) {
+			space->windows[kept++] = window;
+			continue;
+		}
+		window_forget(tiering, window, 0, TIERING_WINDOW_PAGES);
+		window->space = NULL;
+		gone(window);
+	}
+	/* The hands may stand further than they did: nothing is missed for longer than a pass. */
+	removed = slot - kept;
+	memmove(space->windows + kept, space->windows + slot, (nr - slot) * sizeof *space->windows);
+	space->nr_windows -= removed;
+	return removed;
 }
 
 /* ---- nodes ---- */
@@ -191,7 +198,8 @@ void tiering_nodes_set(struct tiering *tiering, const struct tiering_node *nodes
 	for (uint32_t i = 0; i < tiering->nr_spaces; i++, space = space->next)
 		for (uint32_t w = 0; w < space->nr_windows; w++)
 			for (uint32_t block = 0; block < TIERING_BLOCKS; block++)
-				block_recount(tiering, space->windows[w], block);
+				if (block_used(space->windows[w], block))
+					block_recount(tiering, space->windows[w], block);
 }
 
 /* ---- what is known ---- */
@@ -251,6 +259,10 @@ void tiering_census(const struct tiering *tiering, const struct tiering_space *s
 	for (uint32_t w = 0; w < space->nr_windows; w++) {
 		const struct tiering_window *window = space->windows[w];
 		for (uint32_t idx = 0; idx < TIERING_WINDOW_PAGES; idx++) {
+			if (!block_used(window, idx / HEAT_BLOCK_PAGES)) {
+				idx += HEAT_BLOCK_PAGES - 1;
+				continue;
+			}
 			const struct tiering_page *page = &window->pages[idx];
 			uint32_t nr = page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
 			if (page_node(page) != TIERING_NODE_UNKNOWN)

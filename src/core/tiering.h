@@ -93,6 +93,7 @@ struct tiering_window {
 	struct tiering_page *pages;
 	uint32_t nr_moving;                  /* moves under way */
 	uint32_t nr_ready;                   /* marks, at most; for a quick look */
+	uint32_t used;                       /* bit b: something was seen of block b; else it is all zero */
 	uint16_t nr_fast[TIERING_BLOCKS];    /* pages known to be on a fast node */
 	_Atomic uint32_t block_epoch[TIERING_BLOCKS];
 	uint32_t armed[TIERING_BLOCKS][TIERING_ARMS]; /* ticks, the latest first; 0: none */
@@ -189,8 +190,12 @@ struct tiering_window *tiering_window_init(void *memory, uint64_t first_vpn);
 /* -EEXIST, or -ENOSPC when the array is full. */
 int tiering_window_add(struct tiering_space *space, struct tiering_window *window);
 struct tiering_window *tiering_window_find(const struct tiering_space *space, uint64_t vpn);
-/* -EBUSY while something of it is under way. What it knew is forgotten. */
-int tiering_window_remove(struct tiering *tiering, struct tiering_window *window);
+/*
+ * The windows wholly in [first, end) go, but those of which something is under way: what they knew is
+ * forgotten, and each is given to `gone`, whose memory it is again. In one pass over them. Returns their number.
+ */
+uint32_t tiering_windows_remove(struct tiering *tiering, struct tiering_space *space, uint64_t first_vpn,
+				uint64_t end_vpn, void (*gone)(struct tiering_window *window));
 
 /* ---- what is seen ---- */
 

@@ -35,6 +35,14 @@ static const char *page_check(const struct tiering *tiering, const struct tierin
 	return NULL;
 }
 
+static bool block_empty(const struct tiering_window *window, uint32_t block)
+{
+	for (uint32_t idx = block * HEAT_BLOCK_PAGES; idx < (block + 1) * HEAT_BLOCK_PAGES; idx++)
+		if (window->pages[idx].node || window->pages[idx].flags || window->heat[idx])
+			return false;
+	return true;
+}
+
 static const char *window_check(const struct tiering *tiering, const struct tiering_window *window,
 				struct sums *sums)
 {
@@ -44,6 +52,8 @@ static const char *window_check(const struct tiering *tiering, const struct tier
 		return "a ready page is not marked above";
 	for (uint32_t block = 0; block < TIERING_BLOCKS; block++) {
 		uint32_t fast = 0;
+		if (!block_used(window, block) && !block_empty(window, block))
+			return "something is known of a block that is not used";
 		for (uint32_t i = 0; i < HEAT_BLOCK_PAGES; i++) {
 			const char *bad = page_check(tiering, window, block * HEAT_BLOCK_PAGES + i,
 						     sums, &fast, &moving);

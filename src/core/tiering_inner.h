@@ -50,11 +50,18 @@ static inline uint64_t residence_ticks(const struct tiering *tiering, const stru
 	return (tiering->config.residence_ns / TICK_NS) << page->strikes;
 }
 
+static inline bool block_used(const struct tiering_window *window, uint32_t block)
+{
+	return window->used >> block & 1;
+}
+
 /* The number of windows that lie before the one of `vpn`. */
 uint32_t window_slot(const struct tiering_space *space, uint64_t vpn);
 void page_set_node(const struct tiering *tiering, struct tiering_window *window, uint32_t idx,
 		   uint32_t nr_pages, uint32_t node);
 void page_mark_ready(struct tiering_window *window, uint32_t idx, uint32_t class);
+/* The pages [from, to) of a window, as tiering_forget(). */
+void window_forget(const struct tiering *tiering, struct tiering_window *window, uint32_t from, uint32_t to);
 
 /* Its record was taken, but the page stays a candidate. */
 static inline void page_keep_ready(struct tiering_window *window, uint32_t idx, uint32_t record)

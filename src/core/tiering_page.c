@@ -33,20 +33,27 @@ void page_mark_ready(struct tiering_window *window, uint32_t idx, uint32_t class
 	window->nr_ready++;
 }
 
+static void block_armed(uint32_t armed[TIERING_ARMS], uint32_t tick)
+{
+	if (armed[0] == tick)
+		return;
+	memmove(armed + 1, armed, (TIERING_ARMS - 1) * sizeof *armed);
+	armed[0] = tick ? tick : 1;
+}
+
 void tiering_armed(struct tiering_space *space, uint64_t vpn, uint64_t nr_pages, uint64_t now_ns)
 {
 	uint64_t end = vpn + nr_pages;
 	uint32_t tick = tick_at(now_ns);
 
-	for (uint64_t at = vpn & ~(uint64_t)(HEAT_BLOCK_PAGES - 1); at < end; at += HEAT_BLOCK_PAGES) {
-		struct tiering_window *window = tiering_window_find(space, at);
-		if (!window)
-			continue;
-		uint32_t *armed = window->armed[(at - window->first_vpn) / HEAT_BLOCK_PAGES];
-		if (armed[0] == tick)
-			continue;
-		memmove(armed + 1, armed, (TIERING_ARMS - 1) * sizeof *armed);
-		armed[0] = tick ? tick : 1;
+	for (uint32_t slot = window_slot(space, vpn); slot < space->nr_windows; slot++) {
+		struct tiering_window *window = space->windows[slot];
+		uint64_t start = window->first_vpn;
+		if (start >= end)
+			return;
+		for (uint32_t block = vpn > start ? (uint32_t)(vpn - start) / HEAT_BLOCK_PAGES : 0;
+		     block < TIERING_BLOCKS && start + block * HEAT_BLOCK_PAGES < end; block++)
+			block_armed(window->armed[block], tick);
 	}
 }
 
@@ -86,6 +93,7 @@ void tiering_touch(struct tiering *tiering, struct tiering_space *space, uint64_
 	uint32_t idx = page_head(window, (uint32_t)(vpn - window->first_vpn));
 	struct tiering_page *page = &window->pages[idx];
 	uint32_t block = idx / HEAT_BLOCK_PAGES;
+	window->used |= 1u << block;
 	space->counts.touched += page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
 	/* A touch from before it was known to be there, or one of what is not known to be, may be that
 	 * which brought it: seen whether it was armed or not. */
@@ -179,6 +187,8 @@ static void page_place(struct tiering *tiering, struct tiering_window *window, u
 	bool was_huge = window->pages[first].flags & PAGE_HUGE;
 	bool was_known = page_node(&window->pages[page_head(window, idx)]) != TIERING_NODE_UNKNOWN;
 
+	window->used |= 1u << idx / HEAT_BLOCK_PAGES;
+
 	if (was_huge != huge) {
 		if (block_moves(window, idx))
 			return;
@@ -242,25 +252,44 @@ static void page_forget(const struct tiering *tiering, struct tiering_window *wi
 	*page = (struct tiering_page){ 0 };
 }
 
+static void block_forget(const struct tiering *tiering, struct tiering_window *window, uint32_t from, uint32_t to)
+{
+	uint32_t block = from / HEAT_BLOCK_PAGES;
+	bool whole = to - from == HEAT_BLOCK_PAGES;
+
+	/* A part of a huge page goes: it is split, so the rest is known to be there. */
+	if ((window->pages[block * HEAT_BLOCK_PAGES].flags & (PAGE_HUGE | PAGE_MOVING)) == PAGE_HUGE && !whole)
+		block_shape(tiering, window, from, false, 0);
+	for (uint32_t idx = from; idx < to; idx++)
+		page_forget(tiering, window, idx);
+	if (whole && !block_moves(window, from))
+		window->used &= ~(1u << block);
+}
+
+void window_forget(const struct tiering *tiering, struct tiering_window *window, uint32_t from, uint32_t to)
+{
+	for (uint32_t next; from < to; from = next) {
+		uint32_t block = from / HEAT_BLOCK_PAGES;
+
+		next = (block + 1) * HEAT_BLOCK_PAGES < to ? (block + 1) * HEAT_BLOCK_PAGES : to;
+		if (block_used(window, block))
+			block_forget(tiering, window, from, next);
+	}
+}
+
 void tiering_forget(struct tiering *tiering, struct tiering_space *space, uint64_t vpn,
 		    uint64_t nr_pages)
 {
-	while (nr_pages) {
-		struct tiering_window *window = tiering_window_find(space, vpn);
-		uint64_t in_window = TIERING_WINDOW_PAGES - vpn % TIERING_WINDOW_PAGES;
-		uint64_t nr = nr_pages < in_window ? nr_pages : in_window;
+	uint64_t end = vpn + nr_pages;
 
-		for (uint64_t i = 0; window && i < nr; i++) {
-			uint32_t idx = (uint32_t)(vpn + i - window->first_vpn);
-			uint32_t head = page_head(window, idx);
-			bool whole = idx == head && nr - i >= HEAT_BLOCK_PAGES;
-			/* A part of a huge page goes: it is split, so the rest is known to be there. */
-			if ((window->pages[head].flags & (PAGE_HUGE | PAGE_MOVING)) == PAGE_HUGE && !whole)
-				block_shape(tiering, window, idx, false, 0);
-			page_forget(tiering, window, idx);
-		}
-		vpn += nr;
-		nr_pages -= nr;
+	for (uint32_t slot = window_slot(space, vpn); slot < space->nr_windows; slot++) {
+		struct tiering_window *window = space->windows[slot];
+		uint64_t start = window->first_vpn;
+
+		if (start >= end)
+			return;
+		window_forget(tiering, window, vpn > start ? (uint32_t)(vpn - start) : 0,
+			      end - start < TIERING_WINDOW_PAGES ? (uint32_t)(end - start) : TIERING_WINDOW_PAGES);
 	}
 }
 

@@ -167,11 +167,10 @@ static bool user_movable(const struct share_user *user)
 	return user->range.refusal == REASON_MOVED;
 }
 
-/* Windows for what somebody maps that may be moved, none for the rest; most rounds change nothing. */
-static int share_cover(struct shares *shares, struct share *share)
+/* Windows are only where somebody maps what may be moved; most rounds change nothing. */
+static void share_trim(struct shares *shares, struct share *share)
 {
 	uint64_t layout = 1, from = 0;
-	int error = 0;
 
 	for (size_t i = 0; i < share->nr_users; i++) {
 		const struct share_user *user = &share->users[i];
@@ -181,8 +180,8 @@ static int share_cover(struct shares *shares, struct share *share)
 		layout = (layout ^ user->end ^ layout >> 29) * UINT64_C(0x9e3779b97f4a7c15);
 	}
 	if (layout == share->layout)
-		return 0;
-	for (size_t i = 0; i < share->nr_users && !error; i++) {
+		return;
+	for (size_t i = 0; i < share->nr_users; i++) {
 		const struct share_user *user = &share->users[i];
 		if (!user_movable(user))
 			continue;
@@ -190,19 +189,13 @@ static int share_cover(struct shares *shares, struct share *share)
 			windows_forget(shares->tiering, &share->space, from, user->first);
 		if (user->end > from)
 			from = user->end;
-		error = windows_cover(&share->space, user->first, user->end);
 	}
-	if (!error) {
-		windows_forget(shares->tiering, &share->space, from, UINT64_MAX);
-		share->layout = layout;
-	}
-	return error;
+	windows_forget(shares->tiering, &share->space, from, UINT64_MAX);
+	share->layout = layout;
 }
 
-int shares_end(struct shares *shares)
+void shares_end(struct shares *shares)
 {
-	int error = 0;
-
 	for (size_t b = 0; b < SHARE_BUCKETS; b++) {
 		for (struct share **at = &shares->buckets[b]; *at;) {
 			struct share *share = *at;
@@ -211,12 +204,10 @@ int shares_end(struct shares *shares)
 				continue;
 			}
 			qsort(share->users, share->nr_users, sizeof *share->users, user_compare);
-			int failed = share_cover(shares, share);
-			error = error ? error : failed;
+			share_trim(shares, share);
 			at = &share->next;
 		}
 	}
-	return error;
 }
 
 void shares_leave(struct shares *shares, const struct share_process *process)
@@ -264,6 +255,8 @@ static void run_place(void *arg, const struct process_run *run)
 	    (huge && vpn % TIERING_HUGE_PAGES))
 		return;
 	placing->nr_found += nr;
+	/* Without memory for its record it stays where it is. */
+	windows_cover(&placing->share->space, vpn, vpn + nr);
 	tiering_place(placing->share->tiering, &placing->share->space, vpn, nr,
 		      node ? (uint32_t)(node - placing->map->nodes) : TIERING_NODE_UNKNOWN, huge,
 		      clock_now_ns() /* as in watch.c */);
@@ -278,15 +271,36 @@ static void user_look(struct placing *placing, const struct share_user *user, ui
 		      run_place, placing);
 }
 
+/* The first page from `vpn` on that one of those who are asked has in memory; WALK_END: none. */
+static uint64_t present_next(const struct share *share, uint64_t vpn)
+{
+	uint64_t next = WALK_END;
+
+	for (size_t i = 0; i < share->nr_users && i < ASKED_MAX; i++) {
+		const struct share_user *user = &share->users[(i + share->turn) % share->nr_users];
+		uint64_t low = user->first > vpn ? user->first : vpn;
+		uint64_t high = user->end < next ? user->end : next, found;
+
+		if (low < high && user_movable(user) &&
+		    !process_first_present(user->process->process, user_address(user, low),
+					   user_address(user, high), &found))
+			next = file_page(&user->range, found);
+	}
+	return next;
+}
+
 /* Through as few users as map the window, each time beginning with another: what only others have in
  * their page tables is found in a later pass, or when it is touched. */
-static void window_look(void *arg, const struct tiering_window *window)
+static uint64_t window_look(void *arg, uint64_t vpn)
 {
 	struct placing *placing = arg;
 	const struct share *share = placing->share;
-	uint64_t first = window->first_vpn, end = first + TIERING_WINDOW_PAGES;
-	uint64_t seen_first = 0, seen_end = 0;
+	uint64_t next = present_next(share, vpn), seen_first = 0, seen_end = 0;
+	uint64_t first = next - next % TIERING_WINDOW_PAGES, end = first + TIERING_WINDOW_PAGES;
 	size_t asked = 0;
+
+	if (next == WALK_END)
+		return WALK_END;
 
 	for (size_t i = 0; i < share->nr_users && asked < ASKED_MAX; i++) {
 		const struct share_user *user = &share->users[(i + share->turn) % share->nr_users];
@@ -301,6 +315,7 @@ static void window_look(void *arg, const struct tiering_window *window)
 		seen_first = joins && seen_first < low ? seen_first : low;
 		seen_end = joins && seen_end > high ? seen_end : high;
 	}
+	return end;
 }
 
 static bool share_walk(struct shares *shares, struct share *share, const struct node_map *map, bool once,
@@ -312,7 +327,7 @@ static bool share_walk(struct shares *shares, struct share *share, const struct 
 
 	if (!share->nr_users || (once && share->walk.passes))
 		return false;
-	more = walk_slice(&share->walk, &share->space, window_look, &placing, now_ns, &share->cpu_ns);
+	more = walk_slice(&share->walk, window_look, &placing, now_ns, &share->cpu_ns);
 	if (share->walk.passes != passes)
 		share->turn++;
 	shares->scanned_pages += placing.nr_asked;

@@ -86,7 +86,7 @@ void shares_begin(struct shares *shares);
 /* -ENOMEM: not all of its mappings are known. */
 int shares_add(struct shares *shares, struct share_process *process,
 	       const struct process_range *ranges, size_t nr, uint64_t now_ns);
-int shares_end(struct shares *shares);
+void shares_end(struct shares *shares);
 /* The process is not looked after any more, from now on. */
 void shares_leave(struct shares *shares, const struct share_process *process);
 

@@ -60,7 +60,7 @@ static int mappings_follow(struct watch *watch)
 	uint64_t hash = ranges_hash(ranges, nr);
 	if (hash == watch->mappings_hash)
 		return 0;
-	for (size_t i = 0; i < nr && !error; i++) {
+	for (size_t i = 0; i < nr; i++) {
 		uint64_t first = ranges[i].start >> PAGE_SHIFT, end = ranges[i].end >> PAGE_SHIFT;
 
 		if (!range_ours(&ranges[i]))
@@ -68,10 +68,7 @@ static int mappings_follow(struct watch *watch)
 		if (first > from)
 			windows_forget(watch->tiering, &watch->space, from, first);
 		from = end;
-		error = windows_cover(&watch->space, first, end);
 	}
-	if (error)
-		return error;
 	windows_forget(watch->tiering, &watch->space, from, UINT64_MAX);
 	watch->mappings_hash = hash;
 	return 0;
@@ -99,20 +96,48 @@ static void run_place(void *arg, const struct process_run *run)
 	/* Pages of other sizes are left to those who reserved them. */
 	if (!huge && run->page_bytes != PAGE_BYTES)
 		return;
+	/* Without memory for its record it stays where it is. */
+	windows_cover(&placing->watch->space, run->start >> PAGE_SHIFT, run->end >> PAGE_SHIFT);
 	/* The clock, not the time of the round: touches before this may be those that brought the page. */
 	tiering_place(placing->watch->tiering, &placing->watch->space, run->start >> PAGE_SHIFT,
 		      (run->end - run->start) >> PAGE_SHIFT, watch_node(placing->map, run->node), huge,
 		      clock_now_ns());
 }
 
-/* The part of a window that may be moved. */
-static void window_look(void *arg, const struct tiering_window *window)
+/* The first page from `vpn` on that is in memory and may be moved. -ENOENT: none. */
+static int present_next(const struct watch *watch, uint64_t vpn, uint64_t *ret_vpn)
+{
+	uint64_t at = vpn << PAGE_SHIFT;
+	int error = -ENOENT;
+
+	for (size_t i = 0; i < watch->nr_ranges && error == -ENOENT; i++) {
+		const struct process_range *range = &watch->ranges[i];
+
+		if (range->end > at && range_ours(range))
+			error = process_first_present(watch->process, range->start > at ? range->start : at,
+						      range->end, &at);
+	}
+	if (!error)
+		*ret_vpn = at >> PAGE_SHIFT;
+	return error;
+}
+
+/* What of the next window is in memory and may be moved. Nothing is in those before it: they go. */
+static uint64_t window_look(void *arg, uint64_t vpn)
 {
 	struct placing *placing = arg;
-	const struct watch *watch = placing->watch;
-	uint64_t at = window->first_vpn << PAGE_SHIFT;
-	uint64_t end = at + ((uint64_t)TIERING_WINDOW_PAGES << PAGE_SHIFT);
+	struct watch *watch = placing->watch;
+	uint64_t first;
+	int error = present_next(watch, vpn, &first);
 
+	if (error) {
+		if (error == -ENOENT)
+			windows_forget(watch->tiering, &watch->space, vpn, UINT64_MAX);
+		return WALK_END;
+	}
+	first -= first % TIERING_WINDOW_PAGES;
+	windows_forget(watch->tiering, &watch->space, vpn, first);
+	uint64_t at = first << PAGE_SHIFT, end = (first + TIERING_WINDOW_PAGES) << PAGE_SHIFT;
 	for (size_t i = 0; i < watch->nr_ranges; i++) {
 		const struct process_range *range = &watch->ranges[i];
 		uint64_t low = range->start > at ? range->start : at;
@@ -122,14 +147,14 @@ static void window_look(void *arg, const struct tiering_window *window)
 		process_where(watch->process, low, high, run_place, placing);
 		watch->shares->scanned_pages += (high - low) >> PAGE_SHIFT;
 	}
+	return first + TIERING_WINDOW_PAGES;
 }
 
 bool watch_walk(struct watch *watch, const struct node_map *map, uint64_t now_ns)
 {
 	struct placing placing = { watch, map };
 	uint64_t before_ns = watch->cpu_ns;
-	bool more = !watch->ended && walk_slice(&watch->walk, &watch->space, window_look, &placing, now_ns,
-						&watch->cpu_ns);
+	bool more = !watch->ended && walk_slice(&watch->walk, window_look, &placing, now_ns, &watch->cpu_ns);
 
 	watch->shares->scan_ns += watch->cpu_ns - before_ns;
 	return more;
@@ -152,6 +177,25 @@ static uint64_t run_end(const struct watch *watch, const struct process_range *r
 	return run < end ? run : end;
 }
 
+/* Windows for what is in memory of a run that was touched; `vpn`: of its first page. */
+static void touch_cover(const struct watch *watch, struct tiering_space *space, uint64_t address, uint64_t end,
+			uint64_t vpn)
+{
+	uint64_t first = address >> PAGE_SHIFT, last = (end - 1) >> PAGE_SHIFT;
+
+	for (uint64_t at = first, page; at <= last; at += TIERING_WINDOW_PAGES - page % TIERING_WINDOW_PAGES) {
+		page = at - first + vpn;
+		if (tiering_window_find(space, page))
+			continue;
+		uint64_t found;
+		if (process_first_present(watch->process, at << PAGE_SHIFT, (last + 1) << PAGE_SHIFT, &found))
+			return;
+		at = found >> PAGE_SHIFT;
+		page = at - first + vpn;
+		windows_cover(space, page, page + 1);
+	}
+}
+
 void watch_touch(struct watch *watch, uint64_t address, uint64_t end, uint32_t node, uint64_t time_ns)
 {
 	for (uint64_t next; address < end; address = next) {
@@ -159,8 +203,12 @@ void watch_touch(struct watch *watch, uint64_t address, uint64_t end, uint32_t n
 		uint64_t vpn = address >> PAGE_SHIFT;
 		struct share *share = range ? share_find(watch->shares, range, address, &vpn) : NULL;
 
+		struct tiering_space *space = share ? &share->space : &watch->space;
+
 		next = run_end(watch, range, address, end);
-		tiering_touch_run(watch->tiering, share ? &share->space : &watch->space, vpn,
+		if (range && range->refusal == REASON_MOVED && (share || !share_has(range)))
+			touch_cover(watch, space, address, next, vpn);
+		tiering_touch_run(watch->tiering, space, vpn,
 				  ((next - 1) >> PAGE_SHIFT) - (address >> PAGE_SHIFT) + 1, node, time_ns);
 	}
 }
@@ -311,8 +359,8 @@ int watches_share(struct watch *first, struct shares *shares, uint64_t now_ns)
 		int failed = shares_add(shares, &watch->sharer, watch->ranges, watch->nr_ranges, now_ns);
 		error = error ? error : failed;
 	}
-	int failed = shares_end(shares);
-	return error ? error : failed;
+	shares_end(shares);
+	return error;
 }
 
 /* ---- moves ---- */

@@ -31,10 +31,9 @@ int windows_begin(struct tiering *tiering, struct tiering_space *space, void *ow
 	return 0;
 }
 
-static void window_close(struct tiering *tiering, struct tiering_window *window)
+static void window_unmap(struct tiering_window *window)
 {
-	if (!tiering_window_remove(tiering, window))
-		munmap(window, tiering_window_bytes());
+	munmap(window, tiering_window_bytes());
 }
 
 void windows_end(struct tiering *tiering, struct tiering_space *space)
@@ -77,22 +76,9 @@ int windows_cover(struct tiering_space *space, uint64_t first_vpn, uint64_t end_
 void windows_forget(struct tiering *tiering, struct tiering_space *space, uint64_t first_vpn,
 		    uint64_t end_vpn)
 {
-	for (uint32_t w = 0; w < space->nr_windows;) {
-		struct tiering_window *window = space->windows[w];
-		uint64_t start = window->first_vpn, end = start + TIERING_WINDOW_PAGES;
-		uint64_t low = start > first_vpn ? start : first_vpn;
-		uint64_t high = end < end_vpn ? end : end_vpn;
-
-		if (low < high && low == start && high == end) {
-			window_close(tiering, window); /* the next one moved up */
-			if (w < space->nr_windows && space->windows[w] == window)
-				w++; /* not while something of it is under way */
-			continue;
-		}
-		if (low < high)
-			tiering_forget(tiering, space, low, high - low);
-		w++;
-	}
+	tiering_windows_remove(tiering, space, first_vpn, end_vpn, window_unmap);
+	/* Those at the ends stay, and those of which something is under way. */
+	tiering_forget(tiering, space, first_vpn, end_vpn - first_vpn);
 }
 
 /* ---- the census ---- */
@@ -127,22 +113,17 @@ void walk_init(struct walk *walk, uint64_t now_ns)
 	scan_init(&walk->scan, &walk_config, SCAN_WEIGHT_MAX, now_ns);
 }
 
-bool walk_slice(struct walk *walk, const struct tiering_space *space,
-		void (*look)(void *arg, const struct tiering_window *window), void *arg,
-		uint64_t now_ns, uint64_t *cpu_ns)
+bool walk_slice(struct walk *walk, uint64_t (*look)(void *arg, uint64_t vpn), void *arg, uint64_t now_ns,
+		uint64_t *cpu_ns)
 {
 	uint64_t begin_ns = clock_thread_cpu_ns();
-	uint32_t w = 0, slices = walk->passes ? 1 : SLICE_FIRST;
+	uint32_t slices = walk->passes ? 1 : SLICE_FIRST;
 
-	if (!space->nr_windows || (walk->passes && !scan_due(&walk->scan, now_ns)))
+	if (walk->passes && !scan_due(&walk->scan, now_ns))
 		return false;
-	while (w < space->nr_windows && space->windows[w]->first_vpn < walk->vpn)
-		w++;
-	for (; slices && w < space->nr_windows; slices--, w++)
-		look(arg, space->windows[w]);
-	if (w < space->nr_windows) {
-		walk->vpn = space->windows[w]->first_vpn;
-	} else {
+	while (slices-- && walk->vpn != WALK_END)
+		walk->vpn = look(arg, walk->vpn);
+	if (walk->vpn == WALK_END) {
 		walk->vpn = 0;
 		walk->passes++;
 	}

@@ -44,16 +44,17 @@ void census_forget(struct census *census, uint64_t *all_ns);
 struct walk {
 	struct scan scan;
 	uint64_t vpn;    /* where it goes on */
-	uint64_t passes; /* over all windows */
+	uint64_t passes; /* over all that is mapped */
 };
 
 void walk_init(struct walk *walk, uint64_t now_ns);
 /*
- * Call `look` for the windows of the next slice, if it is time, and add the CPU time it took to *cpu_ns.
+ * Look at the next slice, if it is time, and add the CPU time it took to *cpu_ns. `look` looks at the first
+ * window from `vpn` on where something is in memory, and returns the page behind it; WALK_END: there is none.
  * Returns whether the first pass is not over yet: then there is more at once.
  */
-bool walk_slice(struct walk *walk, const struct tiering_space *space,
-		void (*look)(void *arg, const struct tiering_window *window), void *arg,
-		uint64_t now_ns, uint64_t *cpu_ns);
+#define WALK_END UINT64_MAX
+bool walk_slice(struct walk *walk, uint64_t (*look)(void *arg, uint64_t vpn), void *arg, uint64_t now_ns,
+		uint64_t *cpu_ns);
 
 #endif

@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "proc.h"
+#include "uapi.h"
 
 #define PAGE 4096u
 #define HUGE (2u << 20)
@@ -39,6 +41,29 @@ bool pagemap_there(int fd)
 	uint64_t entry;
 
 	return pread(fd, &entry, sizeof entry, 0) > 0;
+}
+
+int pagemap_first(int fd, uint64_t start, uint64_t end, uint64_t *ret_address)
+{
+	struct page_region found;
+	struct pm_scan_arg scan = {
+		.size = sizeof scan,
+		.start = start,
+		.end = end,
+		.vec = (uint64_t)(uintptr_t)&found,
+		.vec_len = 1,
+		.max_pages = 1,
+		.category_mask = PAGE_IS_PRESENT,
+		.return_mask = PAGE_IS_PRESENT,
+	};
+	int n = ioctl(fd, PAGEMAP_SCAN, &scan);
+
+	if (n < 0)
+		return -errno;
+	if (!n)
+		return -ENOENT;
+	*ret_address = found.start;
+	return 0;
 }
 
 bool pagemap_dirty(int fd, uint64_t address)

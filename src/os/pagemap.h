@@ -21,6 +21,9 @@ struct pagemap_page {
 int pagemap_open(int dir, int *ret_fd);
 /* Whether that map is still there. */
 bool pagemap_there(int fd);
+/* The first address in [start, end), both multiples of 4096, of a page that is in memory. Next to nothing for
+ * what is not there, terabytes included. -ENOENT: none; -EINVAL: that map has ended. */
+int pagemap_first(int fd, uint64_t start, uint64_t end, uint64_t *ret_address);
 /* Whether the kernel says of a page that it waits to be written to its file, or is being written. It tells
  * root only: for others no page does. */
 bool pagemap_dirty(int fd, uint64_t address);

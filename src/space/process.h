@@ -112,6 +112,9 @@ struct process_run {
 };
 int process_where(struct process_space *space, uint64_t start, uint64_t end,
 		  void (*visit)(void *arg, const struct process_run *run), void *arg);
+/* The first page in [start, end), multiples of 4096, that is in memory. Next to nothing for what is not there.
+ * -ENOENT: none; or the map that we know has gone. */
+int process_first_present(const struct process_space *space, uint64_t start, uint64_t end, uint64_t *ret_address);
 /* For single addresses: the node of each, or -errno as move_query(). */
 int process_query(struct process_space *space, const uint64_t *addresses, size_t nr, int *ret_nodes);
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "pagemap.h"
 #include "proc.h"
 
 #define BATCH 1024u
@@ -104,6 +105,11 @@ int process_where(struct process_space *space, uint64_t start, uint64_t end,
 		error = -ENOMEM;
 	free(asking);
 	return error;
+}
+
+int process_first_present(const struct process_space *space, uint64_t start, uint64_t end, uint64_t *ret_address)
+{
+	return pagemap_first(space->pagemap, start, end, ret_address);
 }
 
 int process_query(struct process_space *space, const uint64_t *addresses, size_t nr, int *ret_nodes)

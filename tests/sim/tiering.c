@@ -245,16 +245,18 @@ static void engine_run(void)
 	tiering_complete(&tiering, plan, nr, now_ns);
 }
 
+static void window_free(struct tiering_window *window)
+{
+	free(window);
+}
+
 static void space_end(struct space *s)
 {
 	for (uint64_t i = 0; i < PAGES; i++)
 		page_free(s, i);
-	while (s->space.nr_windows) {
-		struct tiering_window *window = s->space.windows[0];
-		if (tiering_window_remove(&tiering, window))
-			fail("a window that nothing moves in cannot be removed");
-		free(window);
-	}
+	tiering_windows_remove(&tiering, &s->space, 0, UINT64_MAX, window_free);
+	if (s->space.nr_windows)
+		fail("a window that nothing moves in cannot be removed");
 	tiering_space_remove(&tiering, &s->space);
 	s->here = false;
 }

@@ -115,6 +115,7 @@ static void share_use(uint64_t inode, uint64_t fast, uint64_t touched)
 {
 	struct tiering_space *space = share_space(inode);
 
+	assert_int_equal(windows_cover(space, 0, WINDOW_PAGES), 0);
 	if (fast)
 		tiering_place(&w.tiering, space, 0, fast, 0, false, w.now_ns);
 	tiering_place(&w.tiering, space, fast, WINDOW_PAGES - fast, 1, false, w.now_ns);

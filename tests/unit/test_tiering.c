@@ -39,6 +39,11 @@ static struct tiering_window *window_new(struct tiering_space *space, uint64_t f
 	return window;
 }
 
+static void window_free(struct tiering_window *window)
+{
+	free(window);
+}
+
 static int world_open(void **state)
 {
 	struct tiering_config config = { .nr_nodes = NR_NODES };
@@ -66,9 +71,7 @@ static int world_close(void **state)
 
 	assert_null(tiering_check(&w->tiering));
 	while (w->space.nr_windows) {
-		struct tiering_window *window = w->space.windows[0];
-		assert_int_equal(tiering_window_remove(&w->tiering, window), 0);
-		free(window);
+		assert_true(tiering_windows_remove(&w->tiering, &w->space, 0, UINT64_MAX, window_free));
 	}
 	tiering_space_remove(&w->tiering, &w->space);
 	free(w);
@@ -504,11 +507,32 @@ static void a_window_stays_while_something_of_it_is_under_way(void **state)
 	place(w, 0, 1, SLOW, false);
 	touch_twice(w, 0, 1);
 	assert_int_equal(step(w), 1);
-	assert_int_equal(tiering_window_remove(&w->tiering, w->window), -EBUSY);
+	assert_int_equal(tiering_windows_remove(&w->tiering, &w->space, 0, UINT64_MAX, window_free), 0);
 	tiering_forget(&w->tiering, &w->space, 0, TIERING_WINDOW_PAGES);
 	assert_null(tiering_check(&w->tiering));
 	complete(w, 1, REASON_RANGE_GONE);
 	assert_int_equal(w->space.node_pages[SLOW], 0);
+}
+
+/* Those in part of the range stay, with what lies outside of it. */
+static void windows_go_with_their_range(void **state)
+{
+	struct world *w = *state;
+
+	for (uint64_t i = 1; i < 6; i++)
+		window_new(&w->space, i * 2 * TIERING_WINDOW_PAGES);
+	for (uint64_t i = 0; i < 6; i++)
+		place(w, i * 2 * TIERING_WINDOW_PAGES + 5, 3, SLOW, false);
+	assert_int_equal(tiering_windows_remove(&w->tiering, &w->space, 1, 8 * TIERING_WINDOW_PAGES + 6,
+						window_free), 3);
+	assert_int_equal(w->space.nr_windows, 3);
+	assert_int_equal(w->space.node_pages[SLOW], 9);
+	assert_non_null(tiering_window_find(&w->space, 0));
+	assert_non_null(tiering_window_find(&w->space, 8 * TIERING_WINDOW_PAGES));
+	assert_non_null(tiering_window_find(&w->space, 10 * TIERING_WINDOW_PAGES));
+	tiering_forget(&w->tiering, &w->space, 1, 8 * TIERING_WINDOW_PAGES + 5);
+	assert_int_equal(w->space.node_pages[SLOW], 2 + 3);
+	assert_null(tiering_check(&w->tiering));
 }
 
 /* ---- huge pages ---- */
@@ -563,7 +587,7 @@ static void shares_follow_the_weights(void **state)
 	bool again;
 
 	tiering_space_add(&w->tiering, &other, NULL, slots, 4);
-	struct tiering_window *window = window_new(&other, 0);
+	window_new(&other, 0);
 	w->space.weight = 9;
 	other.weight = 1;
 	place(w, 0, 4000, SLOW, false);
@@ -580,9 +604,8 @@ static void shares_follow_the_weights(void **state)
 		nr[w->plan[i].window->space == &other]++;
 	assert_true(nr[0] >= 8 * nr[1] && nr[1] > 50);
 	complete(w, moves, REASON_MOVED);
-	assert_int_equal(tiering_window_remove(&w->tiering, window), 0);
+	assert_int_equal(tiering_windows_remove(&w->tiering, &other, 0, UINT64_MAX, window_free), 1);
 	tiering_space_remove(&w->tiering, &other);
-	free(window);
 }
 
 static void defect_4a_24_the_rate_is_kept(void **state)
@@ -722,6 +745,7 @@ int main(void)
 		CASE(defect_4a_20_promoted_is_only_what_went_from_slow_to_fast),
 		CASE(defect_4a_13_a_refused_page_keeps_its_heat_and_waits_longer),
 		CASE(a_window_stays_while_something_of_it_is_under_way),
+		CASE(windows_go_with_their_range),
 		CASE(a_huge_page_is_one_record_and_moves_whole),
 		CASE(a_huge_page_that_was_split_meanwhile),
 		CASE(shares_follow_the_weights),

@@ -4,6 +4,7 @@
  *
  *     vm_hot [--size MIB] [--hot MIB] [--pattern contiguous|runs16|huge|pages] [--seed N]
  *            [--slow NODE] [--fast NODE] [--threads N] [--seconds N] [--report-ms N] [--fill MIB]
+ *            [--reserve GIB]
  *
  * All memory starts on the slow node; after that the default policy is in force. Which pages are
  * hot follows from the seed: units (a page, a run of 16, a block of 2 MiB) are put into an order,
@@ -11,7 +12,8 @@
  * huge pages. SIGTERM or the time ends it.
  *
  * With --fill another thread takes so much new memory of the slow node, in small steps, and touches
- * each page of it once in its life, by one access.
+ * each page of it once in its life, by one access. With --reserve it has so much address space beside, and a
+ * page of it in memory here and there.
  *
  * One touch reads a page's counter, wants the value that was written there last, and writes the
  * next. The rest of each page follows from seed and page number and is compared at the end. So a
@@ -49,7 +51,7 @@ static const uint64_t stall_ns[NR_STALLS] = { 1000000, 5000000, 10000000, 250000
 					      100000000 };
 
 struct settings {
-	size_t size_mib, hot_mib, fill_mib, unit_pages;
+	size_t size_mib, hot_mib, fill_mib, reserve_gib, unit_pages;
 	unsigned int slow, fast, nr_threads, seconds, report_ms;
 	uint64_t seed;
 	bool shuffled, huge;
@@ -429,6 +431,7 @@ static bool set_option(int option, const char *text)
 	case 't': set.nr_threads = (unsigned int)value; return value > 0 && value <= MAX_THREADS;
 	case 'T': set.seconds = (unsigned int)value; return true;
 	case 'F': set.fill_mib = value; return value > 0;
+	case 'A': set.reserve_gib = value; return value > 0;
 	case 'R': set.report_ms = (unsigned int)value; return value > 0;
 	default: return false;
 	}
@@ -447,6 +450,7 @@ static bool parse(int argc, char **argv)
 		{ "seconds", required_argument, NULL, 'T' },
 		{ "report-ms", required_argument, NULL, 'R' },
 		{ "fill", required_argument, NULL, 'F' },
+		{ "reserve", required_argument, NULL, 'A' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int option;
@@ -457,8 +461,20 @@ static bool parse(int argc, char **argv)
 	return optind == argc;
 }
 
+static void reserve(void)
+{
+	size_t bytes = set.reserve_gib << 30;
+	char *area = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	CHECK(area != MAP_FAILED);
+	for (size_t at = 0; at < bytes; at += bytes / 8)
+		area[at] = 1;
+}
+
 static void prepare(void)
 {
+	if (set.reserve_gib)
+		reserve();
 	nr_pages = set.size_mib * PAGES_PER_MIB;
 	memory = vm_memory(nr_pages * PAGE_BYTES);
 	CHECK(madvise(memory, nr_pages * PAGE_BYTES,

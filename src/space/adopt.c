@@ -164,21 +164,24 @@ static int survey_adopt(struct survey *s)
 	 * begins from here on finds our extents and moves them. */
 	if (!error && uffd_changing(p->uffd)) {
 		atomic_store(&p->unknown, true);
-		return -EAGAIN;
+		error = -EAGAIN;
 	}
+	/* What is registered stays so: a managed mapping may have moved onto it by now. */
+	if (error)
+		return error;
 	for (size_t i = 0, to; i < s->nr; i = to) {
 		struct candidate *c = &s->list[i];
 		for (to = i + 1; c->registered && c->confirmed && to < s->nr &&
 				 s->list[to].registered && s->list[to].confirmed &&
 				 s->list[to].start == s->list[to - 1].end;)
 			to++;
-		if (c->registered && c->confirmed && !error)
+		if (c->registered && c->confirmed)
 			candidates_take(s, c, &s->list[to - 1]);
 		else if (c->registered && survey_uncovered(p, c->start, c->end, NULL) ==
 						  (c->end - c->start) >> PAGE_SHIFT)
 			uffd_unregister(p->uffd, c->start, c->end - c->start);
 	}
-	return error;
+	return 0;
 }
 
 static int mapping_registered(void *arg, const struct proc_mapping *m)

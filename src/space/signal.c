@@ -96,6 +96,8 @@ static void children_reap(struct keeper *k)
 			helper_mourn(k, pid);
 		if (child_take(pid, &status))
 			break;
+		if (!ended && !WIFSTOPPED(status)) /* it had stopped, and ended meanwhile */
+			helper_mourn(k, pid);
 		if (pid == k->server->program_pid)
 			program_waited(k, status);
 	}

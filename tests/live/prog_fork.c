@@ -129,7 +129,7 @@ static void fork_and_end_rule04(void)
 	struct arena arena = arena_new(live_pages() / 2, 5);
 
 	arena_fill(&arena, 0, arena.nr_pages, 1);
-	for (unsigned i = 0; i < 8; i++) {
+	for (unsigned i = 0; i < 5; i++) {
 		int report[2];
 		char word;
 		CHECK(pipe(report) == 0);

@@ -20,7 +20,7 @@
 #include "uffd.h"
 
 struct ward {
-	pid_t pid; /* 0: unknown */
+	pid_t pid; /* 0: unknown, or ended: the number may be another's by now */
 	int uffd, pidfd;
 };
 
@@ -50,6 +50,8 @@ static void wards_prune(struct wards *wards)
 
 	for (size_t i = 0; i < wards->nr; i++) {
 		struct ward *w = &wards->list[i];
+		if (w->pidfd >= 0 && pidfd_ended(w->pidfd))
+			w->pid = 0;
 		if (ward_left(w)) {
 			wards->list[kept++] = *w;
 			continue;

@@ -108,6 +108,8 @@ static void mapping_flags(const char *line, struct proc_mapping *mapping)
 			mapping->huge = true;
 		else if (!strncmp(p, "wf", 2))
 			mapping->wiped = true;
+		else if (!strncmp(p, "dc", 2))
+			mapping->kept = true;
 		else if (!strncmp(p, "io", 2) || !strncmp(p, "pf", 2) || !strncmp(p, "ht", 2) ||
 			 !strncmp(p, "mm", 2))
 			mapping->pinned_kind = true;

@@ -38,6 +38,7 @@ struct proc_mapping {
 	bool huge;           /* MADV_HUGEPAGE */
 	bool thp;            /* may get huge pages, all settings considered */
 	bool wiped;          /* MADV_WIPEONFORK: empty in a child */
+	bool kept;           /* MADV_DONTFORK: not in a child */
 	bool pinned_kind;    /* VM_IO, VM_PFNMAP, hugetlb: nothing we may move */
 	uint32_t page_bytes; /* what the kernel maps it with at least; more than 4096: hugetlb */
 };

@@ -129,6 +129,20 @@ static int top_try(int fd)
 	return uffd_zero(fd, 0x7fffffffe000, 4096, &done);
 }
 
+/*
+ * Ask for what only shared memory can have: anonymous memory refuses it as soon as it is found, before anything
+ * is done there.
+ */
+int uffd_registered(int fd, uint64_t address, uint64_t bytes)
+{
+	struct uffdio_continue ask = { .range = { .start = address, .len = bytes } };
+	int error = ioctl(fd, UFFDIO_CONTINUE, &ask) ? -errno : 0;
+
+	if (error == -ENOENT)
+		return 0;
+	return !error || error == -EINVAL || error == -EEXIST ? 1 : error;
+}
+
 bool uffd_changing(int fd)
 {
 	return top_try(fd) == -EAGAIN;

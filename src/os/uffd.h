@@ -42,6 +42,10 @@ int uffd_wake(int fd, uint64_t address, uint64_t bytes);
  * thread has not woken yet. */
 bool uffd_changing(int fd);
 
+/* Whether a range lies in one mapping of anonymous memory that is registered, with this descriptor or another: 1
+ * or 0. -EAGAIN: the mappings are changing; -ESRCH: the process is gone. Leaves everything as it is. */
+int uffd_registered(int fd, uint64_t address, uint64_t bytes);
+
 /* Whether the process (its address space) still exists. */
 bool uffd_alive(int fd);
 

@@ -205,7 +205,7 @@ static int child_verify(struct program *p)
 
 	program_quiet(&drained);
 	int error = proc_mappings(p->proc_dir, true, mapping_registered, &s);
-	if (!error && uffd_changing(p->uffd)) {
+	if (!error && (p->birth || uffd_changing(p->uffd))) {
 		atomic_store(&p->unknown, true);
 		error = -EAGAIN;
 	}
@@ -213,7 +213,7 @@ static int child_verify(struct program *p)
 	for (size_t i = 0; !error && i <= s.nr; i++) {
 		uint64_t to = i < s.nr ? s.list[i].start >> PAGE_SHIFT : UINT64_MAX >> PAGE_SHIFT;
 		if (to > vpn)
-			extent_cut(p, vpn, to - vpn, piece_unmap, p);
+			extent_cut(p, vpn, to - vpn, piece_drop, NULL);
 		vpn = i < s.nr ? s.list[i].end >> PAGE_SHIFT : to;
 	}
 	p->checked = !error;

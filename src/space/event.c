@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "intake.h"
+#include "journal.h"
 #include "program.h"
 #include "survey.h"
 #include "uffd.h"
@@ -47,15 +48,15 @@ void page_discard(struct tract *tract, uint64_t idx)
 	intake_forget(tract, idx, 1);
 }
 
-static void extent_discard(const struct extent *e, uint64_t from, uint64_t to)
+static void tract_discard(struct tract *t, uint64_t first, uint64_t nr_pages)
 {
-	struct region *region = &e->tract->region;
-	uint64_t first = e->idx + (from - e->vpn), end = e->idx + (to - e->vpn);
+	struct region *region = &t->region;
+	uint64_t end = first + nr_pages;
 
 	for (uint64_t idx = region_next(region, first); idx < end; idx = region_next(region, idx + 1))
 		if (atomic_load_explicit(&region->state[idx], memory_order_relaxed))
-			page_discard(e->tract, idx);
-	region_vacate(region, first, end - first);
+			page_discard(t, idx);
+	region_vacate(region, first, nr_pages);
 }
 
 static void event_remove(struct program *p, uint64_t vpn, uint64_t end)
@@ -67,17 +68,43 @@ static void event_remove(struct program *p, uint64_t vpn, uint64_t end)
 		if (vpn < e->vpn)
 			vpn = e->vpn;
 		uint64_t to = e->vpn + e->nr_pages < end ? e->vpn + e->nr_pages : end;
-		extent_discard(e, vpn, to);
+		tract_discard(e->tract, e->idx + (vpn - e->vpn), to - vpn);
 		vpn = to;
 	}
 }
 
-void piece_unmap(void *arg, const struct extent *piece)
+void piece_drop(void *arg, const struct extent *piece)
 {
 	(void)arg;
-	extent_discard(piece, piece->vpn, piece->vpn + piece->nr_pages);
+	tract_discard(piece->tract, piece->idx, piece->nr_pages);
 	if (!piece->tract->nr_mapped)
 		tract_bury(piece->tract);
+}
+
+/* The moved pages' bytes could no longer be found. */
+static void pieces_lost(struct program *p)
+{
+	program_fail(p, "no memory to follow a moved mapping");
+}
+
+/* What is in the program's memory is gone. What we have goes to limbo: a child that was forked before has it
+ * still. */
+static void piece_unmap(void *arg, const struct extent *piece)
+{
+	struct program *p = arg;
+	struct extent kept = *piece;
+
+	for (uint64_t idx = region_next(&piece->tract->region, piece->idx); idx < piece->idx + piece->nr_pages;
+	     idx = region_next(&piece->tract->region, idx + 1)) {
+		enum page_state state = page_state(word_load(piece->tract, idx));
+		if (state == PAGE_RESIDENT || state == PAGE_HOLDING || state == PAGE_FILLING)
+			page_discard(piece->tract, idx);
+	}
+	kept.vpn = journal_unmapped(p, piece->vpn, piece->nr_pages);
+	if (extent_add(p, kept))
+		pieces_lost(p);
+	else if (kept.tract->shelf)
+		shelf_settle(kept.tract, kept.vpn, kept.idx, kept.nr_pages);
 }
 
 /* An UNMAP of [vpn, end) is to come, of a mapping that has moved away. */
@@ -175,6 +202,7 @@ static void event_unmap(struct program *p, uint64_t vpn, uint64_t nr_pages)
 		if (p->remapped[i].vpn != vpn || p->remapped[i].nr_pages != nr_pages)
 			continue;
 		p->remapped[i] = p->remapped[--p->nr_remapped];
+		journal_emptied(p, vpn, nr_pages);
 		return;
 	}
 	survey_uncovered(p, vpn_address(vpn), vpn_address(vpn + nr_pages), leftover_gone);
@@ -195,35 +223,45 @@ static void piece_relocate(void *arg, const struct extent *piece)
 	r->pieces[r->nr++].vpn = piece->vpn - r->from + r->to;
 }
 
-static void event_remap(struct program *p, uint64_t from, uint64_t to, uint64_t nr_pages)
+void range_move(struct program *p, uint64_t from, uint64_t to, uint64_t nr_pages)
 {
 	struct relocation r = { .from = from, .to = to };
 	int error = 0;
 
+	r.pieces = calloc(p->nr_extents + 1, sizeof *r.pieces);
+	if (!r.pieces) {
+		pieces_lost(p);
+		return;
+	}
+	extent_cut(p, from, nr_pages, piece_relocate, &r);
+	for (size_t i = 0; i < r.nr && !error; i++) {
+		const struct extent *piece = &r.pieces[i];
+		error = extent_add(p, *piece);
+		if (piece->tract->shelf)
+			shelf_settle(piece->tract, piece->vpn, piece->idx, piece->nr_pages);
+	}
+	if (error)
+		pieces_lost(p);
+	free(r.pieces);
+}
+
+static void event_remap(struct program *p, uint64_t from, uint64_t to, uint64_t nr_pages)
+{
 	uffd_wake(p->uffd, vpn_address(from), nr_pages * PAGE_BYTES);
 	survey_uncovered(p, vpn_address(from), vpn_address(from + nr_pages), leftover_gone);
 	extent_cut(p, to, nr_pages, piece_replace, p);
-	r.pieces = calloc(p->nr_extents + 1, sizeof *r.pieces);
-	if (r.pieces) {
-		extent_cut(p, from, nr_pages, piece_relocate, &r);
-		for (size_t i = 0; i < r.nr && !error; i++) {
-			const struct extent *piece = &r.pieces[i];
-			error = extent_add(p, *piece);
-			if (piece->tract->shelf)
-				shelf_settle(piece->tract, piece->vpn, piece->idx, piece->nr_pages);
-		}
-	}
-	if (!r.pieces || error) /* the moved pages' bytes could no longer be found */
-		program_fail(p, "no memory to follow a moved mapping");
-	free(r.pieces);
+	range_move(p, from, to, nr_pages);
+	journal_moved(p, from, to, nr_pages);
 	remapped_add(p, from, from + nr_pages);
 }
 
-int events_read(struct program *p,
-		void (*take)(void *arg, uint64_t address, bool write, uint32_t tid), void *arg)
+/* Messages that wait; how many, or -errno. */
+static ssize_t messages_read(struct program *p, struct uffd_msg *messages)
 {
-	struct uffd_msg messages[EVENTS_MAX];
-	ssize_t bytes = read(p->uffd, messages, sizeof messages);
+	size_t nr_early = birth_early(p, messages, EVENTS_MAX);
+	if (nr_early)
+		return (ssize_t)nr_early;
+	ssize_t bytes = read(p->uffd, messages, EVENTS_MAX * sizeof *messages);
 
 	if (bytes < 0 && (errno == EMFILE || errno == ENFILE)) {
 		/* It would wait in its fork for ever. */
@@ -232,8 +270,16 @@ int events_read(struct program *p,
 	}
 	if (bytes < 0)
 		return errno == EINTR ? -EAGAIN : -errno;
-	size_t nr = (size_t)bytes / sizeof *messages;
-	for (size_t i = 0; i < nr; i++) {
+	return bytes / (ssize_t)sizeof *messages;
+}
+
+static int messages_take(struct program *p,
+			 void (*take)(void *arg, uint64_t address, bool write, uint32_t tid), void *arg)
+{
+	struct uffd_msg messages[EVENTS_MAX];
+	ssize_t nr = messages_read(p, messages);
+
+	for (ssize_t i = 0; i < nr; i++) {
 		const struct uffd_msg *m = &messages[i];
 		switch (m->event) {
 		case UFFD_EVENT_PAGEFAULT:
@@ -260,5 +306,16 @@ int events_read(struct program *p,
 			break;
 		}
 	}
-	return nr == EVENTS_MAX;
+	return nr < 0 ? (int)nr : nr == EVENTS_MAX;
+}
+
+int events_read(struct program *p,
+		void (*take)(void *arg, uint64_t address, bool write, uint32_t tid), void *arg)
+{
+	if (birth_settle(p))
+		return -EBUSY;
+	journal_begin(p);
+	int result = messages_take(p, take, arg);
+	journal_done(p);
+	return result;
 }

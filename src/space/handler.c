@@ -34,6 +34,7 @@
 #include "clock.h"
 #include "cpu.h"
 #include "futex.h"
+#include "journal.h"
 #include "proc.h"
 #include "program.h"
 #include "thread.h"
@@ -51,6 +52,8 @@
 #define FOLLOW_FAULT_NS 25000u
 #define FOLLOW_AGAIN_NS (4 * MS)
 #define VAIN_TURNS 4u
+#define BIRTH_PAUSE_NS 20000u
+#define CALM_MS 1
 
 /* ---- one handler ---- */
 
@@ -128,7 +131,8 @@ static bool handler_wait(struct handler *h, bool served)
 	/* Deferred faults are waiting for a thread of the program to run: let it. */
 	if (h->nr_deferred)
 		sched_yield();
-	if (poll(wait, 2, h->nr_deferred ? 0 : -1) < 0 && errno != EINTR)
+	int wait_ms = h->nr_deferred ? 0 : !parked && journal_open(h->program) ? CALM_MS : -1;
+	if (poll(wait, 2, wait_ms) < 0 && errno != EINTR)
 		return false;
 	if (wait[1].revents && bell_hear(h->bell))
 		return false;
@@ -161,6 +165,8 @@ static void handler_read(struct handler *h)
 	while (events_read(p, fault_take, h) > 0 && h->nr_deferred < DEFERRED_MAX)
 		;
 	pthread_rwlock_unlock(&p->lock);
+	if (atomic_load(&p->birth)) /* the messages wait on */
+		clock_sleep_ns(BIRTH_PAUSE_NS);
 }
 
 /* A handler that sleeps before each fault, which then takes long, may not be on the CPU of the program any

@@ -63,6 +63,8 @@
 
 struct server;
 struct program;
+struct journal;
+struct birth;
 
 /* A region with what the space keeps beside it. */
 struct tract {
@@ -203,6 +205,8 @@ struct program {
 	struct { uint64_t vpn, nr_pages; } remapped[REMAPPED_MAX];
 	unsigned nr_remapped;
 	bool remapped_lost;        /* more than that: adopt nothing more */
+	struct journal *journal;       /* journal.h */
+	struct birth *_Atomic birth;   /* of a child that may have it all elsewhere; lock to change */
 	/* Parts of new places of moved mappings that another thread unmapped before; its UNMAP is still
 	 * to come. */
 	struct { uint64_t vpn, nr_pages; } replaced[REMAPPED_MAX];
@@ -430,7 +434,7 @@ void page_source(const struct server *server, bool slow);
  * program.lock exclusive. */
 void page_discard(struct tract *tract, uint64_t idx);
 /* For extent_cut(): all of a piece is discarded, and its tract buried with its last. program.lock exclusive. */
-void piece_unmap(void *arg, const struct extent *piece);
+void piece_drop(void *arg, const struct extent *piece);
 
 /* ---- hold.c ---- */
 
@@ -503,8 +507,13 @@ void order_settle(struct program *program);
 bool moves_awaited(struct program *program);
 /* No event waits, and none is on its way: nothing more is to come of them. program.lock exclusive. */
 void moves_settle(struct program *program);
+/* What is at `from` is at `to` from here on, where nothing is; program.lock exclusive. */
+void range_move(struct program *program, uint64_t from, uint64_t to, uint64_t nr_pages);
+/* What was unmapped is no longer kept for children; program.lock exclusive. */
+void limbo_clear(struct program *program);
+
 /* Read what is waiting; program.lock exclusive. Faults go to `take`. Returns 1 when more may be waiting,
- * 0 when not, or -errno. */
+ * 0 when not, or -errno. -EBUSY: nothing is read yet, where a child's memory is has still to be found out. */
 int events_read(struct program *program,
 		void (*take)(void *arg, uint64_t address, bool write, uint32_t tid), void *arg);
 

@@ -28,8 +28,7 @@
 #define LEFT_SHARE 16u
 #define SPARSE_LEAST_PAGES (UINT64_C(64) << 30 >> PAGE_SHIFT) /* below that nobody asks what the machine has */
 
-/* What the helper has in the program: whoever serves its faults may be waiting for it. */
-static bool area_own(const struct program *p, uint64_t start, uint64_t end)
+bool survey_own(const struct program *p, uint64_t start, uint64_t end)
 {
 	uint64_t huge = 2u << 20, hold_end = p->hold.address + (uint64_t)p->hold.nr_pages * PAGE_BYTES +
 					     HELPER_STAGE_BYTES + HELPER_STOCK_BYTES;
@@ -133,7 +132,7 @@ static int mapping_survey(void *arg, const struct proc_mapping *m)
 	struct survey *s = arg;
 	struct program *p = s->program;
 
-	if (area_own(p, m->start, m->end) || !mapping_fit(s, m))
+	if (survey_own(p, m->start, m->end) || !mapping_fit(s, m))
 		return 0;
 	if (m->start != s->run_end)
 		run_close(s);

@@ -45,6 +45,9 @@ int survey_read(struct survey *survey, bool flags);
 /* Add a mapping to the list. -ENOMEM. */
 int survey_add(struct survey *survey, uint64_t start, uint64_t end, bool huge);
 
+/* Whether the helper has it in the program: whoever serves its faults may be waiting for it. */
+bool survey_own(const struct program *program, uint64_t start, uint64_t end);
+
 /* Pages of addresses [start, end) that no extent covers; visits each such stretch when asked to.
  * program.lock. */
 uint64_t survey_uncovered(struct program *program, uint64_t start, uint64_t end,

@@ -19,10 +19,12 @@
 #include "clock.h"
 #include "guard.h"
 #include "intake.h"
+#include "journal.h"
 #include "pidfd.h"
 #include "proc.h"
 #include "program.h"
 #include "sock.h"
+#include "survey.h"
 #include "thread.h"
 #include "uffd.h"
 
@@ -40,6 +42,11 @@ struct program *program_new(struct server *s)
 
 	if (!p)
 		return NULL;
+	p->journal = journal_new();
+	if (!p->journal) {
+		free(p);
+		return NULL;
+	}
 	p->server = s;
 	pace_begin(p, clock_now_ns());
 	p->pidfd = p->proc_dir = p->stock.memory = p->uffd = p->hold_uffd = p->helper_socket = p->helper_cpu = -1;
@@ -89,6 +96,9 @@ void program_free(struct program *p)
 		slots_release(p, t);
 		tract_free(t);
 	}
+	journal_end(p);
+	if (p->birth)
+		birth_free(p->birth);
 	fd_close(p->pidfd);
 	fd_close(p->proc_dir);
 	fd_close(p->uffd);
@@ -142,7 +152,9 @@ static uint64_t word_forked(struct program *child, const struct tract *t, uint64
 		/* Two of the coldest are no reason to fill the fast node. */
 		page_source(parent->server, page_slow(word));
 		if (!error) {
-			error = uffd_copy(child->uffd, vpn << PAGE_SHIFT, page, sizeof page, &done);
+			/* Who may have it elsewhere finds it later. */
+			error = child->birth ? -EAGAIN
+					     : uffd_copy(child->uffd, vpn << PAGE_SHIFT, page, sizeof page, &done);
 			/* Mostly it changes its mappings already, and its handlers, which are to read of that, wait
 			 * for this table. Or there is no memory. */
 			if (error && error != -EEXIST && error != -ENOENT && !pool->ops->keep(pool, page, &slot))
@@ -166,40 +178,60 @@ static uint64_t word_forked(struct program *child, const struct tract *t, uint64
 	return page_shadow(word) ? page_word(PAGE_RESIDENT, 0, 0, 0, false) : 0;
 }
 
-/* What a child gets empty, whatever its parent has there: by address. */
-struct wiped {
+/* What the parent's maps tell. */
+struct legacy {
+	const struct program *parent, *child;
+	/* What a child gets empty, or not at all, whatever its parent has there: by address. */
 	struct { uint64_t vpn, end; } *list;
 	size_t nr, room;
-	size_t at; /* pages are asked for in order: those before are done with */
+	size_t at;        /* pages are asked for in order: those before are done with */
+	uint64_t covered; /* pages of extents that are mapped and registered */
+	bool differs;     /* more is */
 };
 
-static int mapping_wiped(void *arg, const struct proc_mapping *m)
+static int legacy_wipe(struct legacy *l, const struct proc_mapping *m)
 {
-	struct wiped *w = arg;
-
-	if (!m->wiped)
-		return 0;
-	if (w->nr == w->room) {
-		size_t room = w->room * 2 + 16;
-		void *grown = realloc(w->list, room * sizeof *w->list);
+	if (l->nr == l->room) {
+		size_t room = l->room * 2 + 16;
+		void *grown = realloc(l->list, room * sizeof *l->list);
 		if (!grown)
 			return -ENOMEM;
-		w->list = grown;
-		w->room = room;
+		l->list = grown;
+		l->room = room;
 	}
-	w->list[w->nr].vpn = m->start >> PAGE_SHIFT;
-	w->list[w->nr++].end = m->end >> PAGE_SHIFT;
+	l->list[l->nr].vpn = m->start >> PAGE_SHIFT;
+	l->list[l->nr++].end = m->end >> PAGE_SHIFT;
 	return 0;
 }
 
-static bool page_wiped(struct wiped *w, uint64_t vpn)
+static int mapping_legacy(void *arg, const struct proc_mapping *m)
 {
-	while (w->at < w->nr && w->list[w->at].end <= vpn)
-		w->at++;
-	return w->at < w->nr && w->list[w->at].vpn <= vpn;
+	struct legacy *l = arg;
+	const struct program *p = l->parent;
+	uint64_t vpn = m->start >> PAGE_SHIFT, end = m->end >> PAGE_SHIFT, covered = 0;
+
+	if (m->uffd && !m->shared && !survey_own(p, m->start, m->end)) {
+		const struct extent *e = extent_next(p, vpn);
+		for (; e && e < p->extents + p->nr_extents && e->vpn < end; e++) {
+			uint64_t last = e->vpn + e->nr_pages;
+			covered += (last < end ? last : end) - (e->vpn > vpn ? e->vpn : vpn);
+		}
+		l->covered += covered;
+		l->differs |= covered != end - vpn;
+	}
+	/* It may have been said of it since. */
+	bool absent = m->kept && !uffd_registered(l->child->uffd, m->start, PAGE_BYTES);
+	return m->wiped || absent ? legacy_wipe(l, m) : 0;
 }
 
-static int extent_fork(struct program *child, const struct extent *e, struct wiped *wiped)
+static bool page_wiped(struct legacy *l, uint64_t vpn)
+{
+	while (l->at < l->nr && l->list[l->at].end <= vpn)
+		l->at++;
+	return l->at < l->nr && l->list[l->at].vpn <= vpn;
+}
+
+static int extent_fork(struct program *child, const struct extent *e, struct legacy *legacy)
 {
 	const struct region *from = &e->tract->region;
 	struct tract *t;
@@ -209,7 +241,7 @@ static int extent_fork(struct program *child, const struct extent *e, struct wip
 	for (uint64_t at = region_next(from, e->idx); !error && at < e->idx + e->nr_pages;
 	     at = region_next(from, at + 1)) {
 		uint64_t word = word_load(e->tract, at), i = at - e->idx;
-		if (!word || page_wiped(wiped, e->vpn + i))
+		if (!word || page_wiped(legacy, e->vpn + i))
 			continue;
 		word = word_forked(child, e->tract, e->vpn + i, word);
 		region_occupy(&t->region, idx + i, 1);
@@ -220,22 +252,34 @@ static int extent_fork(struct program *child, const struct extent *e, struct wip
 }
 
 /* A parent that has not yet got its own name has just been forked itself. */
-static int wiped_find(const struct program *parent, struct wiped *wiped)
+static int legacy_find(struct legacy *l)
 {
-	int dir, error = parent->proc_dir < 0 ? 0 : proc_mappings(parent->proc_dir, true, mapping_wiped, wiped);
+	const struct program *p = l->parent;
+	int dir, error = p->proc_dir < 0 ? 0 : proc_mappings(p->proc_dir, true, mapping_legacy, l);
 
 	if (error != -ESRCH)
 		return error;
-	if (!uffd_alive(parent->uffd)) /* it was killed meanwhile */
+	if (!uffd_alive(p->uffd)) /* it was killed meanwhile */
 		return 0;
 	/* Its helper was, a moment ago. */
-	wiped->nr = 0;
-	error = proc_open(parent->pid, &dir);
+	*l = (struct legacy){ .parent = p, .child = l->child, .list = l->list, .room = l->room };
+	error = proc_open(p->pid, &dir);
 	if (error)
 		return error;
-	error = proc_mappings(dir, true, mapping_wiped, wiped);
+	error = proc_mappings(dir, true, mapping_legacy, l);
 	close(dir);
 	return error;
+}
+
+/* Whether the parent's mappings are not as its table has them, or were not of late: then nobody knows yet which
+ * the child has. */
+static bool legacy_unsure(const struct legacy *l)
+{
+	uint64_t pages = 0;
+
+	for (size_t i = 0; i < l->parent->nr_extents; i++)
+		pages += l->parent->extents[i].nr_pages;
+	return l->differs || l->covered != pages || journal_unsure(l->parent);
 }
 
 void program_fork(struct program *parent, int uffd)
@@ -243,7 +287,7 @@ void program_fork(struct program *parent, int uffd)
 	struct server *s = parent->server;
 	struct program *child = program_new(s);
 	int error = child ? 0 : -ENOMEM;
-	struct wiped wiped = { 0 };
+	struct legacy legacy = { .parent = parent, .child = child };
 
 	if (child) {
 		child->uffd = uffd;
@@ -254,10 +298,12 @@ void program_fork(struct program *parent, int uffd)
 		error = guard_add(s->guard_socket, 0, uffd, -1);
 	}
 	if (!error) /* first of all: what is copied into the child stays there */
-		error = wiped_find(parent, &wiped);
+		error = legacy_find(&legacy);
+	if (!error && legacy_unsure(&legacy))
+		error = birth_begin(child, parent);
 	for (size_t i = 0; !error && i < parent->nr_extents; i++)
-		error = extent_fork(child, &parent->extents[i], &wiped);
-	free(wiped.list);
+		error = extent_fork(child, &parent->extents[i], &legacy);
+	free(legacy.list);
 	if (!error)
 		error = handlers_start(child, parent->normal && !thread_is_idle());
 	if (error) {

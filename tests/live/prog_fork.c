@@ -8,12 +8,15 @@
 #include "live.h"
 
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -388,8 +391,6 @@ static void helper_killed_fork(void)
 	arena_check(&arena, 0, arena.nr_pages);
 }
 
-/* ---- clone ------------------------------------------------------------------------------------ */
-
 static pid_t clone_raw(void)
 {
 	long pid = syscall(SYS_clone, (unsigned long)SIGCHLD, 0ul, 0ul, 0ul, 0ul);
@@ -397,6 +398,219 @@ static pid_t clone_raw(void)
 	CHECK(pid >= 0);
 	return (pid_t)pid;
 }
+
+/* ---- fork beside moves ----------------------------------------------------------------------- */
+
+#define MOVED_PAGES 256u
+#define NR_MOVERS 2u
+
+/* Memory that a thread moves to and fro between two places. */
+struct moved {
+	pthread_t thread;
+	struct arena arena;
+	unsigned char *places[2];
+};
+static _Atomic bool moves_end;
+
+static void *moved_run(void *arg)
+{
+	struct moved *m = arg;
+	size_t bytes = MOVED_PAGES * PAGE_BYTES;
+
+	for (unsigned at = 0; !atomic_load(&moves_end); at ^= 1)
+		CHECK(mremap(m->places[at], bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, m->places[at ^ 1]) ==
+		      m->places[at ^ 1]);
+	return NULL;
+}
+
+/* Where a child has it: at one of the two. */
+static void moved_check(struct moved *m)
+{
+	unsigned char seen[MOVED_PAGES];
+	unsigned nr = 0;
+
+	for (unsigned i = 0; i < 2; i++) {
+		if (mincore(m->places[i], MOVED_PAGES * PAGE_BYTES, seen))
+			continue;
+		m->arena.base = m->places[i];
+		nr++;
+	}
+	CHECK(nr == 1);
+	arena_check(&m->arena, 0, MOVED_PAGES);
+	/* It is the child's own from here on. */
+	arena_fill(&m->arena, 0, MOVED_PAGES / 2, 3);
+	arena_check(&m->arena, 0, MOVED_PAGES);
+}
+
+/*
+ * Memory that other threads move just while a process forks: the child has it at one place or the other, whole.
+ * Both places are far from where the kernel puts anything.
+ */
+static void fork_beside_moves(void)
+{
+	struct moved movers[NR_MOVERS];
+
+	for (unsigned i = 0; i < NR_MOVERS; i++) {
+		struct moved *m = &movers[i];
+		m->places[0] = (unsigned char *)((uintptr_t)0x100000000000 + i * 64 * MIB);
+		m->places[1] = m->places[0] + 32 * MIB;
+		CHECK(mmap(m->places[0], MOVED_PAGES * PAGE_BYTES, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0) ==
+		      m->places[0]);
+		m->arena = arena_at(m->places[0], MOVED_PAGES, 30 + i);
+		arena_fill(&m->arena, 0, MOVED_PAGES, 1);
+		arena_cold(&m->arena, 0, MOVED_PAGES);
+	}
+	for (unsigned i = 0; i < NR_MOVERS; i++)
+		CHECK(pthread_create(&movers[i].thread, NULL, moved_run, &movers[i]) == 0);
+	for (unsigned round = 0; round < 150; round++) {
+		pid_t pid = child_start();
+		if (pid == 0) {
+			for (unsigned i = 0; i < NR_MOVERS; i++)
+				moved_check(&movers[(i + round) % NR_MOVERS]);
+			_exit(0);
+		}
+		live_wait(pid);
+	}
+	atomic_store(&moves_end, true);
+	for (unsigned i = 0; i < NR_MOVERS; i++) {
+		CHECK(pthread_join(movers[i].thread, NULL) == 0);
+		moved_check(&movers[i]);
+	}
+}
+
+/*
+ * The same in an order of our choice. A second userfaultfd, of a few pages, holds a thread up between its deed and
+ * telling of it: the kernel tells one after the other, and waits for each.
+ */
+struct hold_up {
+	int fd;
+	unsigned char *memory;
+};
+
+static struct hold_up hold_up_new(uintptr_t at, uint64_t feature)
+{
+	struct hold_up h = { .memory = (unsigned char *)at };
+	struct uffdio_api api = { .api = UFFD_API, .features = feature };
+	struct uffdio_register reg = { { at, 4 * PAGE_BYTES }, UFFDIO_REGISTER_MODE_MISSING, 0 };
+
+	h.fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (h.fd < 0 || ioctl(h.fd, UFFDIO_API, &api))
+		live_skip("no userfaultfd of our own with events");
+	CHECK(mmap(h.memory, 4 * PAGE_BYTES, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0) == h.memory);
+	CHECK(ioctl(h.fd, UFFDIO_REGISTER, &reg) == 0);
+	return h;
+}
+
+/* Until somebody is held up, and let them go on. */
+static void hold_up_wait(const struct hold_up *h)
+{
+	struct pollfd wait = { .fd = h->fd, .events = POLLIN };
+
+	while (poll(&wait, 1, -1) < 1)
+		;
+}
+
+static void hold_up_end(const struct hold_up *h)
+{
+	struct uffd_msg message;
+
+	CHECK(read(h->fd, &message, sizeof message) == sizeof message);
+}
+
+#define MOVED_BYTES (MOVED_PAGES * PAGE_BYTES)
+
+static struct moved moved_new(void)
+{
+	struct moved m = { .places = { (unsigned char *)0x100000000000, (unsigned char *)0x100000000000 + 32 * MIB } };
+
+	CHECK(mmap(m.places[0], MOVED_BYTES, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0) == m.places[0]);
+	m.arena = arena_at(m.places[0], MOVED_PAGES, 40);
+	arena_fill(&m.arena, 0, MOVED_PAGES, 1);
+	arena_cold(&m.arena, 0, MOVED_PAGES);
+	return m;
+}
+
+static void moved_to(struct moved *m, unsigned at)
+{
+	CHECK(mremap(m->places[at ^ 1], MOVED_BYTES, MOVED_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, m->places[at]) ==
+	      m->places[at]);
+}
+
+static void *forks_and_waits(void *arg)
+{
+	pid_t pid = clone_raw();
+
+	if (pid == 0) {
+		moved_check(arg);
+		_exit(0);
+	}
+	live_wait(pid);
+	return NULL;
+}
+
+/* Forked, then changed `moves` times (0: unmapped), and only then told of the fork. */
+static void fork_told_after(unsigned moves)
+{
+	struct moved m = moved_new();
+	struct hold_up h = hold_up_new(0x0f0000000000, UFFD_FEATURE_EVENT_FORK);
+	pthread_t thread;
+
+	CHECK(pthread_create(&thread, NULL, forks_and_waits, &m) == 0);
+	hold_up_wait(&h);
+	if (!moves)
+		CHECK(munmap(m.places[0], MOVED_BYTES) == 0);
+	for (unsigned i = 1; i <= moves; i++)
+		moved_to(&m, i % 2);
+	hold_up_end(&h);
+	CHECK(pthread_join(thread, NULL) == 0);
+	if (moves)
+		moved_check(&m);
+}
+
+static void fork_told_after_a_move(void)
+{
+	fork_told_after(1);
+}
+
+static void fork_told_after_two_moves(void)
+{
+	fork_told_after(2);
+}
+
+static void fork_told_after_unmapping(void)
+{
+	fork_told_after(0);
+}
+
+static void *moves_at_last(void *arg)
+{
+	moved_to(arg, 1);
+	return NULL;
+}
+
+/* Moved, then forked; the fork is told first. */
+static void fork_told_before_a_move(void)
+{
+	struct moved m = moved_new();
+	/* Where it is to go: that is unmapped first, which is told first. */
+	struct hold_up h = hold_up_new((uintptr_t)m.places[1], UFFD_FEATURE_EVENT_UNMAP);
+	pthread_t thread;
+
+	CHECK(pthread_create(&thread, NULL, moves_at_last, &m) == 0);
+	hold_up_wait(&h);
+	pid_t pid = clone_raw();
+	if (pid == 0) {
+		moved_check(&m);
+		_exit(0);
+	}
+	usleep(50000);
+	hold_up_end(&h);
+	CHECK(pthread_join(thread, NULL) == 0);
+	live_wait(pid);
+	moved_check(&m);
+}
+
+/* ---- clone ------------------------------------------------------------------------------------ */
 
 /* Children that change their mappings before anything else. */
 static void child_changes_at_once(void)
@@ -570,6 +784,11 @@ static const struct live_case cases[] = {
 	{ "many-short-children", many_short_children },
 	{ "many-children-at-once", many_children_at_once },
 	{ "fork-beside-busy-threads", fork_beside_busy_threads },
+	{ "fork-beside-moves", fork_beside_moves },
+	{ "fork-told-after-a-move", fork_told_after_a_move },
+	{ "fork-told-after-two-moves", fork_told_after_two_moves },
+	{ "fork-told-after-unmapping", fork_told_after_unmapping },
+	{ "fork-told-before-a-move", fork_told_before_a_move },
 	{ "fork-keeps-advice", fork_keeps_advice },
 	{ "wiped-while-held", wiped_while_held },
 	{ "helper-killed-fork", helper_killed_fork },

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Journal: what a program's threads changed of its mappings of late, for children whose fork is told meanwhile.
+ *
+ *   changes  ──x──x──x──x──x──x──►   in the order in which they were told
+ *                    ▲        ▲
+ *                  calm       nr
+ *
+ * At some moment after change `calm` nothing was under way: every change and every fork had been told. So a fork
+ * that is told later came after these. Of the others nobody knows; birth.c finds out. What was unmapped since is
+ * kept in limbo, in extents where there are no addresses, and discarded at the next calm moment.
+ *
+ * A child that is born in between waits for the next calm moment: then all is told that may have come before it.
+ *
+ * A journal is its program's and its young children's; it stays until all have left it. Its lock comes after
+ * program.lock. Its program holds it from before a message is read until the table is changed for it, so who
+ * sees a calm moment with the lock held has seen all that came before.
+ */
+#include "journal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "program.h"
+#include "uffd.h"
+
+#define LIMBO_PAGES_MAX (UINT64_C(1) << 18) /* 1 GiB */
+/* A program whose threads change mappings all the time is never seen calm. What was begun before is told by then,
+ * or nearly always: its children look at their places afterwards. */
+#define CALM_WAIT_NS 100000000u
+
+struct journal *journal_new(void)
+{
+	struct journal *j = calloc(1, sizeof *j);
+
+	if (!j)
+		return NULL;
+	pthread_mutex_init(&j->lock, NULL);
+	j->uffd = -1;
+	j->nr_users = 1;
+	j->limbo = LIMBO_VPN;
+	return j;
+}
+
+/* journal.lock held; given back. */
+static void journal_leave(struct journal *j)
+{
+	bool last = !--j->nr_users;
+
+	pthread_mutex_unlock(&j->lock);
+	if (!last)
+		return;
+	pthread_mutex_destroy(&j->lock);
+	free(j);
+}
+
+/* No change from here on has to do with those who wait. */
+static void young_known(struct journal *j, bool doubtful)
+{
+	while (j->young) {
+		struct birth *b = j->young;
+		j->young = b->next;
+		size_t nr = j->nr - b->from;
+		b->changes = calloc(nr + 1, sizeof *b->changes);
+		if (b->changes)
+			memcpy(b->changes, j->changes + b->from, nr * sizeof *b->changes);
+		b->nr = nr;
+		b->at -= b->from;
+		b->doubtful = doubtful;
+		atomic_store(&b->known, true);
+	}
+}
+
+static bool journal_calm(struct journal *j)
+{
+	if (j->uffd < 0 || uffd_changing(j->uffd))
+		return false;
+	young_known(j, false);
+	j->calm = j->nr;
+	return true;
+}
+
+/* ---- the program ---- */
+
+void journal_end(struct program *p)
+{
+	struct journal *j = p->journal;
+
+	pthread_mutex_lock(&j->lock);
+	j->uffd = -1;
+	young_known(j, true);
+	journal_leave(j);
+}
+
+void limbo_clear(struct program *p)
+{
+	extent_cut(p, LIMBO_VPN, UINT64_MAX - LIMBO_VPN, piece_drop, NULL);
+}
+
+void journal_begin(struct program *p)
+{
+	struct journal *j = p->journal;
+
+	pthread_mutex_lock(&j->lock);
+	j->uffd = p->uffd;
+	if (!atomic_load(&j->open) || !journal_calm(j))
+		return;
+	j->nr = j->calm = 0;
+	limbo_clear(p);
+	j->limbo_pages = 0;
+	atomic_store(&j->open, false);
+}
+
+bool journal_open(const struct program *p)
+{
+	return atomic_load_explicit(&p->journal->open, memory_order_relaxed);
+}
+
+void journal_done(struct program *p)
+{
+	pthread_mutex_unlock(&p->journal->lock);
+}
+
+bool journal_unsure(const struct program *parent)
+{
+	return parent->journal->nr > parent->journal->calm;
+}
+
+static void journal_add(struct program *p, struct change change)
+{
+	struct journal *j = p->journal;
+
+	if (j->nr == CHANGES_MAX) {
+		/* A fork that came before these, and has not been told yet, is given up. */
+		young_known(j, true);
+		j->nr = CHANGES_MAX / 2;
+		j->calm = j->calm > j->nr ? j->calm - j->nr : 0;
+		memmove(j->changes, j->changes + CHANGES_MAX - j->nr, j->nr * sizeof *j->changes);
+	}
+	j->changes[j->nr++] = change;
+	atomic_store(&j->open, true);
+}
+
+void journal_moved(struct program *p, uint64_t from, uint64_t to, uint64_t nr_pages)
+{
+	journal_add(p, (struct change){ .from = from, .to = to, .nr_pages = nr_pages });
+}
+
+void journal_emptied(struct program *p, uint64_t from, uint64_t nr_pages)
+{
+	struct journal *j = p->journal;
+
+	for (size_t i = j->nr; i-- > 0;) {
+		struct change *c = &j->changes[i];
+		if (c->from != from || c->nr_pages != nr_pages || c->emptied)
+			continue;
+		c->emptied = true;
+		return;
+	}
+}
+
+uint64_t journal_unmapped(struct program *p, uint64_t from, uint64_t nr_pages)
+{
+	struct journal *j = p->journal;
+	uint64_t to = j->limbo;
+
+	if (j->limbo_pages > LIMBO_PAGES_MAX) {
+		limbo_clear(p);
+		j->limbo_pages = 0;
+	}
+	j->limbo += nr_pages;
+	j->limbo_pages += nr_pages;
+	journal_add(p, (struct change){ .from = from, .to = to, .nr_pages = nr_pages, .emptied = true });
+	return to;
+}
+
+/* ---- its children ---- */
+
+int birth_begin(struct program *child, struct program *parent)
+{
+	struct journal *j = parent->journal;
+	struct birth *b = calloc(1, sizeof *b);
+
+	if (!b)
+		return -ENOMEM;
+	b->journal = j;
+	b->from = j->calm;
+	b->at = j->nr;
+	b->since_ns = clock_now_ns();
+	b->next = j->young;
+	j->young = b;
+	j->nr_users++;
+	/* Only a calm moment from here on will do. */
+	atomic_store(&j->open, true);
+	atomic_store(&child->birth, b);
+	return 0;
+}
+
+bool birth_known(struct birth *b)
+{
+	struct journal *j = b->journal;
+
+	if (atomic_load(&b->known))
+		return true;
+	pthread_mutex_lock(&j->lock);
+	if (!journal_calm(j) && clock_now_ns() - b->since_ns > CALM_WAIT_NS)
+		young_known(j, true);
+	pthread_mutex_unlock(&j->lock);
+	return atomic_load(&b->known);
+}
+
+void birth_free(struct birth *b)
+{
+	struct journal *j = b->journal;
+
+	pthread_mutex_lock(&j->lock);
+	for (struct birth **at = &j->young; *at; at = &(*at)->next) {
+		if (*at != b)
+			continue;
+		*at = b->next;
+		break;
+	}
+	journal_leave(j);
+	free(b->changes);
+	free(b);
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/* What a program's threads changed of its mappings of late, and its children that were born meanwhile. */
+#ifndef TIDE_JOURNAL_H
+#define TIDE_JOURNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cut.h"
+#include "uapi.h"
+
+#define CHANGES_MAX 1024u
+#define EARLY_MAX 64u
+
+/* A child whose table may not be that of its mappings yet. */
+struct birth {
+	/* journal.lock, until `known`: */
+	struct birth *next;        /* in journal.young */
+	struct journal *journal;   /* its parent's */
+	_Atomic bool known;        /* its changes are all that may matter */
+	bool doubtful;             /* or are thought to be: its places are to be looked at */
+	struct change *changes;
+	size_t from, nr, at;       /* `at` of the nr are made in its table; until then places in the journal */
+	/* program.lock of the child, exclusive: */
+	uint64_t since_ns;
+	bool placed, settled;      /* its table is right; that is made sure of */
+	struct uffd_msg early[EARLY_MAX]; /* of its own, read before its table was right */
+	unsigned nr_early;
+};
+
+struct journal {
+	pthread_mutex_t lock;
+	unsigned nr_users;
+	int uffd;                  /* its program's; -1: not known, or it has gone */
+	struct change changes[CHANGES_MAX];
+	size_t nr, calm;           /* those from `calm` on may have come after a fork that is not yet told */
+	uint64_t limbo, limbo_pages; /* where what is unmapped goes next; how much went there since it was cleared */
+	struct birth *young;       /* not known */
+	_Atomic bool open;         /* there are changes from `calm` on */
+};
+
+struct program;
+
+/* NULL: no memory. */
+struct journal *journal_new(void);
+/* Its program goes; its userfaultfd is closed next. */
+void journal_end(struct program *program);
+/* Before messages are read, and when the table is changed for them. program.lock exclusive. */
+void journal_begin(struct program *program);
+void journal_done(struct program *program);
+/* Whether it waits for a calm moment: messages are to be read soon, even if there are none. Any thread. */
+bool journal_open(const struct program *program);
+/* In between: pages were moved; the old place of some is unmapped now; pages were unmapped, and are to go to limbo,
+ * where this says. */
+void journal_moved(struct program *program, uint64_t from, uint64_t to, uint64_t nr_pages);
+void journal_emptied(struct program *program, uint64_t from, uint64_t nr_pages);
+uint64_t journal_unmapped(struct program *program, uint64_t from, uint64_t nr_pages);
+/* In between, a fork: whether its table may be wrong; and the child is to find out. -ENOMEM. */
+bool journal_unsure(const struct program *parent);
+int birth_begin(struct program *child, struct program *parent);
+
+/* Make a child's table that of its mappings. 0: it is; -EAGAIN: not yet, nothing may be read, served or changed.
+ * program.lock exclusive. */
+int birth_settle(struct program *child);
+/* Of the messages that were read meanwhile; how many. program.lock exclusive. */
+size_t birth_early(struct program *child, struct uffd_msg *messages, size_t max);
+/* Whether all is known that it needs. Any thread. */
+bool birth_known(struct birth *birth);
+void birth_free(struct birth *birth);
+
+#endif

@@ -411,6 +411,13 @@ int proc_status_kib(int dir, const char *name, uint64_t *ret_kib)
 	return 0;
 }
 
+bool proc_numbered_apart(int dir)
+{
+	char text[256];
+
+	return !proc_status_text(dir, "NSpid", text, sizeof text) && strpbrk(text, "\t ");
+}
+
 bool proc_environ_has(pid_t pid, const char *entry)
 {
 	char path[64], *line = NULL;

@@ -85,6 +85,8 @@ int proc_ipc_namespace(int dir, uint64_t *ret_number);
 int proc_status_kib(int dir, const char *name, uint64_t *ret_kib);
 /* The text behind the name of a line of status: "Mems_allowed_list". -ENOENT: no such line. */
 int proc_status_text(int dir, const char *name, char *text, size_t bytes);
+/* Whether a process has more numbers than the one it has here: it is in a PID namespace below ours. */
+bool proc_numbered_apart(int dir);
 
 /* Whether the environment that the process's program began with has the entry "NAME=value". */
 bool proc_environ_has(pid_t pid, const char *entry);

@@ -285,7 +285,8 @@ static int messages_take(struct program *p,
 		case UFFD_EVENT_PAGEFAULT:
 			take(arg, m->arg.pagefault.address & ~(uint64_t)(PAGE_BYTES - 1),
 			     m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE,
-			     m->arg.pagefault.feat.ptid);
+			     atomic_load_explicit(&p->numbered_apart, memory_order_relaxed)
+				     ? 0 : m->arg.pagefault.feat.ptid);
 			break;
 		case UFFD_EVENT_FORK:
 			program_fork(p, (int)m->arg.fork.ufd);

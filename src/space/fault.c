@@ -427,7 +427,7 @@ static int64_t fault_slack(struct program *p, uint64_t vpn, uint32_t tid)
 	enum page_state state =
 		e ? page_state(word_load(e->tract, e->idx + (vpn - e->vpn))) : PAGE_ABSENT;
 
-	if (tid == (uint32_t)atomic_load_explicit(&p->helper_pid, memory_order_relaxed))
+	if (tid && tid == (uint32_t)atomic_load_explicit(&p->helper_pid, memory_order_relaxed))
 		return INT64_MAX;
 	if (state == PAGE_ABSENT)
 		return 0;

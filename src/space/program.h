@@ -242,6 +242,9 @@ struct program {
 	 * lock; keeper to change. */
 	bool checked;
 	bool surveyed;             /* its maps have been read once: keeper */
+	/* In a PID namespace of its own: the kernel tells its threads' numbers there, which mean others here. Keeper
+	 * to change, at its hello; a child begins with its parent's. */
+	_Atomic bool numbered_apart;
 	/* Programs that fork made of one another share pages: budgeted by proportional share, and
 	 * not to be moved before the others have ended. */
 	uint64_t family;

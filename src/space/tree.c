@@ -292,6 +292,7 @@ void program_fork(struct program *parent, int uffd)
 	if (child) {
 		child->uffd = uffd;
 		child->family = parent->family;
+		atomic_store(&child->numbered_apart, atomic_load(&parent->numbered_apart));
 		atomic_store(&child->forked, true);
 		atomic_store(&parent->forked, true);
 		child->adopted = true;
@@ -431,6 +432,7 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 		close(socket);
 		return error;
 	}
+	atomic_store(&p->numbered_apart, proc_numbered_apart(p->proc_dir));
 	thread_hurry(helper_pid, PRIORITY_MOVER); /* known by now to be the helper */
 	p->helper_pid = helper_pid;
 	p->helper_socket = socket;

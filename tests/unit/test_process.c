@@ -212,6 +212,21 @@ static void cpuset(void **state)
 	space_end(space);
 }
 
+static void numbers_of_a_pid_namespace_are_told_from_ours(void **state)
+{
+	char path[PATH_MAX];
+
+	(void)state;
+	put(PROC "/status", "Name:\tx\nNSpid:\t77\nNSpgid:\t77\n");
+	snprintf(path, sizeof path, "%s%s", root, PROC);
+	int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(dir >= 0);
+	assert_false(proc_numbered_apart(dir));
+	put(PROC "/status", "Name:\tx\nNSpid:\t77\t2\nNSpgid:\t77\t2\n");
+	assert_true(proc_numbered_apart(dir));
+	close(dir);
+}
+
 static void stat_put(const char *path, const char *name, char state, int parent, int cpu)
 {
 	char text[1024];
@@ -328,6 +343,7 @@ int main(void)
 		TREE_TEST(locked_and_huge),
 		TREE_TEST(policies),
 		TREE_TEST(cpuset),
+		TREE_TEST(numbers_of_a_pid_namespace_are_told_from_ours),
 		TREE_TEST(threads),
 		TREE_TEST(children),
 		TREE_TEST(who_has_ended_maps_nothing),

@@ -37,6 +37,7 @@
 #define PLAN_MAX 1024u
 #define LOOK_NS UINT64_C(1000000000)
 #define LOOK_IDLE_NS UINT64_C(4000000000)
+#define LOOK_SHARE 50u                         /* of the time may go into these looks: one part */
 #define OTHERS_NS UINT64_C(10000000000)
 #define ROOM_NS UINT64_C(100000000)
 #define ROOM_SHARE 500u                        /* of the time may go into looking for it: one part */
@@ -346,6 +347,18 @@ static bool wanted(struct attach *a)
 	return !signalled && !hung_up && (service || a->nr_live);
 }
 
+/* As many as they are, and whatever they map. */
+static void processes_look(struct attach *a, uint64_t now_ns)
+{
+	if (now_ns - a->look.at_ns < (a->busy ? LOOK_NS : LOOK_IDLE_NS) ||
+	    !spend_due(&a->look, LOOK_SHARE, now_ns))
+		return;
+	uint64_t begin_ns = clock_thread_cpu_ns();
+	select_look(a);
+	sensing_look(a);
+	a->look = (struct spend){ now_ns, clock_thread_cpu_ns() - begin_ns };
+}
+
 static void loop(struct attach *a)
 {
 	struct door *const doors[] = { &a->control, &a->metrics.door };
@@ -360,11 +373,7 @@ static void loop(struct attach *a)
 		daemon_look(a, now_ns);
 		a->sense->ops->read(a->sense, event_visit, a);
 		busy_look(a, now_ns);
-		if (now_ns - a->looked_ns >= (a->busy ? LOOK_NS : LOOK_IDLE_NS)) {
-			a->looked_ns = now_ns;
-			select_look(a);
-			sensing_look(a);
-		}
+		processes_look(a, now_ns);
 		tiers_look(a, now_ns);
 		if (now_ns - a->others_ns >= OTHERS_NS)
 			others_warn(a, now_ns);

@@ -10,6 +10,7 @@
 #include "node.h"
 #include "pagetide.h"
 #include "sensors.h"
+#include "spend.h"
 #include "vmstat.h"
 #include "watch.h"
 
@@ -47,7 +48,8 @@ struct attach {
 	struct tiering_counts gone;
 	struct move_pace gone_stalls;
 	struct scan pace;             /* of the sensor */
-	uint64_t start_ns, looked_ns, room_ns, room_cost_ns, cpu_start_ns;
+	uint64_t start_ns, room_ns, room_cost_ns, cpu_start_ns;
+	struct spend look;            /* at who is there and what they map */
 	bool busy, resting;           /* something may be to do; nobody is there */
 	bool touched;                 /* a lot, in the last round */
 	uint64_t busy_ns, idle_ns, busy_touches, round_touches;

@@ -30,6 +30,7 @@
 #define TIDE_SHARE_H
 
 #include "process.h"
+#include "spend.h"
 #include "windows.h"
 
 #define SHARE_BUCKETS 1024u

@@ -15,6 +15,7 @@
 #define PAGE_BYTES 4096u
 #define PAGE_SHIFT 12
 #define BATCH 512u
+#define HOMES_SHARE 500u /* of the time, one part may go into looking where the threads run */
 
 /* ---- mappings ---- */
 
@@ -234,14 +235,15 @@ const struct tiering_census *watch_census(struct watch *watch, uint64_t now_ns)
 static void homes_look(struct watch *watch)
 {
 	uint32_t counts[NODESET_MAX] = { 0 };
-	uint64_t homes = 0;
+	uint64_t homes = 0, now_ns = clock_now_ns(), begin_ns = clock_thread_cpu_ns();
 
-	if (process_threads(watch->process, counts))
+	if (!spend_due(&watch->homes, HOMES_SHARE, now_ns) || process_threads(watch->process, counts))
 		return;
 	for (uint32_t n = 0; n < watch->tiering->config.nr_nodes; n++)
 		if (counts[n])
 			homes |= UINT64_C(1) << n;
 	watch->space.homes = homes;
+	watch->homes = (struct spend){ now_ns, clock_thread_cpu_ns() - begin_ns };
 }
 
 static void watch_let_go(struct watch *watch)

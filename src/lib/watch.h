@@ -38,6 +38,7 @@ struct watch {
 	size_t nr_vcpus;            /* among them: of guests of KVM that it runs */
 	uint64_t mappings_hash;     /* of them */
 	struct walk walk;           /* looking where pages are */
+	struct spend homes;         /* looking where its threads run */
 	uint64_t touched_before;    /* when bounds were divided last */
 	uint64_t cpu_ns;            /* spent on it */
 	struct census census;

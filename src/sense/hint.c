@@ -16,6 +16,7 @@
 #include "proc.h"
 #include "rings.h"
 #include "setting.h"
+#include "spend.h"
 #include "sweep.h"
 #include "targets.h"
 #include "vmstat.h"
@@ -48,7 +49,6 @@ struct swept {
 	struct target target;
 	bool guests;        /* it runs some */
 	bool look;          /* threads came, or their news was lost */
-	uint64_t looked_ns, look_cost_ns; /* the last look at its threads: when it ended, how long it took */
 	struct sweep_process sweep;
 };
 
@@ -59,6 +59,7 @@ struct hint {
 	struct rings rings;          /* each owned by one of these */
 	struct arms arms;            /* none: it cannot be told what becomes inaccessible when */
 	uint64_t nr_touches, nr_lost, looked_ns;
+	struct spend threads;        /* looking at those of all that are followed */
 	uint64_t faults_before;      /* the kernel's count of hint faults at the start */
 	uint32_t probe_type;         /* 0: there are no probes */
 	bool sees_guests;            /* what guests touch is told, as far as was tried */
@@ -102,14 +103,11 @@ static void guests_follow(struct hint *hint, const struct swept *swept)
 /* Follow all threads that the process has now. */
 static int swept_look(struct hint *hint, struct swept *swept)
 {
-	uint64_t begin_ns = clock_now_ns();
 	int error = rings_follow(&hint->rings, swept->target.dir, swept);
 
 	if (swept->guests)
 		guests_follow(hint, swept);
 	swept->look &= error != 0;
-	swept->looked_ns = clock_now_ns();
-	swept->look_cost_ns = swept->looked_ns - begin_ns;
 	return error;
 }
 
@@ -329,6 +327,24 @@ static void record_visit(void *arg, const struct perf_record *record)
 	}
 }
 
+/* A process that cannot be looked at has ended; its owner finds out and removes it. */
+static void threads_look(struct hint *hint, bool all, uint64_t now_ns)
+{
+	uint64_t begin_ns = clock_thread_cpu_ns();
+	bool any = false, due = spend_due(&hint->threads, THREADS_LOOK_SHARE, now_ns);
+
+	for (struct target *target = hint->targets.first; target; target = target->next) {
+		struct swept *swept = swept_of(target);
+
+		swept->look |= all;
+		any |= swept->look;
+		if (swept->look && due)
+			swept_look(hint, swept);
+	}
+	if (any && due)
+		hint->threads = (struct spend){ now_ns, clock_thread_cpu_ns() - begin_ns };
+}
+
 static void hint_read(struct sense *sense, void (*visit)(void *arg, const struct sense_event *event),
 		      void *arg)
 {
@@ -351,12 +367,7 @@ static void hint_read(struct sense *sense, void (*visit)(void *arg, const struct
 		if (arms_look(&hint->arms))
 			ranges_forget(hint);
 	}
-	/* A process that cannot be looked at has ended; its owner finds out and removes it. */
-	for (struct target *target = hint->targets.first; target; target = target->next) {
-		struct swept *swept = swept_of(target);
-		if ((all || swept->look) && now_ns - swept->looked_ns >= swept->look_cost_ns * THREADS_LOOK_SHARE)
-			swept_look(hint, swept);
-	}
+	threads_look(hint, all, now_ns);
 }
 
 static int hint_pace(struct sense *sense, uint64_t period_ns)

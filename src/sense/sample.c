@@ -8,9 +8,11 @@
 #include "clock.h"
 #include "perf.h"
 #include "rings.h"
+#include "spend.h"
 #include "targets.h"
 
 #define THREADS_LOOK_NS UINT64_C(1000000000)
+#define THREADS_LOOK_SHARE 100u /* of the time may go into it, however many there are: one part */
 #define PROBE_RING_BYTES 4096u
 #define ADDRESS_USER_END (UINT64_C(1) << 63)
 
@@ -25,6 +27,7 @@ struct sample {
 	struct rings rings;     /* each owned by a target; none while paused */
 	struct targets targets; /* of struct sampled */
 	uint64_t period_ns, looked_ns, nr_touches, nr_lost;
+	struct spend threads;   /* looking at those of all that are followed */
 };
 
 struct reading {
@@ -111,6 +114,24 @@ static void record_visit(void *arg, const struct perf_record *record)
 	}
 }
 
+/* A process that cannot be looked at has ended; its owner finds out and removes it. */
+static void threads_look(struct sample *sample, bool all, uint64_t now_ns)
+{
+	uint64_t begin_ns = clock_thread_cpu_ns();
+	bool any = false, due = spend_due(&sample->threads, THREADS_LOOK_SHARE, now_ns);
+
+	for (struct target *target = sample->targets.first; target; target = target->next) {
+		struct sampled *sampled = sampled_of(target);
+
+		sampled->look |= all;
+		any |= sampled->look;
+		if (sampled->look && due)
+			sampled_look(sample, sampled);
+	}
+	if (any && due)
+		sample->threads = (struct spend){ now_ns, clock_thread_cpu_ns() - begin_ns };
+}
+
 static void sample_read(struct sense *sense, void (*visit)(void *arg, const struct sense_event *event),
 			void *arg)
 {
@@ -127,10 +148,7 @@ static void sample_read(struct sense *sense, void (*visit)(void *arg, const stru
 	}
 	if (all)
 		sample->looked_ns = now_ns;
-	/* A process that cannot be looked at has ended; its owner finds out and removes it. */
-	for (struct target *target = sample->targets.first; target; target = target->next)
-		if (all || sampled_of(target)->look)
-			sampled_look(sample, sampled_of(target));
+	threads_look(sample, all, now_ns);
 }
 
 /* Samples come by themselves: only a pause changes anything. */

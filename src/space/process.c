@@ -86,7 +86,7 @@ int process_renew(struct process_space *space)
 	free(space->ranges);
 	space->ranges = NULL;
 	space->nr_ranges = space->room_ranges = 0;
-	space->layout = 0;
+	space->flags = space->policies = (struct reading){ 0 };
 	return 0;
 }
 
@@ -201,9 +201,8 @@ int process_allowed(const struct process_space *space, struct nodeset *ret_nodes
 
 struct thread_count {
 	const struct node_map *map;
-	uint32_t *counts; /* of the running ones */
-	uint32_t running;
-	bool all;         /* the others, too */
+	uint32_t *all;
+	uint32_t running[NODESET_MAX], nr_running;
 };
 
 static void thread_take(void *arg, pid_t tid, char state, int cpu)
@@ -212,22 +211,23 @@ static void thread_take(void *arg, pid_t tid, char state, int cpu)
 	const struct node *node = node_find(count->map, node_of_cpu(count->map, cpu));
 
 	(void)tid;
-	if (!node || (state != 'R' && !count->all))
+	if (!node)
 		return;
-	count->counts[node - count->map->nodes]++;
-	count->running++;
+	count->all[node - count->map->nodes]++;
+	if (state != 'R')
+		return;
+	count->running[node - count->map->nodes]++;
+	count->nr_running++;
 }
 
 int process_threads(const struct process_space *space, uint32_t *ret_counts)
 {
-	struct thread_count count = { .map = space->map, .counts = ret_counts };
-	int error = 0;
+	struct thread_count count = { .map = space->map, .all = ret_counts };
 
 	memset(ret_counts, 0, space->map->nr * sizeof(*ret_counts));
-	for (int pass = 0; pass < 2 && !error && !count.running; pass++) {
-		count.all = pass > 0;
-		error = proc_threads(space->dir, thread_take, &count);
-	}
+	int error = proc_threads(space->dir, thread_take, &count);
+	if (count.nr_running)
+		memcpy(ret_counts, count.running, space->map->nr * sizeof(*ret_counts));
 	return error;
 }
 

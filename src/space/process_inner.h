@@ -6,6 +6,13 @@
 #define TIDE_PROCESS_INNER_H
 
 #include "process.h"
+#include "spend.h"
+
+/* Of a file for which the kernel walks all pages. */
+struct reading {
+	struct spend spend;
+	uint64_t layout;            /* a sum over all mappings then, to see that they changed */
+};
 
 struct process_space {
 	pid_t pid;
@@ -18,9 +25,8 @@ struct process_space {
 
 	struct process_range *ranges; /* by address, apart from each other */
 	size_t nr_ranges, room_ranges;
-	uint64_t layout;            /* a sum over all mappings, to see that they changed */
-	uint64_t policies_ns;       /* when they were read, and the least time until the next reading */
-	uint64_t policies_pause_ns;
+	struct reading flags, policies; /* of smaps, of numa_maps */
+	uint64_t locked_kib;        /* when smaps was read */
 
 	struct move_pace pace;
 };

@@ -3,10 +3,12 @@
  * What a process maps, from three files of /proc:
  *
  *   maps       always; cheap
- *   smaps      in its place when status says that something is locked or huge: the kernel walks all
- *              pages for it, and nothing else tells which range it is
- *   numa_maps  memory policies; walks all pages, too, so it is read when the mappings changed, else
- *              at most for 1/POLICY_SHARE of the time
+ *   smaps      too when status says that something is locked or huge: nothing else tells which range it is
+ *   numa_maps  memory policies
+ *
+ * For the last two the kernel walks all pages. So they are read for at most 1/SAME_SHARE of the time, and
+ * 1/CHANGED_SHARE when the mappings changed; what is cheap, at once then. Meanwhile a range is what the one was
+ * that was there before, and a new one is left alone until it is known.
  */
 #include "process_inner.h"
 
@@ -18,8 +20,10 @@
 #include "clock.h"
 #include "proc.h"
 
-#define POLICY_SHARE 400u
-#define POLICY_PAUSE_NS UINT64_C(1000000000)
+#define SAME_SHARE 400u
+#define SAME_PAUSE_NS UINT64_C(1000000000)
+#define CHANGED_SHARE 100u
+#define CHEAP_NS UINT64_C(5000000)
 
 const char *process_kind_name(enum process_kind kind)
 {
@@ -95,7 +99,7 @@ static uint64_t device_of(const struct process_space *space, const struct proc_m
 
 /* ---- mappings -------------------------------------------------------------------------------- */
 
-struct reading {
+struct taking {
 	struct process_space *space;
 	size_t nr;
 	uint64_t layout;
@@ -103,10 +107,10 @@ struct reading {
 
 static int mapping_take(void *arg, const struct proc_mapping *mapping)
 {
-	struct reading *reading = arg;
-	struct process_space *space = reading->space;
+	struct taking *taking = arg;
+	struct process_space *space = taking->space;
 
-	if (reading->nr == space->room_ranges) {
+	if (taking->nr == space->room_ranges) {
 		size_t room = space->room_ranges ? space->room_ranges * 2 : 64;
 		struct process_range *more = realloc(space->ranges, room * sizeof(*more));
 
@@ -118,7 +122,7 @@ static int mapping_take(void *arg, const struct proc_mapping *mapping)
 	/* The vsyscall page lies in the kernel's half. */
 	if (mapping->start >= mapping->end || mapping->end > UINT64_C(1) << 63)
 		return 0;
-	space->ranges[reading->nr++] = (struct process_range){
+	space->ranges[taking->nr++] = (struct process_range){
 		.start = mapping->start,
 		.end = mapping->end,
 		.kind = kind_of(mapping),
@@ -132,8 +136,8 @@ static int mapping_take(void *arg, const struct proc_mapping *mapping)
 		.offset = mapping->offset,
 		.device = device_of(space, mapping),
 	};
-	reading->layout = (reading->layout ^ mapping->start) * UINT64_C(0x100000001b3);
-	reading->layout = (reading->layout ^ mapping->end) * UINT64_C(0x100000001b3);
+	taking->layout = (taking->layout ^ mapping->start) * UINT64_C(0x100000001b3);
+	taking->layout = (taking->layout ^ mapping->end) * UINT64_C(0x100000001b3);
 	return 0;
 }
 
@@ -181,6 +185,15 @@ static void policy_line(struct process_space *space, char *line)
 	policy_parse(policy, range);
 }
 
+/* What was there before, in part or whole; NULL. *at: where to look, for the ranges in their order. */
+static const struct process_range *range_before(const struct process_range *before, size_t nr, size_t *at,
+						const struct process_range *range)
+{
+	while (*at < nr && before[*at].end <= range->start)
+		++*at;
+	return *at < nr && before[*at].start < range->end ? &before[*at] : NULL;
+}
+
 /* Ranges are fresh: no policy in them yet. A kernel without NUMA has no such file, and no policies. */
 static int policies_read(struct process_space *space)
 {
@@ -198,52 +211,111 @@ static int policies_read(struct process_space *space)
 	return error;
 }
 
-/* The policies of the ranges that are still what they were. */
+/* A new range may have any: then it is nothing that we move. */
 static void policies_keep(struct process_range *ranges, size_t nr, const struct process_range *before,
 			  size_t nr_before)
 {
 	size_t at = 0;
 
 	for (size_t i = 0; i < nr; i++) {
-		while (at < nr_before && before[at].start < ranges[i].start)
-			at++;
-		if (at == nr_before)
-			return;
-		if (before[at].start != ranges[i].start)
+		const struct process_range *old = range_before(before, nr_before, &at, &ranges[i]);
+
+		ranges[i].policy = old ? old->policy : PROCESS_POLICY_SPREAD;
+		if (!old)
 			continue;
-		ranges[i].policy = before[at].policy;
-		ranges[i].policy_nodes = before[at].policy_nodes;
-		ranges[i].own_pages = before[at].own_pages;
+		ranges[i].policy_nodes = old->policy_nodes;
+		ranges[i].own_pages = old->own_pages;
 	}
 }
 
-static int policies_update(struct process_space *space, bool changed,
-			   const struct process_range *before, size_t nr_before)
+/* ---- what is locked or huge ------------------------------------------------------------------- */
+
+/* `more`: is locked than was, so a part of a range may be one because it was locked. */
+static void flags_keep(struct process_range *ranges, size_t nr, const struct process_range *before,
+		       size_t nr_before, bool more)
 {
-	uint64_t now = clock_now_ns();
+	size_t at = 0;
 
-	if (!changed && now - space->policies_ns < space->policies_pause_ns) {
-		policies_keep(space->ranges, space->nr_ranges, before, nr_before);
-		return 0;
+	for (size_t i = 0; i < nr; i++) {
+		const struct process_range *old = range_before(before, nr_before, &at, &ranges[i]);
+		bool part = old && (ranges[i].start != old->start || ranges[i].end < old->end);
+
+		ranges[i].locked = !old || (part && more) || old->locked;
+		if (!old)
+			continue;
+		ranges[i].page_bytes = old->page_bytes;
+		if (old->kind == PROCESS_HUGETLB || old->kind == PROCESS_SPECIAL)
+			ranges[i].kind = old->kind;
 	}
-	int error = policies_read(space);
-	uint64_t pause = (clock_now_ns() - now) * POLICY_SHARE;
+}
 
-	space->policies_ns = now;
-	space->policies_pause_ns = pause > POLICY_PAUSE_NS ? pause : POLICY_PAUSE_NS;
+static int ranges_take(struct process_space *space, bool flags, uint64_t *ret_layout)
+{
+	struct taking taking = { .space = space, .layout = UINT64_C(0xcbf29ce484222325) };
+	int error = proc_mappings(space->dir, flags, mapping_take, &taking);
+
+	space->nr_ranges = taking.nr;
+	*ret_layout = taking.layout;
 	return error;
 }
 
 /* ---- all together ---------------------------------------------------------------------------- */
 
-/* A process with a changing map forces no second reading of its policies at once: new ranges are
- * taken as without a policy until it is their turn. See POLICY_SHARE. */
+static bool reading_due(const struct reading *reading, uint64_t layout)
+{
+	uint64_t now_ns = clock_now_ns();
+
+	if (layout != reading->layout)
+		return reading->spend.cost_ns <= CHEAP_NS || spend_due(&reading->spend, CHANGED_SHARE, now_ns);
+	return now_ns - reading->spend.at_ns >= SAME_PAUSE_NS && spend_due(&reading->spend, SAME_SHARE, now_ns);
+}
+
+static void reading_done(struct reading *reading, uint64_t layout, uint64_t begin_cpu_ns)
+{
+	reading->spend = (struct spend){ clock_now_ns(), clock_thread_cpu_ns() - begin_cpu_ns };
+	reading->layout = layout;
+}
+
+static int policies_update(struct process_space *space, uint64_t layout, const struct process_range *before,
+			   size_t nr_before)
+{
+	uint64_t begin_cpu_ns = clock_thread_cpu_ns();
+
+	if (!reading_due(&space->policies, layout)) {
+		policies_keep(space->ranges, space->nr_ranges, before, nr_before);
+		return 0;
+	}
+	int error = policies_read(space);
+	if (!error)
+		reading_done(&space->policies, layout, begin_cpu_ns);
+	return error;
+}
+
+/* The amounts stand for what is locked or huge: when they change, so may where. */
+static int flags_update(struct process_space *space, uint64_t locked_kib, uint64_t huge_kib, uint64_t *layout,
+			const struct process_range *before, size_t nr_before)
+{
+	uint64_t begin_cpu_ns = clock_thread_cpu_ns();
+	uint64_t sum = *layout ^ (locked_kib + (huge_kib << 32)) * UINT64_C(0x9e3779b97f4a7c15);
+
+	if (!locked_kib && !huge_kib)
+		return 0;
+	if (!reading_due(&space->flags, sum)) {
+		flags_keep(space->ranges, space->nr_ranges, before, nr_before, locked_kib > space->locked_kib);
+		return 0;
+	}
+	int error = ranges_take(space, true, layout);
+	if (!error)
+		reading_done(&space->flags, sum, begin_cpu_ns);
+	space->locked_kib = error ? space->locked_kib : locked_kib;
+	return error;
+}
+
 static int ranges_read(struct process_space *space)
 {
 	struct process_range *before = space->ranges;
 	size_t nr_before = space->nr_ranges, room_before = space->room_ranges;
-	struct reading reading = { .space = space, .layout = UINT64_C(0xcbf29ce484222325) };
-	uint64_t locked_kib = 0, huge_kib = 0;
+	uint64_t locked_kib = 0, huge_kib = 0, layout = 0;
 	int error = proc_status_kib(space->dir, "VmLck", &locked_kib);
 
 	if (!error)
@@ -251,10 +323,11 @@ static int ranges_read(struct process_space *space)
 	space->ranges = NULL;
 	space->nr_ranges = space->room_ranges = 0;
 	if (!error)
-		error = proc_mappings(space->dir, locked_kib || huge_kib, mapping_take, &reading);
-	space->nr_ranges = reading.nr;
+		error = ranges_take(space, false, &layout);
 	if (!error)
-		error = policies_update(space, reading.layout != space->layout, before, nr_before);
+		error = flags_update(space, locked_kib, huge_kib, &layout, before, nr_before);
+	if (!error)
+		error = policies_update(space, layout, before, nr_before);
 	if (error) {
 		free(space->ranges);
 		space->ranges = before;
@@ -263,7 +336,6 @@ static int ranges_read(struct process_space *space)
 		return error;
 	}
 	free(before);
-	space->layout = reading.layout;
 	for (size_t i = 0; i < space->nr_ranges; i++)
 		space->ranges[i].refusal = refusal_of(&space->ranges[i]);
 	return 0;

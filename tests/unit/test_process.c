@@ -9,6 +9,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -116,11 +118,16 @@ static void kinds(void **state)
 	space_end(space);
 }
 
+#define RUN(start, end) start "000-" end "000 rw-p 00000000 00:00 0 \n"
+#define SOME_MAPS                                                                                     \
+	RUN("10", "20") "200000-400000 rw-p 00000000 00:10 5    /anon_hugepage (deleted)\n"          \
+	RUN("400", "500") "500000-600000 rw-s 00000000 fe:01 6   /somewhere\n"
+
 /* Something is locked, something has large pages: smaps tells which. */
 static void locked_and_huge(void **state)
 {
 	(void)state;
-	put(PROC "/maps", "");
+	put(PROC "/maps", SOME_MAPS);
 	put(PROC "/status", "VmLck:\t      64 kB\nHugetlbPages:\t    2048 kB\n");
 	put(PROC "/smaps",
 	    "10000-20000 rw-p 00000000 00:00 0 \nSize: 64 kB\nKernelPageSize:        4 kB\n"
@@ -140,10 +147,61 @@ static void locked_and_huge(void **state)
 	assert_true(!ranges[2].locked && ranges[2].refusal == REASON_MOVED);
 	assert_int_equal(ranges[2].page_bytes, 4096);
 	assert_int_equal(ranges[3].kind, PROCESS_SPECIAL);
+	/* Soon after, nothing else having changed, it is not read again; with a new range it is. */
+	put(PROC "/smaps", "10000-20000 rw-p 00000000 00:00 0 \nKernelPageSize: 4 kB\nVmFlags: rd wr\n");
+	ranges = ranges_read(space, 4);
+	assert_true(ranges[0].locked && ranges[0].refusal == REASON_LOCKED);
+	assert_int_equal(ranges[1].kind, PROCESS_HUGETLB);
+	assert_int_equal(ranges[1].page_bytes, 2 << 20);
+	assert_int_equal(ranges[3].refusal, REASON_PINNED);
+	put(PROC "/maps", "10000-20000 rw-p 00000000 00:00 0 \n");
+	ranges = ranges_read(space, 1);
+	assert_false(ranges[0].locked);
 	space_end(space);
 }
 
-#define RUN(start, end) start "000-" end "000 rw-p 00000000 00:00 0 \n"
+/* Reading it takes so long that it is not read again at once: a grown range is what it was, a new one is left
+ * alone, and so is what may be a part that was locked. */
+static void what_costs_much_is_read_seldom(void **state)
+{
+	const size_t nr = 200000;
+	char *text = malloc(nr * 64), *end;
+
+	(void)state;
+	assert_non_null(text);
+	end = text;
+	for (size_t i = 0; i < nr; i++)
+		end += sprintf(end, "%zx interleave:0-1 anon=1 dirty=1 N0=1\n", (i + 0x10) << 12);
+	put(PROC "/numa_maps", text);
+	end = text + sprintf(text, RUN("1", "3") "VmFlags: rd lo\n" RUN("4", "8") "VmFlags: rd\n"
+				   RUN("9", "a") "VmFlags: rd\n");
+	for (size_t i = 0; i < nr; i++)
+		end += sprintf(end, "Private_Dirty:       0 kB\n");
+	put(PROC "/smaps", text);
+	free(text);
+	put(PROC "/maps", RUN("1", "3") RUN("4", "8") RUN("9", "a"));
+	put(PROC "/status", "VmLck:\t8 kB\n");
+	struct process_space *space = space_open();
+	const struct process_range *ranges = ranges_read(space, 3);
+	assert_int_equal(ranges[0].refusal, REASON_LOCKED);
+	assert_int_equal(ranges[1].refusal, REASON_MOVED);
+	assert_int_equal(ranges[2].refusal, REASON_MOVED);
+	put(PROC "/smaps", "");
+	put(PROC "/numa_maps", "");
+	put(PROC "/maps", RUN("1", "3") RUN("4", "5") RUN("9", "b") RUN("c", "d"));
+	put(PROC "/status", "VmLck:\t12 kB\n");
+	ranges = ranges_read(space, 4);
+	assert_int_equal(ranges[0].refusal, REASON_LOCKED);
+	assert_int_equal(ranges[1].refusal, REASON_LOCKED);
+	assert_int_equal(ranges[2].refusal, REASON_MOVED);
+	assert_int_equal(ranges[3].refusal, REASON_LOCKED);
+	put(PROC "/status", "VmLck:\t0 kB\n");
+	ranges = ranges_read(space, 4);
+	assert_int_equal(ranges[0].refusal, REASON_MOVED);
+	assert_int_equal(ranges[2].refusal, REASON_MOVED);
+	assert_int_equal(ranges[3].refusal, REASON_POLICY);
+	space_end(space);
+}
 
 static void policies(void **state)
 {
@@ -341,6 +399,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TREE_TEST(kinds),
 		TREE_TEST(locked_and_huge),
+		TREE_TEST(what_costs_much_is_read_seldom),
 		TREE_TEST(policies),
 		TREE_TEST(cpuset),
 		TREE_TEST(numbers_of_a_pid_namespace_are_told_from_ours),

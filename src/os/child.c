@@ -51,7 +51,8 @@ static _Noreturn void apart_be(const char *name, int (*main)(void *arg), void *a
 	close(STDOUT_FILENO);
 	prctl(PR_SET_NAME, name);
 	for (int sig = 1; sig < NR_SIGNALS; sig++)
-		signal(sig, SIG_IGN);
+		if (sig != SIGCHLD) /* it may have children of its own, and wait for them */
+			signal(sig, SIG_IGN);
 	_exit(main(arg));
 }
 
@@ -69,6 +70,19 @@ int child_apart(const char *name, int (*main)(void *arg), void *arg)
 	if (pid < 0)
 		return -errno;
 	return TEMP_FAILURE_RETRY(waitpid(pid, &status, 0)) < 0 || status ? -EAGAIN : 0;
+}
+
+int child_call(int (*main)(void *arg), void *arg, int *ret_status)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(main(arg));
+	if (pid < 0 || TEMP_FAILURE_RETRY(waitpid(pid, &status, 0)) < 0)
+		return -errno;
+	*ret_status = status;
+	return 0;
 }
 
 void child_adopt(void)

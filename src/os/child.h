@@ -27,6 +27,9 @@ int child_start(const struct child_program *program, pid_t *ret_pid);
  */
 int child_apart(const char *name, int (*main)(void *arg), void *arg);
 
+/* Call `main` in a process of its own, and wait for its end; *ret_status as of waitpid(2). -EAGAIN, -ENOMEM. */
+int child_call(int (*main)(void *arg), void *arg, int *ret_status);
+
 /* From now on orphans among our descendants become our children. */
 void child_adopt(void);
 

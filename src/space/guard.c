@@ -24,7 +24,8 @@ struct ward {
 	int uffd, pidfd;
 };
 
-enum guard_word { GUARD_ADD, GUARD_STOPPING, GUARD_LEAVE };
+/* From the guard: GUARD_ANEW. */
+enum guard_word { GUARD_ADD, GUARD_STOPPING, GUARD_LEAVE, GUARD_ANEW };
 
 struct guard_message {
 	enum guard_word word;
@@ -139,7 +140,15 @@ static void stop_watch(int socket, pid_t pid, pid_t server)
 struct charge {
 	int pair[2]; /* the server's end, the guard's */
 	pid_t server;
+	bool anew;   /* the guard before was killed, and its wards are not known here */
 };
+
+static int message_send(int socket, enum guard_word word, pid_t pid, const int *fds, size_t nr)
+{
+	struct guard_message m = { word, pid };
+
+	return sock_send(socket, &m, sizeof m, fds, nr);
+}
 
 static int guard_main(void *arg)
 {
@@ -148,9 +157,10 @@ static int guard_main(void *arg)
 	int socket = charge->pair[1];
 	char name[64];
 
-	close(charge->pair[0]);
 	keeper_name(wards.server, name);
 	snprintf(wards.entry, sizeof wards.entry, HELPER_ENV_SERVER "=%s", name);
+	if (charge->anew)
+		(void)message_send(socket, GUARD_ANEW, 0, NULL, 0); /* the server may have ended */
 	for (;;) {
 		struct guard_message m;
 		size_t bytes;
@@ -179,7 +189,19 @@ static int guard_main(void *arg)
 	return 0;
 }
 
-/* The guard is nobody's child, so that the server can wait for "no children left". */
+/* Keeps the guard's end of the socket, so that nothing that is sent to it is lost. */
+static int guardian_main(void *arg)
+{
+	struct charge *charge = arg;
+	int status;
+
+	close(charge->pair[0]);
+	while (!child_call(guard_main, charge, &status) && status)
+		charge->anew = true;
+	return 0;
+}
+
+/* The guardian is nobody's child, so that the server can wait for "no children left". */
 int guard_start(int *ret_socket)
 {
 	struct charge charge = { .server = getpid() };
@@ -187,7 +209,7 @@ int guard_start(int *ret_socket)
 
 	if (error)
 		return error;
-	error = child_apart("tide-guard", guard_main, &charge);
+	error = child_apart("tide-guard", guardian_main, &charge);
 	close(charge.pair[1]);
 	if (error)
 		close(charge.pair[0]);
@@ -196,18 +218,21 @@ int guard_start(int *ret_socket)
 	return error;
 }
 
-static int message_send(int socket, enum guard_word word, pid_t pid, const int *fds, size_t nr)
-{
-	struct guard_message m = { word, pid };
-
-	return sock_send(socket, &m, sizeof m, fds, nr);
-}
-
 int guard_add(int socket, pid_t pid, int uffd, int pidfd)
 {
 	int fds[2] = { uffd, pidfd };
+	int error = message_send(socket, GUARD_ADD, pid, fds, pidfd < 0 ? 1 : 2);
 
-	return message_send(socket, GUARD_ADD, pid, fds, pidfd < 0 ? 1 : 2);
+	return error == -EPIPE || error == -ECONNRESET ? 0 : error;
+}
+
+bool guard_lost(int socket)
+{
+	struct guard_message m;
+	size_t bytes;
+	int fds[SOCK_FDS_MAX];
+
+	return sock_receive(socket, &m, sizeof m, &bytes, fds) || bytes != sizeof m;
 }
 
 int guard_stopping(int socket, pid_t pid)

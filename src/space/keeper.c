@@ -28,7 +28,10 @@
 #include "thread.h"
 #include "uffd.h"
 
-#define PROGRAMS_AT (2 + PENDING_MAX + 1) /* among what is waited for: signals, listener, peers, bell */
+/* Among what is waited for: signals, listener, peers, bell, guard. */
+#define BELL_AT (2 + PENDING_MAX)
+#define GUARD_AT (BELL_AT + 1)
+#define PROGRAMS_AT (GUARD_AT + 1)
 #define SECOND_NS 1000000000u
 /* What is waited for, the server's own files, and a few programs with a handler for each CPU. */
 #define FILES_MIN 256u
@@ -176,7 +179,27 @@ static void second_round(struct keeper *k)
 		live_show(k, false);
 }
 
-/* Wait for a signal, a peer, the mover's bell, the end of a program, or the next round. */
+/* The guard was killed. Who was handed over before, or is just being, is handed over again: twice does no harm. */
+static void guard_hear(struct keeper *k)
+{
+	struct server *s = k->server;
+
+	k->unguarded = guard_lost(s->guard_socket);
+	if (!k->unguarded)
+		atomic_fetch_add(&s->guard_nr, 1);
+	else if (!s->quiet)
+		server_warn("its guard was killed: if this process is killed as well, a child of a program that "
+			    "has no helper may see zeros");
+}
+
+static void guard_tell(struct server *s)
+{
+	for (struct program *p = s->programs; p; p = p->next)
+		if (p->guard_nr != atomic_load(&s->guard_nr))
+			program_guard(p);
+}
+
+/* Wait for a signal, a peer, the mover's bell, the guard, the end of a program, or the next round. */
 static int keeper_wait(struct keeper *k, struct pollfd **wait)
 {
 	nfds_t nr = PROGRAMS_AT;
@@ -192,7 +215,8 @@ static int keeper_wait(struct keeper *k, struct pollfd **wait)
 	w[1] = (struct pollfd){ .fd = room ? k->listener : -1, .events = POLLIN };
 	for (unsigned i = 0; i < PENDING_MAX; i++)
 		w[2 + i] = (struct pollfd){ .fd = k->pending[i], .events = POLLIN };
-	w[PROGRAMS_AT - 1] = (struct pollfd){ .fd = k->server->keeper_bell, .events = POLLIN };
+	w[BELL_AT] = (struct pollfd){ .fd = k->server->keeper_bell, .events = POLLIN };
+	w[GUARD_AT] = (struct pollfd){ .fd = k->unguarded ? -1 : k->server->guard_socket, .events = POLLIN };
 	nr = PROGRAMS_AT;
 	for (const struct program *p = k->server->programs; p; p = p->next)
 		w[nr++] = (struct pollfd){ .fd = atomic_load(&p->deserted) ? -1 : p->pidfd, .events = POLLIN };
@@ -200,7 +224,7 @@ static int keeper_wait(struct keeper *k, struct pollfd **wait)
 	if (poll(w, nr, (int)wait_ms) < 0 && errno != EINTR)
 		return -errno;
 	k->some_ended = false;
-	if (w[PROGRAMS_AT - 1].revents)
+	if (w[BELL_AT].revents)
 		(void)bell_hear(k->server->keeper_bell);
 	for (nfds_t i = PROGRAMS_AT; i < nr; i++)
 		k->some_ended |= w[i].revents;
@@ -235,8 +259,11 @@ static void keeper_loop(struct keeper *k)
 		for (unsigned i = 0; i < PENDING_MAX; i++)
 			if (k->pending[i] >= 0 && wait[2 + i].fd == k->pending[i] && wait[2 + i].revents)
 				peer_hear(k, i);
+		if (wait[GUARD_AT].revents)
+			guard_hear(k);
 		time_count(k, false);
 		programs_round(k);
+		guard_tell(s);
 		second_round(k);
 		if (atomic_load(&s->lost_child))
 			proc_pids("", descendant_kill, NULL);

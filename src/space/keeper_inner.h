@@ -27,6 +27,7 @@ struct keeper {
 	bool some_ended;          /* programs of the tree, since the last round */
 	bool crowded;             /* no descriptor for a peer: in a second there may be one */
 	bool warned_crowded;
+	bool unguarded;           /* no guard is left */
 	bool warned_space;
 	int wait_status;
 	uint64_t second_ns;       /* of the last once-a-second round */

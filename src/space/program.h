@@ -186,6 +186,7 @@ struct program {
 	int proc_dir;              /* /proc of the helper (same memory), or of the program; -1. plan_lock and
 				    * lock to change, keeper */
 	int uffd, hold_uffd;       /* -1: none */
+	uint32_t guard_nr;         /* of the guard that it was handed over to */
 	uint64_t probe, token[2];  /* a page of its helper's, and the bytes put there: who reads them
 				    * has this memory */
 	uint64_t area, area_bytes; /* of its helper's own */
@@ -354,6 +355,7 @@ struct server {
 	pid_t program_pid;                    /* the one that was started */
 	int keeper_bell;                      /* bell: a program has grown */
 	int guard_socket;
+	_Atomic uint32_t guard_nr;            /* of the guard, by how many were killed before; keeper to change */
 	char name[64];                        /* of the socket */
 };
 
@@ -644,6 +646,8 @@ int program_hello(struct server *server, int socket, const struct helper_hello *
 		  const int fds[HELPER_HELLO_FDS]);
 /* The keeper's rounds, plan_lock held. */
 void newborn_join(struct server *server);
+/* Hand a program over to the guard. 0 or -errno. Keeper, or before the program is on the list. */
+int program_guard(struct program *program);
 /* Those that are due for a look, or all when `some_ended`. */
 void programs_reap(struct server *server, uint64_t now_ns, bool some_ended);
 /* Its helper has ended: its number and its /proc are no longer its memory's. plan_lock held, keeper. */

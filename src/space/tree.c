@@ -123,6 +123,13 @@ void program_fail(struct program *p, const char *why)
 		atomic_store(&p->server->lost_child, true); /* no name: the keeper ends the tree */
 }
 
+/* First by which guard that is: if it is another one by then, or is killed, the program is handed over again. */
+int program_guard(struct program *p)
+{
+	p->guard_nr = atomic_load(&p->server->guard_nr);
+	return guard_add(p->server->guard_socket, p->pid, p->uffd, p->pidfd);
+}
+
 /* ---- fork ---- */
 
 /* The child's word for a page, from the parent's. Slots gain a reference; what is in the hold area is
@@ -296,7 +303,7 @@ void program_fork(struct program *parent, int uffd)
 		atomic_store(&child->forked, true);
 		atomic_store(&parent->forked, true);
 		child->adopted = true;
-		error = guard_add(s->guard_socket, 0, uffd, -1);
+		error = program_guard(child);
 	}
 	if (!error) /* first of all: what is copied into the child stays there */
 		error = legacy_find(&legacy);
@@ -422,7 +429,7 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 	if (!error)
 		error = proc_open(helper_pid, &p->proc_dir);
 	if (!error)
-		error = guard_add(s->guard_socket, p->pid, p->uffd, p->pidfd);
+		error = program_guard(p);
 	if (error && !p->adopted) {
 		/* Nobody would read of the probe page's unmapping, for which its program waits. */
 		s->programs = p->next;

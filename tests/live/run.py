@@ -428,6 +428,58 @@ def kill_with_guards(place, process):
     process.kill()
 
 
+def in_time(found, why, limit_s=20):
+    """What found() returns, once that is something."""
+    deadline = time.monotonic() + limit_s
+    while not (result := found()):
+        check(time.monotonic() < deadline, why)
+        time.sleep(0.02)
+    return result
+
+
+def wards_of(pid):
+    """The userfaultfds that a process has."""
+    with contextlib.suppress(OSError):
+        return [fd for fd in os.listdir(f"/proc/{pid}/fd")
+                if os.readlink(f"/proc/{pid}/fd/{fd}") == "anon_inode:[userfaultfd]"]
+    return []
+
+
+def kill_after_guard(place, process):
+    """The guard is killed, and its successor knows the programs; then who started both; then the server."""
+    first = in_time(lambda: [pid for pid in guards_of(place) if wards_of(pid)], "there is no guard")
+    guardian = [pid for pid in guards_of(place) if pid not in first]
+    nr_wards = len(helpers_below(process))
+    os.kill(first[0], signal.SIGKILL)
+    in_time(lambda: [pid for pid in guards_of(place) if len(wards_of(pid)) >= nr_wards and pid not in first],
+            f"no guard has {nr_wards} programs again")
+    os.kill(guardian[0], signal.SIGKILL)
+    process.kill()
+
+
+def guards_killed(place):
+    """Without guards programs go on, and fork. That is said."""
+    only_with_tool(place)
+    go = os.path.join(place.folder, "go")
+
+    def during(process):
+        in_time(lambda: len(guards_of(place)) == 2, "there is no guard")
+        while guards := guards_of(place): # in any order: one may start another meanwhile
+            for pid in guards:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        with open(go, "w", encoding="ascii"):
+            pass
+        process.wait()
+
+    tests = os.path.join(place.programs, "live_fork")
+    result = place.run(["sh", "-c", f"until test -e {go}; do sleep 0.1; done; exec {tests} fork-then-both-write"],
+                       BUDGET_MIB, during=during)
+    os.unlink(go)
+    judge_end(result)
+    check(b"guard was killed" in result.errors, f"said: {tail(result.errors)}")
+
+
 def kill_by_name(place, process):
     """As by pkill -9 pagetide: a name matches that has the word in it. In the worst order."""
     process.send_signal(signal.SIGSTOP)
@@ -948,7 +1000,7 @@ def guard_lets_go(place):
         nonlocal most
         guard = None
         while process.poll() is None:
-            guard = guard or next(iter(guards_of(place)), None)
+            guard = guard or next((pid for pid in guards_of(place) if wards_of(pid)), None)
             try:
                 most = max(most, len(os.listdir(f"/proc/{guard}/fd")) if guard else 0)
             except OSError:
@@ -1044,6 +1096,8 @@ TOOL_CASES = {
     "tool-killed-program-ends-rule04": killed_tool("hold"),
     "tool-killed-family-ends-rule04": killed_tool("hold-family", 1.0),
     "tool-and-guard-killed-rule04": killed_tool("hold-family", 1.0, kill_with_guards),
+    "tool-killed-after-guard-rule04": killed_tool("hold-family", 1.0, kill_after_guard),
+    "guards-killed": guards_killed,
     "tool-killed-by-name-rule04": killed_tool("hold", 0.0, kill_by_name),
     "lies-are-not-believed": lies_are_not_believed,
     "stats-while-running": stats_while_running,

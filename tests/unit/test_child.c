@@ -190,6 +190,24 @@ static void a_name_lasts_as_long_as_its_process(void **state)
 	assert_int_equal(pidfd_get(pid, &fd), -ESRCH);
 }
 
+static int kill_oneself(void *arg)
+{
+	(void)arg;
+	raise(SIGKILL);
+	return 0;
+}
+
+static void called_its_end_is_told(void **state)
+{
+	int status = 0, result = 7;
+
+	(void)state;
+	assert_int_equal(child_call(refuse, &result, &status), 0);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+	assert_int_equal(child_call(kill_oneself, NULL, &status), 0);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +215,7 @@ int main(void)
 		cmocka_unit_test(what_exec_says_comes_back),
 		cmocka_unit_test(stopped_is_not_ended),
 		cmocka_unit_test(apart_it_is_nobodys_child),
+		cmocka_unit_test(called_its_end_is_told),
 		cmocka_unit_test(a_name_lasts_as_long_as_its_process),
 	};
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Whom the guard ends when its server has gone: with real processes. */
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -69,9 +70,15 @@ static void a_number_used_again_is_a_strangers(void **state)
 	pid_t kept = keeper_start(&uffd);
 
 	(void)state;
-	assert_int_equal(pidfd_get(gone, &gone_fd), 0);
+	int error = pidfd_get(gone, &gone_fd);
 	kill(gone, SIGKILL);
 	status_of(gone);
+	if (error == -ENOSYS) { /* valgrind does not know the call */
+		kill(stranger, SIGKILL);
+		kill(kept, SIGKILL);
+		skip();
+	}
+	assert_int_equal(error, 0);
 	assert_int_equal(pidfd_get(kept, &kept_fd), 0);
 	pid_t server = uffd < 0 ? 0 : fork();
 	if (uffd >= 0 && !server) {

@@ -396,6 +396,7 @@ static enum served fault_dispatch(struct handler *h, uint64_t vpn, bool write)
 
 	switch (page_state(word)) {
 	case PAGE_ABSENT:
+		atomic_fetch_add_explicit(&h->nr_filled, write, memory_order_relaxed);
 		served = write ? block_fill(h, e, vpn) : SERVE_SINGLY;
 		return served == SERVE_SINGLY ? serve_absent(h, t, idx, vpn, max, write) : served;
 	case PAGE_STORED:

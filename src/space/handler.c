@@ -334,6 +334,15 @@ uint64_t handlers_served(const struct program *p)
 	return sum;
 }
 
+uint64_t handlers_filled(const struct program *p)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < p->nr_handlers; i++)
+		sum += atomic_load_explicit(&p->handlers[i].nr_filled, memory_order_relaxed);
+	return sum;
+}
+
 uint64_t handlers_cpu_ns(const struct program *p)
 {
 	uint64_t sum = 0;

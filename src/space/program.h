@@ -77,6 +77,7 @@ struct tract {
 	uint32_t serial;           /* in a recording */
 	_Atomic bool huge;         /* may have huge pages, as far as is known */
 	bool located;              /* the words say which node its pages are on: keeper */
+	uint8_t advice;            /* while advice is read: enum advice. Keeper */
 	_Atomic uint32_t nr_users; /* handlers that hold on to it without the lock; raised under it */
 	struct tract *next;        /* in program.tracts or server.dead_tracts */
 };
@@ -123,7 +124,7 @@ struct handler {
 	 * a piece of it first; and how many others have one in hand. load.c */
 	_Atomic uint64_t window;
 	_Atomic uint32_t nr_joined;
-	_Atomic uint64_t nr_served;
+	_Atomic uint64_t nr_served, nr_filled; /* faults; first touches that write */
 	uint64_t began_ns;         /* to serve the present fault, and */
 	uint64_t waking_ns;        /* to wake the program; 0: not yet, or it keeps its CPU meanwhile */
 	uint64_t waking_cpu_ns;    /* processor time by then; 0: it is not asked for this time */
@@ -242,7 +243,9 @@ struct program {
 	/* Its extents are those of its mappings: nothing may be taken out before. A child's are not sure to be.
 	 * lock; keeper to change. */
 	bool checked;
-	bool surveyed;             /* its maps have been read once: keeper */
+	bool surveyed;             /* its maps have been read once: keeper, as are the next two */
+	uint64_t advice_filled;    /* first touches when advice was read last, and */
+	uint64_t advice_rest_ns;   /* not again before */
 	/* In a PID namespace of its own: the kernel tells its threads' numbers there, which mean others here. Keeper
 	 * to change, at its hello; a child begins with its parent's. */
 	_Atomic bool numbered_apart;
@@ -539,8 +542,9 @@ void handlers_lift(struct program *program);
 void handlers_weigh(struct server *server, uint64_t now_ns, uint64_t mover_ns);
 /* Tell them to end and wait for it. */
 void handlers_stop(struct program *program);
-/* Faults that they have served so far. Any thread. */
+/* Faults that they have served so far, and first touches that wrote. Any thread. */
 uint64_t handlers_served(const struct program *program);
+uint64_t handlers_filled(const struct program *program);
 /* Processor time so far of those that run. Keeper. */
 uint64_t handlers_cpu_ns(const struct program *program);
 /* Have a handler of another CPU prepare blocks or join windows, if one is idle. Handlers. */
@@ -631,6 +635,10 @@ void stock_settle(struct program *program, uint64_t now_ns);
 void mover_place(struct server *server, const cpu_set_t *used);
 int mover_start(struct server *server, pthread_t *ret_thread);
 void mover_wake(struct server *server);
+
+/* ---- advice.c ---- */
+/* Whether mappings may have huge pages is read again, if it is worth that. Keeper. */
+void program_advice(struct program *program, uint64_t now_ns);
 
 /* ---- adopt.c ---- */
 /* Register every mapping that can be managed and is not yet; *ret_pages: of those. Keeper. */

@@ -126,8 +126,10 @@ static void programs_look(struct server *s, uint64_t now_ns)
 static void programs_adopt(struct keeper *k, bool all)
 {
 	for (struct program *p = k->server->programs; p; p = p->next)
-		if (p->looked || all)
+		if (p->looked || all) {
 			p->nr_found = program_survey(k, p) + program_hurry(p);
+			program_advice(p, clock_now_ns());
+		}
 }
 
 /* What came with the looks, waking up for them and all, is part of their cost: an equal part of each. */

@@ -13,13 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define BLOCK_BYTES (2 * MIB)
 #define BLOCK_PAGES (BLOCK_BYTES / PAGE_BYTES)
 
-/* Whole blocks that want huge pages, with a reserved block before and behind. */
-static struct arena arena_huge(size_t nr_pages, uint64_t seed)
+/* Whole blocks, with a reserved block before and behind. */
+static struct arena arena_of_blocks(size_t nr_pages, uint64_t seed)
 {
 	size_t bytes = nr_pages * PAGE_BYTES;
 	uintptr_t space = (uintptr_t)space_reserve(bytes + 3 * BLOCK_BYTES);
@@ -27,12 +28,24 @@ static struct arena arena_huge(size_t nr_pages, uint64_t seed)
 
 	CHECK(bytes % BLOCK_BYTES == 0);
 	space_commit(base, bytes);
-	CHECK(madvise(base, bytes, MADV_HUGEPAGE) == 0);
 	return arena_at(base, nr_pages, seed);
 }
 
-/* Whether some userfaultfd has the mapping that holds an address. */
-static bool registered(const void *at)
+static void arena_advise(const struct arena *arena, int advice)
+{
+	CHECK(madvise(arena->base, arena->nr_pages * PAGE_BYTES, advice) == 0);
+}
+
+static struct arena arena_huge(size_t nr_pages, uint64_t seed)
+{
+	struct arena arena = arena_of_blocks(nr_pages, seed);
+
+	arena_advise(&arena, MADV_HUGEPAGE);
+	return arena;
+}
+
+/* Of the mapping that holds an address: whether `word` is in its line `name` of smaps. */
+static bool mapping_says(const void *at, const char *name, const char *word)
 {
 	FILE *file = fopen("/proc/self/smaps", "re");
 	char line[512];
@@ -44,11 +57,17 @@ static bool registered(const void *at)
 
 		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
 			inside = (uintptr_t)at >= start && (uintptr_t)at < end;
-		else if (inside && strncmp(line, "VmFlags:", 8) == 0)
-			yes = strstr(line, " um") != NULL;
+		else if (inside && strncmp(line, name, strlen(name)) == 0)
+			yes = strstr(line, word) != NULL;
 	}
 	fclose(file);
 	return yes;
+}
+
+/* Whether some userfaultfd has it. */
+static bool registered(const void *at)
+{
+	return mapping_says(at, "VmFlags:", " um");
 }
 
 /* Make memory tight, until the arena is looked after; nothing of it has been touched. */
@@ -104,6 +123,40 @@ static void huge_hot_part(void)
 			arena_check(&arena, i, i + 1);
 	}
 	arena_check(&arena, 0, nr);
+}
+
+/* New memory comes in huge pages, or not, a while after that was advised. */
+static void advice_await(struct arena *arena, bool wanted)
+{
+	size_t nr = 16 * BLOCK_PAGES;
+	bool huge = !wanted;
+
+	for (unsigned round = 1; huge != wanted; round++) {
+		CHECK(round < 500);
+		usleep(10000);
+		arena_discard(arena, 0, nr);
+		arena_fill(arena, 0, nr, round);
+		huge = !mapping_says(arena->base, "AnonHugePages:", " 0 kB");
+	}
+	arena_check(arena, 0, arena->nr_pages);
+}
+
+/* Memory has long been looked after when the program says what it wants. */
+static void huge_advised_late(void)
+{
+	struct arena arena = arena_of_blocks(live_pages(), 91);
+
+	arena_manage(&arena);
+	arena_advise(&arena, MADV_NOHUGEPAGE);
+	advice_await(&arena, false);
+	arena_advise(&arena, MADV_HUGEPAGE);
+	advice_await(&arena, true);
+	arena_advise(&arena, MADV_NOHUGEPAGE);
+	advice_await(&arena, false);
+	arena_advise(&arena, MADV_HUGEPAGE);
+	advice_await(&arena, true);
+	CHECK(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
+	advice_await(&arena, false);
 }
 
 static void huge_dontneed_part(void)
@@ -343,6 +396,7 @@ int main(int argc, char **argv)
 	static const struct live_case cases[] = {
 		{ "huge-half-of-memory", huge_half_of_memory },
 		{ "huge-hot-part", huge_hot_part },
+		{ "huge-advised-late", huge_advised_late },
 		{ "huge-dontneed-part", huge_dontneed_part },
 		{ "huge-munmap-mid-block", huge_munmap_mid_block },
 		{ "huge-mremap-block", huge_mremap_block },

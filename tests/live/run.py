@@ -74,6 +74,7 @@ HUGE_BUDGET_MIB = 128
 HUGE_CASES = {
     "huge-half-of-memory": ("filled", "held"),
     "huge-hot-part": ("filled", "held", "returned"),
+    "huge-advised-late": ("filled",),
     "huge-dontneed-part": ("filled", "held"),
     "huge-munmap-mid-block": ("filled", "held"),
     "huge-mremap-block": ("filled", "held"),

@@ -276,6 +276,7 @@ int watch_look(struct watch *watch)
 		homes_look(watch);
 	if (error == -ESRCH) {
 		watch_let_go(watch);
+		process_ended(watch->process);
 		watch->ended = true;
 	}
 	watch->cpu_ns += clock_thread_cpu_ns() - begin_ns;

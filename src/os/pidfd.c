@@ -45,7 +45,7 @@ bool pidfd_ended(int fd)
 	do
 		nr = poll(&end, 1, 0);
 	while (nr < 0 && errno == EINTR);
-	return nr != 0;
+	return nr > 0;
 }
 
 void pidfd_signal(int fd, int sig)

@@ -22,21 +22,22 @@ static int map_look(const struct process_space *space)
 
 	if (!pagemap_there(space->pagemap))
 		return -ESTALE;
-	if (proc_image(space->dir, &image))
-		return -ESRCH;
+	int error = proc_image(space->dir, &image);
+	if (error)
+		return error;
 	return image == space->image ? 0 : -ESTALE;
 }
 
-/* A process that is ending gives up its map before its end can be seen, and has none from then on. */
-static bool map_none(const struct process_space *space)
+/* A process that is ending gives up its map before its end can be seen, and has none from then on: -ESRCH. */
+static int map_any(const struct process_space *space)
 {
-	int pagemap;
+	int pagemap, error = pagemap_open(space->dir, &pagemap);
 
-	if (pagemap_open(space->dir, &pagemap))
-		return true;
+	if (error)
+		return error;
 	bool none = !pagemap_there(pagemap);
 	close(pagemap);
-	return none;
+	return none ? -ESRCH : 0;
 }
 
 int process_look(const struct process_space *space)
@@ -45,10 +46,14 @@ int process_look(const struct process_space *space)
 
 	if (!space->live)
 		return 0;
-	if (pidfd_ended(space->pidfd))
+	if (space->pidfd < 0 || pidfd_ended(space->pidfd))
 		return -ESRCH;
 	error = map_look(space);
-	return error == -ESTALE && map_none(space) ? -ESRCH : error;
+	if (error == -ESTALE) {
+		int none = map_any(space);
+		error = none ? none : error;
+	}
+	return error;
 }
 
 /* The image is read on both sides of the opening, so that both are of one program. */
@@ -132,14 +137,23 @@ int process_open(pid_t pid, const struct process_options *options, const struct 
 	return 0;
 }
 
+static void file_close(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+void process_ended(struct process_space *space)
+{
+	file_close(&space->pagemap);
+	file_close(&space->dir);
+	file_close(&space->pidfd);
+}
+
 void process_close(struct process_space *space)
 {
-	if (space->pagemap >= 0)
-		close(space->pagemap);
-	if (space->dir >= 0)
-		close(space->dir);
-	if (space->pidfd >= 0)
-		close(space->pidfd);
+	process_ended(space);
 	free(space->ranges);
 	free(space);
 }

@@ -79,12 +79,15 @@ struct process_options {
 int process_open(pid_t pid, const struct process_options *options, const struct node_map *map,
 		 struct process_space **ret_space);
 void process_close(struct process_space *space);
+/* It has ended: give its descriptors back. What was counted stays; all else gives -ESRCH from now on. */
+void process_ended(struct process_space *space);
 void process_set_map(struct process_space *space, const struct node_map *map);
 
 pid_t process_pid(const struct process_space *space);
 /* Readable (poll) when the process has ended. */
 int process_pidfd(const struct process_space *space);
-/* 0: the process lives and has the memory map that we know; -ESRCH, -ESTALE. About 10 us. */
+/* 0: the process lives and has the memory map that we know; -ESRCH, -ESTALE. About 10 us. -EMFILE, -ENFILE, -EACCES:
+ * that cannot be told now. */
 int process_look(const struct process_space *space);
 /* After -ESTALE: bind to the map it has now. All addresses known before mean nothing any more. */
 int process_renew(struct process_space *space);

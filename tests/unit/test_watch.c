@@ -3,6 +3,7 @@
  * A process that is looked after, a live one: what its memory costs us goes by what is in memory, not by
  * the address space that it reserves.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -206,6 +208,56 @@ static void nothing_is_left_of_it_after_an_exec(void **state)
 	assert_false(known(w, own + PAGE));
 }
 
+/* Descriptors that we have open now. */
+static unsigned int files_open(void)
+{
+	DIR *folder = opendir("/proc/self/fd");
+	unsigned int nr = 0;
+
+	assert_non_null(folder);
+	while (readdir(folder))
+		nr++;
+	closedir(folder);
+	return nr;
+}
+
+/* A process that cannot be looked at for want of them is not said to have ended; one that has, is. */
+static void without_descriptors_nobody_has_ended(void **state)
+{
+	struct world *w = *state;
+	struct rlimit before, few;
+
+	watch_begin(w);
+	getrlimit(RLIMIT_NOFILE, &before);
+	few = (struct rlimit){ 3, before.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	assert_int_equal(process_look(w->watch->process), -EMFILE);
+	assert_int_equal(watch_look(w->watch), -EMFILE);
+	assert_false(w->watch->ended);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	look(w);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	kill(w->pid, SIGKILL);
+	waitpid(w->pid, NULL, 0);
+	assert_int_equal(watch_look(w->watch), -ESRCH);
+	assert_true(w->watch->ended);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
+static void who_has_ended_keeps_no_descriptors(void **state)
+{
+	struct world *w = *state;
+	unsigned int before = files_open();
+
+	watch_begin(w);
+	assert_int_equal(files_open(), before + 3);
+	kill(w->pid, SIGKILL);
+	waitpid(w->pid, NULL, 0);
+	assert_int_equal(watch_look(w->watch), -ESRCH);
+	assert_int_equal(files_open(), before);
+	assert_int_equal(process_look(w->watch->process), -ESRCH);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -213,6 +265,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_touch_brings_windows_for_what_is_in_memory, world_open,
 						world_close),
 		cmocka_unit_test_setup_teardown(nothing_is_left_of_it_after_an_exec, world_open, world_close),
+		cmocka_unit_test_setup_teardown(without_descriptors_nobody_has_ended, world_open, world_close),
+		cmocka_unit_test_setup_teardown(who_has_ended_keeps_no_descriptors, world_open, world_close),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

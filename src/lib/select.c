@@ -45,10 +45,10 @@ static void guests_look(struct attach *a, struct watch *watch)
 	watch->guests_told = watch->nr_vcpus;
 }
 
-static int process_try(struct attach *a, pid_t pid, const struct rule *rule, bool child)
+static int process_try(struct attach *a, pid_t pid, const struct rule *rule, bool child, uint64_t chosen_ns)
 {
 	struct watch *watch;
-	int error = watch_open(pid, &a->shares, &a->map, clock_now_ns(), &watch);
+	int error = watch_open(pid, chosen_ns, &a->shares, &a->map, clock_now_ns(), &watch);
 
 	if (error)
 		return error;
@@ -69,10 +69,11 @@ static int process_try(struct attach *a, pid_t pid, const struct rule *rule, boo
 	return 0;
 }
 
-/* That it ended is no loss; what else is in the way its owner should hear, once. */
-static int process_add(struct attach *a, pid_t pid, const struct rule *rule, bool child)
+/* That it ended is no loss; what else is in the way its owner should hear, once. `chosen_ns`: the boot clock
+ * just before the process was judged; the number may be a stranger's by now. 0: the user named it. */
+static int process_add(struct attach *a, pid_t pid, const struct rule *rule, bool child, uint64_t chosen_ns)
 {
-	int error = process_try(a, pid, rule, child);
+	int error = process_try(a, pid, rule, child, chosen_ns);
 	char why[TIDE_MESSAGE_MAX];
 
 	if (!error || ask_refuse(pid, error, why) == -ESRCH)
@@ -144,6 +145,7 @@ static void children_follow(struct attach *a, const struct rule *rule)
 {
 	pid_t pids[CHILDREN_MAX], *roots = calloc(a->nr_live + 1, sizeof *roots);
 	size_t nr = 0, nr_roots = 0;
+	uint64_t chosen_ns = clock_ns(CLOCK_BOOTTIME);
 
 	if (!roots)
 		return; /* they are found the next time */
@@ -155,7 +157,7 @@ static void children_follow(struct attach *a, const struct rule *rule)
 	free(roots);
 	for (size_t i = 0; i < nr && i < CHILDREN_MAX; i++)
 		if (!select_find(a, pids[i]))
-			process_add(a, pids[i], rule, true);
+			process_add(a, pids[i], rule, true, chosen_ns);
 }
 
 static struct watch **process_place(struct attach *a, const struct watch *watch)
@@ -172,6 +174,7 @@ static int process_judge(void *arg, pid_t pid)
 {
 	struct attach *a = arg;
 	struct watch *watch = select_find(a, pid);
+	uint64_t chosen_ns = clock_ns(CLOCK_BOOTTIME);
 	const struct rule *rule;
 
 	if (pid == getpid())
@@ -184,7 +187,7 @@ static int process_judge(void *arg, pid_t pid)
 		if (watch && !process_look(watch->process))
 			process_drop(a, process_place(a, watch));
 	} else if (!watch) {
-		process_add(a, pid, rule, false); /* as above */
+		process_add(a, pid, rule, false, chosen_ns); /* as above */
 	} else if (watch->rule != rule) {
 		rule_give(watch, rule);
 	}
@@ -256,7 +259,7 @@ int select_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 
 	for (size_t i = 0; i < first->nr_pids; i++) {
 		pid_t pid = first->pids[i];
-		int error = select_find(a, pid) ? 0 : process_add(a, pid, first, false);
+		int error = select_find(a, pid) ? 0 : process_add(a, pid, first, false, 0);
 
 		if (error)
 			return ask_refuse(pid, error, ret_message);

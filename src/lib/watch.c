@@ -314,10 +314,10 @@ const char *watch_cgroup(struct watch *watch)
 	return watch->cgroup ? watch->cgroup : "";
 }
 
-int watch_open(pid_t pid, struct shares *shares, const struct node_map *map, uint64_t now_ns,
+int watch_open(pid_t pid, uint64_t before_ns, struct shares *shares, const struct node_map *map, uint64_t now_ns,
 	       struct watch **ret_watch)
 {
-	static const struct process_options options = { .root = "" };
+	const struct process_options options = { .root = "", .before_ns = before_ns };
 	struct watch *watch = calloc(1, sizeof *watch);
 	int error = watch ? process_open(pid, &options, map, &watch->process) : -ENOMEM;
 

@@ -44,8 +44,8 @@ struct watch {
 	struct census census;
 };
 
-/* -ESRCH; -EPERM, -EACCES; -ENOMEM. */
-int watch_open(pid_t pid, struct shares *shares, const struct node_map *map, uint64_t now_ns,
+/* `before_ns`: when the process was chosen, see process_open(). -ESRCH; -EPERM, -EACCES; -ENOMEM. */
+int watch_open(pid_t pid, uint64_t before_ns, struct shares *shares, const struct node_map *map, uint64_t now_ns,
 	       struct watch **ret_watch);
 void watch_close(struct watch *watch);
 

@@ -201,7 +201,7 @@ int proc_pss_anon(int dir, uint64_t *ret_bytes)
 struct stat_fields {
 	char state;
 	int parent, cpu;
-	uint64_t image;
+	uint64_t image, started; /* in ticks */
 };
 
 /* The name may hold spaces and brackets: the fields start after the last ')', with the third. The
@@ -221,6 +221,8 @@ static int stat_parse(const char *text, struct stat_fields *ret)
 
 		if (field == START || field == CODE || field == STACK || field == HEAP)
 			fields.image = (fields.image ^ value) * UINT64_C(0x100000001b3);
+		if (field == START)
+			fields.started = value;
 		if (field == CPU)
 			fields.cpu = (int)value;
 		at = strchr(at, ' ');
@@ -362,6 +364,17 @@ int proc_image(int dir, uint64_t *ret_image)
 
 	if (!error)
 		*ret_image = fields.image;
+	return error;
+}
+
+int proc_started(int dir, uint64_t *ret_ns)
+{
+	struct stat_fields fields;
+	uint64_t tick_ns = UINT64_C(1000000000) / (uint64_t)sysconf(_SC_CLK_TCK);
+	int error = stat_read_in(dir, "stat", &fields);
+
+	if (!error)
+		*ret_ns = (fields.started + 1) * tick_ns; /* it is rounded down */
 	return error;
 }
 

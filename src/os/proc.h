@@ -78,6 +78,9 @@ int proc_threads(int dir, void (*visit)(void *arg, pid_t tid, char state, int cp
  * and of where its code and stack begin. */
 int proc_image(int dir, uint64_t *ret_image);
 
+/* When it was started, on the clock CLOCK_BOOTTIME: not later than that, and within a tick of it. */
+int proc_started(int dir, uint64_t *ret_ns);
+
 /* The number of its namespace of System V IPC: in each, segments of shared memory are numbered anew. */
 int proc_ipc_namespace(int dir, uint64_t *ret_number);
 

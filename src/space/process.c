@@ -95,12 +95,24 @@ int process_renew(struct process_space *space)
 	return 0;
 }
 
-static int live_open(struct process_space *space)
+/* Since it was chosen the number may have become a stranger's. One that began within a tick of that is refused,
+ * too. */
+static int age_look(const struct process_space *space, uint64_t before_ns)
+{
+	uint64_t started_ns;
+	int error = before_ns ? proc_started(space->dir, &started_ns) : 0;
+
+	return error || !before_ns || started_ns <= before_ns ? error : -ESRCH;
+}
+
+static int live_open(struct process_space *space, uint64_t before_ns)
 {
 	int error = pidfd_get(space->pid, &space->pidfd);
 
 	if (!error)
 		error = proc_open(space->pid, &space->dir);
+	if (!error)
+		error = age_look(space, before_ns);
 	if (!error)
 		error = map_bind(space);
 	if (!error)
@@ -128,7 +140,8 @@ int process_open(pid_t pid, const struct process_options *options, const struct 
 		.root = options->root,
 	};
 	move_pace_init(&space->pace, options->stall_ns ? options->stall_ns : MOVE_STALL_NS);
-	int error = space->live ? live_open(space) : proc_open_below(space->root, space->pid, &space->dir);
+	int error = space->live ? live_open(space, options->before_ns)
+				: proc_open_below(space->root, space->pid, &space->dir);
 	if (error) {
 		process_close(space);
 		return error;

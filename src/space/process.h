@@ -70,6 +70,7 @@ struct process_space;
 struct process_options {
 	const char *root;        /* "" for the running system; a recorded tree can be read, not moved */
 	uint64_t stall_ns;       /* bound on one call; 0: MOVE_STALL_NS */
+	uint64_t before_ns;      /* CLOCK_BOOTTIME; who began later is another with its number: -ESRCH; 0: anybody */
 };
 
 /*

@@ -128,7 +128,7 @@ static void look(struct world *w)
 
 static void watch_begin(struct world *w)
 {
-	int error = watch_open(w->pid, &w->shares, &w->map, clock_now_ns(), &w->watch);
+	int error = watch_open(w->pid, 0, &w->shares, &w->map, clock_now_ns(), &w->watch);
 
 	if (error == -EPERM || error == -ENOSYS)
 		skip(); /* not allowed to look at it, or a kernel without NUMA */
@@ -258,6 +258,22 @@ static void who_has_ended_keeps_no_descriptors(void **state)
 	assert_int_equal(process_look(w->watch->process), -ESRCH);
 }
 
+/* Its number was another's when the process was chosen. */
+static void a_number_that_was_given_away_is_refused(void **state)
+{
+	struct world *w = *state;
+	struct process_options options = { .root = "" };
+	struct process_space *process;
+	uint64_t late_ns = clock_ns(CLOCK_BOOTTIME);
+
+	watch_begin(w);
+	options.before_ns = late_ns - UINT64_C(1000000000) * 60;
+	assert_int_equal(process_open(w->pid, &options, &w->map, &process), -ESRCH);
+	options.before_ns = late_ns + UINT64_C(1000000000);
+	assert_int_equal(process_open(w->pid, &options, &w->map, &process), 0);
+	process_close(process);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -266,6 +282,7 @@ int main(void)
 						world_close),
 		cmocka_unit_test_setup_teardown(nothing_is_left_of_it_after_an_exec, world_open, world_close),
 		cmocka_unit_test_setup_teardown(without_descriptors_nobody_has_ended, world_open, world_close),
+		cmocka_unit_test_setup_teardown(a_number_that_was_given_away_is_refused, world_open, world_close),
 		cmocka_unit_test_setup_teardown(who_has_ended_keeps_no_descriptors, world_open, world_close),
 	};
 

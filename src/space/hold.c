@@ -13,7 +13,9 @@
  * finds its word changed and throws away what it read.
  */
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -22,6 +24,7 @@
 
 #include "assert.h"
 #include "bell.h"
+#include "child.h"
 #include "limit.h"
 #include "number.h"
 #include "proc.h"
@@ -33,6 +36,10 @@
 /* Where the program's address space is limited (RLIMIT_AS), the area gets half of what is left of that at
  * most, or the program's next mapping fails. */
 #define AREA_SHARE 2u
+/* A command takes microseconds, unless it populates; after so long it is looked why there is no reply, and
+ * after so many times it is taken for a while. */
+#define REPLY_WAIT_MS 200
+#define REPLY_WAITS 5u
 
 /*
  * The helper is to run where its caller is: waking a thread on the same CPU costs 2 us, on another
@@ -74,6 +81,24 @@ void helper_leave(struct program *p)
 	p->helper_socket = -1;
 }
 
+/*
+ * Wait for a reply. Who stopped the helper did not mean us, and nothing of it is to be seen: it goes on. Where
+ * it is frozen with its control group, or in a debugger, we wait, with locks that making room needs: the other
+ * programs run on above the budget meanwhile.
+ */
+static void reply_wait(const struct program *p)
+{
+	struct pollfd reply = { .fd = p->helper_socket, .events = POLLIN };
+	char state;
+
+	for (unsigned nr = 1; poll(&reply, 1, REPLY_WAIT_MS) <= 0; nr++) {
+		if (!proc_state(p->helper_pid, &state) && state == 'T')
+			(void)child_signal(p->helper_pid, SIGCONT);
+		else if (nr >= REPLY_WAITS && !atomic_load(&p->populating))
+			atomic_store(&p->server->stuck, true);
+	}
+}
+
 int helper_call(struct program *p)
 {
 	int fds[SOCK_FDS_MAX];
@@ -84,6 +109,8 @@ int helper_call(struct program *p)
 	int error = command_send(p, NULL);
 	bool sent = !error;
 	size_t got = 0;
+	if (sent)
+		reply_wait(p);
 	if (sent)
 		error = sock_receive(p->helper_socket, &p->reply, sizeof p->reply, &got, fds);
 	if (!error && got >= offsetof(struct helper_reply, outcome) && p->reply.seq == p->helper_seq)

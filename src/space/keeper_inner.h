@@ -60,7 +60,9 @@ bool process_ours(pid_t pid);
 
 /* ---- signal.c ---- */
 
-/* Pass on what has come, and wait for children that have ended. */
+/* Pass on what has come. No lock needed. */
+void signals_pass(struct keeper *keeper);
+/* The same, and wait for children that have ended. */
 void signals_take(struct keeper *keeper);
 
 #endif

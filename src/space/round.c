@@ -152,6 +152,7 @@ static void programs_watch(void *arg)
 {
 	struct keeper *k = arg;
 
+	signals_pass(k); /* it may take as long as a helper is frozen */
 	if (!k->server->tight)
 		return;
 	programs_look(k->server, clock_now_ns());

@@ -126,11 +126,16 @@ static void signal_pass(struct keeper *k, const struct signalfd_siginfo *info)
 			pidfd_signal(p->pidfd, sig);
 }
 
-void signals_take(struct keeper *k)
+void signals_pass(struct keeper *k)
 {
 	struct signalfd_siginfo info;
 
 	while (read(k->signals, &info, sizeof info) == sizeof info)
 		signal_pass(k, &info);
+}
+
+void signals_take(struct keeper *k)
+{
+	signals_pass(k);
 	children_reap(k);
 }

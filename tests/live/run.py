@@ -21,7 +21,7 @@ import sys
 import time
 
 from harness import (Failed, MIB, Skipped, alive, check, descendants, judge_budget,
-                     judge_end, judge_stats, kill_all, process_stat, resident_sum_bytes, stats_now, tail,
+                     judge_end, judge_stats, kill_all, libc, process_stat, resident_sum_bytes, stats_now, tail,
                      tests_main)
 
 BUDGET_MIB = 32
@@ -1014,6 +1014,64 @@ def guard_lets_go(place):
     check(3 < most < 64, f"the guard had {most} files open for at most four processes at a time")
 
 
+def helpers_stopped(place):
+    """Whoever stops helpers does not stop their programs."""
+    only_with_tool(place)
+    nr_stopped = 0
+
+    def during(process):
+        nonlocal nr_stopped
+        in_time(lambda: (stats_now(place, process) or {}).get("demoted_pages"), "nothing was moved out")
+        while process.poll() is None and nr_stopped < 8:
+            time.sleep(0.3)
+            for pid in helpers_below(process):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+                    nr_stopped += 1
+
+    result = place.run([os.path.join(place.programs, "live_fork"), "fork-then-both-write"], BUDGET_MIB,
+                       during=during)
+    judge_end(result)
+    check(nr_stopped, "no helper was stopped")
+
+
+def command_of(pid):
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", encoding="utf-8") as file:
+        return " ".join(file.read().split("\0")[:-1])
+    return None
+
+
+PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH = 0x4206, 0x4207, 17
+
+
+def helper_frozen(place):
+    """A helper is not let run, here by a debugger: other programs go on, and signals are passed on."""
+    only_with_tool(place)
+    done, told = os.path.join(place.folder, "done"), os.path.join(place.folder, "told")
+    hold, other = f"{thread_program(place)} hold", f"{thread_program(place)} eight-threads-random"
+
+    def during(process):
+        helper = in_time(lambda: [pid for pid in helpers_below(process) if command_of(pid) == hold],
+                         "the program has no helper")[0]
+        in_time(lambda: (stats_now(place, process) or {}).get("demoted_pages"), "nothing was moved out")
+        check(libc.ptrace(PTRACE_SEIZE, helper, 0, 0) == 0 and libc.ptrace(PTRACE_INTERRUPT, helper, 0, 0) == 0,
+              "a helper cannot be traced")
+        os.waitpid(helper, os.WUNTRACED | 0x40000000) # __WALL
+        try:
+            in_time(lambda: os.path.exists(done) or process.poll() is not None, "the other program hangs", 60)
+            process.send_signal(signal.SIGTERM)
+            in_time(lambda: os.path.exists(told), "the signal was not passed on")
+        finally:
+            libc.ptrace(PTRACE_DETACH, helper, 0, 0)
+
+    script = f"trap 'touch {told}; kill -9 $hold' TERM; {hold} & hold=$!; sleep 2; {other} && touch {done}; wait"
+    result = place.run(["sh", "-c", script], BUDGET_MIB, during=during)
+    check(os.path.exists(done), f"the other program failed: {tail(result.errors)}")
+    check(b"MISMATCH" not in result.errors, tail(result.errors))
+    for path in (done, told):
+        os.unlink(path)
+
+
 def many_programs_at_once(place):
     """More programs start, while the server is stopped, than it hears at a time: all are managed in the end."""
     only_with_tool(place)
@@ -1131,6 +1189,8 @@ TOOL_CASES = {
     "few-files": few_files,
     "guard-lets-go": guard_lets_go,
     "reserved-is-left-alone": reserved_is_left_alone,
+    "helpers-stopped": helpers_stopped,
+    "helper-frozen": helper_frozen,
     "many-programs-at-once": many_programs_at_once,
     "time-of-the-tool": time_of_the_tool,
     "address-space-limited": address_space_limited,

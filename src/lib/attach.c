@@ -37,7 +37,7 @@
 #define PLAN_MAX 1024u
 #define LOOK_NS UINT64_C(1000000000)
 #define LOOK_IDLE_NS UINT64_C(4000000000)
-#define LOOK_SHARE 20u                         /* of the time may go into these looks: one part */
+#define LOOK_SHARE 10u                         /* of the time may go into these looks: one part */
 #define OTHERS_NS UINT64_C(10000000000)
 #define ROOM_NS UINT64_C(100000000)
 #define ROOM_SHARE 500u                        /* of the time may go into looking for it: one part */

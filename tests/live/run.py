@@ -1023,14 +1023,13 @@ def helpers_stopped(place):
         nonlocal nr_stopped
         in_time(lambda: (stats_now(place, process) or {}).get("demoted_pages"), "nothing was moved out")
         while process.poll() is None and nr_stopped < 8:
-            time.sleep(0.3)
+            time.sleep(0.05)
             for pid in helpers_below(process):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGSTOP)
                     nr_stopped += 1
 
-    result = place.run([os.path.join(place.programs, "live_fork"), "fork-then-both-write"], BUDGET_MIB,
-                       during=during)
+    result = place.run([thread_program(place), "eight-threads-random"], BUDGET_MIB, during=during)
     judge_end(result)
     check(nr_stopped, "no helper was stopped")
 

@@ -190,9 +190,9 @@ static void handler_follow(struct handler *h, uint32_t tid)
 	h->followed_ns = now_ns;
 	if (proc_cpu((pid_t)tid, &cpu) || cpu == h->cpu)
 		return;
-	unsigned at = 2 * (unsigned)cpu + h->normal;
-	if (at < p->nr_handlers && atomic_load(&p->handlers[at].tid))
-		handler_park(&p->handlers[at], false);
+	for (unsigned i = h->normal; i < p->nr_handlers; i += 2)
+		if (p->handlers[i].cpu == cpu && atomic_load(&p->handlers[i].tid))
+			handler_park(&p->handlers[i], false);
 }
 
 /* Serve what has been read; whether there was anything. */
@@ -219,11 +219,11 @@ static bool handler_serve(struct handler *h)
 void handlers_call(const struct handler *h)
 {
 	struct program *p = h->program;
-	unsigned nr = p->nr_handlers / 2;
+	unsigned nr = p->nr_handlers / 2, own = (unsigned)(h - p->handlers) / 2;
 
 	/* Those of the normal class read when no CPU is idle. */
 	for (unsigned i = 1; i < nr && !atomic_load(&p->normal); i++) {
-		struct handler *other = &p->handlers[2 * (((unsigned)h->cpu + i) % nr)];
+		struct handler *other = &p->handlers[2 * ((own + i) % nr)];
 		if (!atomic_load(&other->tid) || !atomic_load(&other->parked))
 			continue;
 		handler_ring(other);
@@ -279,17 +279,20 @@ static int handler_start(struct handler *h)
 int handlers_start(struct program *p, bool normal)
 {
 	struct server *s = p->server;
-	unsigned nr = 2 * s->nr_cpus < HANDLERS_MAX ? 2 * s->nr_cpus : HANDLERS_MAX, nr_running = 0;
+	unsigned nr = 0, nr_running = 0;
 	int error = 0;
 
 	p->normal = normal;
-	for (unsigned i = 0; i < nr; i++) {
-		struct handler *h = &p->handlers[i];
-		h->program = p;
-		h->cpu = (int)(i / 2);
-		h->normal = i % 2;
-		h->cookie = atomic_fetch_add(&s->next_cookie, 1) & PAGE_MARK_MAX;
-	}
+	/* On the CPUs that are the programs'; where nobody could say which, those there are. */
+	bool some = CPU_COUNT(&s->cpus);
+	for (unsigned cpu = 0; cpu < (some ? CPU_SETSIZE : s->nr_cpus); cpu++)
+		for (unsigned k = 0; k < 2 && nr < HANDLERS_MAX && (!some || CPU_ISSET(cpu, &s->cpus)); k++) {
+			struct handler *h = &p->handlers[nr++];
+			h->program = p;
+			h->cpu = (int)cpu;
+			h->normal = k;
+			h->cookie = atomic_fetch_add(&s->next_cookie, 1) & PAGE_MARK_MAX;
+		}
 	p->nr_handlers = nr; /* before the first one can ask */
 	/* Of the other class when they are wanted. Fewer are slower, not wrong. */
 	for (unsigned i = normal; i < nr && !error; i += 2) {

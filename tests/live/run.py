@@ -1014,6 +1014,26 @@ def guard_lets_go(place):
     check(3 < most < 64, f"the guard had {most} files open for at most four processes at a time")
 
 
+def handlers_on_our_cpus(place):
+    """Faults are served on the CPUs that the program may use, and no thread is kept for others."""
+    only_with_tool(place)
+    cpu = max(os.sched_getaffinity(0))
+    seen = []
+
+    def during(process):
+        in_time(lambda: (stats_now(place, process) or {}).get("demoted_pages"), "nothing was moved out")
+        for task in map(int, os.listdir(f"/proc/{process.pid}/task")):
+            with contextlib.suppress(OSError), open(f"/proc/{task}/comm", encoding="latin-1") as comm:
+                if comm.read().startswith("handler-"):
+                    seen.append(os.sched_getaffinity(task))
+
+    result = place.run([thread_program(place), "eight-threads-random"], BUDGET_MIB, during=during,
+                       prefix=["taskset", "-c", str(cpu)])
+    judge_end(result)
+    check(seen and all(one == {cpu} for one in seen), f"handlers on {seen}, the program on {cpu}")
+    check(len(seen) <= 2, f"{len(seen)} handlers for one CPU")
+
+
 def helpers_stopped(place):
     """Whoever stops helpers does not stop their programs."""
     only_with_tool(place)
@@ -1188,6 +1208,7 @@ TOOL_CASES = {
     "few-files": few_files,
     "guard-lets-go": guard_lets_go,
     "reserved-is-left-alone": reserved_is_left_alone,
+    "handlers-on-our-cpus": handlers_on_our_cpus,
     "helpers-stopped": helpers_stopped,
     "helper-frozen": helper_frozen,
     "many-programs-at-once": many_programs_at_once,

@@ -28,7 +28,7 @@ static void census_take(struct server *s, struct census *c)
 	*c = (struct census){ 0 };
 	plan_lock_take(s);
 	for (struct program *p = s->programs; p; p = p->next) {
-		pthread_rwlock_rdlock(&p->lock);
+		program_lock_shared(p);
 		for (size_t i = 0; i < p->nr_extents; i++) {
 			const struct extent *e = &p->extents[i];
 			c->managed += e->nr_pages;
@@ -40,7 +40,7 @@ static void census_take(struct server *s, struct census *c)
 				c->shadows += page_shadow(word);
 			}
 		}
-		pthread_rwlock_unlock(&p->lock);
+		rwlock_unlock(&p->lock);
 	}
 	pthread_mutex_unlock(&s->plan_lock);
 }

@@ -132,7 +132,7 @@ static void program_quiet(struct drained *d)
 
 static void program_resume(struct drained *d)
 {
-	pthread_rwlock_unlock(&d->program->lock);
+	rwlock_unlock(&d->program->lock);
 	for (size_t i = 0; i < d->nr; i++)
 		uffd_wake(d->program->uffd, d->addresses[i], PAGE_BYTES);
 	free(d->addresses);

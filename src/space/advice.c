@@ -29,7 +29,7 @@ static int mapping_advice(void *arg, const struct proc_mapping *m)
 	for (; e && e < p->extents + p->nr_extents && e->vpn < m->end >> PAGE_SHIFT; e++)
 		if (e->tract->advice < advice)
 			e->tract->advice = advice;
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 	return 0;
 }
 
@@ -38,7 +38,7 @@ static void advice_begin(struct program *p)
 	program_lock_shared(p);
 	for (struct tract *t = p->tracts; t; t = t->next)
 		t->advice = ADVICE_UNSEEN;
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 }
 
 static void advice_take(struct program *p)
@@ -47,7 +47,7 @@ static void advice_take(struct program *p)
 	for (struct tract *t = p->tracts; t; t = t->next)
 		if (t->advice != ADVICE_UNSEEN)
 			atomic_store_explicit(&t->huge, t->advice == ADVICE_HUGE, memory_order_relaxed);
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 }
 
 void program_advice(struct program *p, uint64_t now_ns)

@@ -185,7 +185,7 @@ bool moves_awaited(struct program *p)
 {
 	program_lock_shared(p);
 	bool yes = p->nr_remapped || p->nr_replaced || p->remapped_lost;
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 	return yes;
 }
 

@@ -93,7 +93,7 @@ uint64_t extents_pages(struct program *p)
 	program_lock_shared(p);
 	for (size_t i = 0; i < p->nr_extents; i++)
 		sum += p->extents[i].nr_pages;
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 	return sum;
 }
 

@@ -467,20 +467,20 @@ void fault_serve(struct handler *h, const struct deferred *fault)
 	program_lock_shared(p);
 	if (atomic_load_explicit(&p->server->room, memory_order_relaxed) <= 0) {
 		int64_t slack = fault_slack(p, vpn, fault->tid);
-		pthread_rwlock_unlock(&p->lock);
+		rwlock_unlock(&p->lock);
 		if (atomic_load_explicit(&p->server->room, memory_order_relaxed) <= -slack)
 			room_wait(p, slack);
 		program_lock_shared(p);
 	}
 	enum served served = fault_dispatch(h, vpn, fault->write);
 	if (served == SERVE_PREPARE) {
-		pthread_rwlock_unlock(&p->lock);
+		rwlock_unlock(&p->lock);
 		stock_prepare(p);
 		program_lock_shared(p);
 		served = fault_dispatch(h, vpn, fault->write);
 	}
 	atomic_store_explicit(&h->tids[fault->tid % HANDLER_TIDS], fault->tid, memory_order_relaxed);
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 	if (served != SERVED) {
 		defer(h, fault->address, fault->write, fault->tid);
 		return;

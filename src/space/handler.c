@@ -150,7 +150,7 @@ static bool handler_wait(struct handler *h, bool served)
 static void lock_exclusive(struct program *p)
 {
 	for (unsigned i = 0; i < LOCK_SPINS; i++) {
-		if (!pthread_rwlock_trywrlock(&p->lock))
+		if (rwlock_try_exclusive(&p->lock))
 			return;
 		cpu_pause();
 	}
@@ -164,7 +164,7 @@ static void handler_read(struct handler *h)
 	lock_exclusive(p);
 	while (events_read(p, fault_take, h) > 0 && h->nr_deferred < DEFERRED_MAX)
 		;
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 	if (atomic_load(&p->birth)) /* the messages wait on */
 		clock_sleep_ns(BIRTH_PAUSE_NS);
 }

@@ -203,7 +203,7 @@ static int piece_load(struct handler *h, struct piece *piece)
 
 	/* Its mapping may go meanwhile; the tract's words are to stay until we have seen that. */
 	atomic_fetch_add_explicit(&piece->tract->nr_users, 1, memory_order_relaxed);
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 	while (loaded < piece->nr &&
 	       (!piece->words[loaded] || !pool->ops->load(pool, page_slot(piece->words[loaded]),
 							  h->buffer + loaded * PAGE_BYTES)))
@@ -255,7 +255,7 @@ static int window_load(struct handler *h, uint64_t vpn, uint32_t nr, bool quiet)
 		if (piece_claim(h, &piece))
 			error = piece_load(h, &piece);
 	}
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 	return error;
 }
 
@@ -334,7 +334,7 @@ enum served stored_serve(struct handler *h, struct tract *t, uint64_t idx, uint6
 	else
 		atomic_store(&h->window, 0);
 	if (first.quiet) {
-		pthread_rwlock_unlock(&p->lock);
+		rwlock_unlock(&p->lock);
 		window_finish(h);
 		fault_wakes(h, 1);
 		uffd_wake(p->uffd, vpn_address(vpn), (uint64_t)window * PAGE_BYTES);

@@ -39,26 +39,19 @@ void plan_lock_watch(struct server *s, uint64_t wait_ns, void (*meanwhile)(void 
 	pthread_mutex_unlock(&s->plan_turn);
 }
 
+static void lock_lift(void *arg)
+{
+	handlers_lift(arg);
+}
+
 void program_lock_shared(struct program *p)
 {
-	if (!pthread_rwlock_tryrdlock(&p->lock))
-		return;
-	struct timespec end = wait_end(PATIENCE_NS);
-
-	while (pthread_rwlock_timedrdlock(&p->lock, &end) == ETIMEDOUT) {
-		handlers_lift(p);
-		end = wait_end(PATIENCE_NS);
-	}
+	rwlock_shared(&p->lock, PATIENCE_NS / 1000000, lock_lift, p);
 }
 
 void program_lock_exclusive(struct program *p)
 {
-	struct timespec end = wait_end(PATIENCE_NS);
-
-	while (pthread_rwlock_timedwrlock(&p->lock, &end) == ETIMEDOUT) {
-		handlers_lift(p);
-		end = wait_end(PATIENCE_NS);
-	}
+	rwlock_exclusive(&p->lock, PATIENCE_NS / 1000000, lock_lift, p);
 }
 
 void helper_lock_take(struct program *p)

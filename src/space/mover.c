@@ -191,7 +191,7 @@ static void store_chunk(struct mover *v, struct program *p, const struct storing
 	for (uint32_t i = 0; i < nr; i++)
 		claimed[i].result->nr_pages[store_publish(&claimed[i], errors[i], slots[i],
 							  v->buffer + i * PAGE_BYTES)]++;
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 }
 
 /* Carry out store moves of one program. */
@@ -254,7 +254,7 @@ static void demote_flush(struct mover *v, struct program *p)
 			reason = MOVE_DROP_TOUCHED;
 		d->result->nr_pages[reason]++;
 	}
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 	v->nr_demoting = 0;
 }
 

@@ -214,7 +214,7 @@ static bool order_batch(struct program *p, bool mover)
 		o->at = 0;
 	}
 	hold_flush(&b);
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 	bool left = o->next < o->nr || o->nr_drop;
 	atomic_store_explicit(&p->ordered, left, memory_order_release);
 	return left;

@@ -100,11 +100,11 @@ void program_locate(struct program *p)
 		       at < p->extents[i].nr_pages) {
 			at = extent_locate(p, &p->extents[i], at);
 			/* Let events be read in between. */
-			pthread_rwlock_unlock(&p->lock);
+			rwlock_unlock(&p->lock);
 			program_lock_shared(p);
 		}
 	}
 	for (struct tract *t = p->tracts; seq == atomic_load(&p->map_seq) && t; t = t->next)
 		t->located = true;
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 }

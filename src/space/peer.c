@@ -115,7 +115,7 @@ void peer_hear(struct keeper *k, unsigned i)
 	/* Whoever reads a fork event now has the lock until its child is on the list. */
 	for (struct program *p = s->programs; p; p = p->next) {
 		program_lock_shared(p);
-		pthread_rwlock_unlock(&p->lock);
+		rwlock_unlock(&p->lock);
 	}
 	newborn_join(s);
 	program_hello(s, fd, &hello, fds);

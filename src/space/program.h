@@ -44,6 +44,7 @@
 #include "helper.h"
 #include "occupied.h"
 #include "proc.h"
+#include "rwlock.h"
 #include "scan.h"
 #include "tier.h"
 
@@ -194,7 +195,7 @@ struct program {
 	int helper_cpu;            /* where it is kept; helper_lock */
 	int helper_socket;         /* -1: none; helper_lock to change */
 
-	pthread_rwlock_t lock;
+	struct rwlock lock;        /* who reads events must not wait behind a stream of installs */
 	struct extent *extents;    /* by vpn; lock */
 	size_t nr_extents, room_extents;
 	struct tract *tracts;      /* lock */

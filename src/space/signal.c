@@ -50,7 +50,7 @@ static uint64_t pages_elsewhere(struct server *s, pid_t pid)
 				uint64_t word = word_load(t, i);
 				nr += page_has_hold(word) || page_state(word) == PAGE_STORED;
 			}
-		pthread_rwlock_unlock(&p->lock);
+		rwlock_unlock(&p->lock);
 	}
 	return nr;
 }

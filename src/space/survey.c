@@ -140,7 +140,7 @@ static int mapping_survey(void *arg, const struct proc_mapping *m)
 	s->run_pages += (m->end - m->start) >> PAGE_SHIFT;
 	program_lock_shared(p);
 	bool wanted = !survey_pending(p, m->start, m->end) && survey_uncovered(p, m->start, m->end, NULL);
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 	return wanted ? survey_add(s, m->start, m->end, m->thp) : 0;
 }
 
@@ -168,7 +168,7 @@ static uint64_t candidate_uncovered(struct program *p, const struct candidate *c
 {
 	program_lock_shared(p);
 	uint64_t pages = survey_uncovered(p, c->start, c->end, NULL);
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 	return pages;
 }
 

@@ -37,7 +37,6 @@
 
 struct program *program_new(struct server *s)
 {
-	pthread_rwlockattr_t attr;
 	struct program *p = calloc(1, sizeof *p);
 
 	if (!p)
@@ -51,11 +50,6 @@ struct program *program_new(struct server *s)
 	pace_begin(p, clock_now_ns());
 	p->pidfd = p->proc_dir = p->stock.memory = p->uffd = p->hold_uffd = p->helper_socket = p->helper_cpu = -1;
 	p->family = atomic_fetch_add(&s->next_family, 1);
-	/* Who reads events must not wait behind a stream of installs. */
-	pthread_rwlockattr_init(&attr);
-	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	pthread_rwlock_init(&p->lock, &attr);
-	pthread_rwlockattr_destroy(&attr);
 	pthread_mutex_init(&p->helper_lock, NULL);
 	pthread_mutex_init(&p->hold_lock, NULL);
 	return p;
@@ -104,7 +98,6 @@ void program_free(struct program *p)
 	fd_close(p->uffd);
 	hold_close(p);
 	helper_leave(p);
-	pthread_rwlock_destroy(&p->lock);
 	pthread_mutex_destroy(&p->helper_lock);
 	pthread_mutex_destroy(&p->hold_lock);
 	stock_close(p);
@@ -480,7 +473,7 @@ void program_widow(struct program *p)
 	p->helper_pid = alone ? 0 : p->pid;
 	if (dir < 0)
 		p->anon_pages = p->looked_pages = 0; /* counted as that of a process without a helper */
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 	pthread_mutex_unlock(&p->helper_lock);
 }
 
@@ -525,7 +518,7 @@ static bool program_ended(struct program *p)
 		/* Its last deed may have been a fork: whoever has read of it copies held pages out of the memory
 		 * that the helper alone keeps now. Messages are read and followed under the lock. */
 		program_lock_shared(p);
-		pthread_rwlock_unlock(&p->lock);
+		rwlock_unlock(&p->lock);
 		if (p->helper_pid == p->pid) { /* it was killed before */
 			program_widow(p);
 		} else {
@@ -574,7 +567,7 @@ static uint64_t resident_run(struct program *p, uint64_t vpn, uint64_t nr, uint6
 		pass = region_next(&e->tract->region, idx + 1) - idx;
 		pass = pass < nr ? pass : nr;
 	}
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 	*ret_pass = pass;
 	return run;
 }
@@ -620,7 +613,7 @@ void program_unshare(struct program *p)
 	struct extent *extents = calloc(nr + 1, sizeof *extents);
 	if (extents)
 		memcpy(extents, p->extents, nr * sizeof *extents);
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 	for (size_t i = 0; extents && i < nr; i++)
 		if (stretch_unshare(p, extents[i].vpn, extents[i].nr_pages))
 			break;
@@ -629,5 +622,5 @@ void program_unshare(struct program *p)
 	program_lock_shared(p);
 	for (struct tract *t = p->tracts; t; t = t->next)
 		t->located = false;
-	pthread_rwlock_unlock(&p->lock);
+	rwlock_unlock(&p->lock);
 }

@@ -14,6 +14,7 @@
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
 #define CHILDREN_MAX 4096u
 #define ENDED_MAX 256u     /* that the report names each */
+#define YOUNG_NS UINT64_C(1000000000)
 
 struct watch *select_find(struct attach *a, pid_t pid)
 {
@@ -45,6 +46,20 @@ static void guests_look(struct attach *a, struct watch *watch)
 	watch->guests_told = watch->nr_vcpus;
 }
 
+/* What calls cost is the machine's: who is new need not find it out again. */
+static void pace_give(const struct attach *a, struct watch *watch)
+{
+	const struct move_pace *best = NULL;
+
+	for (const struct watch *w = a->watches; w; w = w->next) {
+		const struct move_pace *pace = process_pace(w->process);
+		if (pace->nr_calibrations && (!best || pace->nr_calibrations > best->nr_calibrations))
+			best = pace;
+	}
+	if (best)
+		process_set_pace(watch->process, best);
+}
+
 static int process_try(struct attach *a, pid_t pid, const struct rule *rule, bool child, uint64_t chosen_ns)
 {
 	struct watch *watch;
@@ -62,6 +77,7 @@ static int process_try(struct attach *a, pid_t pid, const struct rule *rule, boo
 	}
 	guests_look(a, watch);
 	process_set_stall(watch->process, a->stall_ns);
+	pace_give(a, watch);
 	watch->child = child;
 	watch->next = a->watches;
 	a->watches = watch;
@@ -140,6 +156,22 @@ static void mappings_look(struct attach *a)
 
 /* ---- who is there ---- */
 
+/*
+ * Most of what a busy family starts ends before any page of it could be touched twice: looking after it would
+ * cost more than all of its moves save. At the start everybody counts, or there might be nobody.
+ */
+static bool too_young(const struct attach *a, pid_t pid, uint64_t chosen_ns)
+{
+	uint64_t started_ns;
+	int dir;
+
+	if (!a->at_work || proc_open(pid, &dir))
+		return false;
+	int error = proc_started(dir, &started_ns);
+	close(dir);
+	return !error && chosen_ns < started_ns + YOUNG_NS;
+}
+
 /* Of all that live: a number of one that ended may be a stranger's by now, and its children outlive it. */
 static void children_follow(struct attach *a, const struct rule *rule)
 {
@@ -156,7 +188,7 @@ static void children_follow(struct attach *a, const struct rule *rule)
 		nr = 0;
 	free(roots);
 	for (size_t i = 0; i < nr && i < CHILDREN_MAX; i++)
-		if (!select_find(a, pids[i]))
+		if (!select_find(a, pids[i]) && !too_young(a, pids[i], chosen_ns))
 			process_add(a, pids[i], rule, true, chosen_ns);
 }
 
@@ -187,7 +219,8 @@ static int process_judge(void *arg, pid_t pid)
 		if (watch && !process_look(watch->process))
 			process_drop(a, process_place(a, watch));
 	} else if (!watch) {
-		process_add(a, pid, rule, false, chosen_ns); /* as above */
+		if (!too_young(a, pid, chosen_ns))
+			process_add(a, pid, rule, false, chosen_ns); /* as above */
 	} else if (watch->rule != rule) {
 		rule_give(watch, rule);
 	}

@@ -41,6 +41,17 @@ void move_pace_init(struct move_pace *pace, uint64_t stall_ns)
 	*pace = (struct move_pace){ .stall_ns = stall_ns, .pages = PAGES_FIRST };
 }
 
+void move_pace_inherit(struct move_pace *pace, const struct move_pace *other)
+{
+	pace->pages = other->pages;
+	pace->grown = other->grown;
+	pace->page_ps = other->page_ps;
+	pace->fixed_ns = other->fixed_ns;
+	memcpy(pace->calibrations, other->calibrations, sizeof pace->calibrations);
+	pace->nr_calibrations = other->nr_calibrations;
+	pace->calibrate_in = other->calibrate_in;
+}
+
 static unsigned int bucket_of(uint64_t ns)
 {
 	uint64_t quarters = ns / 250; /* of a microsecond */

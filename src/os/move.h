@@ -47,6 +47,8 @@ struct move_pace {
 };
 
 void move_pace_init(struct move_pace *pace, uint64_t stall_ns);
+/* Begin with what another learned, its calls not counted: the machine is the same. */
+void move_pace_inherit(struct move_pace *pace, const struct move_pace *other);
 /* How many of `wanted` pages of 4 KiB the next call should have. */
 uint32_t move_pace_pages(const struct move_pace *pace, size_t wanted);
 /* A call took `ns` for `pages` pages of 4 KiB; 0: an empty one. */

@@ -196,6 +196,11 @@ void process_set_stall(struct process_space *space, uint64_t stall_ns)
 	space->pace.stall_ns = stall_ns;
 }
 
+void process_set_pace(struct process_space *space, const struct move_pace *pace)
+{
+	move_pace_inherit(&space->pace, pace);
+}
+
 const struct move_pace *process_pace(const struct process_space *space)
 {
 	return &space->pace;

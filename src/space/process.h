@@ -149,6 +149,8 @@ int process_move(struct process_space *space, struct process_move *pages, size_t
 uint32_t process_batch_pages(const struct process_space *space);
 /* Change the bound on one call. */
 void process_set_stall(struct process_space *space, uint64_t stall_ns);
+/* Calls like those that another process's were like: before the first one. */
+void process_set_pace(struct process_space *space, const struct move_pace *pace);
 /* The calls so far: number, time, longest. */
 const struct move_pace *process_pace(const struct process_space *space);
 

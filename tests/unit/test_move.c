@@ -90,6 +90,29 @@ static void follows_a_machine_that_slows_down(void **state)
 	assert_true(pace.pages > 500);
 }
 
+/* A process that is new begins with what is known of calls, and with a count of its own. */
+static void what_was_learned_is_inherited(void **state)
+{
+	struct move_pace pace, next;
+	struct machine machine = { 5 * MS, 40000 };
+
+	(void)state;
+	move_pace_init(&pace, 20 * MS);
+	calls(&pace, &machine, 100);
+	move_pace_init(&next, 20 * MS);
+	uint32_t first = move_pace_pages(&next, 4096);
+	move_pace_inherit(&next, &pace);
+	assert_int_equal(first, 1);
+	assert_int_equal(next.calls, 0);
+	assert_true(next.fixed_ns == pace.fixed_ns && next.pages == pace.pages);
+	assert_true(calls(&next, &machine, 100) <= 20 * MS);
+	/* The bound is its own. */
+	move_pace_init(&next, 5 * MS);
+	move_pace_inherit(&next, &pace);
+	calls(&next, &machine, 60);
+	assert_true(calls(&next, &machine, 100) <= 5 * MS);
+}
+
 /* One call that took a second must not make all calls small for long. */
 static void one_disturbed_call(void **state)
 {
@@ -312,6 +335,7 @@ int main(void)
 		cmocka_unit_test(settles_below_the_bound),
 		cmocka_unit_test(two_pages_are_the_least),
 		cmocka_unit_test(follows_a_machine_that_slows_down),
+		cmocka_unit_test(what_was_learned_is_inherited),
 		cmocka_unit_test(one_disturbed_call),
 		cmocka_unit_test(disturbed_all_the_time),
 		cmocka_unit_test(small_batches_do_not_grow_it),

@@ -193,11 +193,11 @@ static void hint_rest(struct hint *hint)
 
 static bool hint_over(const struct hint *hint, uint64_t now_ns)
 {
-	bool over = true;
+	size_t nr = 0, waiting = 0;
 
-	for (struct target *target = hint->targets.first; target && over; target = target->next)
-		over = sweep_process_over(&hint->sweep, &swept_of(target)->sweep, hint->arms.nr, now_ns);
-	return over;
+	for (struct target *target = hint->targets.first; target; target = target->next, nr++)
+		waiting += !sweep_process_over(&hint->sweep, &swept_of(target)->sweep, hint->arms.nr, now_ns);
+	return sweep_over(nr, waiting);
 }
 
 /* After a pause nothing was touched because nothing could be seen. */

@@ -11,6 +11,7 @@
 #define SWEEP_BEGIN_NS UINT64_C(5000000000)
 #define SWEEP_MOST_NS UINT64_C(30000000000)
 #define SWEEP_ANYWAY 16u             /* after that many periods */
+#define WAITING_SHARE 4u             /* of the processes: fewer than one part do not hold up the others */
 #define WINDOW_NS UINT64_C(100000000)
 #define BURST_MOST_NS UINT64_C(1500000000)
 
@@ -73,6 +74,13 @@ bool sweep_process_over(const struct sweep *sweep, const struct sweep_process *p
 		return passed_ns >= SWEEP_LEAST_NS;
 	/* Who sleeps does not look at itself: those that have not begun are not waited for. */
 	return process->done || passed_ns >= (process->begun ? SWEEP_MOST_NS : SWEEP_BEGIN_NS);
+}
+
+/* Of many there is always one that came just now, or has next to no processor time to look at itself: it goes
+ * on where it is in the next one, for which the others do not wait for it. */
+bool sweep_over(size_t nr_processes, size_t waiting)
+{
+	return waiting == 0 || waiting * WAITING_SHARE < nr_processes;
 }
 
 void sweep_end(struct sweep *sweep)

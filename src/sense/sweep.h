@@ -26,6 +26,7 @@
 #define TIDE_SWEEP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define SWEEP_LOOK_LEAST_NS UINT64_C(3000000) /* how long a look may be: */
@@ -69,6 +70,8 @@ void sweep_begin(struct sweep *sweep, uint64_t resident_mb, uint64_t nr_touches,
 /* Whether nothing of a process has to be waited for any more. `told`: ranges are told, by sweep_range(). */
 bool sweep_process_over(const struct sweep *sweep, const struct sweep_process *process, bool told,
 			uint64_t now_ns);
+/* Whether the whole of it is, when `waiting` of so many processes are waited for. */
+bool sweep_over(size_t nr_processes, size_t waiting);
 void sweep_end(struct sweep *sweep);
 
 /* The scanner of a process goes over a range. One from before the end of the last is passed over. Returns

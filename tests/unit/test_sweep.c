@@ -202,6 +202,16 @@ static void over_when_it_comes_round(void **state)
 	assert_true(sweep_process_over(&w.sweep, &half, false, w.sweep.begun_ns + SECOND));
 }
 
+/* One that never comes round does not keep dozens from being looked at again; one of a few is waited for. */
+static void few_of_many_are_not_waited_for(void **state)
+{
+	(void)state;
+	assert_true(sweep_over(1, 0) && sweep_over(0, 0) && sweep_over(24, 0));
+	assert_false(sweep_over(1, 1) || sweep_over(2, 1) || sweep_over(4, 1));
+	assert_true(sweep_over(24, 5) && sweep_over(5, 1));
+	assert_false(sweep_over(24, 6) || sweep_over(24, 24));
+}
+
 /* Seconds after `from_ns` at which a sweep is due, when the touches come as `rate` a second for so long. */
 static double due_after(struct sweep *sweep, uint64_t from_ns, uint64_t *touches, uint64_t rate,
 			double burst_s)
@@ -275,6 +285,7 @@ int main(void)
 		cmocka_unit_test(what_is_told_late_ends_nothing),
 		cmocka_unit_test(looks_between_sweeps_say_nothing),
 		cmocka_unit_test(over_when_it_comes_round),
+		cmocka_unit_test(few_of_many_are_not_waited_for),
 		cmocka_unit_test(ranges_told_late_are_passed_over),
 		cmocka_unit_test(due_for_something_new_and_behind_a_burst),
 	};

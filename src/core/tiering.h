@@ -74,6 +74,7 @@ struct tiering_need {
 	uint64_t free_pages[TIERING_NODES_MAX];
 	uint64_t reserve_pages[TIERING_NODES_MAX]; /* to be left free */
 	uint64_t page_cost_ns, huge_cost_ns;       /* of a move, as measured; 0: the default */
+	uint32_t max_spaces;                       /* that promote, and that demote, in one plan; 0: all */
 };
 
 struct tiering_page {
@@ -225,7 +226,8 @@ void tiering_forget(struct tiering *tiering, struct tiering_space *space, uint64
 /* ---- what to do ---- */
 
 /*
- * At most `max` moves, demotions before promotions. Bounded work; *ret_again: there is more to do
+ * At most `max` moves, demotions before promotions; spaces that do not come into this plan are the first of
+ * the next. Bounded work; *ret_again: there is more to do
  * at once. Looks are answered with tiering_place(); the others must come back to
  * tiering_complete(), each once.
  */

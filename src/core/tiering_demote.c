@@ -111,7 +111,8 @@ void demotions_plan(struct step *step, uint64_t *excess)
 {
 	struct tiering *t = step->tiering;
 	const struct tiering_space *begin = t->victim;
-	uint32_t blocks = 0, begin_window = t->victim_window;
+	const struct tiering_space *last = NULL; /* that demotes something */
+	uint32_t blocks = 0, begin_window = t->victim_window, spaces = 0;
 
 	for (uint32_t w = 0; w < PASS_WINDOWS && blocks < LOOK_BLOCKS; w++) {
 		/* Nothing twice in one step. */
@@ -123,7 +124,10 @@ void demotions_plan(struct step *step, uint64_t *excess)
 			hand_advance(t);
 			continue;
 		}
+		if (step->need->max_spaces && spaces == step->need->max_spaces && space != last)
+			return;
 		struct tiering_window *window = space->windows[t->victim_window];
+		size_t nr = step->nr;
 		for (; t->victim_block < TIERING_BLOCKS; t->victim_block++) {
 			if (!window->nr_fast[t->victim_block])
 				continue;
@@ -132,6 +136,10 @@ void demotions_plan(struct step *step, uint64_t *excess)
 				return;
 			blocks++;
 			t->pass_blocks++;
+		}
+		if (step->nr > nr && space != last) {
+			last = space;
+			spaces++;
 		}
 		hand_advance(t);
 	}

@@ -334,18 +334,42 @@ static void space_read(struct step *step, struct tiering_space *space, uint32_t 
 	}
 }
 
+static bool space_waits(const struct tiering_space *space)
+{
+	bool waits = false;
+
+	for (uint32_t w = 0; w < space->nr_windows && !waits; w++)
+		waits = space->windows[w]->nr_ready;
+	return waits && space->weight;
+}
+
+/* How many spaces, from the reader on, this plan looks at: all, or until enough of them have something ready. */
+static uint32_t spaces_take(const struct step *step, uint32_t *ret_weights)
+{
+	const struct tiering *t = step->tiering;
+	const struct tiering_space *space = t->reader;
+	uint32_t nr = 0, waiting = 0;
+
+	*ret_weights = 0;
+	for (; nr < t->nr_spaces; nr++, space = space->next) {
+		waiting += space_waits(space);
+		if (step->need->max_spaces && waiting > step->need->max_spaces)
+			break;
+		*ret_weights += space->weight;
+	}
+	return nr;
+}
+
 static void promotions_plan(struct step *step)
 {
 	struct tiering *t = step->tiering;
-	uint32_t weights = 0;
+	uint32_t weights, nr = spaces_take(step, &weights);
 	struct tiering_space *space = t->reader;
 
-	for (uint32_t i = 0; i < t->nr_spaces; i++, space = space->next)
-		weights += space->weight;
 	/* First each its share by weight, then whoever wants what is left. */
 	for (unsigned round = 0; round < 2; round++) {
 		space = t->reader;
-		for (uint32_t i = 0; i < t->nr_spaces; i++, space = space->next) {
+		for (uint32_t i = 0; i < nr; i++, space = space->next) {
 			size_t share = round ? step->max
 					     : (step->max - step->promote_at) * space->weight /
 						       (weights ? weights : 1) + 1;
@@ -360,10 +384,15 @@ static void promotions_plan(struct step *step)
 				space_read(step, space, class, until);
 			space_wants(step, space, lacked);
 		}
-		if (t->nr_spaces == 1)
+		if (nr == 1)
 			break;
 	}
-	t->reader = t->reader->next;
+	t->reader = nr < t->nr_spaces ? space : t->reader->next;
+	if (nr == t->nr_spaces || !step->nr)
+		return;
+	/* The others have waited with these. */
+	t->gather_ns = 0;
+	step->again = true;
 }
 
 /* Whether enough wait for a batch, or long enough. One call for a few pages costs as much as one for

@@ -37,6 +37,7 @@
 #define PLAN_MAX 1024u
 #define LOOK_NS UINT64_C(1000000000)
 #define LOOK_IDLE_NS UINT64_C(4000000000)
+#define ROUND_NS UINT64_C(1000000000)          /* of moving pages, about */
 #define LOOK_SHARE 10u                         /* of the time may go into these looks: one part */
 #define OTHERS_NS UINT64_C(10000000000)
 #define ROOM_NS UINT64_C(100000000)
@@ -197,6 +198,17 @@ static void moves_do(struct attach *a, const struct tiering_space *space, struct
 		share_move(&a->map, &a->slow, moves, nr);
 }
 
+/*
+ * A call costs as much for a few pages as for hundreds: where calls are slow, or processes are many, a plan is of
+ * some of them, for who waits for us (the control socket, new processes, the sensor) waits for the whole plan.
+ */
+static void group_note(struct attach *a, uint64_t ns)
+{
+	a->group_ns = a->group_ns ? (a->group_ns * 7 + ns) / 8 : ns;
+	uint64_t most = ROUND_NS / 2 / (a->group_ns + 1);
+	a->need.max_spaces = most < 1 ? 1 : most > UINT32_MAX ? UINT32_MAX : (uint32_t)most;
+}
+
 static bool round_move(struct attach *a)
 {
 	struct tiering_move plan[PLAN_MAX];
@@ -210,10 +222,13 @@ static bool round_move(struct attach *a)
 				   plan[end].op == plan[at].op && plan[end].to == plan[at].to &&
 				   (plan[end].op != TIERING_LOOK || plan[end].from == plan[at].from);)
 			end++;
+		uint64_t begin_ns = clock_now_ns();
 		if (a->options->dry_run && plan[at].op != TIERING_LOOK)
 			moves_pretend(a, plan + at, end - at);
 		else if (!a->options->dry_run || plan[at].from == TIERING_NODE_UNKNOWN)
 			moves_do(a, space, plan + at, end - at);
+		if (plan[at].op != TIERING_LOOK)
+			group_note(a, clock_now_ns() - begin_ns);
 		tiering_complete(&a->tiering, plan + at, end - at, clock_now_ns());
 		/* What waits in the rings must not run over while we move. */
 		a->sense->ops->read(a->sense, event_visit, a);

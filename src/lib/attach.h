@@ -50,6 +50,7 @@ struct attach {
 	struct scan pace;             /* of the sensor */
 	uint64_t start_ns, room_ns, room_cost_ns, cpu_start_ns;
 	struct spend look;            /* at who is there and what they map */
+	uint64_t group_ns;            /* what moving pages of one process takes, about */
 	bool busy, resting;           /* something may be to do; nobody is there */
 	bool touched;                 /* a lot, in the last round */
 	uint64_t busy_ns, idle_ns, busy_touches, round_touches;

@@ -608,6 +608,65 @@ static void shares_follow_the_weights(void **state)
 	tiering_space_remove(&w->tiering, &other);
 }
 
+enum { MANY = 7 };
+
+/* The spaces of a plan that moves everything, as bits. */
+static unsigned spaces_of_plan(struct world *w, const struct tiering_space *spaces, enum tiering_op op,
+			       unsigned *moved)
+{
+	unsigned found = 0;
+	bool again;
+	size_t nr = tiering_step(&w->tiering, w->now_ns, &w->need, w->plan, PLAN, &again);
+
+	for (size_t i = 0; i < nr; i++) {
+		unsigned which = (unsigned)(w->plan[i].window->space - spaces);
+		assert_true(which < MANY && w->plan[i].op == op);
+		found |= 1u << which;
+		moved[which]++;
+	}
+	complete(w, nr, REASON_MOVED);
+	return found;
+}
+
+/* Where calls are slow a plan is of a few spaces, and all of them have their turn without waiting once more. */
+static void a_plan_is_of_few_spaces(void **state)
+{
+	struct world *w = *state;
+	struct tiering_space spaces[MANY];
+	struct tiering_window *slots[MANY][4];
+	unsigned up[MANY] = { 0 }, down[MANY] = { 0 }, plans = 0;
+
+	for (unsigned s = 0; s < MANY; s++) {
+		tiering_space_add(&w->tiering, &spaces[s], NULL, slots[s], 4);
+		window_new(&spaces[s], 0);
+		tiering_place(&w->tiering, &spaces[s], 0, 20, SLOW, false, w->now_ns);
+	}
+	for (unsigned i = 0; i < 2; i++, w->now_ns += SECOND)
+		for (unsigned s = 0; s < MANY; s++)
+			for (uint64_t k = 0; k < 20; k++)
+				tiering_touch(&w->tiering, &spaces[s], k, 0, w->now_ns);
+	w->need.max_spaces = 2;
+	for (unsigned all = 0; all != (1u << MANY) - 1 && plans < 10; plans++) {
+		unsigned found = spaces_of_plan(w, spaces, TIERING_PROMOTE, up);
+		assert_true(__builtin_popcount(found) <= 2 && !(found & all));
+		all |= found;
+	}
+	assert_int_equal(plans, (MANY + 1) / 2);
+	/* Each has to give up what is above its cap. */
+	w->now_ns += 600 * SECOND;
+	for (unsigned s = 0; s < MANY; s++) {
+		assert_int_equal(up[s], 20);
+		spaces[s].fast_max_pages = 5;
+	}
+	for (plans = 0; plans < 10; plans++)
+		assert_true(__builtin_popcount(spaces_of_plan(w, spaces, TIERING_DEMOTE, down)) <= 2);
+	for (unsigned s = 0; s < MANY; s++) {
+		assert_int_equal(down[s], 15);
+		assert_int_equal(tiering_windows_remove(&w->tiering, &spaces[s], 0, UINT64_MAX, window_free), 1);
+		tiering_space_remove(&w->tiering, &spaces[s]);
+	}
+}
+
 static void defect_4a_24_the_rate_is_kept(void **state)
 {
 	struct world *w = *state;
@@ -749,6 +808,7 @@ int main(void)
 		CASE(a_huge_page_is_one_record_and_moves_whole),
 		CASE(a_huge_page_that_was_split_meanwhile),
 		CASE(shares_follow_the_weights),
+		CASE(a_plan_is_of_few_spaces),
 		CASE(defect_4a_24_the_rate_is_kept),
 		CASE(it_stops_when_it_thrashes),
 		CASE(a_node_that_went),

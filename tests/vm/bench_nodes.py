@@ -3,13 +3,15 @@
 """`pagetide run` on two nodes: beside the others who can tier, and with other constants.
 
     tests/vm/bench_nodes.py [--build build] [--pattern P]... [--mover M]... [--sweep NAME=A,B,...]...
-                            [--out FILE]
+                            [--add] [--out FILE]
 
 One guest per pattern, in which the movers take their turns: nothing, the kernel's NUMA balancing by
 tiers, pagetide attach, and pagetide run, which has FAST MiB of the fast node. Each turn is a new
 vm_hot, all of it on the slow node; CONVERGE seconds after it is ready its hot set becomes another
 one, for MOVED seconds. --sweep adds a turn for each value of a constant of the
-engine or of attach's sensor (see CONSTANTS), built for it in a folder of its own.
+engine or of attach's sensor (see CONSTANTS), built for it in a folder of its own. With --add the runs that are
+in the file stay: a sweep that takes too long for one go is made in pieces, a few values with a turn of the
+present ones in each, against which they are read.
 
 All is emulated: touches of the slow node cost no more there than those of the fast one, so speed
 says what a mover costs and not what it gains. Figures of one guest may be compared with each other
@@ -116,6 +118,7 @@ class Turn:
         on, off = MOVERS.get(self.mover, ("", ""))
         if self.mover == "pagetide" and self.constant:
             on = on.replace("pagetide attach", f"/guest/{self.name}/pagetide attach")
+        on = on.replace("/pagetide.said", f"/{self.name}.said")
         words = {"START": RUN if self.mover == "run" else ALONE,
                  "ON": f"seconds={options.converge + options.moved}\n" + on, "OFF": off,
                  "PATH": f"/guest/{self.name}/" if self.constant else "", "NAME": self.name,
@@ -147,6 +150,15 @@ def speed(reports, start_ns, end_ns):
     rows = between(reports, start_ns, end_ns)
     first, last = rows[0], rows[-1]
     return (last["ops"] - first["ops"]) * SECOND / ((last["now_ns"] - first["now_ns"]) or 1)
+
+
+def calls_of(attached):
+    """The calls of move_pages(2) that a report of attach counted, and what it took for its processes."""
+    spaces = attached["spaces"]
+    calls = sum(space["stall_ns"]["calls"] for space in spaces)
+    return {"move_calls": calls,
+            "pages_per_call": round(sum(space["moves"]["moved"] for space in spaces) / (calls or 1), 1),
+            "stall_p99_ms": round(max(space["stall_ns"]["p99"] for space in spaces) / 1e6, 1)}
 
 
 def summary(said, samples, turn, stats):
@@ -189,8 +201,10 @@ def read_turn(files, turn):
     stats = json.loads(files[f"{turn.name}.stats"]) if turn.mover == "run" else None
     start = int(times["on"] * SECOND)
     reports = [row for row in said if row["what"] == "report"]
-    return {"mover": turn.mover, "constant": turn.constant,
-            "summary": summary(said, json_lines(files[f"{turn.name}.samples"]), times, stats),
+    found = summary(said, json_lines(files[f"{turn.name}.samples"]), times, stats)
+    if turn.mover == "pagetide":
+        found.update(calls_of(json.loads(files[f"{turn.name}.said"])))
+    return {"mover": turn.mover, "constant": turn.constant, "summary": found,
             "stats": stats,
             "rows": {"s": [round((row["now_ns"] - start) / SECOND, 2) for row in reports],
                      **{key: [row[key] for row in reports]
@@ -232,7 +246,7 @@ COLUMNS = (("to 95 %", "seconds_to_95_percent"), ("best", "hot_fast_share"),
            ("again", "seconds_to_90_percent_after_move"), ("best", "hot_fast_share_after_move"),
            ("moved", "moved_ratio"), ("touches/s", "touches_per_s"), ("settled", "touches_per_s_settled"),
            ("CPU", "cpu_share"), ("settled", "cpu_share_settled"), ("faults", "faults"),
-           ("stall ms", "longest_stall_ms"), ("read all", "seconds_to_read_all"))
+           ("stall ms", "longest_stall_ms"), ("read all", "seconds_to_read_all"), ("calls", "move_calls"))
 
 
 def show(run):
@@ -242,7 +256,7 @@ def show(run):
         if "failed" in turn:
             print(f"  {name:<26}  {turn['failed']}: {turn['errors']}")
             continue
-        values = [turn["summary"][key] for _, key in COLUMNS]
+        values = [turn["summary"].get(key) for _, key in COLUMNS]
         print(f"  {name:<26}" + "".join(
             f"{'never' if value is None else f'{value:g}' if value < 1e4 else f'{value:.0f}':>10}"
             for value in values), flush=True)
@@ -268,6 +282,7 @@ def parse():
     parser.add_argument("--moved", type=int, default=15, help="seconds after that (15)")
     parser.add_argument("--only-build", action="store_true", help="of the sweeps, and end")
     parser.add_argument("--force", action="store_true", help="of changed sources, too")
+    parser.add_argument("--add", action="store_true", help="to the runs of FILE")
     parser.add_argument("--out", default=os.path.join(ROOT, "bench", "results", "nodes.json"))
     options = parser.parse_args()
     options.build = os.path.abspath(options.build)
@@ -288,16 +303,20 @@ def main():
         for turn in options.turns:
             turn.files(options)
         return 0
-    results = {
-        "measure": "nodes", "command": command_of(options),
+    results = {"measure": "nodes", "runs": []}
+    if options.add and os.path.exists(options.out):
+        with open(options.out, encoding="utf-8") as file:
+            results["runs"] = json.load(file)["runs"]
+    head = {
+        "command": command_of(options),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "load_before": round(os.getloadavg()[0], 2), "commit": commit_name(options.force),
-        "size_mib": options.size, "hot_mib": options.hot, "budget_mib": options.budget, "runs": [],
+        "size_mib": options.size, "hot_mib": options.hot, "budget_mib": options.budget,
     }
     try:
-        results["guest_kernel"] = os.path.basename(kernel())
+        head["guest_kernel"] = os.path.basename(kernel())
         for pattern in options.pattern:
-            results["runs"].append(measure(options, pattern, options.turns))
+            results["runs"].append({**head, **measure(options, pattern, options.turns)})
             show(results["runs"][-1])
     except Missing as reason:
         sys.exit(f"bench_nodes: {reason}")

@@ -106,9 +106,9 @@ static void find(struct chase *chase, pid_t root)
 	}
 }
 
-static void chase_all(struct chase *chase)
+static void chase_all(struct chase *chase, uint64_t end_ns)
 {
-	for (size_t i = 0; i < chase->nr_chased;) {
+	for (size_t i = 0; i < chase->nr_chased && vm_now_ns() < end_ns;) {
 		if (chase_one(chase, chase->chased[i].space) == 0) {
 			i++;
 			continue;
@@ -147,7 +147,7 @@ int main(int argc, char **argv)
 	CHECK(node_map_read("", &chase.map) == 0);
 	for (; vm_now_ns() < end_ns; chase.to = !chase.to) {
 		find(&chase, root);
-		chase_all(&chase);
+		chase_all(&chase, end_ns);
 	}
 	for (size_t i = 0; i < chase.nr_chased; i++)
 		process_close(chase.chased[i].space);

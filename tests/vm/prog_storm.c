@@ -4,17 +4,16 @@
  *
  *     vm_storm [SECONDS [SEED [PROCESSES]]]
  *
- * So many workers are kept alive; one of eight stays to the end, keeps half of its memory and is
- * busy with it, or nothing would live long enough to be found hot. Each has some memory, put on
- * the slow node first, and does one thing after the other that its seed says: reads and writes
- * some pages again and again, gives memory back, moves a mapping, forks a child that checks its
- * copy, becomes a new program, starts a thread, ends, or is killed in the middle. Whoever looks
- * after them from outside meets processes that are gone, young, or no longer what they were, all
- * the time.
+ * So many workers are kept alive; one of four stays to the end, keeps half of its memory and uses
+ * it, or nothing would live long enough to be found hot. Each has some memory, put on the slow node
+ * first, and does one thing after the other that its seed says: reads and writes some pages again
+ * and again, gives memory back, moves a mapping, forks a child that checks its copy, becomes a new
+ * program, starts a thread, ends, or is killed in the middle. Whoever looks after them from outside
+ * meets processes that are gone, young, or no longer what they were, all the time.
  *
  * A wrong byte ends its process with MISMATCH and status 1; then the whole ends with status 1.
  * Orphans come to the first process, so nobody's status is lost. At the end one JSON object says
- * how often each thing was done, as the workers counted in shared memory.
+ * how often each thing was done, as the workers counted in shared memory. SIGTERM ends it early.
  */
 #include "vm.h"
 
@@ -43,6 +42,7 @@ static const char *const deed_names[NR_DEEDS] = {
 struct counts {
 	atomic_ulong deeds[NR_DEEDS];
 	atomic_ulong compared_pages;
+	atomic_bool over;
 };
 
 struct worker {
@@ -57,6 +57,17 @@ static struct counts *counts;
 static void count(enum deed deed)
 {
 	atomic_fetch_add_explicit(&counts->deeds[deed], 1, memory_order_relaxed);
+}
+
+static bool goes_on(uint64_t end_ns)
+{
+	return vm_now_ns() < end_ns && !atomic_load_explicit(&counts->over, memory_order_relaxed);
+}
+
+static void end_note(int number)
+{
+	(void)number;
+	atomic_store_explicit(&counts->over, true, memory_order_relaxed);
 }
 
 static void sleep_ms(uint64_t ms)
@@ -98,8 +109,8 @@ static void deed_touch(struct worker *worker, struct arena *arena)
 		compare(arena, from, from + nr);
 		if (round % 4 == 0)
 			arena_fill(arena, from, from + nr, arena->generation[from] + 1);
-		if (!worker->stays)
-			sleep_ms(5 + below(worker, 40));
+		/* Who is looked after, and who does it, want the processors as well. */
+		sleep_ms(worker->stays ? 15 : 15 + below(worker, 60));
 	}
 }
 
@@ -239,7 +250,7 @@ static void work(uint64_t seed, uint64_t end_ns)
 
 	for (size_t i = 0; i < NR_ARENAS; i++)
 		arena_begin(&worker, &worker.arenas[i]);
-	while (vm_now_ns() < end_ns) {
+	while (goes_on(end_ns)) {
 		do_deed(&worker, next_deed(&worker));
 		if (!worker.stays)
 			sleep_ms(below(&worker, 30));
@@ -306,9 +317,10 @@ static int storm(uint64_t seconds, uint64_t seed, unsigned long nr_processes)
 	pid_t pid;
 
 	CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
+	CHECK(signal(SIGTERM, end_note) != SIG_ERR);
 	for (; nr_started < nr_processes; nr_started++)
 		start(seed + nr_started, end_ns);
-	while (!bad && vm_now_ns() < end_ns) {
+	while (!bad && goes_on(end_ns)) {
 		bad = reap(false, &pid);
 		if (pid > 0) {
 			nr_ended++;

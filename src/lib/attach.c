@@ -240,6 +240,8 @@ static bool round_move(struct attach *a)
 		*from += plan[i].nr_moved;
 		*to -= *to < plan[i].nr_moved ? *to : plan[i].nr_moved;
 	}
+	/* Or what was hot in them would be asked for in each plan until the next look. */
+	select_look_lost(a);
 	return again;
 }
 

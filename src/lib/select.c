@@ -137,21 +137,30 @@ static void ended_trim(struct attach *a)
 	}
 }
 
-static void mappings_look(struct attach *a)
+static void mappings_look(struct attach *a, struct watch *watch)
 {
-	for (struct watch *w = a->watches; w; w = w->next) {
-		if (w->ended)
-			continue;
-		w->error = watch_look(w);
-		if (!w->ended) {
-			guests_look(a, w);
-			continue;
-		}
-		a->sense->ops->remove(a->sense, w->pid);
-		a->nr_live--;
-		a->nr_ended++;
+	watch->lost = false;
+	watch->error = watch_look(watch);
+	if (!watch->ended) {
+		guests_look(a, watch);
+		return;
 	}
+	a->sense->ops->remove(a->sense, watch->pid);
+	a->nr_live--;
+	a->nr_ended++;
+}
+
+static void watches_look(struct attach *a, bool lost)
+{
+	for (struct watch *w = a->watches; w; w = w->next)
+		if (!w->ended && (!lost || w->lost))
+			mappings_look(a, w);
 	ended_trim(a);
+}
+
+void select_look_lost(struct attach *a)
+{
+	watches_look(a, true);
 }
 
 /* ---- who is there ---- */
@@ -245,7 +254,7 @@ size_t select_look(struct attach *a)
 {
 	const struct rule *first = &a->config.rules[0];
 
-	mappings_look(a);
+	watches_look(a, false);
 	a->nr_refused = 0;
 	if (first->nr_pids)
 		children_follow(a, first);

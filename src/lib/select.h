@@ -25,6 +25,8 @@ bool select_runs_guests(const struct attach *a);
 
 /* Now and then: who is there, and what do they have mapped. Returns how many. */
 size_t select_look(struct attach *a);
+/* At those alone of which a move found that they are not what they were. Nothing of them is under way. */
+void select_look_lost(struct attach *a);
 
 /* What is tuned has changed: give everybody what the rules say of the rest. */
 void select_tuned(struct attach *a);

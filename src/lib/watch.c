@@ -403,9 +403,10 @@ void watch_move(struct watch *watch, const struct node_map *map, const struct no
 				.address = moves[done + i].vpn << PAGE_SHIFT,
 				.page_bytes = moves[done + i].nr_pages * PAGE_BYTES,
 			};
-		process_move(watch->process, batch, part,
-			     moves->op == TIERING_PROMOTE ? slow : NULL, map->nodes[moves->to].id,
-			     &watch->sharer.tally);
+		int error = process_move(watch->process, batch, part,
+					 moves->op == TIERING_PROMOTE ? slow : NULL,
+					 map->nodes[moves->to].id, &watch->sharer.tally);
+		watch->lost |= error == -ESRCH || error == -ESTALE;
 		for (size_t i = 0; i < part; i++) {
 			struct tiering_move *move = &moves[done + i];
 			move->reason = (enum reason)batch[i].reason;

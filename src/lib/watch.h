@@ -26,6 +26,7 @@ struct watch {
 	} tuned;
 	bool child;                 /* found, not asked for */
 	bool ended;
+	bool lost;                  /* a move found that it ended, or is another program: to be looked at */
 	bool guests_told;           /* the sensor knows that it runs guests */
 	int error;                  /* why we left it alone; 0 */
 	struct process_space *process;

@@ -134,7 +134,7 @@ static int server_open(struct server *s, const struct budget *b, const char *rec
 	}
 	s->nr_cpus = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
 	cpu_ours(&s->cpus);
-	s->guard_socket = s->keeper_bell = s->own_dir = -1;
+	s->guard_socket = s->keeper_bell = s->own_statm = -1;
 	s->wish = (struct budget_wish){ b->dram_bytes, b->memory_bytes, b->pool_bytes };
 	atomic_store(&s->next_cookie, 1);
 	pthread_mutex_init(&s->engine_lock, NULL);

@@ -168,19 +168,41 @@ bool proc_runs_guests(int dir)
 	return proc_mappings(dir, false, vcpu_visit, NULL) > 0;
 }
 
-int proc_statm(int dir, uint64_t *ret_size_pages, uint64_t *ret_anon_pages)
+int proc_statm_open(int dir, int *ret_file)
+{
+	int file = openat(dir, "statm", O_RDONLY | O_CLOEXEC);
+
+	if (file < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	*ret_file = file;
+	return 0;
+}
+
+int proc_statm_read(int file, uint64_t *ret_size_pages, uint64_t *ret_anon_pages)
 {
 	char text[128];
 	unsigned long size, resident, shared;
 
-	int error = read_small(dir, "statm", text, sizeof text);
-	if (error)
-		return error;
+	ssize_t n = pread(file, text, sizeof text - 1, 0);
+	if (n <= 0)
+		return n ? -errno : -ESRCH;
+	text[n] = '\0';
 	if (sscanf(text, "%lu %lu %lu", &size, &resident, &shared) != 3)
 		return -EINVAL;
 	*ret_size_pages = size;
 	*ret_anon_pages = minus(resident, shared);
 	return 0;
+}
+
+int proc_statm(int dir, uint64_t *ret_size_pages, uint64_t *ret_anon_pages)
+{
+	int file = -1, error = proc_statm_open(dir, &file);
+
+	if (error)
+		return error;
+	error = proc_statm_read(file, ret_size_pages, ret_anon_pages);
+	close(file);
+	return error;
 }
 
 int proc_pss_anon(int dir, uint64_t *ret_bytes)

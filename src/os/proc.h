@@ -56,6 +56,9 @@ bool proc_runs_guests(int dir);
 
 /* Pages of address space, and resident anonymous pages (swap not counted). */
 int proc_statm(int dir, uint64_t *ret_size_pages, uint64_t *ret_anon_pages);
+/* For who asks often: opening the file takes longer than reading it does. The caller closes it. */
+int proc_statm_open(int dir, int *ret_file);
+int proc_statm_read(int file, uint64_t *ret_size_pages, uint64_t *ret_anon_pages);
 
 /* Proportional share of resident anonymous memory, in bytes: exact with forked children. Slow. */
 int proc_pss_anon(int dir, uint64_t *ret_bytes);

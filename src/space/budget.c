@@ -57,10 +57,10 @@ static uint64_t own_bytes(const struct server *s)
 {
 	uint64_t size, anon;
 
-	return proc_statm(s->own_dir, &size, &anon) ? 0 : anon * PAGE_BYTES;
+	return proc_statm_read(s->own_statm, &size, &anon) ? 0 : anon * PAGE_BYTES;
 }
 
-/* All that is charged for us and the programs, as of now. plan_lock held. */
+/* All that is charged for us and the programs, as of now. Keeper. */
 static uint64_t ours_bytes(const struct server *s)
 {
 	uint64_t pages = atomic_load(&s->unhelped_pages);
@@ -68,16 +68,16 @@ static uint64_t ours_bytes(const struct server *s)
 	for (const struct program *p = s->programs; p; p = p->next) {
 		uint64_t size, anon = p->anon_pages;
 		/* Shared pages of a family count once: as they were measured. */
-		if (p->proc_dir >= 0 && p->nr_family < 2)
-			(void)proc_statm(p->proc_dir, &size, &anon);
+		if (p->statm >= 0 && p->nr_family < 2)
+			(void)proc_statm_read(p->statm, &size, &anon);
 		pages += anon;
 	}
 	return own_bytes(s) + pages * PAGE_BYTES;
 }
 
 struct group_look {
-	struct server *server;
-	uint64_t bound_bytes, spare_bytes;
+	const struct server *server;
+	struct budget_reading *reading;
 };
 
 static uint64_t group_spare(uint64_t limit)
@@ -91,7 +91,8 @@ static uint64_t group_spare(uint64_t limit)
  * less; half of what is spare is never given up. */
 static void group_take(void *arg, const struct limit_group *group)
 {
-	struct group_look *look = arg;
+	const struct group_look *groups = arg;
+	struct budget_reading *reading = groups->reading;
 	uint64_t limit = group->limit_bytes, used;
 
 	if (limit == UINT64_MAX)
@@ -99,16 +100,16 @@ static void group_take(void *arg, const struct limit_group *group)
 	uint64_t spare = group_spare(limit), bound = limit - spare;
 	/* In this order: what we grow by meanwhile must not pass for somebody else's. */
 	if (!limit_group_used("", group, &used)) {
-		uint64_t others = minus(used, ours_bytes(look->server));
+		uint64_t others = minus(used, ours_bytes(groups->server));
 		bound = least(bound, minus(limit - spare / 2, others));
 		if (bound < limit / LEAST_SHARE)
 			bound = limit / LEAST_SHARE;
 	}
-	look->bound_bytes = least(look->bound_bytes, bound);
-	look->spare_bytes = least(look->spare_bytes, spare);
+	reading->bound_bytes = least(reading->bound_bytes, bound);
+	reading->spare_bytes = least(reading->spare_bytes, spare);
 }
 
-static uint64_t machine_bound(struct server *s)
+static uint64_t machine_bound(const struct server *s)
 {
 	uint64_t total, available;
 
@@ -131,16 +132,6 @@ static uint64_t node_most(unsigned node, uint64_t used)
 	return used + minus(there, room.high_bytes + NODE_KEPT_BYTES) / PAGE_BYTES;
 }
 
-/* plan_lock held. */
-static void nodes_look(struct server *s)
-{
-	if (!s->slow_bound)
-		return;
-	s->fast_most = node_most(s->nodes[0], atomic_load(&s->resident));
-	uint64_t max = least(node_most(s->nodes[1], slow_pages(s)), s->slow_bound);
-	atomic_store(&s->slow_max, max ? max : 1);
-}
-
 void budget_pool(struct server *s)
 {
 	uint64_t capacity = s->wish.pool_bytes;
@@ -156,21 +147,34 @@ void budget_pool(struct server *s)
 	s->pool->ops->set_capacity(s->pool, capacity);
 }
 
-void budget_renew(struct server *s)
+void budget_read(struct server *s, struct budget_reading *ret_reading)
 {
-	struct group_look look = { .server = s, .bound_bytes = UINT64_MAX, .spare_bytes = UINT64_MAX };
+	struct budget_reading reading = { .bound_bytes = UINT64_MAX, .spare_bytes = UINT64_MAX };
+	struct group_look groups = { .server = s, .reading = &reading };
 
-	(void)limit_groups("", group_take, &look);
+	(void)limit_groups("", group_take, &groups);
 	/* Within a group, or with a bound on all, shadows are paid for by the programs. */
-	if (look.bound_bytes != UINT64_MAX)
+	if (reading.bound_bytes != UINT64_MAX)
 		atomic_store(&s->pool_bounded, true);
 	if (s->wish.memory_bytes)
-		look.bound_bytes = least(look.bound_bytes, s->wish.memory_bytes);
-	if (look.bound_bytes == UINT64_MAX && !s->wish.dram_bytes)
-		look.bound_bytes = machine_bound(s);
-	s->bound_bytes = look.bound_bytes;
-	s->spare_bytes = look.spare_bytes;
-	nodes_look(s);
+		reading.bound_bytes = least(reading.bound_bytes, s->wish.memory_bytes);
+	if (reading.bound_bytes == UINT64_MAX && !s->wish.dram_bytes)
+		reading.bound_bytes = machine_bound(s);
+	if (s->slow_bound) {
+		reading.fast_most = node_most(s->nodes[0], atomic_load(&s->resident));
+		reading.slow_most = least(node_most(s->nodes[1], slow_pages(s)), s->slow_bound);
+	}
+	*ret_reading = reading;
+}
+
+void budget_renew(struct server *s, const struct budget_reading *reading)
+{
+	s->bound_bytes = reading->bound_bytes;
+	s->spare_bytes = reading->spare_bytes;
+	if (s->slow_bound) {
+		s->fast_most = reading->fast_most;
+		atomic_store(&s->slow_max, reading->slow_most ? reading->slow_most : 1);
+	}
 	budget_split(s);
 }
 

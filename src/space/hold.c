@@ -135,7 +135,7 @@ static uint64_t space_left(const struct program *p)
 {
 	uint64_t limit, size, anon;
 
-	if (limit_address_space(p->pid, &limit) || limit == UINT64_MAX || proc_statm(p->proc_dir, &size, &anon))
+	if (limit_address_space(p->pid, &limit) || limit == UINT64_MAX || proc_statm_read(p->statm, &size, &anon))
 		return UINT64_MAX;
 	return minus(limit, size * PAGE_BYTES);
 }

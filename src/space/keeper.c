@@ -159,8 +159,11 @@ static void tree_count(struct keeper *k, uint64_t now_ns)
 
 static void bounds_renew(struct keeper *k)
 {
+	struct budget_reading reading;
+
+	budget_read(k->server, &reading);
 	keeper_lock(k);
-	budget_renew(k->server);
+	budget_renew(k->server, &reading);
 	pthread_mutex_unlock(&k->server->plan_lock);
 	budget_pool(k->server);
 }
@@ -272,6 +275,17 @@ static void keeper_loop(struct keeper *k)
 	free(wait);
 }
 
+static int own_statm_open(int *ret_file)
+{
+	int dir, error = proc_open(getpid(), &dir);
+
+	if (error)
+		return error;
+	error = proc_statm_open(dir, ret_file);
+	close(dir);
+	return error;
+}
+
 static int keeper_open(struct keeper *k)
 {
 	struct server *s = k->server;
@@ -285,7 +299,7 @@ static int keeper_open(struct keeper *k)
 	if (!error)
 		error = guard_start(&s->guard_socket);
 	if (!error)
-		error = proc_open(getpid(), &s->own_dir);
+		error = own_statm_open(&s->own_statm);
 	if (error)
 		return error;
 	keeper_name(getpid(), s->name);
@@ -339,8 +353,8 @@ static void keeper_close(struct keeper *k)
 		close(s->keeper_bell);
 	if (k->device >= 0)
 		close(k->device);
-	if (s->own_dir >= 0)
-		close(s->own_dir);
+	if (s->own_statm >= 0)
+		close(s->own_statm);
 	sigprocmask(SIG_SETMASK, &k->mask_before, NULL);
 }
 

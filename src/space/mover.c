@@ -300,7 +300,7 @@ static uint64_t program_measure(struct program *p, uint64_t now_ns)
 {
 	uint64_t size, anon, bytes;
 
-	if (p->proc_dir < 0 || atomic_load(&p->gone) || proc_statm(p->proc_dir, &size, &anon))
+	if (p->statm < 0 || atomic_load(&p->gone) || proc_statm_read(p->statm, &size, &anon))
 		return 0;
 	growth_tell(p, size);
 	if (p->nr_family > 1) {
@@ -442,7 +442,7 @@ static void server_tidy(struct server *s)
 }
 
 /*
- * One round: measure, plan, carry out, tidy, measure again. Returns whether to go on at once.
+ * One round: measure, plan, carry out, tidy, measure again if there was a plan. Returns whether to go on at once.
  */
 static bool mover_round(struct mover *v)
 {
@@ -464,7 +464,8 @@ static bool mover_round(struct mover *v)
 	server_tidy(s);
 	for (struct program *p = s->programs; p; p = p->next)
 		stock_settle(p, clock_now_ns());
-	server_measure(s, clock_now_ns(), &need);
+	if (nr)
+		server_measure(s, clock_now_ns(), &need);
 	pthread_mutex_unlock(&s->plan_lock);
 
 	uint64_t now_ns = clock_now_ns();

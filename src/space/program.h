@@ -187,6 +187,7 @@ struct program {
 	int pidfd;                 /* -1: none */
 	int proc_dir;              /* /proc of the helper (same memory), or of the program; -1. plan_lock and
 				    * lock to change, keeper */
+	int statm;                 /* of there, kept open: it is read all the time; as proc_dir */
 	int uffd, hold_uffd;       /* -1: none */
 	uint32_t guard_nr;         /* of the guard that it was handed over to */
 	uint64_t probe, token[2];  /* a page of its helper's, and the bytes put there: who reads them
@@ -265,7 +266,7 @@ struct program {
 	uint64_t seen_map_seq;
 	unsigned nr_waiting_looks; /* in a row, at which messages waited and faults were not served */
 	uint64_t nr_served_looked, served_looked_ns; /* faults at the last look, and when that was */
-	uint64_t anon_pages;       /* resident, as measured last; plan_lock */
+	_Atomic uint64_t anon_pages; /* resident, as measured last; plan_lock to change */
 	uint64_t measured_size_pages; /* of its address space, when the mover looked last */
 	_Atomic bool grown;        /* that has changed: the keeper is to look at it */
 	uint64_t looked_ns;
@@ -278,6 +279,12 @@ struct budget_wish {
 	uint64_t dram_bytes;   /* what the programs have resident */
 	uint64_t memory_bytes; /* that, the pool and the tables together */
 	uint64_t pool_bytes;
+};
+
+/* What the bounds are found from. */
+struct budget_reading {
+	uint64_t bound_bytes, spare_bytes; /* UINT64_MAX: none */
+	uint64_t fast_most, slow_most;     /* pages that there is memory for on the two nodes */
 };
 
 struct server {
@@ -310,7 +317,7 @@ struct server {
 	uint64_t bound_bytes;      /* on the programs, the pool and the tables; UINT64_MAX: none. plan_lock;
 				    * keeper to change */
 	uint64_t spare_bytes;      /* above it, before the kernel kills; UINT64_MAX: no group bounds us. Keeper */
-	int own_dir;               /* our own /proc */
+	int own_statm;             /* of our own /proc */
 	uint64_t fast_most;        /* pages that there is memory for on the fast node; plan_lock */
 	_Atomic uint64_t limit;    /* pages; plan_lock to change */
 	_Atomic int64_t room;      /* pages that handlers may install */
@@ -594,8 +601,11 @@ void windows_join(struct handler *h);
 
 /* ---- budget.c ---- */
 
-/* Find the bounds anew. Keeper, once a second; plan_lock held. */
-void budget_renew(struct server *server);
+/* Find out what there is, for the bounds: a look at files for each program and control group. Keeper, once a
+ * second; plan_lock not held, or nothing could be planned meanwhile. */
+void budget_read(struct server *server, struct budget_reading *ret_reading);
+/* The bounds that follow. plan_lock held. */
+void budget_renew(struct server *server, const struct budget_reading *reading);
 /* Bound the pool by that: it may have all but the least that programs need to run. Takes pool memory back.
  * Keeper; plan_lock not held. */
 void budget_pool(struct server *server);

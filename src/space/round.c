@@ -116,8 +116,8 @@ static void programs_look(struct server *s, uint64_t now_ns)
 	for (struct program *p = s->programs; p; p = p->next) {
 		bool grown = atomic_exchange(&p->grown, false);
 		p->looked = grown || scan_due(&p->look, now_ns);
-		if (p->looked && p->proc_dir >= 0)
-			(void)proc_statm(p->proc_dir, &p->size_pages, &p->looked_pages);
+		if (p->looked && p->statm >= 0)
+			(void)proc_statm_read(p->statm, &p->size_pages, &p->looked_pages);
 	}
 }
 

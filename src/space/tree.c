@@ -48,7 +48,8 @@ struct program *program_new(struct server *s)
 	}
 	p->server = s;
 	pace_begin(p, clock_now_ns());
-	p->pidfd = p->proc_dir = p->stock.memory = p->uffd = p->hold_uffd = p->helper_socket = p->helper_cpu = -1;
+	p->pidfd = p->proc_dir = p->statm = p->stock.memory = p->uffd = p->hold_uffd = -1;
+	p->helper_socket = p->helper_cpu = -1;
 	p->family = atomic_fetch_add(&s->next_family, 1);
 	pthread_mutex_init(&p->helper_lock, NULL);
 	pthread_mutex_init(&p->hold_lock, NULL);
@@ -95,6 +96,7 @@ void program_free(struct program *p)
 		birth_free(p->birth);
 	fd_close(p->pidfd);
 	fd_close(p->proc_dir);
+	fd_close(p->statm);
 	fd_close(p->uffd);
 	hold_close(p);
 	helper_leave(p);
@@ -422,6 +424,8 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 	if (!error)
 		error = proc_open(helper_pid, &p->proc_dir);
 	if (!error)
+		error = proc_statm_open(p->proc_dir, &p->statm);
+	if (!error)
 		error = program_guard(p);
 	if (error && !p->adopted) {
 		/* Nobody would read of the probe page's unmapping, for which its program waits. */
@@ -458,18 +462,20 @@ void newborn_join(struct server *s)
 
 void program_widow(struct program *p)
 {
-	int dir = -1;
+	int dir = -1, statm = -1;
 
 	helper_lock_take(p);
 	helper_leave(p); /* before its number is not its own: nobody is to order it about */
 	bool alone = p->pidfd < 0 || atomic_load(&p->deserted);
-	if (!alone && !proc_open(p->pid, &dir) && pidfd_ended(p->pidfd)) {
+	if (!alone && !proc_open(p->pid, &dir) && (pidfd_ended(p->pidfd) || proc_statm_open(dir, &statm))) {
 		close(dir); /* of whoever has the number now */
 		dir = -1;
 	}
 	program_lock_exclusive(p);
 	fd_close(p->proc_dir);
+	fd_close(p->statm);
 	p->proc_dir = dir;
+	p->statm = statm;
 	p->helper_pid = alone ? 0 : p->pid;
 	if (dir < 0)
 		p->anon_pages = p->looked_pages = 0; /* counted as that of a process without a helper */

@@ -145,7 +145,10 @@ int uffd_registered(int fd, uint64_t address, uint64_t bytes)
 
 bool uffd_changing(int fd)
 {
-	return top_try(fd) == -EAGAIN;
+	int error = top_try(fd);
+
+	/* Nothing is there, or nobody is left: only that is sure. */
+	return error != -ENOENT && error != -ESRCH;
 }
 
 bool uffd_alive(int fd)

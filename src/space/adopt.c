@@ -119,15 +119,9 @@ static void fault_note(void *arg, uint64_t address, bool write, uint32_t tid)
 /* Take the lock exclusively with no event waiting; and give it back. */
 static void program_quiet(struct drained *d)
 {
-	struct program *p = d->program;
-	int more;
-
-	program_lock_exclusive(p);
-	while ((more = events_read(p, fault_note, d)) > 0)
+	program_lock_exclusive(d->program);
+	while (events_read(d->program, fault_note, d) > 0)
 		;
-	/* The kernel counts a change from before its first event is queued until after its last was read. */
-	if ((!more || more == -EAGAIN) && !uffd_changing(p->uffd))
-		moves_settle(p);
 }
 
 static void program_resume(struct drained *d)
@@ -222,15 +216,6 @@ static int child_verify(struct program *p)
 	return error;
 }
 
-/* What is waited for keeps mappings from being adopted: let go of what will not come. */
-static void program_settle(struct program *p)
-{
-	struct drained drained = { .program = p };
-
-	program_quiet(&drained);
-	program_resume(&drained);
-}
-
 int program_adopt(struct program *p, uint64_t *ret_pages)
 {
 	struct survey s = { .program = p };
@@ -238,8 +223,6 @@ int program_adopt(struct program *p, uint64_t *ret_pages)
 	bool first = !p->surveyed;
 
 	int error = p->checked ? 0 : child_verify(p);
-	if (!error && moves_awaited(p))
-		program_settle(p);
 	if (!error)
 		error = survey_read(&s, first);
 	if (!error && s.nr) {

@@ -22,6 +22,7 @@
 
 #include "intake.h"
 #include "journal.h"
+#include "proc.h"
 #include "program.h"
 #include "survey.h"
 #include "uffd.h"
@@ -88,10 +89,9 @@ static void pieces_lost(struct program *p)
 }
 
 /* What is in the program's memory is gone. What we have goes to limbo: a child that was forked before has it
- * still. */
-static void piece_unmap(void *arg, const struct extent *piece)
+ * still. Where it is there. */
+static uint64_t piece_limbo(struct program *p, const struct extent *piece)
 {
-	struct program *p = arg;
 	struct extent kept = *piece;
 
 	for (uint64_t idx = region_next(&piece->tract->region, piece->idx); idx < piece->idx + piece->nr_pages;
@@ -105,6 +105,12 @@ static void piece_unmap(void *arg, const struct extent *piece)
 		pieces_lost(p);
 	else if (kept.tract->shelf)
 		shelf_settle(kept.tract, kept.vpn, kept.idx, kept.nr_pages);
+	return kept.vpn;
+}
+
+static void piece_unmap(void *arg, const struct extent *piece)
+{
+	piece_limbo(arg, piece);
 }
 
 /* An UNMAP of [vpn, end) is to come, of a mapping that has moved away. */
@@ -121,26 +127,37 @@ static void remapped_add(struct program *p, uint64_t vpn, uint64_t end)
 }
 
 /*
- * Replaced ranges: a mapping was moved to a place before the event of that place's unmapping was read, for
- * the unmapping thread had not come as far as to tell. When it does, its event must leave out what
- * is there now.
+ * Replaced ranges: a mapping was moved to a place before it was told where that went which had been there, for
+ * that thread had not come as far as to tell. When it does, and it was unmapped, its event must leave out what
+ * is there now; and if it had moved, it is in limbo, and what is there now stays.
  */
-static void replaced_add(struct program *p, uint64_t vpn, uint64_t end)
+static void replaced_add(struct program *p, uint64_t vpn, uint64_t end, uint64_t limbo)
 {
-	if (vpn == end)
+	if (vpn >= end)
 		return;
 	if (p->nr_replaced == REMAPPED_MAX) {
 		program_fail(p, "too many mappings moved at once");
 		return;
 	}
 	p->replaced[p->nr_replaced].vpn = vpn;
+	p->replaced[p->nr_replaced].limbo = limbo;
 	p->replaced[p->nr_replaced++].nr_pages = end - vpn;
+}
+
+/* Of a replaced range the part [from, to) is told of now. Where it is in limbo; 0: it is no longer there. */
+static uint64_t replaced_take(struct program *p, unsigned i, uint64_t from, uint64_t to)
+{
+	uint64_t first = p->replaced[i].vpn, last = first + p->replaced[i].nr_pages, limbo = p->replaced[i].limbo;
+
+	p->replaced[i] = p->replaced[--p->nr_replaced];
+	replaced_add(p, first, from, limbo);
+	replaced_add(p, to, last, limbo ? limbo + (to - first) : 0);
+	return limbo ? limbo + (from - first) : 0;
 }
 
 static void piece_replace(void *arg, const struct extent *piece)
 {
-	piece_unmap(arg, piece);
-	replaced_add(arg, piece->vpn, piece->vpn + piece->nr_pages);
+	replaced_add(arg, piece->vpn, piece->vpn + piece->nr_pages, piece_limbo(arg, piece));
 }
 
 static void range_unmap(struct program *p, uint64_t vpn, uint64_t end)
@@ -150,9 +167,7 @@ static void range_unmap(struct program *p, uint64_t vpn, uint64_t end)
 		uint64_t from = first > vpn ? first : vpn, to = last < end ? last : end;
 		if (from >= to)
 			continue;
-		p->replaced[i] = p->replaced[--p->nr_replaced];
-		replaced_add(p, first, from);
-		replaced_add(p, to, last);
+		replaced_take(p, i, from, to);
 		range_unmap(p, vpn, from);
 		range_unmap(p, to, end);
 		return;
@@ -181,18 +196,17 @@ static int leftover_gone(struct program *p, uint64_t vpn, uint64_t nr_pages)
 	return 0;
 }
 
-bool moves_awaited(struct program *p)
-{
-	program_lock_shared(p);
-	bool yes = p->nr_remapped || p->nr_replaced || p->remapped_lost;
-	rwlock_unlock(&p->lock);
-	return yes;
-}
-
 void moves_settle(struct program *p)
 {
 	p->nr_remapped = p->nr_replaced = 0;
 	p->remapped_lost = false;
+}
+
+void limbo_clear(struct program *p)
+{
+	extent_cut(p, LIMBO_VPN, UINT64_MAX - LIMBO_VPN, piece_drop, NULL);
+	for (unsigned i = 0; i < p->nr_replaced; i++)
+		p->replaced[i].limbo = 0;
 }
 
 static void event_unmap(struct program *p, uint64_t vpn, uint64_t nr_pages)
@@ -245,13 +259,59 @@ void range_move(struct program *p, uint64_t from, uint64_t to, uint64_t nr_pages
 	free(r.pieces);
 }
 
+/* Whether memory of ours is mapped at a page by now. */
+struct presence {
+	uint64_t address;
+	bool there;
+};
+
+static int mapping_seek(void *arg, const struct proc_mapping *m)
+{
+	struct presence *seek = arg;
+
+	seek->there |= m->start <= seek->address && seek->address < m->end && m->uffd;
+	return m->end > seek->address;
+}
+
+/* A mapping has moved away from where another is told to have been moved since: of the two, which is it? The former,
+ * if something is there still; for that which moves has left already. */
+static bool moved_before(struct program *p, uint64_t vpn)
+{
+	struct presence seek = { .address = vpn_address(vpn) };
+
+	if (p->proc_dir < 0 || proc_mappings(p->proc_dir, true, mapping_seek, &seek) < 0)
+		program_fail(p, "its threads move mappings over each other, and nobody can tell which was first");
+	return seek.there;
+}
+
+static void range_remap(struct program *p, uint64_t from, uint64_t to, uint64_t nr_pages)
+{
+	for (unsigned i = 0; i < p->nr_replaced; i++) {
+		uint64_t first = p->replaced[i].vpn, last = first + p->replaced[i].nr_pages;
+		uint64_t part = first > from ? first : from, end = last < from + nr_pages ? last : from + nr_pages;
+		if (part >= end || !moved_before(p, part))
+			continue;
+		uint64_t limbo = replaced_take(p, i, part, end);
+		if (!limbo)
+			pieces_lost(p);
+		range_move(p, limbo, to + (part - from), end - part);
+		journal_moved(p, limbo, to + (part - from), end - part);
+		if (part > from)
+			range_remap(p, from, to, part - from);
+		if (end < from + nr_pages)
+			range_remap(p, end, to + (end - from), from + nr_pages - end);
+		return;
+	}
+	range_move(p, from, to, nr_pages);
+	journal_moved(p, from, to, nr_pages);
+}
+
 static void event_remap(struct program *p, uint64_t from, uint64_t to, uint64_t nr_pages)
 {
 	uffd_wake(p->uffd, vpn_address(from), nr_pages * PAGE_BYTES);
 	survey_uncovered(p, vpn_address(from), vpn_address(from + nr_pages), leftover_gone);
 	extent_cut(p, to, nr_pages, piece_replace, p);
-	range_move(p, from, to, nr_pages);
-	journal_moved(p, from, to, nr_pages);
+	range_remap(p, from, to, nr_pages);
 	remapped_add(p, from, from + nr_pages);
 }
 

@@ -94,11 +94,6 @@ void journal_end(struct program *p)
 	journal_leave(j);
 }
 
-void limbo_clear(struct program *p)
-{
-	extent_cut(p, LIMBO_VPN, UINT64_MAX - LIMBO_VPN, piece_drop, NULL);
-}
-
 void journal_begin(struct program *p)
 {
 	struct journal *j = p->journal;
@@ -108,6 +103,7 @@ void journal_begin(struct program *p)
 	if (!atomic_load(&j->open) || !journal_calm(j))
 		return;
 	j->nr = j->calm = 0;
+	moves_settle(p);
 	limbo_clear(p);
 	j->limbo_pages = 0;
 	atomic_store(&j->open, false);

@@ -211,9 +211,9 @@ struct program {
 	bool remapped_lost;        /* more than that: adopt nothing more */
 	struct journal *journal;       /* journal.h */
 	struct birth *_Atomic birth;   /* of a child that may have it all elsewhere; lock to change */
-	/* Parts of new places of moved mappings that another thread unmapped before; its UNMAP is still
-	 * to come. */
-	struct { uint64_t vpn, nr_pages; } replaced[REMAPPED_MAX];
+	/* Parts of new places of moved mappings, from which another thread had taken away what was there; it has not
+	 * told yet. In limbo: where that is. lock */
+	struct { uint64_t vpn, nr_pages, limbo; } replaced[REMAPPED_MAX];
 	unsigned nr_replaced;
 
 	pthread_mutex_t helper_lock;   /* one command at a time */
@@ -519,8 +519,6 @@ void order_settle(struct program *program);
 
 /* ---- event.c ---- */
 
-/* Whether events are still to come of mappings that moved. */
-bool moves_awaited(struct program *program);
 /* No event waits, and none is on its way: nothing more is to come of them. program.lock exclusive. */
 void moves_settle(struct program *program);
 /* What is at `from` is at `to` from here on, where nothing is; program.lock exclusive. */

@@ -610,6 +610,62 @@ static void fork_told_before_a_move(void)
 	moved_check(&m);
 }
 
+/* Memory was moved away and another mapping put there, and the latter is told first. */
+static void moves_told_the_other_way_round(void)
+{
+	struct moved m = moved_new();
+	struct arena other = arena_new(MOVED_PAGES, 41);
+	struct hold_up h = hold_up_new((uintptr_t)m.places[1], UFFD_FEATURE_EVENT_UNMAP);
+	pthread_t thread;
+
+	arena_fill(&other, 0, MOVED_PAGES, 1);
+	arena_cold(&other, 0, MOVED_PAGES);
+	CHECK(pthread_create(&thread, NULL, moves_at_last, &m) == 0);
+	hold_up_wait(&h);
+	CHECK(mremap(other.base, MOVED_BYTES, MOVED_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, m.places[0]) == m.places[0]);
+	other.base = m.places[0];
+	hold_up_end(&h);
+	CHECK(pthread_join(thread, NULL) == 0);
+	m.arena.base = m.places[1];
+	arena_check(&m.arena, 0, MOVED_PAGES);
+	arena_check(&other, 0, MOVED_PAGES);
+	arena_cold(&other, 0, MOVED_PAGES);
+	arena_check(&m.arena, 0, MOVED_PAGES);
+	arena_check(&other, 0, MOVED_PAGES);
+}
+
+static void *unmaps_at_last(void *arg)
+{
+	struct moved *m = arg;
+
+	CHECK(munmap(m->places[0] - 4 * PAGE_BYTES, MOVED_BYTES + 4 * PAGE_BYTES) == 0);
+	return NULL;
+}
+
+/* Memory was unmapped and another mapping moved there and on, and the unmapping is told last. */
+static void unmapping_told_after_two_moves(void)
+{
+	struct moved m = moved_new();
+	struct arena other = arena_new(MOVED_PAGES, 42);
+	struct hold_up h = hold_up_new((uintptr_t)m.places[0] - 4 * PAGE_BYTES, UFFD_FEATURE_EVENT_UNMAP);
+	pthread_t thread;
+
+	arena_fill(&other, 0, MOVED_PAGES, 1);
+	arena_cold(&other, 0, MOVED_PAGES);
+	CHECK(pthread_create(&thread, NULL, unmaps_at_last, &m) == 0);
+	hold_up_wait(&h);
+	for (unsigned i = 0; i < 2; i++) {
+		CHECK(mremap(other.base, MOVED_BYTES, MOVED_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, m.places[i]) ==
+		      m.places[i]);
+		other.base = m.places[i];
+	}
+	hold_up_end(&h);
+	CHECK(pthread_join(thread, NULL) == 0);
+	arena_check(&other, 0, MOVED_PAGES);
+	arena_cold(&other, 0, MOVED_PAGES);
+	arena_check(&other, 0, MOVED_PAGES);
+}
+
 /* ---- clone ------------------------------------------------------------------------------------ */
 
 /* Children that change their mappings before anything else. */
@@ -789,6 +845,8 @@ static const struct live_case cases[] = {
 	{ "fork-told-after-two-moves", fork_told_after_two_moves },
 	{ "fork-told-after-unmapping", fork_told_after_unmapping },
 	{ "fork-told-before-a-move", fork_told_before_a_move },
+	{ "moves-told-the-other-way-round", moves_told_the_other_way_round },
+	{ "unmapping-told-after-two-moves", unmapping_told_after_two_moves },
 	{ "fork-keeps-advice", fork_keeps_advice },
 	{ "wiped-while-held", wiped_while_held },
 	{ "helper-killed-fork", helper_killed_fork },

@@ -169,6 +169,8 @@ static char *line_read(char *line, int room, void *arg)
 			;
 		strcpy(line, "\n");
 	}
+	/* An indented line would go on the value of the one before it. */
+	memmove(line, line + strspn(line, " \t"), strlen(line + strspn(line, " \t")) + 1);
 	/* A section without keys would not be seen otherwise. */
 	if (sscanf(line, "[%63[^]\n]]", section) == 1)
 		section_good(reading, section);

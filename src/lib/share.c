@@ -16,7 +16,9 @@
 
 bool share_has(const struct process_range *range)
 {
-	if (!range->inode || range->kind == PROCESS_SPECIAL)
+	bool sysv = range->device & PROCESS_DEVICE_SYSV; /* the first segment's number is 0 */
+
+	if ((!range->inode && !sysv) || range->kind == PROCESS_SPECIAL)
 		return false;
 	return range->shared || (range->kind == PROCESS_FILE && !range->own_pages);
 }

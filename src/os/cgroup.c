@@ -166,13 +166,18 @@ bool cgroup_fits(const char *name, const char *pattern)
 		return false;
 	strcpy(part, name);
 	for (;;) {
-		if (!fnmatch(pattern, part, FNM_PATHNAME))
+		if (!fnmatch(pattern, part, FNM_PATHNAME | FNM_NOESCAPE)) /* systemd's names have backslashes */
 			return true;
 		char *slash = strrchr(part, '/');
 		if (!slash || !part[1])
 			return false;
 		slash[slash == part] = '\0'; /* the group above; of "/a" it is "/" */
 	}
+}
+
+static bool ends_with(const char *text, size_t length, const char *end)
+{
+	return length >= strlen(end) && !memcmp(text + length - strlen(end), end, strlen(end));
 }
 
 bool cgroup_in_unit(const char *name, const char *pattern)
@@ -189,8 +194,11 @@ bool cgroup_in_unit(const char *name, const char *pattern)
 			continue;
 		memcpy(part, at, length);
 		part[length] = '\0';
-		if (!fnmatch(full, part, 0))
+		if (!fnmatch(full, part, FNM_NOESCAPE))
 			return true;
+		/* What is below its unit, a process may have named itself: a user's manager, a container. */
+		if (ends_with(part, length, ".service") || ends_with(part, length, ".scope"))
+			break;
 	}
 	return false;
 }

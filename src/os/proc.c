@@ -82,14 +82,14 @@ static bool mapping_parse(const char *line, struct proc_mapping *ret)
 		.stack = !strncmp(path, "[stack]", 7),
 		.heap = !strncmp(path, "[heap]", 6),
 		.vcpu = !strncmp(path, "anon_inode:kvm-vcpu", 19),
-		.offset = inode ? offset : 0,
+		.offset = inode || *path == '/' ? offset : 0, /* System V's first segment is number 0 */
 		.device = (uint64_t)major << 32 | minor,
 		.inode = inode,
 		.path = path,
 		.page_bytes = PAGE,
 	};
 	bool heap = ret->heap;
-	bool named = !strncmp(path, "[anon:", 6);
+	bool named = !strncmp(path, "[anon:", 6) || !strncmp(path, "[anon_shmem:", 12);
 	ret->anonymous = inode == 0 && (*path == '\0' || *path == '\n' || heap || named || ret->stack);
 	ret->special = *path == '[' && !heap && !named && !ret->stack;
 	return true;

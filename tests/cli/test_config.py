@@ -47,6 +47,11 @@ def what_is_printed_says_the_same():
         expect(printed(path) == text, 'not the same again')
 
 
+def indented_lines_are_lines():
+    with Files('[rule db]\n  exe = /redis$\n  weight = 0\n\tfast_max = 1G\n') as path:
+        expect(printed(path) == '[rule db]\nexe = /redis$\nweight = 0\nfast_max = 1073741824\n', printed(path))
+
+
 def the_example_is_good():
     text = printed(EXAMPLE)
     for word in ('[rule batch]', 'weight = 0', 'fast_min = 2147483648', 'fast_max = 40.00%', 'unit = redis-server'):
@@ -59,6 +64,7 @@ def bad_files_are_refused():
             ('[rule a]\nexe = x\nfast_mx = 1G\n', 'x.conf:3: unknown key fast_mx: did you mean fast_max\\?'),
             ('[rule a]\nexe = x\nweight = heavy\n', 'x.conf:3: weight = heavy: write 0 \\(leave alone\\) to 10'),
             ('[rule a]\nexe = x\nfast_max = much\n', 'x.conf:3: fast_max = much: not a size'),
+            ('[rule a]\n  exe = x\n\tcolour = blue\n', 'x.conf:3: unknown key colour'),
             ('[rule a]\nexe = x\n\nrubbish\n', 'x.conf:4: neither'),
             ('[rul a]\nexe = x\n', 'x.conf:1: unknown section \\[rul a\\]: did you mean \\[rule NAME\\]\\?'),
             ('[tiers]\nfast=0\n[rule a]\nweight = 1\n', 'rule a selects nothing'),
@@ -82,5 +88,5 @@ def tiers_of_attach():
 
 if __name__ == '__main__':
     main([(case.__name__.replace('_', ' '), case) for case in (
-        what_is_printed_says_the_same, the_example_is_good, bad_files_are_refused, bad_drop_ins_are_named,
-        tiers_of_attach)])
+        what_is_printed_says_the_same, indented_lines_are_lines, the_example_is_good, bad_files_are_refused,
+        bad_drop_ins_are_named, tiers_of_attach)])

@@ -64,6 +64,12 @@ static void units_are_parts_of_the_name(void **state)
 	assert_false(cgroup_in_unit(web, "web"));
 	assert_false(cgroup_in_unit(web, "worker"));
 	assert_false(cgroup_in_unit(web, "system"));
+	/* What is named below a unit, its processes may have named. */
+	assert_false(cgroup_in_unit("/user.slice/user-7.slice/user@7.service/app.slice/web.service", "web"));
+	assert_true(cgroup_in_unit("/user.slice/user-7.slice/user@7.service/app.slice/web.service", "user@7"));
+	assert_false(cgroup_in_unit("/system.slice/docker-1.scope/system.slice/web.service", "web"));
+	assert_true(cgroup_in_unit("/system.slice/system-my\\x2djob.slice/a.service", "system-my\\x2djob.slice"));
+	assert_true(cgroup_fits("/system.slice/system-my\\x2djob.slice", "/system.slice/system-my\\x2djob.slice"));
 	assert_false(cgroup_in_unit("", "web"));
 	assert_false(cgroup_in_unit("/", "*"));
 	memset(longest, 'x', sizeof longest);

@@ -124,7 +124,7 @@ static struct share *find(int i, uint64_t address, uint64_t *ret_vpn)
 static void what_is_shared(void **state)
 {
 	static const bool wanted[] = {
-		true, true, false, false, true, true, true, false, true, false,
+		true, true, false, false, true, true, true, false, true, false, true, true,
 	};
 	size_t nr;
 
@@ -138,8 +138,10 @@ static void what_is_shared(void **state)
 		   "40000-50000 rw-s 00000000 fe:01 12  /var/data\n"
 		   "50000-60000 rw-s 00000000 00:05 7   /dev/nvidia0\n"
 		   "60000-70000 r--s 00000000 00:1a 5   /dev/shm/x\n"
-		   "70000-80000 r--p 00003000 fe:01 11  /bin/program\n", "");
-	/* The last one was written before it became read only: these pages are its own. */
+		   "70000-80000 r--p 00003000 fe:01 11  /bin/program\n"
+		   "80000-90000 rw-s 00000000 00:01 0   /SYSV00000000 (deleted)\n"
+		   "90000-a0000 rw-s 00000000 00:01 97  [anon_shmem:named]\n", "");
+	/* The second part of the program was written before it became read only: these pages are its own. */
 	file_put(70, "numa_maps", "00002000 default file=/bin/program mapped=1 N0=1\n"
 				  "00070000 default file=/bin/program anon=2 dirty=2 N0=2\n");
 	const struct process_range *ranges = ranges_of(FIRST, &nr);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "assert.h"
+#include "journal.h"
 #include "proc.h"
 #include "program.h"
 #include "survey.h"
@@ -163,6 +164,9 @@ static int survey_adopt(struct survey *s)
 	/* What is registered stays so: a managed mapping may have moved onto it by now. */
 	if (error)
 		return error;
+	/* A calm moment: what was done before has nothing to do with what is mapped here now. */
+	journal_begin(p);
+	journal_done(p);
 	for (size_t i = 0, to; i < s->nr; i = to) {
 		struct candidate *c = &s->list[i];
 		for (to = i + 1; c->registered && c->confirmed && to < s->nr &&

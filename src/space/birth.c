@@ -7,7 +7,9 @@
  * does not have are undone in its table, others made. Until then nothing is served: its threads wait in
  * their first fault, or for the first of their own events.
  *
- * While an event of its own waits it cannot be asked: that is read then, and kept, and followed afterwards.
+ * While an event of its own waits it cannot be asked: that is read then, and kept, and followed afterwards. When it
+ * has changed the very places, or has changed so much that no more can be kept, or what it has fits no order, its
+ * table stays as it is: what was told in some order was nearly always done in that order.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -144,22 +146,44 @@ static int child_verify_places(const struct program *p, const struct birth *b)
 	return error;
 }
 
+/* The order in which it was told is taken for the one in which it was done, as it is nearly always. */
+static void order_trust(struct program *p, struct birth *b)
+{
+	limbo_clear(p);
+	b->placed = true;
+	b->doubtful = false;
+}
+
+/* 0: the table is right, as far as can be told. */
+static int birth_try(struct program *p, struct birth *b)
+{
+	int error = 0;
+
+	if (!b->placed)
+		error = child_place(p, b);
+	b->placed |= !error;
+	if (error == -EUCLEAN || error == -ESRCH) {
+		order_trust(p, b);
+		return 0;
+	}
+	if (!error && b->doubtful)
+		error = child_verify_places(p, b);
+	if (error == -EAGAIN && early_read(p, b) == -EUCLEAN) {
+		order_trust(p, b);
+		return 0;
+	}
+	return error;
+}
+
 int birth_settle(struct program *p)
 {
 	struct birth *b = atomic_load(&p->birth);
-	int error = 0;
 
 	if (!b || b->settled)
 		return 0;
 	if (atomic_load(&p->gone) || !birth_known(b))
 		return -EAGAIN;
-	if (!b->placed)
-		error = child_place(p, b);
-	b->placed |= !error;
-	if (!error && b->doubtful)
-		error = child_verify_places(p, b);
-	if (error == -EAGAIN)
-		error = early_read(p, b);
+	int error = birth_try(p, b);
 	if (error == -EAGAIN)
 		return error;
 	if (error && error != -ESRCH) { /* that: it has ended */

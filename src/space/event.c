@@ -273,15 +273,16 @@ static int mapping_seek(void *arg, const struct proc_mapping *m)
 	return m->end > seek->address;
 }
 
-/* A mapping has moved away from where another is told to have been moved since: of the two, which is it? The former,
- * if something is there still; for that which moves has left already. */
-static bool moved_before(struct program *p, uint64_t vpn)
+/*
+ * A mapping has moved away from where another is told to have been moved since. It is the former, which is told at
+ * last, if something is there still: the latter has not moved on then. Else it may be either.
+ */
+static void former_sure(struct program *p, uint64_t vpn)
 {
 	struct presence seek = { .address = vpn_address(vpn) };
 
-	if (p->proc_dir < 0 || proc_mappings(p->proc_dir, true, mapping_seek, &seek) < 0)
+	if (p->proc_dir < 0 || proc_mappings(p->proc_dir, true, mapping_seek, &seek) < 0 || !seek.there)
 		program_fail(p, "its threads move mappings over each other, and nobody can tell which was first");
-	return seek.there;
 }
 
 static void range_remap(struct program *p, uint64_t from, uint64_t to, uint64_t nr_pages)
@@ -289,8 +290,9 @@ static void range_remap(struct program *p, uint64_t from, uint64_t to, uint64_t 
 	for (unsigned i = 0; i < p->nr_replaced; i++) {
 		uint64_t first = p->replaced[i].vpn, last = first + p->replaced[i].nr_pages;
 		uint64_t part = first > from ? first : from, end = last < from + nr_pages ? last : from + nr_pages;
-		if (part >= end || !moved_before(p, part))
+		if (part >= end)
 			continue;
+		former_sure(p, part);
 		uint64_t limbo = replaced_take(p, i, part, end);
 		if (!limbo)
 			pieces_lost(p);

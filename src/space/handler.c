@@ -131,7 +131,8 @@ static bool handler_wait(struct handler *h, bool served)
 	/* Deferred faults are waiting for a thread of the program to run: let it. */
 	if (h->nr_deferred)
 		sched_yield();
-	int wait_ms = h->nr_deferred ? 0 : !parked && journal_open(h->program) ? CALM_MS : -1;
+	bool unsettled = journal_open(h->program) || atomic_load(&h->program->birth);
+	int wait_ms = h->nr_deferred ? 0 : !parked && unsettled ? CALM_MS : -1;
 	if (poll(wait, 2, wait_ms) < 0 && errno != EINTR)
 		return false;
 	if (wait[1].revents && bell_hear(h->bell))

@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "clock.h"
 #include "program.h"
@@ -219,6 +220,9 @@ void birth_free(struct birth *b)
 		break;
 	}
 	journal_leave(j);
+	for (unsigned i = 0; i < b->nr_early; i++) /* of one that was ended */
+		if (b->early[i].event == UFFD_EVENT_FORK)
+			close((int)b->early[i].arg.fork.ufd);
 	free(b->changes);
 	free(b);
 }

@@ -273,15 +273,29 @@ static int legacy_find(struct legacy *l)
 	return error;
 }
 
+/* Whether a process has one thread: what that tells comes in the order in which it was done. */
+static bool process_single(const struct program *p)
+{
+	char text[16];
+	int dir;
+
+	if (!p->pid || atomic_load(&p->deserted) || proc_open(p->pid, &dir))
+		return false;
+	bool yes = !proc_status_text(dir, "Threads", text, sizeof text) && !strcmp(text, "1") && !pidfd_ended(p->pidfd);
+	close(dir);
+	return yes;
+}
+
 /* Whether the parent's mappings are not as its table has them, or were not of late: then nobody knows yet which
- * the child has. */
+ * the child has. Of a parent without a name the maps cannot be read; mostly it has just been forked itself. */
 static bool legacy_unsure(const struct legacy *l)
 {
 	uint64_t pages = 0;
 
 	for (size_t i = 0; i < l->parent->nr_extents; i++)
 		pages += l->parent->extents[i].nr_pages;
-	return l->differs || l->covered != pages || journal_unsure(l->parent);
+	bool differs = l->parent->proc_dir >= 0 && (l->differs || l->covered != pages);
+	return (differs || journal_unsure(l->parent)) && !process_single(l->parent);
 }
 
 void program_fork(struct program *parent, int uffd)
@@ -304,8 +318,10 @@ void program_fork(struct program *parent, int uffd)
 		error = legacy_find(&legacy);
 	if (!error && legacy_unsure(&legacy))
 		error = birth_begin(child, parent);
+	/* What is in limbo only a child needs that may have it. */
 	for (size_t i = 0; !error && i < parent->nr_extents; i++)
-		error = extent_fork(child, &parent->extents[i], &legacy);
+		if (parent->extents[i].vpn < LIMBO_VPN || child->birth)
+			error = extent_fork(child, &parent->extents[i], &legacy);
 	free(legacy.list);
 	if (!error)
 		error = handlers_start(child, parent->normal && !thread_is_idle());
@@ -338,8 +354,8 @@ static bool probe_mark(struct program *p, const struct helper_hello *hello, pid_
 	if (getrandom(token, sizeof token, 0) != sizeof token ||
 	    uffd_register(p->uffd, hello->probe, PAGE_BYTES))
 		return false;
-	/* A child may be changing its mappings just now; its handlers read on. */
-	for (unsigned tries = 0; tries < PROBE_TRIES; tries++) {
+	/* A child may be changing its mappings just now; its handlers read on, as soon as its table is settled. */
+	for (unsigned tries = 0; tries < PROBE_TRIES; tries += !atomic_load(&p->birth) || atomic_load(&p->gone)) {
 		error = uffd_copy(p->uffd, hello->probe, token, sizeof token, &done);
 		if (error != -EAGAIN)
 			break;
@@ -533,7 +549,8 @@ static bool program_ended(struct program *p)
 			pthread_mutex_unlock(&p->helper_lock);
 		}
 	}
-	return !uffd_alive(p->uffd);
+	/* It may have forked before its table was settled: that is still to be followed. */
+	return !uffd_alive(p->uffd) && (!atomic_load(&p->birth) || atomic_load(&p->gone));
 }
 
 void programs_reap(struct server *s, uint64_t now_ns, bool some_ended)

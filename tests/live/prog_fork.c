@@ -634,36 +634,119 @@ static void moves_told_the_other_way_round(void)
 	arena_check(&other, 0, MOVED_PAGES);
 }
 
-static void *unmaps_at_last(void *arg)
+/* A parent that has just changed a mapping, and a child whose first deed is at the very place, or many deeds. */
+static void child_deed(unsigned kind, const struct arena *arena, unsigned char *moved, size_t bytes)
 {
-	struct moved *m = arg;
-
-	CHECK(munmap(m->places[0] - 4 * PAGE_BYTES, MOVED_BYTES + 4 * PAGE_BYTES) == 0);
-	return NULL;
+	if (kind == 0)
+		CHECK(munmap(moved, bytes) == 0);
+	else if (kind == 1)
+		CHECK(mremap(moved, bytes, 2 * bytes, MREMAP_MAYMOVE) != MAP_FAILED);
+	else if (kind == 2)
+		CHECK(munmap(moved + bytes / 2, bytes / 2) == 0);
+	else
+		for (size_t i = 0; i < 200; i++)
+			CHECK(madvise(arena_page(arena, i), PAGE_BYTES, MADV_FREE) == 0);
 }
 
-/* Memory was unmapped and another mapping moved there and on, and the unmapping is told last. */
-static void unmapping_told_after_two_moves(void)
+static void changed_then_forked(unsigned kind)
 {
-	struct moved m = moved_new();
-	struct arena other = arena_new(MOVED_PAGES, 42);
-	struct hold_up h = hold_up_new((uintptr_t)m.places[0] - 4 * PAGE_BYTES, UFFD_FEATURE_EVENT_UNMAP);
+	struct arena arena = arena_new(live_pages(), 43);
+	const size_t bytes = MOVED_BYTES;
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	for (unsigned round = 0; round < 3; round++) {
+		unsigned char *memory = mmap(NULL, bytes, RW, ANON, -1, 0);
+		unsigned char *far = mmap(NULL, bytes, PROT_NONE, ANON, -1, 0);
+
+		memset(memory, 7, bytes);
+		live_press();
+		memset(memory, 8, bytes);
+		memory = mremap(memory, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, far);
+		CHECK(memory == far);
+		pid_t pid = child_start();
+		if (pid == 0) {
+			child_deed(kind, &arena, memory, bytes);
+			_exit(0);
+		}
+		live_wait(pid);
+		arena_check(&arena, 0, arena.nr_pages);
+		CHECK(memory[0] == 8 && memory[bytes - 1] == 8 && munmap(memory, bytes) == 0);
+	}
+	arena_free(&arena);
+}
+
+/* Unmapped, then forked twice, as a daemon does; the one in the middle is gone at once. */
+static void changed_then_a_daemon(void)
+{
+	struct arena arena = arena_new(live_pages(), 44);
+	int report[2];
+	char byte;
+
+	CHECK(pipe(report) == 0);
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	CHECK(munmap(arena_page(&arena, arena.nr_pages / 2), arena.nr_pages / 4 * PAGE_BYTES) == 0);
+	pid_t pid = child_start();
+	if (pid == 0) {
+		if (child_start() != 0)
+			_exit(0);
+		arena_check(&arena, 0, arena.nr_pages / 2);
+		CHECK(write(report[1], "k", 1) == 1);
+		_exit(0);
+	}
+	close(report[1]);
+	live_wait(pid);
+	CHECK(read(report[0], &byte, 1) == 1);
+	close(report[0]);
+	arena_check(&arena, 0, arena.nr_pages / 2);
+	munmap(arena.base, arena.nr_pages * PAGE_BYTES);
+}
+
+/* Many unmapped pieces, memory moved over them all, forked. */
+static void changed_in_pieces(void)
+{
+	const size_t piece = 1u << 20, bytes = 16 * piece;
+	struct arena arena = arena_new(bytes / PAGE_BYTES, 45);
+	unsigned char *hole = mmap(NULL, bytes, RW, ANON, -1, 0);
+
+	memset(hole, 3, bytes);
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	live_press();
+	for (size_t at = 0; at < bytes; at += piece)
+		CHECK(munmap(hole + at, piece) == 0);
+	CHECK(mremap(arena.base, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, hole) == hole);
+	arena.base = hole;
+	pid_t pid = child_start();
+	if (pid == 0) {
+		arena_check(&arena, 0, arena.nr_pages);
+		_exit(0);
+	}
+	live_wait(pid);
+	arena_check(&arena, 0, arena.nr_pages);
+	arena_free(&arena);
+}
+
+static void changed_then_forked_all(void)
+{
+	for (unsigned kind = 0; kind < 4; kind++)
+		changed_then_forked(kind);
+	changed_then_a_daemon();
+	changed_in_pieces();
+}
+
+static void *rests(void *arg)
+{
+	pause();
+	return arg;
+}
+
+/* The same beside a thread that does nothing: who has changed what is not known for sure. */
+static void changed_then_forked_threaded(void)
+{
 	pthread_t thread;
 
-	arena_fill(&other, 0, MOVED_PAGES, 1);
-	arena_cold(&other, 0, MOVED_PAGES);
-	CHECK(pthread_create(&thread, NULL, unmaps_at_last, &m) == 0);
-	hold_up_wait(&h);
-	for (unsigned i = 0; i < 2; i++) {
-		CHECK(mremap(other.base, MOVED_BYTES, MOVED_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, m.places[i]) ==
-		      m.places[i]);
-		other.base = m.places[i];
-	}
-	hold_up_end(&h);
-	CHECK(pthread_join(thread, NULL) == 0);
-	arena_check(&other, 0, MOVED_PAGES);
-	arena_cold(&other, 0, MOVED_PAGES);
-	arena_check(&other, 0, MOVED_PAGES);
+	CHECK(pthread_create(&thread, NULL, rests, NULL) == 0);
+	changed_then_forked_all();
+	_exit(0);
 }
 
 /* ---- clone ------------------------------------------------------------------------------------ */
@@ -846,7 +929,8 @@ static const struct live_case cases[] = {
 	{ "fork-told-after-unmapping", fork_told_after_unmapping },
 	{ "fork-told-before-a-move", fork_told_before_a_move },
 	{ "moves-told-the-other-way-round", moves_told_the_other_way_round },
-	{ "unmapping-told-after-two-moves", unmapping_told_after_two_moves },
+	{ "changed-then-forked", changed_then_forked_all },
+	{ "changed-then-forked-threaded", changed_then_forked_threaded },
 	{ "fork-keeps-advice", fork_keeps_advice },
 	{ "wiped-while-held", wiped_while_held },
 	{ "helper-killed-fork", helper_killed_fork },

@@ -137,11 +137,25 @@ static void ended_trim(struct attach *a)
 	}
 }
 
+/* By exec: of a thread that was not the first its events were closed as that thread's; of a privileged program the
+ * kernel has removed them. */
+static void sensor_renew(struct attach *a, struct watch *watch)
+{
+	watch->renewed = false;
+	a->sense->ops->remove(a->sense, watch->pid);
+	int error = a->sense->ops->add(a->sense, watch->pid);
+	if (error && error != -ESRCH)
+		watch->error = error;
+	watch->guests_told = false;
+}
+
 static void mappings_look(struct attach *a, struct watch *watch)
 {
 	watch->lost = false;
 	watch->error = watch_look(watch);
 	if (!watch->ended) {
+		if (watch->renewed)
+			sensor_renew(a, watch);
 		guests_look(a, watch);
 		return;
 	}

@@ -267,6 +267,7 @@ int watch_look(struct watch *watch)
 		watch_let_go(watch);
 		walk_init(&watch->walk, clock_now_ns());
 		error = process_renew(watch->process);
+		watch->renewed = true;
 	}
 	if (!error)
 		error = mappings_follow(watch);

@@ -27,6 +27,7 @@ struct watch {
 	bool child;                 /* found, not asked for */
 	bool ended;
 	bool lost;                  /* a move found that it ended, or is another program: to be looked at */
+	bool renewed;               /* by exec since the last look: what a sensor has of it may have gone */
 	bool guests_told;           /* the sensor knows that it runs guests */
 	int error;                  /* why we left it alone; 0 */
 	struct process_space *process;

@@ -413,26 +413,45 @@ int proc_ipc_namespace(int dir, uint64_t *ret_number)
 	return 0;
 }
 
+static int line_value(const char *line, const char *name, char *text, size_t bytes)
+{
+	size_t length = strlen(name);
+
+	if (strncmp(line, name, length) || line[length] != ':')
+		return -ENOENT;
+	line += length + 1;
+	line += strspn(line, " \t");
+	length = strcspn(line, "\n");
+	if (length >= bytes)
+		return -EFBIG;
+	memcpy(text, line, length);
+	text[length] = '\0';
+	return 0;
+}
+
+/* A process may be in 65536 groups: that line alone may be longer than any buffer of ours. */
 int proc_status_text(int dir, const char *name, char *text, size_t bytes)
 {
-	char status[8192];
-	size_t length = strlen(name);
-	int error = read_small(dir, "status", status, sizeof status);
+	int fd = openat(dir, "status", O_RDONLY | O_CLOEXEC), error = -ENOENT;
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	FILE *file = fdopen(fd, "r");
+	char *line = NULL;
+	size_t room = 0;
 
-	for (const char *line = status; !error && line; line = strchr(line, '\n')) {
-		line += *line == '\n';
-		if (strncmp(line, name, length) || line[length] != ':')
-			continue;
-		line += length + 1;
-		line += strspn(line, " \t");
-		length = strcspn(line, "\n");
-		if (length >= bytes)
-			return -EFBIG;
-		memcpy(text, line, length);
-		text[length] = '\0';
-		return 0;
+	if (!file) {
+		close(fd);
+		return -ENOMEM;
 	}
-	return error ? error : -ENOENT;
+	if (getline(&line, &room, file) <= 0)
+		error = -ESRCH;
+	else
+		do
+			error = line_value(line, name, text, bytes);
+		while (error == -ENOENT && getline(&line, &room, file) > 0);
+	free(line);
+	fclose(file);
+	return error;
 }
 
 int proc_status_kib(int dir, const char *name, uint64_t *ret_kib)

@@ -283,6 +283,7 @@ int process_move(struct process_space *space, struct process_move *pages, size_t
 			continue;
 		pages[i].reason = error == -ESRCH || error == -ESTALE ? REASON_SPACE_GONE :
 				  error == -ENODEV			? REASON_NO_ROOM :
+				  error == -EACCES			? REASON_POLICY :
 									  REASON_BUSY;
 		tally->bytes[pages[i].reason] += pages[i].page_bytes;
 	}

@@ -285,6 +285,33 @@ static void numbers_of_a_pid_namespace_are_told_from_ours(void **state)
 	close(dir);
 }
 
+/* A line of groups as long as there may be does not hide what comes after it. */
+static void all_of_a_status_is_read(void **state)
+{
+	size_t room = 65536 * 8;
+	char path[PATH_MAX], text[16], *status = malloc(room + 64);
+	size_t at = (size_t)sprintf(status, "Name:\tx\nGroups:\t");
+	uint64_t kib;
+
+	(void)state;
+	while (at < room)
+		at += (size_t)sprintf(status + at, "65533 ");
+	strcpy(status + at, "\nVmLck:\t      64 kB\nMems_allowed_list:\t1\n");
+	put(PROC "/status", status);
+	free(status);
+	snprintf(path, sizeof path, "%s%s", root, PROC);
+	int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(dir >= 0);
+	assert_int_equal(proc_status_kib(dir, "VmLck", &kib), 0);
+	assert_int_equal(kib, 64);
+	assert_int_equal(proc_status_text(dir, "Mems_allowed_list", text, sizeof text), 0);
+	assert_string_equal(text, "1");
+	assert_int_equal(proc_status_text(dir, "Mems", text, sizeof text), -ENOENT);
+	put(PROC "/status", "");
+	assert_int_equal(proc_status_text(dir, "Name", text, sizeof text), -ESRCH);
+	close(dir);
+}
+
 static void stat_put(const char *path, const char *name, char state, int parent, int cpu)
 {
 	char text[1024];
@@ -402,6 +429,7 @@ int main(void)
 		TREE_TEST(what_costs_much_is_read_seldom),
 		TREE_TEST(policies),
 		TREE_TEST(cpuset),
+		TREE_TEST(all_of_a_status_is_read),
 		TREE_TEST(numbers_of_a_pid_namespace_are_told_from_ours),
 		TREE_TEST(threads),
 		TREE_TEST(children),

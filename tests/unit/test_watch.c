@@ -204,7 +204,9 @@ static void nothing_is_left_of_it_after_an_exec(void **state)
 	assert_int_equal(write(w->go, "", 1), 1);
 	while (!process_look(w->watch->process))
 		usleep(1000);
+	assert_false(w->watch->renewed);
 	look(w);
+	assert_true(w->watch->renewed);
 	assert_false(known(w, own + PAGE));
 }
 

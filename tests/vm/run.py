@@ -1366,9 +1366,8 @@ kill $hot
 
 # ---- the runtime ---------------------------------------------------------------------------------
 
-# Of the live programs what differs most from kernel to kernel; the host runs them all.
-RUNTIME = ("map mremap-move-rule09", "map munmap-partial", "advice dontneed",
-           "advice hugepage-rule22", "fork fork-then-both-write", "fork clone-raw-rule01-rule04",
+# Of the live programs what differs most from kernel to kernel; the host runs them all, and nodes() two more.
+RUNTIME = ("map mremap-move-rule09", "map munmap-partial", "advice dontneed", "fork clone-raw-rule01-rule04",
            "exec exec-then-pressure", "io pipe-stored-pages", "io io-uring-plain",
            "thread threads-come-and-go", "thread seccomp-rule01")
 # Small, because everything takes ten times as long.

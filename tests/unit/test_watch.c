@@ -22,7 +22,11 @@
 #include "clock.h"
 #include "watch.h"
 
+#ifdef __SANITIZE_THREAD__
+#define TIB (UINT64_C(1) << 36) /* it has taken most of the address space itself */
+#else
 #define TIB (UINT64_C(1) << 40)
+#endif
 #define PAGE 4096u
 #define WINDOWS_MAX 1024u /* for what is in use here and there, the shadow of a sanitizer included */
 #define ALL_SIDES (PROT_READ | PROT_WRITE)

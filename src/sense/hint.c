@@ -16,7 +16,6 @@
 #include "proc.h"
 #include "rings.h"
 #include "setting.h"
-#include "spend.h"
 #include "sweep.h"
 #include "targets.h"
 #include "vmstat.h"
@@ -28,8 +27,7 @@
 #define SCAN_PERIOD_MS 1000u       /* of looks at all memory; a thread keeps what it began with */
 #define SCAN_DELAY_MS 100u         /* before the first look at a new program; between looks of new threads */
 #define PERIOD_LEAST_NS UINT64_C(1000000000)
-#define LOOK_NS UINT64_C(4000000000) /* at threads, in case their news are lost; at CPUs */
-#define THREADS_LOOK_SHARE 100u /* of the time may go into it, however many begin and end: one part */
+#define CPUS_LOOK_NS UINT64_C(4000000000)
 
 enum { SET_BALANCING, SET_THRESHOLD, SET_LIMIT, SET_PERIOD, SET_SIZE, SET_DELAY, SET_COUNT };
 
@@ -46,9 +44,8 @@ static const struct setting table[SET_COUNT] = {
 };
 
 struct swept {
-	struct target target;
-	bool guests;        /* it runs some */
-	bool look;          /* threads came, or their news was lost */
+	struct followed followed;
+	bool guests;                 /* it runs some */
 	struct sweep_process sweep;
 };
 
@@ -56,10 +53,9 @@ struct hint {
 	struct sense sense;
 	struct settings settings;
 	struct targets targets;      /* of struct swept */
-	struct rings rings;          /* each owned by one of these */
+	struct rings rings;          /* of their threads */
 	struct arms arms;            /* none: it cannot be told what becomes inaccessible when */
-	uint64_t nr_touches, nr_lost, looked_ns;
-	struct spend threads;        /* looking at those of all that are followed */
+	uint64_t nr_touches, nr_lost, cpus_looked_ns;
 	uint64_t faults_before;      /* the kernel's count of hint faults at the start */
 	uint32_t probe_type;         /* 0: there are no probes */
 	bool sees_guests;            /* what guests touch is told, as far as was tried */
@@ -77,37 +73,32 @@ static struct hint *hint_of(struct sense *sense)
 
 /* ---- processes ---- */
 
-static int thread_open(void *arg, pid_t tid, size_t ring_bytes, struct perf_ring *ret_ring)
-{
-	(void)arg;
-	return perf_ring_open(tid, ring_bytes, ret_ring);
-}
-
 static struct swept *swept_of(struct target *target)
 {
 	return (struct swept *)(void *)target;
 }
 
-/* What its guests touch, in the rings that have it not yet: one that runs no guest has nothing to tell. */
-static void guests_follow(struct hint *hint, const struct swept *swept)
+static struct swept *owner_of(const struct thread_ring *thread)
 {
-	for (size_t i = 0; i < hint->rings.nr && hint->sees_guests; i++) {
-		struct thread_ring *thread = &hint->rings.list[i];
-		if (thread->owner != swept || perf_ring_has_guests(&thread->ring))
-			continue;
-		int error = perf_ring_guests(&thread->ring, hint->probe_type);
-		hint->sees_guests = !error || error == -ESRCH;
-	}
+	return swept_of(&thread->owner->target);
 }
 
-/* Follow all threads that the process has now. */
-static int swept_look(struct hint *hint, struct swept *swept)
+/* What guests touch, in a ring that has it not yet. */
+static void guests_open(struct hint *hint, struct perf_ring *ring)
 {
-	int error = rings_follow(&hint->rings, swept->target.dir, swept);
+	if (!hint->sees_guests || perf_ring_has_guests(ring))
+		return;
+	int error = perf_ring_guests(ring, hint->probe_type);
+	hint->sees_guests = !error || error == -ESRCH;
+}
 
-	if (swept->guests)
-		guests_follow(hint, swept);
-	swept->look &= error != 0;
+/* A process that runs no guest has nothing to tell of any. */
+static int thread_open(void *arg, struct followed *owner, pid_t tid, size_t ring_bytes, struct perf_ring *ret_ring)
+{
+	int error = perf_ring_open(tid, ring_bytes, ret_ring);
+
+	if (!error && swept_of(&owner->target)->guests)
+		guests_open(arg, ret_ring);
 	return error;
 }
 
@@ -118,7 +109,7 @@ static void hint_remove(struct sense *sense, pid_t pid)
 
 	if (!target)
 		return;
-	rings_drop(&hint->rings, swept_of(target));
+	rings_drop(&hint->rings, &swept_of(target)->followed);
 	targets_drop(&hint->targets, target);
 }
 
@@ -130,7 +121,7 @@ static int hint_add(struct sense *sense, pid_t pid)
 
 	if (error)
 		return error;
-	error = swept_look(hint, swept_of(target));
+	error = rings_follow(&hint->rings, &swept_of(target)->followed);
 	if (error)
 		hint_remove(sense, pid);
 	hint->sweep.news |= !error;
@@ -145,7 +136,9 @@ static void hint_guests(struct sense *sense, pid_t pid)
 	if (!target)
 		return;
 	swept_of(target)->guests = true;
-	guests_follow(hint, swept_of(target));
+	for (size_t i = 0; i < hint->rings.nr; i++)
+		if (owner_of(&hint->rings.list[i]) == swept_of(target))
+			guests_open(hint, &hint->rings.list[i].ring);
 }
 
 static bool hint_sees_guests(const struct sense *sense)
@@ -234,7 +227,7 @@ static void touch_visit(struct reading *reading, const struct swept *swept, cons
 		.time_ns = record->time_ns,
 		.address = record->address,
 		.end = record->address + 1,
-		.pid = swept->target.pid,
+		.pid = swept->followed.target.pid,
 		.cpu = record->cpu,
 	});
 }
@@ -270,7 +263,7 @@ static void armed_visit(struct reading *reading, struct swept *swept, const stru
 		.time_ns = record->time_ns,
 		.address = record->address,
 		.end = record->end,
-		.pid = swept->target.pid,
+		.pid = swept->followed.target.pid,
 		.cpu = SENSE_CPU_UNKNOWN,
 	});
 }
@@ -282,28 +275,27 @@ static void ranges_forget(struct hint *hint)
 		swept_of(target)->sweep.range_ns = 0;
 }
 
-/* Of a thread: touches, and that it began may be among what was lost. Of a CPU: the end of anybody's range. */
+/* Of a thread: touches. Of a CPU: the end of anybody's range. */
 static void lost_visit(struct reading *reading, uint64_t nr)
 {
-	if (!reading->thread) {
+	if (reading->thread)
+		reading->hint->nr_lost += nr;
+	else
 		ranges_forget(reading->hint);
-		return;
-	}
-	reading->hint->nr_lost += nr;
-	struct swept *swept = reading->thread->owner;
-	swept->look = true;
 }
 
 static void record_visit(void *arg, const struct perf_record *record)
 {
 	struct reading *reading = arg;
-	struct swept *swept = reading->thread ? reading->thread->owner :
+	struct swept *swept = reading->thread ? owner_of(reading->thread) :
 			      swept_of(targets_find(&reading->hint->targets, (pid_t)record->pid));
 
 	if (record->kind == PERF_LOST)
 		lost_visit(reading, record->nr_lost);
 	if (!swept)
 		return; /* a stranger on a CPU */
+	if (reading->thread)
+		rings_note(&swept->followed, record);
 	switch (record->kind) {
 	case PERF_TOUCH:
 		touch_visit(reading, swept, record);
@@ -318,8 +310,6 @@ static void record_visit(void *arg, const struct perf_record *record)
 		sweep_range_end(&swept->sweep, record->nr_armed, record->time_ns);
 		break;
 	case PERF_FORK:
-		swept->look |= record->pid == (uint32_t)swept->target.pid;
-		break;
 	case PERF_LOST:
 	case PERF_OTHER:
 	case PERF_KINDS:
@@ -327,30 +317,11 @@ static void record_visit(void *arg, const struct perf_record *record)
 	}
 }
 
-/* A process that cannot be looked at has ended; its owner finds out and removes it. */
-static void threads_look(struct hint *hint, bool all, uint64_t now_ns)
-{
-	uint64_t begin_ns = clock_thread_cpu_ns();
-	bool any = false, due = spend_due(&hint->threads, THREADS_LOOK_SHARE, now_ns);
-
-	for (struct target *target = hint->targets.first; target; target = target->next) {
-		struct swept *swept = swept_of(target);
-
-		swept->look |= all;
-		any |= swept->look;
-		if (swept->look && due)
-			swept_look(hint, swept);
-	}
-	if (any && due)
-		hint->threads = (struct spend){ now_ns, clock_thread_cpu_ns() - begin_ns };
-}
-
 static void hint_read(struct sense *sense, void (*visit)(void *arg, const struct sense_event *event),
 		      void *arg)
 {
 	struct hint *hint = hint_of(sense);
 	uint64_t now_ns = clock_now_ns();
-	bool all = now_ns - hint->looked_ns >= LOOK_NS;
 
 	/* First what became inaccessible: then its touches. */
 	for (size_t i = 0; i < hint->arms.nr; i++) {
@@ -362,12 +333,12 @@ static void hint_read(struct sense *sense, void (*visit)(void *arg, const struct
 		perf_ring_read(&hint->rings.list[i].ring, record_visit, &reading);
 	}
 	sweep_look(hint, now_ns);
-	if (all) {
-		hint->looked_ns = now_ns;
+	if (now_ns - hint->cpus_looked_ns >= CPUS_LOOK_NS) {
+		hint->cpus_looked_ns = now_ns;
 		if (arms_look(&hint->arms))
 			ranges_forget(hint);
 	}
-	threads_look(hint, all, now_ns);
+	rings_look(&hint->rings, &hint->targets, now_ns);
 }
 
 static int hint_pace(struct sense *sense, uint64_t period_ns)

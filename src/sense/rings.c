@@ -4,15 +4,18 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "clock.h"
 #include "proc.h"
 
 #define RINGS_BYTES (16u << 20) /* of all threads together, about */
 #define RING_MOST_BYTES (2u << 20)
 #define RING_LEAST_BYTES (64u << 10)
+#define LOOK_NS UINT64_C(4000000000) /* at all, in case their news are lost */
+#define LOOK_SHARE 100u              /* of the time may go into it: one part */
 
 struct following {
 	struct rings *rings;
-	void *owner;
+	struct followed *owner;
 	int error;
 };
 
@@ -26,7 +29,7 @@ static size_t ring_bytes(size_t nr_threads)
 	return bytes;
 }
 
-static int ring_add(struct rings *rings, void *owner, pid_t tid)
+static int ring_add(struct rings *rings, struct followed *owner, pid_t tid)
 {
 	if (rings->nr == rings->max) {
 		size_t max = rings->max ? rings->max * 2 : 16;
@@ -38,7 +41,7 @@ static int ring_add(struct rings *rings, void *owner, pid_t tid)
 	}
 	struct thread_ring *thread = &rings->list[rings->nr];
 	*thread = (struct thread_ring){ 0 };
-	int error = rings->open(rings->arg, tid, ring_bytes(rings->nr), &thread->ring);
+	int error = rings->open(rings->arg, owner, tid, ring_bytes(rings->nr), &thread->ring);
 	if (error)
 		return error == -ESRCH ? 0 : error; /* it ended meanwhile */
 	thread->owner = owner;
@@ -70,23 +73,51 @@ static void ring_remove(struct rings *rings, size_t i)
 	rings->list[i] = rings->list[--rings->nr];
 }
 
-int rings_follow(struct rings *rings, int dir, void *owner)
+int rings_follow(struct rings *rings, struct followed *owner)
 {
 	struct following following = { .rings = rings, .owner = owner };
 
 	for (size_t i = 0; i < rings->nr; i++)
 		if (rings->list[i].owner == owner)
 			rings->list[i].seen = false;
-	int error = proc_threads(dir, thread_visit, &following);
+	int error = proc_threads(owner->target.dir, thread_visit, &following);
 	if (!error)
 		error = following.error;
 	for (size_t i = rings->nr; !error && i-- > 0;)
 		if (rings->list[i].owner == owner && !rings->list[i].seen)
 			ring_remove(rings, i);
+	owner->look &= error != 0;
 	return error;
 }
 
-void rings_drop(struct rings *rings, const void *owner)
+void rings_note(struct followed *followed, const struct perf_record *record)
+{
+	/* That a thread began may be among what was lost. */
+	followed->look |= record->kind == PERF_LOST ||
+			  (record->kind == PERF_FORK && record->pid == (uint32_t)followed->target.pid);
+}
+
+void rings_look(struct rings *rings, const struct targets *targets, uint64_t now_ns)
+{
+	bool all = now_ns - rings->looked_ns >= LOOK_NS, any = false;
+	bool due = spend_due(&rings->spend, LOOK_SHARE, now_ns);
+	uint64_t begin_ns = clock_thread_cpu_ns();
+
+	if (all)
+		rings->looked_ns = now_ns;
+	/* A process that cannot be looked at has ended; its owner finds out and removes it. */
+	for (struct target *target = targets->first; target; target = target->next) {
+		struct followed *followed = (struct followed *)(void *)target;
+		followed->look |= all;
+		any |= followed->look;
+		if (followed->look && due)
+			rings_follow(rings, followed);
+	}
+	if (any && due)
+		rings->spend = (struct spend){ now_ns, clock_thread_cpu_ns() - begin_ns };
+}
+
+void rings_drop(struct rings *rings, const struct followed *owner)
 {
 	for (size_t i = rings->nr; i-- > 0;)
 		if (rings->list[i].owner == owner)

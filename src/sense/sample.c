@@ -8,31 +8,23 @@
 #include "clock.h"
 #include "perf.h"
 #include "rings.h"
-#include "spend.h"
 #include "targets.h"
 
-#define THREADS_LOOK_NS UINT64_C(1000000000)
-#define THREADS_LOOK_SHARE 100u /* of the time may go into it, however many there are: one part */
+#define PERIOD_FIRST_NS UINT64_C(1000000000)
 #define PROBE_RING_BYTES 4096u
 #define ADDRESS_USER_END (UINT64_C(1) << 63)
-
-struct sampled {
-	struct target target;
-	bool look;              /* threads came, or their news was lost */
-};
 
 struct sample {
 	struct sense sense;
 	struct perf_memory event;
-	struct rings rings;     /* each owned by a target; none while paused */
-	struct targets targets; /* of struct sampled */
-	uint64_t period_ns, looked_ns, nr_touches, nr_lost;
-	struct spend threads;   /* looking at those of all that are followed */
+	struct rings rings;     /* none while paused */
+	struct targets targets; /* of struct followed */
+	uint64_t period_ns, nr_touches, nr_lost;
 };
 
 struct reading {
 	struct sample *sample;
-	struct sampled *sampled;
+	struct followed *followed;
 	void (*visit)(void *arg, const struct sense_event *event);
 	void *arg;
 };
@@ -42,24 +34,17 @@ static struct sample *sample_of(struct sense *sense)
 	return (struct sample *)(void *)sense;
 }
 
-static int thread_open(void *arg, pid_t tid, size_t ring_bytes, struct perf_ring *ret_ring)
+static int thread_open(void *arg, struct followed *owner, pid_t tid, size_t ring_bytes, struct perf_ring *ret_ring)
 {
 	const struct sample *sample = arg;
 
+	(void)owner;
 	return perf_ring_open_memory(tid, ring_bytes, &sample->event, ret_ring);
 }
 
-static struct sampled *sampled_of(struct target *target)
+static struct followed *followed_of(struct target *target)
 {
-	return (struct sampled *)(void *)target;
-}
-
-static int sampled_look(struct sample *sample, struct sampled *sampled)
-{
-	int error = rings_follow(&sample->rings, sampled->target.dir, sampled);
-
-	sampled->look &= error != 0;
-	return error;
+	return (struct followed *)(void *)target;
 }
 
 static void sample_remove(struct sense *sense, pid_t pid)
@@ -69,7 +54,7 @@ static void sample_remove(struct sense *sense, pid_t pid)
 
 	if (!target)
 		return;
-	rings_drop(&sample->rings, sampled_of(target));
+	rings_drop(&sample->rings, followed_of(target));
 	targets_drop(&sample->targets, target);
 }
 
@@ -77,14 +62,14 @@ static int sample_add(struct sense *sense, pid_t pid)
 {
 	struct sample *sample = sample_of(sense);
 	struct target *target;
-	int error = targets_add(&sample->targets, pid, sizeof(struct sampled), &target);
+	int error = targets_add(&sample->targets, pid, sizeof(struct followed), &target);
 
 	if (error)
 		return error;
-	sampled_of(target)->look = true;
+	followed_of(target)->look = true;
 	if (!sample->period_ns)
 		return 0; /* paused: looked at when it goes on */
-	error = sampled_look(sample, sampled_of(target));
+	error = rings_follow(&sample->rings, followed_of(target));
 	if (error)
 		sample_remove(sense, pid);
 	return error;
@@ -95,12 +80,9 @@ static void record_visit(void *arg, const struct perf_record *record)
 	struct reading *reading = arg;
 	struct sample *sample = reading->sample;
 
+	rings_note(reading->followed, record);
 	if (record->kind == PERF_LOST) {
-		/* That a thread began may be among what was lost. */
 		sample->nr_lost += record->nr_lost;
-		reading->sampled->look = true;
-	} else if (record->kind == PERF_FORK) {
-		reading->sampled->look |= record->pid == (uint32_t)reading->sampled->target.pid;
 	} else if (record->kind == PERF_TOUCH && record->address && record->address < ADDRESS_USER_END) {
 		sample->nr_touches++;
 		reading->visit(reading->arg, &(struct sense_event){
@@ -109,35 +91,15 @@ static void record_visit(void *arg, const struct perf_record *record)
 			.time_ns = record->time_ns,
 			.address = record->address,
 			.end = record->address + 1,
-			.pid = reading->sampled->target.pid,
+			.pid = reading->followed->target.pid,
 		});
 	}
-}
-
-/* A process that cannot be looked at has ended; its owner finds out and removes it. */
-static void threads_look(struct sample *sample, bool all, uint64_t now_ns)
-{
-	uint64_t begin_ns = clock_thread_cpu_ns();
-	bool any = false, due = spend_due(&sample->threads, THREADS_LOOK_SHARE, now_ns);
-
-	for (struct target *target = sample->targets.first; target; target = target->next) {
-		struct sampled *sampled = sampled_of(target);
-
-		sampled->look |= all;
-		any |= sampled->look;
-		if (sampled->look && due)
-			sampled_look(sample, sampled);
-	}
-	if (any && due)
-		sample->threads = (struct spend){ now_ns, clock_thread_cpu_ns() - begin_ns };
 }
 
 static void sample_read(struct sense *sense, void (*visit)(void *arg, const struct sense_event *event),
 			void *arg)
 {
 	struct sample *sample = sample_of(sense);
-	uint64_t now_ns = clock_now_ns();
-	bool all = now_ns - sample->looked_ns >= THREADS_LOOK_NS;
 
 	if (!sample->period_ns)
 		return;
@@ -146,9 +108,7 @@ static void sample_read(struct sense *sense, void (*visit)(void *arg, const stru
 		struct reading reading = { sample, thread->owner, visit, arg };
 		perf_ring_read(&thread->ring, record_visit, &reading);
 	}
-	if (all)
-		sample->looked_ns = now_ns;
-	threads_look(sample, all, now_ns);
+	rings_look(&sample->rings, &sample->targets, clock_now_ns());
 }
 
 /* Samples come by themselves: only a pause changes anything. */
@@ -158,8 +118,8 @@ static int sample_pace(struct sense *sense, uint64_t period_ns)
 
 	for (struct target *target = sample->targets.first; target; target = target->next) {
 		if (!period_ns)
-			rings_drop(&sample->rings, sampled_of(target));
-		sampled_of(target)->look |= !sample->period_ns;
+			rings_drop(&sample->rings, followed_of(target));
+		followed_of(target)->look |= !sample->period_ns;
 	}
 	sample->period_ns = period_ns;
 	return 0;
@@ -254,7 +214,7 @@ int sample_open(const struct sample_options *options, struct sense **ret_sense, 
 	sample->event = event;
 	sample->rings.open = thread_open;
 	sample->rings.arg = sample;
-	sample->period_ns = THREADS_LOOK_NS;
+	sample->period_ns = PERIOD_FIRST_NS;
 	*ret_sense = &sample->sense;
 	return 0;
 }

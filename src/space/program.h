@@ -519,7 +519,7 @@ void order_settle(struct program *program);
 
 /* ---- event.c ---- */
 
-/* No event waits, and none is on its way: nothing more is to come of them. program.lock exclusive. */
+/* No event waits, and none is on its way: nothing more is to come of mappings that moved. program.lock exclusive. */
 void moves_settle(struct program *program);
 /* What is at `from` is at `to` from here on, where nothing is; program.lock exclusive. */
 void range_move(struct program *program, uint64_t from, uint64_t to, uint64_t nr_pages);

@@ -1080,6 +1080,7 @@ def helper_frozen(place):
             in_time(lambda: os.path.exists(done) or process.poll() is not None, "the other program hangs", 60)
         finally:
             libc.ptrace(PTRACE_DETACH, helper, 0, 0)
+            # It ends by itself when too few of its pages leave memory, as they do now.
             with open(number, encoding="ascii") as file, contextlib.suppress(ProcessLookupError):
                 os.kill(int(file.read()), signal.SIGKILL)
 

@@ -19,7 +19,7 @@
 #define MIB ((size_t)1 << 20)
 
 static struct rings rings;
-static int one, other; /* owners: their addresses */
+static struct followed one, other;
 
 struct opener {
 	size_t bytes;         /* of all rings opened */
@@ -27,10 +27,11 @@ struct opener {
 };
 static struct opener opener;
 
-static int ring_open(void *arg, pid_t tid, size_t bytes, struct perf_ring *ret_ring)
+static int ring_open(void *arg, struct followed *owner, pid_t tid, size_t bytes, struct perf_ring *ret_ring)
 {
 	struct opener *o = arg;
 
+	(void)owner;
 	if (tid == o->refused || tid == o->ended)
 		return tid == o->refused ? -EMFILE : -ESRCH;
 	*ret_ring = (struct perf_ring){ .tid = tid, .bytes = bytes };
@@ -82,17 +83,15 @@ static void thread_end(pid_t pid, pid_t tid)
 	assert_int_equal(unlink(full), 0);
 }
 
-static int follow(pid_t pid, void *owner)
+static int follow(pid_t pid, struct followed *owner)
 {
-	int dir;
-
-	assert_int_equal(proc_open_below(root, pid, &dir), 0);
-	int error = rings_follow(&rings, dir, owner);
-	close(dir);
+	assert_int_equal(proc_open_below(root, pid, &owner->target.dir), 0);
+	int error = rings_follow(&rings, owner);
+	close(owner->target.dir);
 	return error;
 }
 
-static bool followed(pid_t tid, const void *owner)
+static bool followed(pid_t tid, const struct followed *owner)
 {
 	for (size_t i = 0; i < rings.nr; i++)
 		if (rings.list[i].ring.tid == tid && rings.list[i].owner == owner)
@@ -133,17 +132,16 @@ static void of_two_processes_one_goes(void **state)
 static void one_that_has_ended_is_told(void **state)
 {
 	char command[PATH_MAX + 16];
-	int dir;
 
 	(void)state;
 	thread_begin(PID, 77);
 	assert_int_equal(follow(PID, &one), 0);
-	assert_int_equal(proc_open_below(root, PID, &dir), 0);
+	assert_int_equal(proc_open_below(root, PID, &one.target.dir), 0);
 	snprintf(command, sizeof command, "rm -r %s/proc/%d", root, PID);
 	assert_int_equal(system(command), 0);
 	thread_begin(PID, 78);
-	assert_int_equal(rings_follow(&rings, dir, &one), -ESRCH);
-	close(dir);
+	assert_int_equal(rings_follow(&rings, &one), -ESRCH);
+	close(one.target.dir);
 	assert_true(rings.nr == 1 && followed(77, &one));
 }
 
@@ -182,6 +180,46 @@ static void many_threads_share_the_memory(void **state)
 	assert_in_range(opener.bytes, 16 * MIB, 64 * MIB);
 }
 
+#define MS_NS UINT64_C(1000000)
+
+/* Of one whose threads come and go all the time, too. */
+static void news_is_followed_within_a_share_of_the_time(void **state)
+{
+	struct targets targets = { .root = root };
+	struct target *target;
+
+	(void)state;
+	thread_begin(PID, 77);
+	assert_int_equal(targets_add(&targets, PID, sizeof(struct followed), &target), 0);
+	struct followed *owner = (struct followed *)(void *)target;
+	assert_int_equal(rings_follow(&rings, owner), 0);
+	const uint64_t begin_ns = rings.looked_ns = 5000 * MS_NS;
+	const struct perf_record stranger = { .kind = PERF_FORK, .pid = PID + 1 };
+	const struct perf_record news = { .kind = PERF_FORK, .pid = PID }, lost = { .kind = PERF_LOST };
+
+	thread_begin(PID, 78);
+	rings_note(owner, &stranger);
+	rings_look(&rings, &targets, begin_ns + 999 * MS_NS);
+	assert_false(followed(78, owner));
+	rings_note(owner, &news);
+	rings_look(&rings, &targets, begin_ns + 999 * MS_NS);
+	assert_true(followed(78, owner) && !owner->look);
+	thread_begin(PID, 79);
+	rings_note(owner, &lost);
+	rings.spend = (struct spend){ begin_ns, MS_NS };
+	rings_look(&rings, &targets, begin_ns + 99 * MS_NS);
+	assert_false(followed(79, owner));
+	rings_look(&rings, &targets, begin_ns + 100 * MS_NS);
+	assert_true(followed(79, owner));
+	/* And all now and then. */
+	thread_begin(PID, 80);
+	rings.spend = (struct spend){ 0 };
+	rings_look(&rings, &targets, begin_ns + 4000 * MS_NS);
+	assert_true(followed(80, owner));
+	rings_drop(&rings, owner);
+	targets_drop(&targets, target);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -191,6 +229,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_thread_that_has_just_ended_is_passed_over, begin, end),
 		cmocka_unit_test_setup_teardown(what_is_refused_is_told, begin, end),
 		cmocka_unit_test_setup_teardown(many_threads_share_the_memory, begin, end),
+		cmocka_unit_test_setup_teardown(news_is_followed_within_a_share_of_the_time, begin, end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,16 +48,6 @@
 #define SLEEP_IDLE_MS 200
 #define RESERVE_SHARE 64u                     /* of a node stays free, beside its watermarks */
 #define BUSY_TOUCHES 32u                      /* in a second; or in one round: more are coming */
-#define STIR_PAGES 256u                       /* touched within a second: something is going on */
-#define FAULT_COST_NS 2000u                   /* to the process, of one for the sensor's sake */
-
-/* Of the sensor's passes over all memory of the processes. */
-static const struct scan_config pace_config = {
-	.period_ns = 1000000000,
-	.min_ns = 500000000,
-	.max_ns = UINT64_C(16000000000),
-	.share_ppm = ATTACH_CPU_PPM,
-};
 
 /* ---- signals ---- */
 
@@ -130,7 +120,8 @@ void attach_warn(struct attach *a, const char *warning)
 /* Who else moves pages, when it is first seen. */
 static void others_warn(struct attach *a, uint64_t now_ns)
 {
-	unsigned int new = others_look("", a->sense->ops->kernel_moves) & ~a->others;
+	bool ours = a->sense->ops->kernel_moves && a->warned_hold != SENSE_TAKEN;
+	unsigned int new = others_look("", ours) & ~a->others;
 
 	a->others |= new;
 	a->others_ns = now_ns;
@@ -254,58 +245,27 @@ void attach_total(const struct attach *a, struct tiering_counts *ret_total)
 /* While nobody is looked after nobody's touches are wanted. Returns whether somebody is. */
 static bool rest_look(struct attach *a, uint64_t now_ns)
 {
-	struct scan_config config = a->pace.config; /* as it was tuned */
 	bool rest = !a->nr_live;
 
 	if (rest == a->resting)
 		return !rest;
 	a->resting = rest;
-	if (!rest)
-		scan_init(&a->pace, &config, SCAN_WEIGHT_MAX, now_ns);
-	a->sense->ops->pace(a->sense, rest ? 0 : config.period_ns);
+	a->sense->ops->pace(a->sense, rest ? 0 : tempo_again(&a->tempo, now_ns));
 	return !rest;
 }
 
-/*
- * Faults that the sensor caused and that led to nothing. Whether those of a pass did only the next one
- * shows, in which what is in use is touched again: so they are judged when that is under way, against all
- * that was promoted since.
- */
-static uint64_t faults_idle(struct attach *a, uint64_t promoted)
-{
-	struct sense_usage usage;
-
-	sensing_usage(a, &usage);
-	if (usage.nr_passes != a->pass_now.passes) {
-		a->pass_before = a->pass_now;
-		a->pass_now = (struct pace_mark){ usage.nr_passes, usage.nr_faults, promoted };
-	}
-	uint64_t faults = a->pass_now.faults - a->pass_before.faults;
-	uint64_t moved = promoted - a->pass_before.promoted;
-	return faults > 2 * moved ? faults - 2 * moved : 0;
-}
-
-/*
- * How often the sensor should go over everything: less and less often while nothing comes of it; at
- * once when pages that were quiet are touched again. What its faults cost that led to nothing is bounded;
- * faults that the processes have anyway, and be it millions, slow it down no more.
- */
 static void pace_look(struct attach *a, uint64_t now_ns)
 {
 	struct tiering_counts total;
+	struct sense_usage usage;
 
 	if (!rest_look(a, now_ns))
 		return;
 	attach_total(a, &total);
-	uint64_t touched = total.touched - a->paced_touched, moved = total.promoted - a->paced_promoted;
-	bool stir = touched + moved >= STIR_PAGES && now_ns - a->paced_ns >= LOOK_NS;
-	if (!scan_due(&a->pace, now_ns) && !stir)
+	if (!tempo_due(&a->tempo, &total, now_ns))
 		return;
-	scan_done(&a->pace, now_ns, faults_idle(a, total.promoted) * FAULT_COST_NS, stir || moved);
-	a->paced_ns = now_ns;
-	a->paced_touched = total.touched;
-	a->paced_promoted = total.promoted;
-	a->sense->ops->pace(a->sense, scan_wait_ns(&a->pace, now_ns));
+	sensing_usage(a, &usage);
+	a->sense->ops->pace(a->sense, tempo_look(&a->tempo, &total, &usage, now_ns));
 }
 
 /* Whether anything was touched lately: then there may be something to do. */
@@ -328,14 +288,13 @@ static void busy_look(struct attach *a, uint64_t now_ns)
 
 int attach_pause(struct attach *a, bool paused)
 {
-	struct scan_config config = a->pace.config; /* as it was tuned */
 	int error = paused ? a->sense->ops->pace(a->sense, 0) : 0;
 
 	if (error || paused == a->paused)
 		return error;
 	a->paused = paused;
 	if (!paused)
-		scan_init(&a->pace, &config, SCAN_WEIGHT_MAX, clock_now_ns());
+		tempo_again(&a->tempo, clock_now_ns());
 	return 0;
 }
 
@@ -444,7 +403,7 @@ static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 		return error;
 	others_warn(a, a->start_ns);
 	vmstat_read("", &a->before);
-	scan_init(&a->pace, &pace_config, SCAN_WEIGHT_MAX, a->start_ns);
+	tempo_begin(&a->tempo, a->start_ns);
 	return 0;
 }
 

@@ -11,11 +11,11 @@
 #include "pagetide.h"
 #include "sensors.h"
 #include "spend.h"
+#include "tempo.h"
 #include "vmstat.h"
 #include "watch.h"
 
-#define ATTACH_WARNINGS_MAX 9u
-#define ATTACH_CPU_PPM 10000u /* that touches which lead to nothing may cost, of one core */
+#define ATTACH_WARNINGS_MAX 11u
 #define ATTACH_WHY_BYTES (TIDE_MESSAGE_MAX + 64)
 
 /* Who gets the metrics: metrics.h. */
@@ -47,18 +47,17 @@ struct attach {
 	size_t nr_gone;               /* no longer among them, and what they came to */
 	struct tiering_counts gone;
 	struct move_pace gone_stalls;
-	struct scan pace;             /* of the sensor */
+	struct tempo tempo;            /* of the sensor's passes */
 	uint64_t start_ns, room_ns, room_cost_ns, cpu_start_ns;
 	struct spend look;            /* at who is there and what they map */
 	uint64_t group_ns;            /* what moving pages of one process takes, about */
 	bool busy, resting;           /* something may be to do; nobody is there */
 	bool touched;                 /* a lot, in the last round */
 	uint64_t busy_ns, idle_ns, busy_touches, round_touches;
-	uint64_t paced_ns, paced_touched, paced_promoted;
-	/* When the sensor began its last pass, and the one before. */
-	struct pace_mark { uint64_t passes, faults, promoted; } pass_now, pass_before;
 	struct vmstat before;         /* the kernel's counters at the start */
 	bool warned_kernel, warned_refused, warned_unseen, warned_guests;
+	enum sense_hold warned_hold;  /* what of it was said */
+	char hold_why[2][ATTACH_WHY_BYTES]; /* what was */
 	unsigned int others;          /* that were warned of: enum others */
 	uint64_t others_ns;           /* when they were looked for last */
 	size_t nr_refused;            /* processes that could not be taken, at the last look */

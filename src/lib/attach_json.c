@@ -211,7 +211,9 @@ static json_t *sensor_json(const struct attach *a)
 	number_set(sensor, "changes", a->nr_sensor_changes);
 	number_set(sensor, "touches", usage.nr_touches);
 	number_set(sensor, "faults", usage.nr_faults);
+	number_set(sensor, "own_faults", usage.nr_own_faults);
 	number_set(sensor, "lost", usage.nr_lost);
+	number_set(sensor, "lost_ranges", usage.nr_lost_ranges);
 	number_set(sensor, "threads", usage.nr_threads);
 	number_set(sensor, "passes", usage.nr_passes);
 	return sensor;

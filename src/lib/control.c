@@ -26,7 +26,7 @@ static json_t *settings_json(const struct attach *a)
 
 	number_set(settings, "rate_bytes_per_s", a->tiering.config.rate_pages_per_s * PAGE_BYTES);
 	number_set(settings, "stall_ns", a->stall_ns);
-	number_set(settings, "cpu_ppm", a->pace.config.share_ppm);
+	number_set(settings, "cpu_ppm", a->tempo.scan.config.share_ppm);
 	return settings;
 }
 
@@ -110,8 +110,8 @@ static void change_make(struct attach *a, const struct request_change *change)
 		stall_change(a, standard ? MOVE_STALL_NS : change->value);
 		break;
 	case REQUEST_CPU:
-		scan_bound(&a->pace, standard ? ATTACH_CPU_PPM : (uint32_t)change->value * PPM_OF_BP,
-			   a->pace.config.max_ns);
+		scan_bound(&a->tempo.scan, standard ? TEMPO_CPU_PPM : (uint32_t)change->value * PPM_OF_BP,
+			   a->tempo.scan.config.max_ns);
 		break;
 	case REQUEST_WEIGHT:
 	case REQUEST_FAST_MIN:

@@ -62,6 +62,14 @@ static void sensor_write(FILE *file, const struct attach *a)
 		  usage.nr_touches);
 	one_write(file, COUNTER("pagetide_sensor_lost", NULL, "Touches that were seen and lost."),
 		  usage.nr_lost);
+	one_write(file, COUNTER("pagetide_sensor_lost_ranges", NULL,
+				"Events of ranges that became visible, of any process, that were lost."),
+		  usage.nr_lost_ranges);
+	one_write(file, COUNTER("pagetide_sensor_faults", NULL, "Page faults that it caused, in any process."),
+		  usage.nr_faults);
+	one_write(file, COUNTER("pagetide_sensor_own_faults", NULL,
+				"Of these at most so many in the processes that are looked after."),
+		  usage.nr_own_faults);
 	one_write(file, COUNTER("pagetide_sensor_passes", NULL, "Passes over all memory of the processes."),
 		  usage.nr_passes);
 	one_write(file, GAUGE("pagetide_sensor_threads", "Threads that are followed."), usage.nr_threads);

@@ -41,7 +41,9 @@ void sensing_usage(const struct attach *a, struct sense_usage *ret_usage)
 	a->sense->ops->usage(a->sense, ret_usage);
 	ret_usage->nr_touches += before->nr_touches;
 	ret_usage->nr_faults += before->nr_faults;
+	ret_usage->nr_own_faults += before->nr_own_faults;
 	ret_usage->nr_lost += before->nr_lost;
+	ret_usage->nr_lost_ranges += before->nr_lost_ranges;
 	ret_usage->nr_passes += before->nr_passes;
 }
 
@@ -64,14 +66,21 @@ static void unseen_warn(struct attach *a)
 		       "idle, perf or damon can");
 }
 
-size_t sensing_unseen_guests(const struct attach *a)
+static size_t guests_count(const struct attach *a)
 {
 	size_t nr = 0;
 
-	for (const struct watch *w = a->watches; w && !sensors_see_guests(a->sense); w = w->next)
+	for (const struct watch *w = a->watches; w; w = w->next)
 		nr += !w->ended && w->nr_vcpus;
 	return nr;
 }
+
+size_t sensing_unseen_guests(const struct attach *a)
+{
+	return sensors_see_guests(a->sense) ? 0 : guests_count(a);
+}
+
+/* ---- another one ---- */
 
 /* All that are looked after; one that has ended meanwhile is found out by its owner. */
 static int processes_add(const struct attach *a, struct sense *sense)
@@ -87,12 +96,14 @@ static int processes_add(const struct attach *a, struct sense *sense)
 	return error;
 }
 
-/* One that sees what guests touch takes the place of this one; or all is as it was. */
-static int sensor_change(struct attach *a)
+/* Another one, of those that see what guests touch or of all, takes the place of this one; or all is as it was.
+ * `why`: not this one. */
+static int sensor_change(struct attach *a, bool guests, const char *why)
 {
 	struct sensors_choice next;
 	struct sense_usage seen;
-	int error = sensors_again(&a->sensors, &next);
+	int error = a->options->sensor || a->nr_sensor_changes ? -EOPNOTSUPP
+							       : sensors_again(&a->sensors, guests, why, &next);
 
 	if (error)
 		return error;
@@ -119,15 +130,41 @@ static void guests_look(struct attach *a)
 {
 	if (a->warned_guests || !sensing_unseen_guests(a))
 		return;
-	if (!a->options->sensor && !a->nr_sensor_changes && !sensor_change(a))
+	if (!sensor_change(a, true, SENSORS_BLIND))
 		return;
 	a->warned_guests = true;
 	attach_warn(a, "a process runs guests of KVM, and this sensor cannot see what they touch: --sensor damon "
 		       "can");
 }
 
+/* ---- what others take from it ---- */
+
+/* The kernel's settings are everybody's: who sets them again after us has them. */
+static void hold_look(struct attach *a)
+{
+	const char *what, *name = a->sense->ops->name;
+	enum sense_hold hold = a->sense->ops->hold ? a->sense->ops->hold(a->sense, &what) : SENSE_HELD;
+
+	if (hold <= a->warned_hold)
+		return;
+	a->warned_hold = hold;
+	char *why = a->hold_why[hold - SENSE_DISPUTED];
+	if (hold == SENSE_DISPUTED) {
+		snprintf(why, ATTACH_WHY_BYTES, "somebody else set %s, which sensor %s uses: it is set again this "
+			 "once, and their value comes back at the end", what, name);
+	} else {
+		bool changed = !sensor_change(a, guests_count(a) != 0, SENSORS_TAKEN) ||
+			       !sensor_change(a, false, SENSORS_TAKEN);
+		snprintf(why, ATTACH_WHY_BYTES, "somebody else set %s again: sensor %s leaves it to them%s%s", what,
+			 name, changed ? ", and another takes its place: " : " and sees nothing more: pagetide "
+			 "pause, then resume, has it begin anew", changed ? a->sense->ops->name : "");
+	}
+	attach_warn(a, why);
+}
+
 void sensing_look(struct attach *a)
 {
+	hold_look(a);
 	guests_look(a);
 	unseen_warn(a);
 }

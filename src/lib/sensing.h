@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The sensor of an attach: chosen at the start, and once more when a process runs guests of KVM whose touches it
- * does not see.
+ * does not see, or when somebody else insists on kernel settings that it needs.
  *
  * The other one is taken if it sees these and can have all processes that are looked after; then the first is let
  * go. Nobody goes back when the guests end, and there is one change at most, so nothing goes to and fro. A sensor

@@ -123,34 +123,42 @@ bool sensors_see_guests(const struct sense *sense)
 	return !sense->ops->sees_guests || sense->ops->sees_guests(sense);
 }
 
-/* One that sees what guests touch. `blind`: of that one it is known that it does not. */
-static int seeing_open(const struct kind *kind, const char *blind, struct sense **ret_sense, const char **ret_why)
-{
-	struct sense *sense = NULL;
-	int error = blind && !strcmp(kind->name, blind) ? 0 : kind->try(&sense, ret_why);
+struct wanted {
+	bool guests;          /* it sees what they touch */
+	const char *not;      /* its name; NULL */
+	const char *why_not;
+};
 
+static int wanted_open(const struct kind *kind, const struct wanted *wanted, struct sense **ret_sense,
+		       const char **ret_why)
+{
+	struct sense *sense;
+
+	if (wanted->not && !strcmp(kind->name, wanted->not)) {
+		*ret_why = wanted->why_not;
+		return -EOPNOTSUPP;
+	}
+	int error = kind->try(&sense, ret_why);
 	if (error)
 		return error;
-	if (sense && sensors_see_guests(sense)) {
-		*ret_sense = sense;
-		return 0;
-	}
-	if (sense)
+	if (wanted->guests && !sensors_see_guests(sense)) {
 		sense->ops->close(sense);
-	*ret_why = "it cannot see what guests of KVM touch, and one of the processes runs some";
-	return -EOPNOTSUPP;
+		*ret_why = SENSORS_BLIND;
+		return -EOPNOTSUPP;
+	}
+	*ret_sense = sense;
+	return 0;
 }
 
 /* The error of the best one that is refused. */
-static int best_open(bool guests, const char *blind, struct sensors_choice *choice)
+static int best_open(const struct wanted *wanted, struct sensors_choice *choice)
 {
 	int first = 0;
 
 	*choice = (struct sensors_choice){ 0 };
 	for (size_t i = 0; !choice->sense && i < NR_KINDS; i++) {
 		struct sensors_refusal *refused = &choice->refused[choice->nr_refused];
-		int error = guests ? seeing_open(&kinds[i], blind, &choice->sense, &refused->why)
-				   : kinds[i].try(&choice->sense, &refused->why);
+		int error = wanted_open(&kinds[i], wanted, &choice->sense, &refused->why);
 
 		refused->name = kinds[i].name;
 		choice->nr_refused += error != 0;
@@ -173,9 +181,9 @@ int sensors_open(const char *name, bool guests, struct sensors_choice *ret_choic
 	if (name)
 		error = named_open(name, &choice.sense, ret_message);
 	else
-		error = best_open(guests, NULL, &choice);
+		error = best_open(&(struct wanted){ .guests = guests }, &choice);
 	if (error && !name && guests) /* better one that sees the rest than none */
-		error = best_open(false, NULL, &choice);
+		error = best_open(&(struct wanted){ 0 }, &choice);
 	if (!error)
 		*ret_choice = choice;
 	else if (!name)
@@ -184,10 +192,12 @@ int sensors_open(const char *name, bool guests, struct sensors_choice *ret_choic
 	return error;
 }
 
-int sensors_again(const struct sensors_choice *choice, struct sensors_choice *ret_choice)
+int sensors_again(const struct sensors_choice *choice, bool guests, const char *why,
+		  struct sensors_choice *ret_choice)
 {
+	const struct wanted wanted = { guests, choice->sense->ops->name, why };
 	struct sensors_choice next;
-	int error = best_open(true, choice->sense->ops->name, &next);
+	int error = best_open(&wanted, &next);
 
 	if (!error)
 		*ret_choice = next;

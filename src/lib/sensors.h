@@ -33,10 +33,14 @@ int sensors_open(const char *name, bool guests, struct sensors_choice *ret_choic
 		 char ret_message[TIDE_MESSAGE_MAX]);
 
 /*
- * The best one that sees what guests of KVM touch, in the place of one that does not: it is opened beside that one,
- * which its owner closes then. The error of the best that is refused: there is none.
+ * The best of the others, with `guests` of those that see what guests of KVM touch, in the place of one that will not
+ * do any more, and `why` (static): it is opened beside that one, which its owner closes then. The error of the best
+ * that is refused: there is none.
  */
-int sensors_again(const struct sensors_choice *choice, struct sensors_choice *ret_choice);
+int sensors_again(const struct sensors_choice *choice, bool guests, const char *why,
+		  struct sensors_choice *ret_choice);
+#define SENSORS_BLIND "it cannot see what guests of KVM touch, and one of the processes runs some"
+#define SENSORS_TAKEN "somebody else sets the kernel's settings that it needs"
 
 /* Whether it sees what guests of KVM touch, as far as it knows by now. */
 bool sensors_see_guests(const struct sense *sense);

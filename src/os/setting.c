@@ -168,6 +168,7 @@ static int values_read(struct settings *settings)
 		int error = setting_read(settings->root, setting->path, &settings->saved[i]);
 
 		settings->there[i] = !error;
+		settings->known[i] = settings->saved[i];
 		if (error && !(setting->optional && error == -ENOENT))
 			return error;
 	}
@@ -206,7 +207,28 @@ int settings_change(struct settings *settings, size_t which, uint64_t value)
 	if (!settings->there[which])
 		return settings->table[which].optional ? 0 : -ENOENT;
 	settings->changed = true;
-	return setting_write(settings->root, settings->table[which].path, value);
+	int error = setting_write(settings->root, settings->table[which].path, value);
+	if (!error)
+		settings->known[which] = value;
+	return error;
+}
+
+unsigned int settings_look(struct settings *settings)
+{
+	unsigned int set = 0;
+
+	for (size_t i = 0; settings->lock >= 0 && i < settings->nr; i++) {
+		uint64_t value;
+		if (!settings->there[i] || setting_read(settings->root, settings->table[i].path, &value) ||
+		    value == settings->known[i])
+			continue;
+		settings->saved[i] = settings->known[i] = value;
+		set |= 1u << i;
+	}
+	/* Where it cannot be written the values of before come back after a kill. */
+	if (set)
+		state_write(settings);
+	return set;
 }
 
 int settings_restore(struct settings *settings)
@@ -215,11 +237,14 @@ int settings_restore(struct settings *settings)
 
 	if (settings->lock < 0)
 		return 0;
+	settings_look(settings);
 	for (size_t i = 0; i < settings->nr; i++) {
 		int one = settings->there[i] ? setting_restore(settings->root, &settings->table[i],
 							       settings->saved[i])
 					     : 0;
-		if (one && !error)
+		if (!one)
+			settings->known[i] = settings->saved[i];
+		else if (!error)
 			error = one;
 	}
 	settings->changed = error != 0;

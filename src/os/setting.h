@@ -34,7 +34,8 @@ struct settings {
 	const char *root, *state_path;
 	int lock;                    /* the state file; -1: nothing is saved */
 	bool changed;                /* something is not as it was */
-	uint64_t saved[SETTINGS_MAX];
+	uint64_t saved[SETTINGS_MAX]; /* what is put back */
+	uint64_t known[SETTINGS_MAX]; /* what was read or written last */
 	bool there[SETTINGS_MAX];
 };
 
@@ -52,8 +53,13 @@ int settings_save(struct settings *settings, const char *root, const char *state
 		  const struct setting *table, size_t nr);
 /* Change one of the table; an optional one that is not there is passed over. */
 int settings_change(struct settings *settings, size_t which, uint64_t value);
-/* Put all back. The lock stays: nobody else begins while what they were changed for is taken down. The first
- * error; all are tried. */
+/*
+ * Which of them somebody else has set since: a bit for each place in the table. Their value is the one that is put
+ * back from now on, also after a kill.
+ */
+unsigned int settings_look(struct settings *settings);
+/* Put all back, but for what somebody else has set meanwhile. The lock stays: nobody else begins while what they
+ * were changed for is taken down. The first error; all are tried. */
 int settings_restore(struct settings *settings);
 /* Give the lock up. The state file goes with it, unless something is still to be put back: the next one tries. */
 void settings_release(struct settings *settings);

@@ -35,9 +35,18 @@ struct sense_event {
 struct sense_usage {
 	uint64_t nr_touches;   /* delivered */
 	uint64_t nr_faults;    /* page faults that it caused, in whatever process: what it cost them */
-	uint64_t nr_lost;
+	uint64_t nr_own_faults; /* of them in the processes that it was given: at most so many */
+	uint64_t nr_lost;      /* touches */
+	uint64_t nr_lost_ranges; /* events of ranges that became visible, in whatever process */
 	uint64_t nr_threads;   /* followed now */
 	uint64_t nr_passes;    /* over all memory */
+};
+
+/* Whether it still has what it set up in the system. */
+enum sense_hold {
+	SENSE_HELD,
+	SENSE_DISPUTED, /* somebody else changed it: it was set up again, once */
+	SENSE_TAKEN,    /* and again: it is theirs, and nothing is seen */
 };
 
 struct sense;
@@ -66,6 +75,9 @@ struct sense_ops {
 	/* Look at everything once in this time, as far as there is something to look for. 0: pause. */
 	int (*pace)(struct sense *sense, uint64_t period_ns);
 	void (*usage)(const struct sense *sense, struct sense_usage *ret_usage);
+	/* ret_what (static): the file that somebody else wrote; not set while it is held. After a pause it is set up
+	 * again. NULL: it sets nothing up. */
+	enum sense_hold (*hold)(const struct sense *sense, const char **ret_what);
 	void (*close)(struct sense *sense);
 };
 

@@ -28,6 +28,7 @@
 #define SCAN_DELAY_MS 100u         /* before the first look at a new program; between looks of new threads */
 #define PERIOD_LEAST_NS UINT64_C(1000000000)
 #define CPUS_LOOK_NS UINT64_C(4000000000)
+#define SETTINGS_LOOK_NS UINT64_C(1000000000)
 
 enum { SET_BALANCING, SET_THRESHOLD, SET_LIMIT, SET_PERIOD, SET_SIZE, SET_DELAY, SET_COUNT };
 
@@ -55,14 +56,19 @@ struct hint {
 	struct targets targets;      /* of struct swept */
 	struct rings rings;          /* of their threads */
 	struct arms arms;            /* none: it cannot be told what becomes inaccessible when */
-	uint64_t nr_touches, nr_lost, cpus_looked_ns;
-	uint64_t faults_before;      /* the kernel's count of hint faults at the start */
+	uint64_t nr_touches, nr_lost, nr_lost_ranges, cpus_looked_ns;
+	/* The kernel's count of hint faults at the start and when the last sweep began; what was delivered then; and
+	 * how many of the kernel's may have been those of the processes. */
+	uint64_t faults_before, faults_then, delivered_then, own_faults;
 	uint32_t probe_type;         /* 0: there are no probes */
 	bool sees_guests;            /* what guests touch is told, as far as was tried */
 	struct sweep sweep;
 	uint64_t period_ns;          /* of sweeps; 0: paused */
 	uint64_t size_mb;            /* what is set */
 	bool off;                    /* the kernel's scanner does not run at all */
+	enum sense_hold hold;        /* TAKEN: it is off */
+	const char *set_by_others;   /* a setting */
+	uint64_t settings_looked_ns;
 	bool mounted;
 };
 
@@ -146,6 +152,98 @@ static bool hint_sees_guests(const struct sense *sense)
 	return ((const struct hint *)(const void *)sense)->sees_guests;
 }
 
+/* ---- settings ---- */
+
+/* As it needs them. The kernel begins with the mode: then all is set, and nothing of it is missed. */
+static int settings_put(struct hint *hint)
+{
+	const uint64_t values[SET_COUNT] = {
+		[SET_BALANCING] = TIERING_MODE,
+		[SET_PERIOD] = SCAN_PERIOD_MS,
+		[SET_SIZE] = hint->size_mb,
+		[SET_DELAY] = SCAN_DELAY_MS,
+	};
+	int error = 0;
+
+	for (size_t i = SET_BALANCING + 1; !error && i < SET_COUNT; i++)
+		error = settings_change(&hint->settings, i, values[i]);
+	return error || hint->off ? error : settings_change(&hint->settings, SET_BALANCING, values[SET_BALANCING]);
+}
+
+static void size_set(struct hint *hint, uint64_t size_mb)
+{
+	if (size_mb != hint->size_mb && !settings_change(&hint->settings, SET_SIZE, size_mb))
+		hint->size_mb = size_mb;
+}
+
+/* Until the next sweep it is let look at next to nothing. */
+static void hint_rest(struct hint *hint)
+{
+	sweep_end(&hint->sweep);
+	size_set(hint, SWEEP_SIZE_LEAST_MB);
+}
+
+/* Who sets them again after us is right. */
+static void settings_let_go(struct hint *hint)
+{
+	if (hint->sweep.on)
+		hint_rest(hint);
+	hint->off = true;
+	hint->hold = SENSE_TAKEN;
+	settings_restore(&hint->settings);
+}
+
+static void settings_mind(struct hint *hint)
+{
+	unsigned int set = settings_look(&hint->settings);
+
+	if (!set || hint->off)
+		return;
+	hint->set_by_others = table[__builtin_ctz(set)].path;
+	if (hint->hold == SENSE_HELD && !settings_put(hint))
+		hint->hold = SENSE_DISPUTED;
+	else
+		settings_let_go(hint);
+}
+
+static enum sense_hold hint_hold(const struct sense *sense, const char **ret_what)
+{
+	const struct hint *hint = (const struct hint *)(const void *)sense;
+
+	if (hint->hold != SENSE_HELD)
+		*ret_what = hint->set_by_others;
+	return hint->hold;
+}
+
+/* ---- faults ---- */
+
+/* As the kernel counts them: of the faults that are delivered most may be first touches and the like, which
+ * the process had without us. */
+static uint64_t hint_faults(const struct hint *hint)
+{
+	struct vmstat now = { 0 };
+
+	return vmstat_read(hint->targets.root, &now) ? 0 : now.numa_hint_faults;
+}
+
+/* How many since the last sweep began may be those of the processes. */
+static uint64_t own_faults(const struct hint *hint, uint64_t faults)
+{
+	uint64_t delivered = hint->nr_touches + hint->nr_lost - hint->delivered_then;
+
+	faults -= hint->faults_then;
+	return faults < delivered ? faults : delivered;
+}
+
+static void faults_divide(struct hint *hint)
+{
+	uint64_t faults = hint_faults(hint);
+
+	hint->own_faults += own_faults(hint, faults);
+	hint->faults_then = faults;
+	hint->delivered_then = hint->nr_touches + hint->nr_lost;
+}
+
 /* ---- sweeps ---- */
 
 static uint64_t resident_mb_of(const struct target *target)
@@ -155,19 +253,17 @@ static uint64_t resident_mb_of(const struct target *target)
 	return proc_statm(target->dir, &size_pages, &anon_pages) ? 0 : (anon_pages >> 8) + 1;
 }
 
-static void size_set(struct hint *hint, uint64_t size_mb)
-{
-	if (size_mb != hint->size_mb && !settings_change(&hint->settings, SET_SIZE, size_mb))
-		hint->size_mb = size_mb;
-}
-
 static void hint_sweep(struct hint *hint, uint64_t now_ns)
 {
 	uint64_t resident_mb = 0;
 
-	if (hint->off && settings_change(&hint->settings, SET_BALANCING, TIERING_MODE))
-		return;
-	hint->off = false;
+	if (hint->off) {
+		hint->off = false;
+		hint->off = settings_put(hint) != 0;
+		if (hint->off)
+			return;
+	}
+	faults_divide(hint);
 	for (struct target *target = hint->targets.first; target; target = target->next) {
 		struct sweep_process *sweep = &swept_of(target)->sweep;
 		sweep->begun = sweep->wrapped = sweep->done = false;
@@ -175,13 +271,6 @@ static void hint_sweep(struct hint *hint, uint64_t now_ns)
 	}
 	sweep_begin(&hint->sweep, resident_mb, hint->nr_touches, now_ns);
 	size_set(hint, hint->sweep.size_mb);
-}
-
-/* Until the next sweep it is let look at next to nothing. */
-static void hint_rest(struct hint *hint)
-{
-	sweep_end(&hint->sweep);
-	size_set(hint, SWEEP_SIZE_LEAST_MB);
 }
 
 static bool hint_over(const struct hint *hint, uint64_t now_ns)
@@ -196,7 +285,7 @@ static bool hint_over(const struct hint *hint, uint64_t now_ns)
 /* After a pause nothing was touched because nothing could be seen. */
 static bool hint_due(struct hint *hint, uint64_t now_ns)
 {
-	return hint->period_ns && hint->targets.first &&
+	return hint->period_ns && hint->targets.first && hint->hold != SENSE_TAKEN &&
 	       (hint->off || sweep_due(&hint->sweep, hint->period_ns, hint->nr_touches, now_ns));
 }
 
@@ -219,8 +308,8 @@ struct reading {
 
 static void touch_visit(struct reading *reading, const struct swept *swept, const struct perf_record *record)
 {
-	if (!reading->hint->period_ns)
-		return; /* a fault of another kind: paused, it makes none */
+	if (!reading->hint->period_ns || reading->hint->hold == SENSE_TAKEN)
+		return; /* a fault of another kind: it makes none */
 	reading->hint->nr_touches++;
 	reading->visit(reading->arg, &(struct sense_event){
 		.kind = SENSE_TOUCH,
@@ -278,10 +367,12 @@ static void ranges_forget(struct hint *hint)
 /* Of a thread: touches. Of a CPU: the end of anybody's range. */
 static void lost_visit(struct reading *reading, uint64_t nr)
 {
-	if (reading->thread)
+	if (reading->thread) {
 		reading->hint->nr_lost += nr;
-	else
-		ranges_forget(reading->hint);
+		return;
+	}
+	reading->hint->nr_lost_ranges += nr;
+	ranges_forget(reading->hint);
 }
 
 static void record_visit(void *arg, const struct perf_record *record)
@@ -332,6 +423,10 @@ static void hint_read(struct sense *sense, void (*visit)(void *arg, const struct
 		struct reading reading = { hint, &hint->rings.list[i], visit, arg };
 		perf_ring_read(&hint->rings.list[i].ring, record_visit, &reading);
 	}
+	if (now_ns - hint->settings_looked_ns >= SETTINGS_LOOK_NS) {
+		hint->settings_looked_ns = now_ns;
+		settings_mind(hint);
+	}
 	sweep_look(hint, now_ns);
 	if (now_ns - hint->cpus_looked_ns >= CPUS_LOOK_NS) {
 		hint->cpus_looked_ns = now_ns;
@@ -351,29 +446,25 @@ static int hint_pace(struct sense *sense, uint64_t period_ns)
 		error = settings_change(&hint->settings, SET_BALANCING, 0);
 		hint->off = !error;
 	}
+	if (!period_ns && hint->hold == SENSE_TAKEN)
+		hint->hold = SENSE_DISPUTED;
 	hint->period_ns = period_ns && period_ns < PERIOD_LEAST_NS ? PERIOD_LEAST_NS : period_ns;
 	if (!period_ns && hint->sweep.on)
 		hint_rest(hint);
 	return error;
 }
 
-/* As the kernel counts them: of the faults that are delivered most may be first touches and the like, which
- * the process had without us. */
-static uint64_t hint_faults(const struct hint *hint)
-{
-	struct vmstat now = { 0 };
-
-	return vmstat_read(hint->targets.root, &now) ? 0 : now.numa_hint_faults;
-}
-
 static void hint_usage(const struct sense *sense, struct sense_usage *ret_usage)
 {
 	const struct hint *hint = (const struct hint *)(const void *)sense;
+	uint64_t faults = hint_faults(hint);
 
 	*ret_usage = (struct sense_usage){
 		.nr_touches = hint->nr_touches,
-		.nr_faults = hint_faults(hint) - hint->faults_before,
+		.nr_faults = faults - hint->faults_before,
+		.nr_own_faults = hint->own_faults + own_faults(hint, faults),
 		.nr_lost = hint->nr_lost,
+		.nr_lost_ranges = hint->nr_lost_ranges,
 		.nr_threads = hint->rings.nr,
 		.nr_passes = hint->sweep.nr,
 	};
@@ -411,6 +502,7 @@ static const struct sense_ops hint_ops = {
 	.read = hint_read,
 	.pace = hint_pace,
 	.usage = hint_usage,
+	.hold = hint_hold,
 	.close = hint_close,
 };
 
@@ -444,21 +536,6 @@ static const char *why_not(int error)
 	default:
 		return "the settings of NUMA balancing cannot be read or saved";
 	}
-}
-
-/* The kernel begins with the first pass: then all is set, and nothing of it is missed. */
-static int settings_begin(struct hint *hint)
-{
-	static const uint64_t values[SET_COUNT] = {
-		[SET_PERIOD] = SCAN_PERIOD_MS,
-		[SET_SIZE] = SWEEP_SIZE_FIRST_MB,
-		[SET_DELAY] = SCAN_DELAY_MS,
-	};
-	int error = 0;
-
-	for (size_t i = SET_BALANCING + 1; !error && i < SET_COUNT; i++)
-		error = settings_change(&hint->settings, i, values[i]);
-	return error;
 }
 
 int hint_probe(const struct hint_options *options, const char **ret_why)
@@ -501,7 +578,7 @@ int hint_open(const struct hint_options *options, struct sense **ret_sense, cons
 	hint->off = true;
 	sweep_init(&hint->sweep);
 	hint->size_mb = SWEEP_SIZE_FIRST_MB;
-	hint->faults_before = hint_faults(hint);
+	hint->faults_before = hint->faults_then = hint_faults(hint);
 	perf_probe_type(options->root, &hint->probe_type);
 	hint->arms = (struct arms){ .root = options->root, .probe_type = hint->probe_type };
 	hint->sees_guests = hint->probe_type != 0;
@@ -512,7 +589,7 @@ int hint_open(const struct hint_options *options, struct sense **ret_sense, cons
 	error = settings_save(&hint->settings, options->root, state_path, table, SET_COUNT);
 	if (!error) {
 		arms_look(&hint->arms);
-		error = settings_begin(hint);
+		error = settings_put(hint);
 	}
 	if (error) {
 		*ret_why = why_not(error);

@@ -26,6 +26,14 @@
  * of it; but the kernel looks for the page as if there had been one. A probe at that function, in processes
  * that run guests alone, tells the address. Without it their touches are not seen.
  *
+ * Somebody else may set what we have set. That is seen within a second: theirs is what comes back at the end. Once
+ * ours is set again; who sets his a second time has it, and the sensor stands still until the next pause is over.
+ * While it stands still the settings are anybody's.
+ *
+ * All processes of the machine have such faults, not only those that are watched. How many were whose the kernel
+ * does not say: between two sweeps those of the watched are at most as many as all faults that they had; the
+ * others are elsewhere.
+ *
  * Settings are saved in a file, locked while we live, before they are changed. Whoever finds the
  * file without its lock puts back what it says: the settings survive our being killed. The lock comes first and
  * goes last, and the probes of CPUs are there while the settings are: no fault is made that nobody reads.

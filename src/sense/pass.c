@@ -224,6 +224,7 @@ void pass_usage(const struct sense *sense, struct sense_usage *ret_usage)
 	*ret_usage = (struct sense_usage){
 		.nr_touches = pass->nr_touches,
 		.nr_faults = pass->ops->faults ? pass->nr_touches : 0, /* at most */
+		.nr_own_faults = pass->ops->faults ? pass->nr_touches : 0,
 		.nr_lost = pass->nr_lost,
 		.nr_passes = pass->nr_passes,
 	};

@@ -206,11 +206,16 @@ static void ring_guest(uint64_t address)
 		ring_put(sample, sizeof sample / 8);
 }
 
-static void ring_lose(uint64_t nr)
+static void ring_lose_to(char *ring, uint64_t nr)
 {
 	const uint64_t lost[] = { UINT64_C(24) << 48 | PERF_RECORD_LOST, 11, nr };
 
-	ring_put(lost, sizeof lost / 8);
+	ring_put_to(ring, lost, sizeof lost / 8);
+}
+
+static void ring_lose(uint64_t nr)
+{
+	ring_lose_to(world_ring, nr);
 }
 
 static void trace_append(const char *text)

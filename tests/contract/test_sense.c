@@ -323,6 +323,7 @@ static void faults_are_counted(void **state)
 	look(4);
 	assert_true(seen[11] && seen[12] && seen[40]);
 	assert_int_equal(usage().nr_faults - before, subject->faults ? 3 : 0);
+	assert_int_equal(usage().nr_own_faults, usage().nr_faults);
 	/* One that would have been without us: the page is new. */
 	touched[50] = true;
 	ring_touch(WORLD_BASE + 50 * 4096);
@@ -507,6 +508,101 @@ static void hint_has_probes_of_all_cpus_or_none(void **state)
 	}
 	assert_true(usage().nr_passes > nr_passes + 1);
 	assert_int_equal(world_nr_arms, 0);
+	sense->ops->close(sense);
+}
+
+#define MODE "/proc/sys/kernel/numa_balancing"
+
+static uint64_t setting(const char *path)
+{
+	uint64_t value = UINT64_MAX;
+
+	assert_int_equal(setting_read(root, path, &value), 0);
+	return value;
+}
+
+/* Who sets what hint needs is heard once; then he has it, until the next pause is over. In the end he has it, too. */
+static void hint_gives_way_to_who_insists(void **state)
+{
+	const char *what = NULL;
+
+	(void)state;
+	subject = &subjects[0];
+	begin_added();
+	assert_int_equal(sense->ops->hold(sense, &what), SENSE_HELD);
+	assert_int_equal(setting(MODE), 2);
+	put(MODE, "1\n");
+	look(2);
+	assert_int_equal(sense->ops->hold(sense, &what), SENSE_DISPUTED);
+	assert_string_equal(what, MODE);
+	assert_int_equal(setting(MODE), 2);
+	touch(3);
+	look(2);
+	assert_true(seen[3]);
+	put(BALANCING "hot_threshold_ms", "500\n");
+	look(2);
+	assert_int_equal(sense->ops->hold(sense, &what), SENSE_TAKEN);
+	assert_string_equal(what, BALANCING "hot_threshold_ms");
+	assert_int_equal(setting(MODE), 1);
+	assert_int_equal(setting(BALANCING "hot_threshold_ms"), 500);
+	assert_int_equal(setting(BALANCING "scan_size_mb"), 256);
+	touched[4] = true;
+	world_touch(4);
+	look(20);
+	assert_int_equal(nr_pages_seen(), 0);
+	assert_int_equal(setting(MODE), 1);
+	assert_int_equal(sense->ops->pace(sense, 0), 0);
+	assert_int_equal(sense->ops->pace(sense, 1000000000), 0);
+	look(2);
+	assert_int_equal(setting(MODE), 2);
+	assert_int_equal(setting(BALANCING "hot_threshold_ms"), 0);
+	touch(5);
+	look(2);
+	assert_true(seen[5]);
+	sense->ops->close(sense);
+	assert_int_equal(setting(MODE), 1);
+	assert_int_equal(setting(BALANCING "hot_threshold_ms"), 500);
+	assert_int_equal(setting(BALANCING "scan_period_min_ms"), 1000);
+}
+
+/* While it stands still the settings are anybody's. */
+static void hint_paused_leaves_the_settings_alone(void **state)
+{
+	const char *what;
+
+	(void)state;
+	subject = &subjects[0];
+	begin_added();
+	assert_int_equal(sense->ops->pace(sense, 0), 0);
+	assert_int_equal(setting(MODE), 0);
+	put(MODE, "1\n");
+	look(4);
+	assert_int_equal(setting(MODE), 1);
+	assert_int_equal(sense->ops->pace(sense, 1000000000), 0);
+	look(2);
+	assert_int_equal(setting(MODE), 2);
+	assert_int_equal(sense->ops->hold(sense, &what), SENSE_HELD);
+	sense->ops->close(sense);
+	assert_int_equal(setting(MODE), 1);
+}
+
+/* Faults of others are not taken for those of the process, and what they lose is no touch of it. */
+static void hint_tells_its_own_from_others(void **state)
+{
+	(void)state;
+	subject = &subjects[0];
+	begin_added();
+	world_count(world_hint_faults + 1000);
+	look(20);
+	for (unsigned page = 0; page < WORLD_PAGES; page++)
+		touch(page);
+	look(20);
+	assert_int_equal(usage().nr_faults, 1000 + WORLD_PAGES);
+	assert_int_equal(usage().nr_own_faults, WORLD_PAGES);
+	ring_lose_to(world_arms[1], 55);
+	look(1);
+	assert_int_equal(usage().nr_lost_ranges, 55);
+	assert_int_equal(usage().nr_lost, 0);
 	sense->ops->close(sense);
 }
 
@@ -807,6 +903,9 @@ int main(void)
 		TREE_TEST(hint_has_its_probes_around_its_settings),
 		TREE_TEST(hint_follows_cpus),
 		TREE_TEST(hint_has_probes_of_all_cpus_or_none),
+		TREE_TEST(hint_gives_way_to_who_insists),
+		TREE_TEST(hint_paused_leaves_the_settings_alone),
+		TREE_TEST(hint_tells_its_own_from_others),
 		TREE_TEST(soft_dirty_doubts_new_bounds),
 		TREE_TEST(another_program_is_another_process),
 		TREE_TEST(idle_follows_frames),

@@ -176,6 +176,7 @@ static void its_faults_are_the_kernels(void **state)
 	put("/proc/vmstat", "pgfault 900000\nnuma_hint_faults 150\n");
 	sense->ops->usage(sense, &usage);
 	assert_int_equal(usage.nr_faults, 50);
+	assert_int_equal(usage.nr_own_faults, 0); /* nobody's that it was given */
 	sense->ops->close(sense);
 }
 

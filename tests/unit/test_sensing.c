@@ -17,6 +17,7 @@
 struct fake {
 	struct sense sense;
 	bool sees, closed, paused;
+	enum sense_hold hold;
 	unsigned nr_added;
 	int add_error;
 	uint64_t nr_touches;
@@ -50,7 +51,7 @@ static void fake_usage(const struct sense *sense, struct sense_usage *ret_usage)
 {
 	uint64_t nr = ((const struct fake *)(const void *)sense)->nr_touches;
 
-	*ret_usage = (struct sense_usage){ nr, nr, nr, 1, nr };
+	*ret_usage = (struct sense_usage){ nr, nr, nr, nr, nr, 1, nr };
 }
 
 static void fake_close(struct sense *sense)
@@ -64,6 +65,12 @@ static bool fake_sees(const struct sense *sense)
 	return ((const struct fake *)(const void *)sense)->sees;
 }
 
+static enum sense_hold fake_hold(const struct sense *sense, const char **ret_what)
+{
+	*ret_what = "/proc/sys/kernel/numa_balancing";
+	return ((const struct fake *)(const void *)sense)->hold;
+}
+
 static const struct sense_ops fake_ops = {
 	.name = "fake",
 	.cost = "nothing",
@@ -71,14 +78,18 @@ static const struct sense_ops fake_ops = {
 	.add = fake_add,
 	.pace = fake_pace,
 	.usage = fake_usage,
+	.hold = fake_hold,
 	.close = fake_close,
 };
 
 /* A name that the linker makes. */
-int __wrap_sensors_again(const struct sensors_choice *choice, struct sensors_choice *ret_choice);
+int __wrap_sensors_again(const struct sensors_choice *choice, bool guests, const char *why,
+			 struct sensors_choice *ret_choice);
 
-int __wrap_sensors_again(const struct sensors_choice *choice, struct sensors_choice *ret_choice)
+int __wrap_sensors_again(const struct sensors_choice *choice, bool guests, const char *why,
+			 struct sensors_choice *ret_choice)
 {
+	assert_true(!strcmp(why, SENSORS_BLIND) == guests);
 	assert_ptr_equal(choice->sense, &first.sense);
 	nr_asked++;
 	if (!asked_error)
@@ -151,7 +162,9 @@ static void one_that_sees_guests_takes_its_place(void **state)
 	sensing_usage(attach, &usage);
 	assert_int_equal(usage.nr_touches, 10);
 	assert_int_equal(usage.nr_faults, 10);
+	assert_int_equal(usage.nr_own_faults, 10);
 	assert_int_equal(usage.nr_lost, 10);
+	assert_int_equal(usage.nr_lost_ranges, 10);
 	assert_int_equal(usage.nr_passes, 10);
 	assert_int_equal(usage.nr_threads, 1);
 	/* And nobody goes back. */
@@ -205,6 +218,42 @@ static void one_that_was_named_stays(void **state)
 	assert_int_equal(nr_asked, 0);
 }
 
+/* ---- somebody else has its settings ---- */
+
+static void expect_warned(size_t nr, const char *words)
+{
+	sensing_look(attach);
+	sensing_look(attach);
+	assert_int_equal(attach->nr_warnings, nr);
+	assert_non_null(strstr(attach->warnings[nr - 1], "/proc/sys/kernel/numa_balancing"));
+	assert_non_null(strstr(attach->warnings[nr - 1], words));
+}
+
+static void who_sets_its_settings_twice_has_them(void **state)
+{
+	(void)state;
+	sensing_look(attach);
+	assert_int_equal(attach->nr_warnings, 0);
+	first.hold = SENSE_DISPUTED;
+	expect_warned(1, "it is set again this once");
+	assert_ptr_equal(attach->sense, &first.sense);
+	first.hold = SENSE_TAKEN;
+	expect_warned(2, "another takes its place: fake");
+	assert_ptr_equal(attach->sense, &second.sense);
+	assert_true(first.closed && !second.closed);
+	assert_int_equal(second.nr_added, 3);
+}
+
+static void without_another_it_says_how_to_go_on(void **state)
+{
+	(void)state;
+	options.sensor = "fake";
+	first.hold = SENSE_TAKEN;
+	expect_warned(1, "sees nothing more: pagetide pause, then resume");
+	assert_ptr_equal(attach->sense, &first.sense);
+	assert_int_equal(nr_asked, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -213,6 +262,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(without_another_it_stays_and_that_is_said_once, begin, finish),
 		cmocka_unit_test_setup_teardown(one_that_cannot_have_all_processes_is_let_go, begin, finish),
 		cmocka_unit_test_setup_teardown(one_that_was_named_stays, begin, finish),
+		cmocka_unit_test_setup_teardown(who_sets_its_settings_twice_has_them, begin, finish),
+		cmocka_unit_test_setup_teardown(without_another_it_says_how_to_go_on, begin, finish),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,6 +70,37 @@ static void values_come_back(void **state)
 	assert_false(state_there());
 }
 
+/* Theirs comes back, also when they set it just before the end, and after a kill. */
+static void what_others_set_is_theirs(void **state)
+{
+	struct settings settings;
+
+	(void)state;
+	values_lay();
+	assert_int_equal(settings_save(&settings, root, STATE, table, NR), 0);
+	assert_int_equal(settings_look(&settings), 0);
+	assert_int_equal(settings_change(&settings, FIRST, 2), 0);
+	assert_int_equal(settings_change(&settings, SECOND, 0), 0);
+	assert_int_equal(settings_look(&settings), 0);
+	put("/first", "7\n");
+	assert_int_equal(settings_look(&settings), 1u << FIRST);
+	assert_int_equal(settings_look(&settings), 0);
+	assert_int_equal(settings_change(&settings, FIRST, 2), 0);
+	put("/second", "500\n");
+	assert_int_equal(settings_restore(&settings), 0);
+	assert_int_equal(value(FIRST), 7);
+	assert_int_equal(value(SECOND), 500);
+	settings_release(&settings);
+	assert_int_equal(settings_save(&settings, root, STATE, table, NR), 0);
+	assert_int_equal(settings_change(&settings, FIRST, 2), 0);
+	put("/first", "8\n");
+	assert_int_equal(settings_look(&settings), 1u << FIRST);
+	assert_int_equal(settings_change(&settings, FIRST, 2), 0);
+	settings_release(&settings); /* as if it was killed */
+	assert_int_equal(settings_repair(root, STATE, table, NR), 1);
+	assert_int_equal(value(FIRST), 8);
+}
+
 /* Given up without: the next one puts them back. */
 static void what_was_not_put_back_is_left_to_the_next(void **state)
 {
@@ -195,6 +226,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TREE_TEST(values_come_back),
+		TREE_TEST(what_others_set_is_theirs),
 		TREE_TEST(what_was_not_put_back_is_left_to_the_next),
 		TREE_TEST(one_owner_at_a_time),
 		TREE_TEST(the_next_one_repairs),

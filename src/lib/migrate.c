@@ -20,6 +20,7 @@
 #include "json.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
+#define HUGE_PARTS 512u
 #define PAGE_BYTES 4096u
 #define CHUNK_PAGES 4096u
 #define RETRIES 4
@@ -48,7 +49,8 @@ struct migration {
 
 static void page_count(struct migration *m, const struct process_move *page)
 {
-	m->bytes[page->reason] += page->page_bytes;
+	m->bytes[REASON_MOVED] += page->moved_bytes;
+	m->bytes[page->reason] += page->page_bytes - page->moved_bytes;
 	m->done_bytes += page->page_bytes;
 }
 
@@ -57,13 +59,9 @@ static bool worth_retrying(enum reason reason)
 	return reason == REASON_BUSY || reason == REASON_PINNED;
 }
 
-/* A page whose result is not the last one is kept; without memory for it, it is. */
-static void page_settle(struct migration *m, const struct process_move *page, bool last)
+/* Kept for another try; without memory for that its result is the last one. */
+static void page_keep(struct migration *m, const struct process_move *page)
 {
-	if (last || !worth_retrying(page->reason)) {
-		page_count(m, page);
-		return;
-	}
 	if (m->nr_busy == m->room_busy) {
 		size_t room = m->room_busy ? m->room_busy * 2 : CHUNK_PAGES;
 		struct process_move *more = realloc(m->busy, room * sizeof(*more));
@@ -76,6 +74,40 @@ static void page_settle(struct migration *m, const struct process_move *page, bo
 		m->room_busy = room;
 	}
 	m->busy[m->nr_busy++] = *page;
+}
+
+/* Of a huge page that was split in its move the parts that stayed are tried again, each by itself. */
+static void parts_keep(struct migration *m, const struct process_move *page)
+{
+	uint64_t addresses[HUGE_PARTS];
+	int nodes[HUGE_PARTS];
+	struct process_move done = *page;
+
+	for (uint32_t i = 0; i < HUGE_PARTS; i++)
+		addresses[i] = page->address + i * PAGE_BYTES;
+	if (process_query(m->space, addresses, HUGE_PARTS, nodes)) {
+		page_count(m, page);
+		return;
+	}
+	for (uint32_t i = 0; i < HUGE_PARTS && done.page_bytes > done.moved_bytes; i++)
+		if (nodes[i] >= 0 && nodeset_has(&m->from, (unsigned int)nodes[i])) {
+			page_keep(m, &(struct process_move){ .address = addresses[i], .page_bytes = PAGE_BYTES,
+							     .reason = page->reason });
+			done.page_bytes -= PAGE_BYTES;
+		}
+	done.reason = REASON_PAGE_GONE;
+	page_count(m, &done);
+}
+
+/* A page whose result is not the last one is kept. */
+static void page_settle(struct migration *m, const struct process_move *page, bool last)
+{
+	if (last || !worth_retrying(page->reason))
+		page_count(m, page);
+	else if (page->moved_bytes)
+		parts_keep(m, page);
+	else
+		page_keep(m, page);
 }
 
 static void progress(const struct migration *m)
@@ -101,7 +133,7 @@ static void pages_move(struct migration *m, struct process_move *pages, size_t n
 
 		m->error = process_move(m->space, pages, nr, &m->from, m->targets[i], &tally);
 		for (size_t k = 0; k < nr; k++) {
-			if (target_refused(pages[k].reason) && i + 1 < m->nr_targets)
+			if (target_refused(pages[k].reason) && !pages[k].moved_bytes && i + 1 < m->nr_targets)
 				pages[left++] = pages[k];
 			else
 				page_settle(m, &pages[k], last);

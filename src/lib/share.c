@@ -424,10 +424,10 @@ static size_t user_move(const struct share_user *user, const struct nodeset *fro
 	process_move(user->process->process, batch, nr_batch, from, to, &user->process->tally);
 	for (size_t i = 0; i < nr_batch; i++) {
 		struct tiering_move *move = &moves[index[i]];
-		if (reason_passes_on((enum reason)batch[i].reason))
+		if (reason_passes_on((enum reason)batch[i].reason) && !batch[i].moved_bytes)
 			continue;
 		move->reason = (enum reason)batch[i].reason;
-		move->nr_moved = move->reason == REASON_MOVED ? move->nr_pages : 0;
+		move->nr_moved = batch[i].moved_bytes / PAGE_BYTES;
 		decided++;
 	}
 	return decided;

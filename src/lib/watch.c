@@ -411,7 +411,7 @@ void watch_move(struct watch *watch, const struct node_map *map, const struct no
 		for (size_t i = 0; i < part; i++) {
 			struct tiering_move *move = &moves[done + i];
 			move->reason = (enum reason)batch[i].reason;
-			move->nr_moved = move->reason == REASON_MOVED ? move->nr_pages : 0;
+			move->nr_moved = batch[i].moved_bytes / PAGE_BYTES;
 		}
 		done += part;
 	}

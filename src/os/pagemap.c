@@ -43,27 +43,41 @@ bool pagemap_there(int fd)
 	return pread(fd, &entry, sizeof entry, 0) > 0;
 }
 
-int pagemap_first(int fd, uint64_t start, uint64_t end, uint64_t *ret_address)
+/* The first run of pages that are all of the categories, at most `max_pages` long. */
+static int run_find(int fd, uint64_t start, uint64_t end, uint64_t categories, uint64_t max_pages,
+		    struct page_region *ret_run)
 {
-	struct page_region found;
 	struct pm_scan_arg scan = {
 		.size = sizeof scan,
 		.start = start,
 		.end = end,
-		.vec = (uint64_t)(uintptr_t)&found,
+		.vec = (uint64_t)(uintptr_t)ret_run,
 		.vec_len = 1,
-		.max_pages = 1,
-		.category_mask = PAGE_IS_PRESENT,
+		.max_pages = max_pages,
+		.category_mask = categories,
 		.return_mask = PAGE_IS_PRESENT,
 	};
 	int n = ioctl(fd, PAGEMAP_SCAN, &scan);
 
-	if (n < 0)
-		return -errno;
-	if (!n)
-		return -ENOENT;
-	*ret_address = found.start;
-	return 0;
+	return n < 0 ? -errno : n ? 0 : -ENOENT;
+}
+
+int pagemap_first(int fd, uint64_t start, uint64_t end, uint64_t *ret_address)
+{
+	struct page_region found;
+	int error = run_find(fd, start, end, PAGE_IS_PRESENT, 1, &found);
+
+	if (!error)
+		*ret_address = found.start;
+	return error;
+}
+
+bool pagemap_huge(int fd, uint64_t address)
+{
+	struct page_region found;
+
+	return !run_find(fd, address, address + HUGE, PAGE_IS_PRESENT | PAGE_IS_HUGE, HUGE / PAGE, &found) &&
+	       found.start == address && found.end == address + HUGE;
 }
 
 bool pagemap_dirty(int fd, uint64_t address)

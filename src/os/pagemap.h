@@ -24,6 +24,8 @@ bool pagemap_there(int fd);
 /* The first address in [start, end), both multiples of 4096, of a page that is in memory. Next to nothing for
  * what is not there, terabytes included. -ENOENT: none; -EINVAL: that map has ended. */
 int pagemap_first(int fd, uint64_t start, uint64_t end, uint64_t *ret_address);
+/* Whether one entry maps 2 MiB from `address` on. Before Linux 6.7 none is said to. */
+bool pagemap_huge(int fd, uint64_t address);
 /* Whether the kernel says of a page that it waits to be written to its file, or is being written. It tells
  * root only: for others no page does. */
 bool pagemap_dirty(int fd, uint64_t address);

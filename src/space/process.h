@@ -127,6 +127,8 @@ struct process_move {
 	uint64_t address;      /* of a 4 KiB page, or the start of a huge one */
 	uint32_t page_bytes;   /* 4096 or a huge page's */
 	uint8_t reason;        /* out: enum reason */
+	uint32_t moved_bytes;  /* out: all of it with REASON_MOVED; with another, parts of a huge page that was split
+				* meanwhile: the reason is that of the rest */
 };
 
 /* What a process_move() came to, in bytes; reasons sum to the bytes asked for. Added to. */

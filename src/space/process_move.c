@@ -18,6 +18,7 @@
 #include "proc.h"
 
 #define UNDECIDED REASON_COUNT
+#define HUGE_PARTS (PROCESS_HUGE / PROCESS_PAGE)
 #define BATCH MOVE_CALL_PAGES_MAX
 
 /* What one process_move() works with. Too large for a stack. */
@@ -40,6 +41,7 @@ struct work {
 static void decide(struct work *work, struct process_move *page, enum reason reason)
 {
 	page->reason = (uint8_t)reason;
+	page->moved_bytes = reason == REASON_MOVED ? page->page_bytes : 0;
 	work->tally->bytes[reason] += page->page_bytes;
 }
 
@@ -152,26 +154,41 @@ static enum reason status_reason(const struct work *work, uint64_t address, enum
 	return error == -ENODEV ? REASON_NO_ROOM : error == -EACCES ? REASON_POLICY : REASON_SPACE_GONE;
 }
 
-/*
- * A huge page that was split before its move has left most of itself behind; the last part of it
- * tells. Then only its first page counts as moved, and the rest may be tried again.
- */
+/* A page that is not mapped as one any more, so each of its parts has been moved or not. */
+static void split_settle(struct work *work, struct process_move *page)
+{
+	uint64_t addresses[HUGE_PARTS];
+	uint32_t moved = 0, present = 0;
+	int nodes[HUGE_PARTS];
+
+	for (uint32_t i = 0; i < HUGE_PARTS; i++)
+		addresses[i] = page->address + i * PROCESS_PAGE;
+	if (move_query(work->space->pid, addresses, HUGE_PARTS, nodes))
+		return;
+	for (uint32_t i = 0; i < HUGE_PARTS; i++) {
+		present += nodes[i] >= 0;
+		moved += nodes[i] >= 0 && (unsigned int)nodes[i] == work->to;
+	}
+	/* What was freed of it the kernel takes for moved, too. */
+	if (page->reason == REASON_MOVED && moved == present)
+		return;
+	work->tally->bytes[page->reason] -= page->page_bytes;
+	if (moved == HUGE_PARTS)
+		page->reason = REASON_MOVED;
+	else if (page->reason == REASON_MOVED)
+		page->reason = REASON_BUSY;
+	page->moved_bytes = moved * PROCESS_PAGE;
+	work->tally->bytes[REASON_MOVED] += page->moved_bytes;
+	work->tally->bytes[page->reason] += page->page_bytes - page->moved_bytes;
+}
+
+/* The status of a huge page is that of its first part: all there is to say, unless it was split before its
+ * move or, for want of room or of the whole of it, by the kernel in it. */
 static void huge_settle(struct work *work)
 {
 	for (size_t i = 0; i < work->nr_batch; i++)
-		work->addresses[i] += work->batch_page_bytes - PROCESS_PAGE;
-	int error = move_query(work->space->pid, work->addresses, work->nr_batch, work->nodes);
-	for (size_t i = 0; i < work->nr_batch && !error; i++) {
-		struct process_move *page = &work->pages[work->index[i]];
-
-		/* Its last part may just be gone. */
-		if (page->reason != REASON_MOVED || work->nodes[i] < 0 ||
-		    (unsigned int)work->nodes[i] == work->to)
-			continue;
-		page->reason = REASON_BUSY;
-		work->tally->bytes[REASON_MOVED] -= page->page_bytes - PROCESS_PAGE;
-		work->tally->bytes[REASON_BUSY] += page->page_bytes - PROCESS_PAGE;
-	}
+		if (!pagemap_huge(work->space->pagemap, work->addresses[i]))
+			split_settle(work, &work->pages[work->index[i]]);
 }
 
 static int batch_move(struct work *work)
@@ -188,7 +205,7 @@ static int batch_move(struct work *work)
 		decide(work, &work->pages[work->index[i]],
 		       after ? REASON_SPACE_GONE :
 			       status_reason(work, work->addresses[i], work->status[i], error));
-	if (!after && !error && work->batch_page_bytes > PROCESS_PAGE)
+	if (!after && !error && work->batch_page_bytes == PROCESS_HUGE)
 		huge_settle(work);
 	return after ? after : error;
 }
@@ -267,6 +284,7 @@ int process_move(struct process_space *space, struct process_move *pages, size_t
 
 	for (size_t i = 0; i < nr; i++) {
 		pages[i].reason = UNDECIDED;
+		pages[i].moved_bytes = 0;
 		tally->asked_bytes += pages[i].page_bytes;
 	}
 	if (work) {

@@ -617,8 +617,9 @@ static void pinned(void)
 	other_end(&other, 0);
 }
 
-/* Huge pages lose their last part between look and move: the rest moves, and counts. */
-static void huge_with_holes(void)
+/* Huge pages change between look and move: what counts as moved is what the kernel moved; it takes what was
+ * freed meanwhile for moved, too. */
+static void huge_changed(void (*change)(struct other *other), size_t freed)
 {
 	struct other other = other_begin(false, huge_prepare);
 	struct process_space *space = space_of(other.pid);
@@ -627,17 +628,44 @@ static void huge_with_holes(void)
 
 	if (found.nr != NR_PAGES / BLOCK_PAGES)
 		live_skip("no huge pages here");
-	other_ask(&other, "h");
+	change(&other);
+	uint64_t before = vm_counter("pgmigrate_success");
 	CHECK(process_move(space, moves, found.nr, NULL, 0, &tally) == 0);
+	uint64_t moved = vm_counter("pgmigrate_success") - before;
 	tally_print(&tally);
 	found = look(space, &other);
-	printf("of %lu pages %zu are on the target\n", NR_PAGES - NR_PAGES / BLOCK_PAGES, found.on[0]);
-	/* Whole, or only the first page of each: what counts as moved has moved. */
-	CHECK(found.on[0] == NR_PAGES - NR_PAGES / BLOCK_PAGES ?
-		      tally_pages(&tally, REASON_MOVED) == NR_PAGES :
-		      tally_pages(&tally, REASON_MOVED) <= found.on[0]);
+	printf("the kernel moved %llu pages, %zu are on the target\n", (unsigned long long)moved, found.on[0]);
+	CHECK(moved && tally_pages(&tally, REASON_MOVED) == moved && found.on[0] + freed == moved);
 	process_close(space);
 	other_end(&other, 0);
+}
+
+static void last_parts_free(struct other *other)
+{
+	other_ask(other, "h");
+}
+
+static void huge_with_holes(void)
+{
+	huge_changed(last_parts_free, NR_PAGES / BLOCK_PAGES);
+}
+
+/* The kernel does it for who asks. */
+static void half_split(struct other *other)
+{
+	uint64_t base = (uint64_t)(uintptr_t)other->arena.base;
+	char words[64];
+
+	snprintf(words, sizeof(words), "%d,%#llx,%#llx", (int)other->pid, (unsigned long long)base,
+		 (unsigned long long)(base + NR_PAGES / 2 * PAGE_BYTES));
+	CHECK(mount("none", "/sys/kernel/debug", "debugfs", 0, NULL) == 0 || errno == EBUSY);
+	if (!vm_write("/sys/kernel/debug/split_huge_pages", words))
+		live_skip("no debugfs with split_huge_pages");
+}
+
+static void huge_split(void)
+{
+	huge_changed(half_split, 0);
 }
 
 static void hugetlb_prepare(struct arena *arena)
@@ -802,6 +830,7 @@ static const struct live_case cases[] = {
 	{ "dirty-file", dirty_file },
 	{ "pinned", pinned },
 	{ "huge-with-holes", huge_with_holes },
+	{ "huge-split", huge_split },
 	{ "hugetlb", hugetlb },
 	{ "stranger", stranger },
 	{ "cpuset", cpuset },

@@ -174,7 +174,7 @@ static void block_recount(const struct tiering *tiering, struct tiering_window *
 
 	for (uint32_t i = 0; i < HEAT_BLOCK_PAGES; i++) {
 		struct tiering_page *page = &window->pages[block * HEAT_BLOCK_PAGES + i];
-		uint32_t node = page_node(page), nr = page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
+		uint32_t node = page_node(page), nr = page_pages(page);
 
 		if (node == TIERING_NODE_UNKNOWN)
 			continue;
@@ -225,7 +225,11 @@ void tiering_counts_add(struct tiering_counts *sum, const struct tiering_counts 
 	sum->promoted += more->promoted;
 	sum->demoted += more->demoted;
 	sum->candidates += more->candidates;
+	sum->promotions += more->promotions;
 	sum->unpaid += more->unpaid;
+	sum->thrash += more->thrash;
+	sum->lapsed += more->lapsed;
+	sum->waiting += more->waiting;
 	sum->pingpong += more->pingpong;
 	sum->wasted += more->wasted;
 	sum->touches += more->touches;
@@ -264,7 +268,7 @@ void tiering_census(const struct tiering *tiering, const struct tiering_space *s
 				continue;
 			}
 			const struct tiering_page *page = &window->pages[idx];
-			uint32_t nr = page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
+			uint32_t nr = page_pages(page);
 			if (page_node(page) != TIERING_NODE_UNKNOWN)
 				ret_census->pages[page_node(page)]
 						 [page_heat(tiering, window, idx, now_ns)] += nr;

@@ -33,7 +33,8 @@
  *   refused     a page that would not move is left alone for a while that doubles; its heat is kept
  *
  * What must always hold: every page of a plan ends with exactly one reason, and
- * requested = moved + failed + dropped + pending. A page is in at most one plan at a time.
+ * requested = moved + failed + dropped + pending. A page is in at most one plan at a time. Each candidate is
+ * counted once, and so is what becomes of it.
  *
  * One thread at a time. The engine calls nothing; time comes in as an argument.
  */
@@ -105,9 +106,14 @@ struct tiering_counts { /* pages, since the space began */
 	uint64_t requested, pending;
 	uint64_t ended[REASON_COUNT];
 	uint64_t promoted, demoted;
-	uint64_t refused[REASON_COUNT]; /* before anything was tried: no room, rate */
-	uint64_t candidates;            /* found on a slow node with two touches */
-	uint64_t unpaid;                /* candidates that were not worth their move */
+	/* What became of candidates: promotions + unpaid + thrash + lapsed + waiting. */
+	uint64_t candidates;            /* found on a slow node with two touches; each time once */
+	uint64_t promotions;            /* of those requested */
+	uint64_t unpaid;                /* that were not worth their move */
+	uint64_t thrash;                /* while promotion paused */
+	uint64_t lapsed;                /* that cooled or went while they waited */
+	uint64_t waiting;               /* now */
+	uint64_t refused[REASON_COUNT]; /* that had to wait, for room or by the rate; some for both */
 	uint64_t pingpong;              /* promoted again soon after they were demoted */
 	uint64_t wasted;                /* demoted soon after they were promoted, not seen in use since */
 	uint64_t touches, strays;       /* times; strays: where no window is */

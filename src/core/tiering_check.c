@@ -6,7 +6,7 @@
 
 struct sums {
 	uint64_t node_pages[TIERING_NODES_MAX];
-	uint64_t moving_pages;
+	uint64_t moving_pages, waiting_pages;
 };
 
 static const char *page_check(const struct tiering *tiering, const struct tiering_window *window,
@@ -14,18 +14,19 @@ static const char *page_check(const struct tiering *tiering, const struct tierin
 {
 	const struct tiering_page *page = &window->pages[idx];
 	uint32_t node = page_node(page);
-	uint32_t nr = page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
+	uint32_t nr = page_pages(page);
 
 	if ((page->flags & PAGE_HUGE) && idx % HEAT_BLOCK_PAGES)
 		return "a huge page does not begin at its block";
 	if (page_head(window, idx) != idx)
-		return page->node || (page->flags & (PAGE_MOVING | PAGE_HUGE))
+		return page->node || (page->flags & (PAGE_MOVING | PAGE_HUGE | PAGE_WAITS))
 			       ? "a page inside a huge one has a life of its own"
 			       : NULL;
 	if (page->flags & PAGE_MOVING) {
 		++*moving;
 		sums->moving_pages += nr;
 	}
+	sums->waiting_pages += page->flags & PAGE_WAITS ? nr : 0;
 	if (node == TIERING_NODE_UNKNOWN)
 		return NULL;
 	if (node >= tiering->config.nr_nodes)
@@ -86,6 +87,11 @@ static const char *space_check(const struct tiering *tiering, const struct tieri
 		return "the pages of a space on a node are miscounted";
 	if (sums.moving_pages != counts->pending)
 		return "pending pages are not the pages of the moves under way";
+	if (sums.waiting_pages != counts->waiting)
+		return "waiting pages are miscounted";
+	if (counts->candidates !=
+	    counts->promotions + counts->unpaid + counts->thrash + counts->lapsed + counts->waiting)
+		return "a candidate has no end, or two";
 	for (unsigned r = 0; r < REASON_COUNT; r++)
 		ended += counts->ended[r];
 	if (counts->ended[REASON_MOVED] != counts->promoted + counts->demoted)

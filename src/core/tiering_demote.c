@@ -49,7 +49,7 @@ static void block_demote(struct step *step, struct tiering_window *window, uint3
 	for (uint32_t idx = first; idx < first + HEAT_BLOCK_PAGES; idx++) {
 		struct tiering_page *page = &window->pages[idx];
 		uint32_t node = page_node(page);
-		uint32_t nr = page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
+		uint32_t nr = page_pages(page);
 
 		if (step->nr == step->max)
 			return;

@@ -8,7 +8,9 @@
 #define PAGE_MOVING 1u   /* in a plan that is not completed */
 #define PAGE_HUGE 2u     /* the first of a huge page; the other 511 have no record of their own */
 #define PAGE_DEMOTED 4u  /* it is where it is because we demoted it */
-#define PAGE_WAITED 8u   /* counted as refused, for want of room or by the rate */
+#define PAGE_NO_ROOM 8u  /* a candidate that waits, counted as refused for want of room */
+#define PAGE_RATE 64u    /* the same, by the rate */
+#define PAGE_WAITS (PAGE_NO_ROOM | PAGE_RATE)
 #define PAGE_LOOKED 16u  /* its place was asked for */
 #define PAGE_UNSEEN 32u  /* we promoted it, and it was not seen in use since */
 
@@ -37,6 +39,12 @@ static inline uint32_t page_node(const struct tiering_page *page)
 	return TIERING_NODE_UNKNOWN - page->node;
 }
 
+/* That its record is of. */
+static inline uint32_t page_pages(const struct tiering_page *page)
+{
+	return page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
+}
+
 /* The page that has the record: the first one of a huge page. */
 static inline uint32_t page_head(const struct tiering_window *window, uint32_t idx)
 {
@@ -60,6 +68,10 @@ uint32_t window_slot(const struct tiering_space *space, uint64_t vpn);
 void page_set_node(const struct tiering *tiering, struct tiering_window *window, uint32_t idx,
 		   uint32_t nr_pages, uint32_t node);
 void page_mark_ready(struct tiering_window *window, uint32_t idx, uint32_t class);
+/* It waits no longer, whatever comes of it. */
+void page_wait_end(struct tiering_window *window, uint32_t idx);
+/* If it waits, it does so no longer: it is no candidate any more. */
+void page_lapse(struct tiering_window *window, uint32_t idx);
 /* The pages [from, to) of a window, as tiering_forget(). */
 void window_forget(const struct tiering *tiering, struct tiering_window *window, uint32_t from, uint32_t to);
 

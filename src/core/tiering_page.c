@@ -33,6 +33,22 @@ void page_mark_ready(struct tiering_window *window, uint32_t idx, uint32_t class
 	window->nr_ready++;
 }
 
+void page_wait_end(struct tiering_window *window, uint32_t idx)
+{
+	struct tiering_page *page = &window->pages[idx];
+
+	if (page->flags & PAGE_WAITS)
+		window->space->counts.waiting -= page_pages(page);
+	page->flags &= (uint8_t)~PAGE_WAITS;
+}
+
+void page_lapse(struct tiering_window *window, uint32_t idx)
+{
+	if (window->pages[idx].flags & PAGE_WAITS)
+		window->space->counts.lapsed += page_pages(&window->pages[idx]);
+	page_wait_end(window, idx);
+}
+
 static void block_armed(uint32_t armed[TIERING_ARMS], uint32_t tick)
 {
 	if (armed[0] == tick)
@@ -94,7 +110,7 @@ void tiering_touch(struct tiering *tiering, struct tiering_space *space, uint64_
 	struct tiering_page *page = &window->pages[idx];
 	uint32_t block = idx / HEAT_BLOCK_PAGES;
 	window->used |= 1u << block;
-	space->counts.touched += page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
+	space->counts.touched += page_pages(page);
 	/* A touch from before it was known to be there, or one of what is not known to be, may be that
 	 * which brought it: seen whether it was armed or not. */
 	bool placed = page_node(page) != TIERING_NODE_UNKNOWN;
@@ -152,6 +168,7 @@ static void block_shape(const struct tiering *tiering, struct tiering_window *wi
 		return;
 	if (huge) {
 		for (uint32_t i = first; i < first + HEAT_BLOCK_PAGES; i++) {
+			page_lapse(window, i);
 			page_set_node(tiering, window, i, 1, TIERING_NODE_UNKNOWN);
 			window->pages[i] = (struct tiering_page){ 0 };
 		}
@@ -161,6 +178,7 @@ static void block_shape(const struct tiering *tiering, struct tiering_window *wi
 		return;
 	}
 	uint32_t node = page_node(head);
+	page_lapse(window, first);
 	page_set_node(tiering, window, first, HEAT_BLOCK_PAGES, TIERING_NODE_UNKNOWN);
 	head->flags &= (uint8_t)~PAGE_HUGE;
 	for (uint32_t i = first; i < first + HEAT_BLOCK_PAGES; i++) {
@@ -247,8 +265,8 @@ static void page_forget(const struct tiering *tiering, struct tiering_window *wi
 		return;
 	if (page->flags & PAGE_MOVING)
 		return; /* its completion says what became of it */
-	page_set_node(tiering, window, idx, page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1,
-		      TIERING_NODE_UNKNOWN);
+	page_lapse(window, idx);
+	page_set_node(tiering, window, idx, page_pages(page), TIERING_NODE_UNKNOWN);
 	*page = (struct tiering_page){ 0 };
 }
 
@@ -339,7 +357,6 @@ static void page_moved(struct tiering *tiering, const struct tiering_move *move,
 		}
 	}
 	page->backoff = 0;
-	page->flags &= (uint8_t)~PAGE_WAITED;
 	page->stamp = tick_at(now_ns);
 	page_set_node(tiering, window, idx, move->nr_pages, move->to);
 }

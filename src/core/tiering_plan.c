@@ -143,7 +143,7 @@ void move_open(struct step *step, struct tiering_window *window, uint32_t idx,
 		      enum tiering_op op, uint32_t to)
 {
 	struct tiering_page *page = &window->pages[idx];
-	uint32_t nr_pages = page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
+	uint32_t nr_pages = page_pages(page);
 
 	step->plan[step->nr++] = (struct tiering_move){
 		.window = window,
@@ -170,27 +170,48 @@ void move_open(struct step *step, struct tiering_window *window, uint32_t idx,
 
 static void promotion_open(struct step *step, struct tiering_window *window, uint32_t idx, uint32_t to)
 {
-	uint32_t nr_pages = window->pages[idx].flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
+	uint32_t nr_pages = page_pages(&window->pages[idx]);
 
+	page_wait_end(window, idx);
 	move_open(step, window, idx, TIERING_PROMOTE, to);
+	window->space->counts.promotions += nr_pages;
 	if (step->tokens != UINT64_MAX) {
 		step->tokens -= nr_pages;
 		step->tiering->tokens_q20 -= (uint64_t)nr_pages << 20;
 	}
 }
 
-/* What a candidate lacks is counted once for each time it becomes one. */
+enum verdict { VERDICT_PASS, VERDICT_DONE, VERDICT_STOP };
+
+/* What a candidate lacks is counted once for each time it becomes one, room and rate each. */
 static void page_wait(struct tiering_window *window, uint32_t idx, enum reason reason)
 {
 	struct tiering_page *page = &window->pages[idx];
+	struct tiering_counts *counts = &window->space->counts;
+	uint32_t nr_pages = page_pages(page);
+	uint8_t lacks = reason == REASON_RATE ? PAGE_RATE : PAGE_NO_ROOM;
 
-	if (page->flags & PAGE_WAITED)
-		return;
-	page->flags |= PAGE_WAITED;
-	window->space->counts.refused[reason] += page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1;
+	if (!(page->flags & PAGE_WAITS))
+		counts->waiting += nr_pages;
+	if (!(page->flags & lacks))
+		counts->refused[reason] += nr_pages;
+	page->flags |= lacks;
 }
 
-enum verdict { VERDICT_PASS, VERDICT_DONE, VERDICT_STOP };
+/* A page that waits has been counted. */
+static void candidate_count(struct tiering_window *window, uint32_t idx, uint32_t nr_pages)
+{
+	if (!(window->pages[idx].flags & PAGE_WAITS))
+		window->space->counts.candidates += nr_pages;
+}
+
+/* It will not be promoted now: that is told to one of the counters. */
+static enum verdict candidate_drop(struct tiering_window *window, uint32_t idx, uint32_t nr_pages, uint64_t *counter)
+{
+	page_wait_end(window, idx);
+	*counter += nr_pages;
+	return VERDICT_PASS;
+}
 
 /* On fast nodes when all that is under way has arrived. */
 uint64_t fast_pages(const struct tiering *tiering, const struct tiering_space *space)
@@ -218,7 +239,7 @@ static void neighbours_promote(struct step *step, struct tiering_window *window,
 		    heat_age_ticks(record, window->block_epoch[i / HEAT_BLOCK_PAGES], now) >
 			    HEAT_WINDOW_TICKS)
 			continue;
-		window->space->counts.candidates++;
+		candidate_count(window, i, 1);
 		promotion_open(step, window, i, to);
 	}
 }
@@ -229,24 +250,24 @@ static enum verdict candidate_promote(struct step *step, struct tiering_window *
 {
 	struct tiering_space *space = window->space;
 	struct tiering_page *page = &window->pages[idx];
-	uint32_t nr_pages = page->flags & PAGE_HUGE ? TIERING_HUGE_PAGES : 1, from = page_node(page);
+	uint32_t nr_pages = page_pages(page), from = page_node(page);
 	uint32_t accessor = record >> HEAT_NODE_SHIFT & HEAT_MAX(NODE);
 	bool room;
 
-	if (page->backoff && tick_at(step->now_ns) - page->stamp < BACKOFF_TICKS << page->backoff)
-		return VERDICT_PASS;
 	uint32_t to = target_choose(step, space, accessor, from, nr_pages, &room);
-	if (to == TIERING_NODE_UNKNOWN)
-		return VERDICT_PASS;
-	space->counts.candidates += nr_pages;
-	if (!page_pays(step, page, record, from, to)) {
-		space->counts.unpaid += nr_pages;
+	if (to == TIERING_NODE_UNKNOWN ||
+	    (page->backoff && tick_at(step->now_ns) - page->stamp < BACKOFF_TICKS << page->backoff)) {
+		page_lapse(window, idx);
 		return VERDICT_PASS;
 	}
+	candidate_count(window, idx, nr_pages);
+	if (!page_pays(step, page, record, from, to))
+		return candidate_drop(window, idx, nr_pages, &space->counts.unpaid);
 	bool capped = fast_pages(step->tiering, space) + nr_pages >
 		      space->fast_max_pages;
+	/* While it thrashes only what displaces nothing. */
 	if (step->now_ns < step->tiering->pause_until_ns && (!room || capped || page->strikes))
-		return VERDICT_PASS; /* while it thrashes only what displaces nothing */
+		return candidate_drop(window, idx, nr_pages, &space->counts.thrash);
 	if (room && !capped && step->tokens >= nr_pages) {
 		promotion_open(step, window, idx, to);
 		if (nr_pages == 1 && space->fast_max_pages == UINT64_MAX)
@@ -262,32 +283,40 @@ static enum verdict candidate_promote(struct step *step, struct tiering_window *
 	return VERDICT_STOP;
 }
 
+/* Where it is, if it is anywhere, no slow page is known: somebody else moved it, or it is new. */
+static enum verdict candidate_look(struct step *step, struct tiering_window *window, uint32_t idx)
+{
+	struct tiering_page *page = &window->pages[idx];
+	uint32_t node = page_node(page);
+	bool unknown = node == TIERING_NODE_UNKNOWN;
+	bool lately = (page->flags & PAGE_LOOKED) && tick_at(step->now_ns) - page->stamp < LOOK_AGAIN_TICKS;
+
+	page_lapse(window, idx);
+	if (lately || (!unknown && !node_at(step, node)->fast))
+		return VERDICT_PASS;
+	if (unknown)
+		page->stamp = tick_at(step->now_ns);
+	move_open(step, window, idx, TIERING_LOOK, TIERING_NODE_UNKNOWN);
+	return VERDICT_DONE;
+}
+
 static enum verdict candidate_judge(struct step *step, struct tiering_window *window, uint32_t idx)
 {
 	struct tiering_page *page = &window->pages[idx];
 	uint32_t record, node = page_node(page);
-	uint64_t age;
 
-	if (page_head(window, idx) != idx || !heat_take(&window->heat[idx], &record))
+	if (page_head(window, idx) != idx)
 		return VERDICT_PASS;
-	age = heat_age_ticks(record, window->block_epoch[idx / HEAT_BLOCK_PAGES],
-			     heat_moment_at(step->now_ns));
 	/* What cooled while it waited is no candidate any more. */
-	if (age > HEAT_WINDOW_TICKS || heat_class(record) < CANDIDATE_CLASS ||
-	    (page->flags & PAGE_MOVING))
+	if (!heat_take(&window->heat[idx], &record) || (page->flags & PAGE_MOVING) ||
+	    heat_age_ticks(record, window->block_epoch[idx / HEAT_BLOCK_PAGES], heat_moment_at(step->now_ns)) >
+		    HEAT_WINDOW_TICKS ||
+	    heat_class(record) < CANDIDATE_CLASS) {
+		page_lapse(window, idx);
 		return VERDICT_PASS;
-	bool unknown = node == TIERING_NODE_UNKNOWN;
-	if (unknown || !node_at(step, node)->slow) {
-		/* Touched where no slow page is known: somebody else moved it, or it is new. */
-		bool lately = (page->flags & PAGE_LOOKED) &&
-			      tick_at(step->now_ns) - page->stamp < LOOK_AGAIN_TICKS;
-		if (lately || (!unknown && !node_at(step, node)->fast))
-			return VERDICT_PASS;
-		if (unknown)
-			page->stamp = tick_at(step->now_ns);
-		move_open(step, window, idx, TIERING_LOOK, TIERING_NODE_UNKNOWN);
-		return VERDICT_DONE;
 	}
+	if (node == TIERING_NODE_UNKNOWN || !node_at(step, node)->slow)
+		return candidate_look(step, window, idx);
 	return candidate_promote(step, window, idx, record);
 }
 

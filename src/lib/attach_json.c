@@ -29,8 +29,12 @@ static json_t *moves_json(const struct tiering_counts *counts)
 	number_set(refused, reason_name(REASON_NO_ROOM), counts->refused[REASON_NO_ROOM]);
 	number_set(refused, reason_name(REASON_RATE), counts->refused[REASON_RATE]);
 	number_set(refused, "unpaid", counts->unpaid);
+	number_set(refused, "thrash", counts->thrash);
+	number_set(refused, "lapsed", counts->lapsed);
 	json_object_set_new(moves, "refused", refused);
 	number_set(moves, "candidates", counts->candidates);
+	number_set(moves, "promotions", counts->promotions);
+	number_set(moves, "waiting", counts->waiting);
 	number_set(moves, "ping_pong", counts->pingpong);
 	number_set(moves, "wasted", counts->wasted);
 	return moves;

@@ -158,6 +158,8 @@ static void refused_write(FILE *file, const struct tiering_counts *sum)
 	expose_number(file, family, EXPOSE_LABELS({ "reason", reason_name(REASON_RATE) }),
 		      sum->refused[REASON_RATE]);
 	expose_number(file, family, EXPOSE_LABELS({ "reason", "unpaid" }), sum->unpaid);
+	expose_number(file, family, EXPOSE_LABELS({ "reason", "thrash" }), sum->thrash);
+	expose_number(file, family, EXPOSE_LABELS({ "reason", "lapsed" }), sum->lapsed);
 }
 
 static void moves_write(FILE *file, const struct attach *a)
@@ -176,6 +178,7 @@ static void moves_write(FILE *file, const struct attach *a)
 	refused_write(file, &sum);
 	one_write(file, COUNTER("pagetide_candidate_pages", "pages", "Pages in use found on slow nodes."),
 		  sum.candidates);
+	one_write(file, GAUGE("pagetide_waiting_pages", "Of those, waiting for room or by the rate."), sum.waiting);
 	one_write(file, COUNTER("pagetide_pingpong_pages", "pages",
 				"Promoted again within two minutes after their demotion."), sum.pingpong);
 	one_write(file, COUNTER("pagetide_wasted_pages", "pages",

@@ -117,6 +117,8 @@ static void process_drop(struct attach *a, struct watch **at)
 		a->nr_ended--;
 	}
 	a->nr_gone++;
+	/* What waited there waits no longer. */
+	windows_forget(&a->tiering, &watch->space, 0, UINT64_MAX);
 	tiering_counts_add(&a->gone, &watch->space.counts);
 	move_pace_add(&a->gone_stalls, process_pace(watch->process));
 	watch_close(watch);

@@ -90,9 +90,9 @@ static void share_close(struct shares *shares, struct share **at)
 	*at = share->next;
 	shares->nr--;
 	shares->nr_gone++;
+	windows_end(shares->tiering, &share->space);
 	tiering_counts_add(&shares->gone, &share->space.counts);
 	census_forget(&share->census, &shares->census_ns);
-	windows_end(shares->tiering, &share->space);
 	free(share->users);
 	free(share);
 }

@@ -688,6 +688,58 @@ static void defect_4a_24_the_rate_is_kept(void **state)
 	assert_true(w->space.counts.refused[REASON_RATE] > 0);
 }
 
+/* Without room, then with room and by the rate: counted once, and refused once for each. */
+static void who_waits_is_counted_once(void **state)
+{
+	struct world *w = *state;
+	const struct tiering_counts *counts = &w->space.counts;
+
+	place(w, 0, 512, SLOW, true);
+	w->need.free_pages[FAST] = w->need.free_pages[FAST_FAR] = 0;
+	touch_twice(w, 0, 1);
+	for (unsigned i = 0; i < 10; i++, w->now_ns -= SECOND - 100 * MS)
+		assert_int_equal(step(w), 0);
+	assert_int_equal(counts->candidates, 512);
+	assert_int_equal(counts->waiting, 512);
+	assert_int_equal(counts->refused[REASON_NO_ROOM], 512);
+	w->need.free_pages[FAST] = 1000;
+	w->tiering.config.rate_pages_per_s = 1;
+	for (unsigned i = 0; i < 3; i++, w->now_ns -= SECOND - 100 * MS)
+		assert_int_equal(step(w), 0);
+	assert_int_equal(counts->candidates, 512);
+	assert_int_equal(counts->refused[REASON_NO_ROOM], 512);
+	assert_int_equal(counts->refused[REASON_RATE], 512);
+	w->tiering.config.rate_pages_per_s = 0;
+	assert_int_equal(step(w), 1);
+	complete(w, 1, REASON_MOVED);
+	assert_int_equal(counts->candidates, 512);
+	assert_int_equal(counts->promotions, 512);
+	assert_int_equal(counts->waiting, 0);
+}
+
+/* It cools while it waits, or is unmapped: that is an end, too. */
+static void who_waits_in_vain_is_counted(void **state)
+{
+	struct world *w = *state;
+	const struct tiering_counts *counts = &w->space.counts;
+
+	place(w, 0, 4, SLOW, false);
+	place(w, 512, 512, SLOW, true);
+	w->need.free_pages[FAST] = w->need.free_pages[FAST_FAR] = 0;
+	touch_twice(w, 0, 1);
+	touch_twice(w, 512, 1);
+	assert_int_equal(step(w), 0);
+	assert_true(counts->waiting > 0);
+	uint64_t waited = counts->waiting;
+	assert_int_equal(counts->candidates, waited);
+	tiering_forget(&w->tiering, &w->space, 512, 512);
+	w->now_ns += 600 * SECOND;
+	assert_int_equal(step(w), 0);
+	assert_int_equal(counts->waiting, 0);
+	assert_int_equal(counts->lapsed, waited);
+	assert_int_equal(counts->candidates, waited);
+}
+
 /* A hot set twice the size of what is fast: it stops moving, and what is there stays. */
 static void it_stops_when_it_thrashes(void **state)
 {
@@ -714,6 +766,7 @@ static void it_stops_when_it_thrashes(void **state)
 	/* Without the stop it would be about a hundred in each of these 1500 rounds. */
 	assert_true(late < 1500 * 10);
 	assert_true(w->space.counts.pingpong > 0);
+	assert_true(w->space.counts.thrash > 0);
 }
 
 static void nodes_tell(struct world *w, const struct tiering_node *nodes, uint32_t nr)
@@ -810,6 +863,8 @@ int main(void)
 		CASE(shares_follow_the_weights),
 		CASE(a_plan_is_of_few_spaces),
 		CASE(defect_4a_24_the_rate_is_kept),
+		CASE(who_waits_is_counted_once),
+		CASE(who_waits_in_vain_is_counted),
 		CASE(it_stops_when_it_thrashes),
 		CASE(a_node_that_went),
 		CASE(a_node_that_came),

@@ -33,6 +33,9 @@ kernel patches its own code, as it does when NUMA balancing or a first perf even
 off, the other CPU may translate the old code and keep it, and dies of the breakpoint that was there:
 "Oops: int3". No real CPU does that. Such a guest is started again, up to three times in all, and says so.
 
+With --icount the guest's clock counts instructions, of its CPUs in turn: what else the machine below does
+reaches no time in the guest.
+
 NUMA balancing is off in the guest until the command turns it on. No time in the guest is that of a
 real machine: compare only figures of one guest with each other.
 """
@@ -59,6 +62,9 @@ OTHER_FLAVOUR = re.compile(r"-(cloud|rt)-amd64$")
 
 MIB = 1 << 20
 FAST_MIB, SLOW_MIB = 1024, 2048
+# ERMS says that copying by bytes is fast, and the kernel then copies so: emulated it takes eight times as
+# long as by words, 60 ms for a huge page.
+CPU = "max,la57=off,erms=off"
 SKIP = 77
 TIMED_OUT = 124
 PR_SET_PDEATHSIG = 1
@@ -316,11 +322,12 @@ def write_initramfs(path, command, files, machine):
 
 class Machine:
     """What the guest is made of: nodes, memory (MiB each), CPUs, tiers, huge pages, modules. `late`: the last
-    node has none until the guest gives it some of a device that it has (as COMING_SCRIPT in run.py does)."""
+    node has none until the guest gives it some of a device that it has (as COMING_SCRIPT in run.py does).
+    `icount`: its clock counts instructions, 2^icount ns each, whatever else the machine below does."""
 
     def __init__(self, nodes=2, cpu_nodes=1, memory_mib=None, cpus=2, hmat=True, thp="never",
-                 kernel_options="", late=False, modules=()):
-        self.late = late
+                 kernel_options="", late=False, modules=(), icount=None):
+        self.late, self.icount = late, icount
         if late:
             kernel_options += " memhp_default_state=offline"
             modules = [*modules, "nfit", "dax_pmem", "kmem"]
@@ -385,7 +392,9 @@ class Machine:
         """QEMU's command line; what the guest says goes to files in `folder`."""
         append = ("console=ttyS0 quiet panic=-1 oops=panic mitigations=off tsc=reliable "
                   + self.kernel_options)
-        words = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off",
+        clock = [] if self.icount is None else ["-icount", f"shift={self.icount},align=off,sleep=off"]
+        threads = "single" if clock else "multi"
+        words = ["qemu-system-x86_64", "-accel", f"tcg,thread={threads}", *clock, "-cpu", CPU,
                  "-machine", f"pc,hmat={'on' if self.hmat else 'off'},nvdimm={'on' if self.late else 'off'}",
                  "-smp", str(self.cpus), *self.memory_options(), *self.node_options(),
                  "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
@@ -520,6 +529,8 @@ def parse():
     parser.add_argument("--thp", choices=("always", "madvise", "never"), default="never",
                         help="transparent huge pages (never)")
     parser.add_argument("--kernel-options", default="", help="more words for the kernel")
+    parser.add_argument("--icount", type=int, metavar="N", help="its clock counts instructions, 2^N ns each: "
+                        "no load of this machine reaches its times")
     parser.add_argument("--module", action="append", default=[], choices=MODULES,
                         help="a module of the kernel to load, with those it depends on")
     parser.add_argument("--build", metavar="FOLDER", help="have pagetide as built there")
@@ -548,7 +559,7 @@ def main():
             return 0
         machine = Machine(options.nodes, options.cpu_nodes, options.memory, options.cpus,
                           options.hmat, options.thp, options.kernel_options,
-                          modules=options.module)
+                          modules=options.module, icount=options.icount)
         files = [(path, there) for path, _, there in
                  (word.partition(":") for word in options.file)]
         files += product(options.build) if options.build else []

@@ -9,8 +9,8 @@
  * touch ever takes. "huge": the same with huge pages, one to a call. One JSON object for each size on
  * standard output.
  *
- * "sleeping" says two things more: what it costs to copy and to clear a page, which the kernel does with
- * the same instruction for each page that moves, whatever the batch; and what a page costs by the way that
+ * "sleeping" says two things more: what it costs to copy a page, by words and by bytes, and to clear it,
+ * which the kernel does for each page that moves, whatever the batch; and what a page costs by the way that
  * `pagetide attach` takes, process_move(), which looks at the process, its rules, the room and where the
  * page is before each call.
  */
@@ -30,6 +30,7 @@
 #define NR_PAGES (64 * PAGES_PER_MIB)
 #define NR_SINGLE 512u  /* calls, at least, for sizes below this many pages */
 #define NR_BUCKETS 32u
+#define NR_COPIED (8 * BLOCK_PAGES)
 
 /* How long touches took: [2^i, 2^(i+1)) us. Shared with the owner. */
 struct touches {
@@ -152,30 +153,46 @@ static void huge_measure(pid_t pid, const uint64_t *addresses, struct touches *t
 
 /* ---- what no batch saves, and what attach does beside ------------------------------------------ */
 
+static uint64_t copy_measure(unsigned char *to, const unsigned char *from, bool bytes)
+{
+	uint64_t begin = vm_now_ns();
+
+	for (size_t i = 0; i < NR_COPIED; i++) {
+		const void *source = from + i * PAGE_BYTES;
+		void *target = to + i * PAGE_BYTES;
+		size_t nr = bytes ? PAGE_BYTES : PAGE_BYTES / 8;
+
+		if (bytes)
+			__asm__ volatile("rep movsb" : "+S"(source), "+D"(target), "+c"(nr) : : "memory");
+		else
+			__asm__ volatile("rep movsq" : "+S"(source), "+D"(target), "+c"(nr) : : "memory");
+	}
+	return (vm_now_ns() - begin) / NR_COPIED;
+}
+
+/* Pages of two aligned blocks share their place in the emulator's table of translations, as those of a huge
+ * page that moves do; `apart` are pages that do not. */
 static void floor_measure(void)
 {
-	unsigned char *from = vm_memory(8 * BLOCK_BYTES), *to = vm_memory(8 * BLOCK_BYTES);
-	size_t nr = 8 * BLOCK_PAGES;
+	size_t bytes = (NR_COPIED + 1) * PAGE_BYTES;
+	unsigned char *from = vm_memory(bytes), *to = vm_memory(bytes);
 
-	memset(from, 1, 8 * BLOCK_BYTES);
-	memset(to, 1, 8 * BLOCK_BYTES);
+	memset(from, 1, bytes);
+	memset(to, 1, bytes);
+	printf("{\"copy_ns_per_page\": %llu, ", (unsigned long long)copy_measure(to, from, false));
+	printf("\"copy_apart_ns_per_page\": %llu, ",
+	       (unsigned long long)copy_measure(to + PAGE_BYTES, from, false));
+	printf("\"copy_bytes_ns_per_page\": %llu, ", (unsigned long long)copy_measure(to, from, true));
+	printf("\"copy_bytes_apart_ns_per_page\": %llu, ",
+	       (unsigned long long)copy_measure(to + PAGE_BYTES, from, true));
 	uint64_t begin = vm_now_ns();
-	for (size_t i = 0; i < nr; i++) {
-		void *source = from + i * PAGE_BYTES, *target = to + i * PAGE_BYTES;
-		size_t words = PAGE_BYTES / 8;
-
-		__asm__ volatile("rep movsq" : "+S"(source), "+D"(target), "+c"(words) : : "memory");
-	}
-	uint64_t copied = vm_now_ns();
-	for (size_t i = 0; i < nr; i++) {
+	for (size_t i = 0; i < NR_COPIED; i++) {
 		void *target = to + i * PAGE_BYTES;
 		size_t words = PAGE_BYTES / 8;
 
 		__asm__ volatile("rep stosq" : "+D"(target), "+c"(words) : "a"(0) : "memory");
 	}
-	uint64_t cleared = vm_now_ns();
-	printf("{\"copy_ns_per_page\": %llu, \"clear_ns_per_page\": %llu}\n",
-	       (unsigned long long)((copied - begin) / nr), (unsigned long long)((cleared - copied) / nr));
+	printf("\"clear_ns_per_page\": %llu}\n", (unsigned long long)((vm_now_ns() - begin) / NR_COPIED));
 }
 
 /* `batch` pages at a time by the whole way; the fewest of them are enough for a figure. */

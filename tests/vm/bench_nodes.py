@@ -247,7 +247,8 @@ COLUMNS = (("to 95 %", "seconds_to_95_percent"), ("best", "hot_fast_share"),
            ("again", "seconds_to_90_percent_after_move"), ("best", "hot_fast_share_after_move"),
            ("moved", "moved_ratio"), ("touches/s", "touches_per_s"), ("settled", "touches_per_s_settled"),
            ("CPU", "cpu_share"), ("settled", "cpu_share_settled"), ("faults", "faults"),
-           ("stall ms", "longest_stall_ms"), ("p99", "stall_p99_ms"), ("read all", "seconds_to_read_all"), ("calls", "move_calls"))
+           ("stall ms", "longest_stall_ms"), ("p99", "stall_p99_ms"), ("read all", "seconds_to_read_all"),
+           ("calls", "move_calls"))
 
 
 def show(run):
@@ -266,8 +267,8 @@ def show(run):
 def command_of(options):
     """What was asked for, without where it went."""
     words = [f"--{key} {value}" for key in ("pattern", "mover", "sweep") for value in getattr(options, key)]
-    words += [f"--{key} {getattr(options, key)}" for key in ("size", "hot", "budget", "converge", "moved", "icount")
-              if getattr(options, key) is not None]
+    given = ("size", "hot", "budget", "converge", "moved", "icount")
+    words += [f"--{key} {getattr(options, key)}" for key in given if getattr(options, key) is not None]
     return " ".join(["tests/vm/bench_nodes.py", *words])
 
 
@@ -282,7 +283,7 @@ def parse():
     parser.add_argument("--budget", type=int, default=64, help="MiB of the fast node for run (64)")
     parser.add_argument("--converge", type=int, default=20, help="seconds until the hot set moves (20)")
     parser.add_argument("--moved", type=int, default=15, help="seconds after that (15)")
-    parser.add_argument("--icount", type=int, metavar="N", help="the guest's clock counts instructions, 2^N ns each")
+    parser.add_argument("--icount", type=int, metavar="N", help="the clock counts instructions, 2^N ns each")
     parser.add_argument("--only-build", action="store_true", help="of the sweeps, and end")
     parser.add_argument("--force", action="store_true", help="of changed sources, too")
     parser.add_argument("--add", action="store_true", help="to the runs of FILE")
@@ -291,7 +292,8 @@ def parse():
     options.build = os.path.abspath(options.build)
     options.pattern = options.pattern or list(PATTERNS)
     # By a clock that counts instructions one guest's figures may be compared with another's.
-    options.mover = options.mover or ([] if options.sweep and options.icount is not None else [*OTHERS, "run"])
+    alone = options.sweep and options.icount is not None
+    options.mover = options.mover or ([] if alone else [*OTHERS, "run"])
     options.turns = [Turn(mover) for mover in options.mover]
     for words in options.sweep:
         name, _, values = words.partition("=")
@@ -315,7 +317,8 @@ def main():
         "command": command_of(options),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "load_before": round(os.getloadavg()[0], 2), "commit": commit_name(options.force),
-        "icount": options.icount, "size_mib": options.size, "hot_mib": options.hot, "budget_mib": options.budget,
+        "icount": options.icount,
+        "size_mib": options.size, "hot_mib": options.hot, "budget_mib": options.budget,
     }
     try:
         head["guest_kernel"] = os.path.basename(kernel())

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -215,6 +216,14 @@ pid_t child_start(void)
 
 	CHECK(pid >= 0);
 	return pid;
+}
+
+pid_t clone_raw(void)
+{
+	long pid = syscall(SYS_clone, (unsigned long)SIGCHLD, 0ul, 0ul, 0ul, 0ul);
+
+	CHECK(pid >= 0);
+	return (pid_t)pid;
 }
 
 void live_wait(pid_t pid)

@@ -96,6 +96,8 @@ void live_helper_killed(void);
 
 /* fork(), or fail. */
 pid_t child_start(void);
+/* The same by the system call itself, which no library sees. */
+pid_t clone_raw(void);
 /* Wait for a child and fail unless it exited with 0. */
 void live_wait(pid_t pid);
 /* A child with memory of its own that outgrows the budget; both find all of theirs right. */

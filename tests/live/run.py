@@ -25,11 +25,11 @@ from harness import (Failed, MIB, Skipped, alive, check, descendants, judge_budg
                      tests_main)
 
 BUDGET_MIB = 32
-PROGRAMS = ("map", "advice", "page", "fork", "exec", "io", "thread", "process")
+PROGRAMS = ("map", "advice", "page", "fork", "change", "exec", "io", "thread", "process")
 
 # The sum over a family of processes counts the pages they share more than once; what is locked or
 # read-only cannot be moved out.
-NO_BUDGET = {"fork", "huge-fork", "huge-child-ends", "huge-helper-killed", "huge-mprotect-part",
+NO_BUDGET = {"fork", "change", "huge-fork", "huge-child-ends", "huge-helper-killed", "huge-mprotect-part",
              "address-space-reserved", "mprotect-small-pieces", "pid-namespace", "pid-namespace-then-exec",
              "takes-in-orphans", "helper-unseen-rule02", "limits-lowered", "mlock-stays", "mlockall-later",
              "process-vm-readv-rule24", "close-everything-rule05", "rights-dropped", "streams-beside-changes",
@@ -970,7 +970,7 @@ def fork_with_full_pool(place):
     """A child that changes its mappings at once, and no room in the pool for what its parent holds."""
     only_with_tool(place)
     for options in ({"tiers": ["dram:16M", "lz4:8M"]}, {"tiers": [], "options": ["--memory", "40M"]}):
-        result = place.run([os.path.join(place.programs, "live_fork"), "child-changes-at-once-full"],
+        result = place.run([os.path.join(place.programs, "live_change"), "child-changes-at-once-full"],
                            BUDGET_MIB, **options)
         judge_end(result)
         judge_stats(result.stats)

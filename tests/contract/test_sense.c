@@ -402,9 +402,9 @@ static void probe_visit(void)
 	assert_int_equal(threshold_ms, 1000);
 }
 
-static void hint_is_killed(void)
+/* In the middle: its process is gone, what it changed is not. */
+static void subject_is_killed(void)
 {
-	uint64_t threshold_ms;
 	int status;
 	pid_t child = fork();
 
@@ -414,6 +414,13 @@ static void hint_is_killed(void)
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
+}
+
+static void hint_is_killed(void)
+{
+	uint64_t threshold_ms;
+
+	subject_is_killed();
 	assert_int_equal(setting_read(root, BALANCING "hot_threshold_ms", &threshold_ms), 0);
 	assert_int_equal(threshold_ms, 0);
 }
@@ -699,17 +706,9 @@ static void damon_has_an_owner(void **state)
 /* Killed in the middle; the next one takes down what was set up, and then has it. */
 static void damon_is_taken_down_after_a_kill(void **state)
 {
-	int status;
-
 	(void)state;
 	subject = &subjects[2];
-	pid_t child = fork();
-	if (!child) {
-		begin_added();
-		_exit(0);
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_int_equal(status, 0);
+	subject_is_killed();
 	assert_int_equal(nr_kdamonds(), 1);
 	const char *why = "";
 	const struct damon_options options = { .root = root };
@@ -741,18 +740,11 @@ static void damon_that_became_anothers_after_a_kill_is_left_alone(void **state)
 {
 	const struct damon_options options = { .root = root };
 	const char *why = "";
-	int status;
 
 	(void)state;
 	subject = &subjects[2];
 	world_lay();
-	pid_t child = fork();
-	if (!child) {
-		begin_added();
-		_exit(0);
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_int_equal(status, 0);
+	subject_is_killed();
 	damon_give_away();
 	assert_int_equal(damon_open(&options, &sense, &why), -EBUSY);
 	expect_given_away();

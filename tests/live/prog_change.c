@@ -13,36 +13,22 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* ---- fork beside moves ----------------------------------------------------------------------- */
+/* ---- told in some order -------------------------------------------------------------------------- */
 
 #define MOVED_PAGES 256u
-#define NR_MOVERS 2u
+#define MOVED_BYTES (MOVED_PAGES * PAGE_BYTES)
 
-/* Memory that a thread moves to and fro between two places. */
+/* Memory that is moved to and fro between two places, which are far from where the kernel puts anything. */
 struct moved {
-	pthread_t thread;
 	struct arena arena;
 	unsigned char *places[2];
 };
-static _Atomic bool moves_end;
-
-static void *moved_run(void *arg)
-{
-	struct moved *m = arg;
-	size_t bytes = MOVED_PAGES * PAGE_BYTES;
-
-	for (unsigned at = 0; !atomic_load(&moves_end); at ^= 1)
-		CHECK(mremap(m->places[at], bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, m->places[at ^ 1]) ==
-		      m->places[at ^ 1]);
-	return NULL;
-}
 
 /* Where a child has it: at one of the two. */
 static void moved_check(struct moved *m)
@@ -51,7 +37,7 @@ static void moved_check(struct moved *m)
 	unsigned nr = 0;
 
 	for (unsigned i = 0; i < 2; i++) {
-		if (mincore(m->places[i], MOVED_PAGES * PAGE_BYTES, seen))
+		if (mincore(m->places[i], MOVED_BYTES, seen))
 			continue;
 		m->arena.base = m->places[i];
 		nr++;
@@ -64,44 +50,10 @@ static void moved_check(struct moved *m)
 }
 
 /*
- * Memory that other threads move just while a process forks: the child has it at one place or the other, whole.
- * Both places are far from where the kernel puts anything.
- */
-static void fork_beside_moves(void)
-{
-	struct moved movers[NR_MOVERS];
-
-	for (unsigned i = 0; i < NR_MOVERS; i++) {
-		struct moved *m = &movers[i];
-		m->places[0] = (unsigned char *)((uintptr_t)0x100000000000 + i * 64 * MIB);
-		m->places[1] = m->places[0] + 32 * MIB;
-		CHECK(mmap(m->places[0], MOVED_PAGES * PAGE_BYTES, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0) ==
-		      m->places[0]);
-		m->arena = arena_at(m->places[0], MOVED_PAGES, 30 + i);
-		arena_fill(&m->arena, 0, MOVED_PAGES, 1);
-		arena_cold(&m->arena, 0, MOVED_PAGES);
-	}
-	for (unsigned i = 0; i < NR_MOVERS; i++)
-		CHECK(pthread_create(&movers[i].thread, NULL, moved_run, &movers[i]) == 0);
-	for (unsigned round = 0; round < 150; round++) {
-		pid_t pid = child_start();
-		if (pid == 0) {
-			for (unsigned i = 0; i < NR_MOVERS; i++)
-				moved_check(&movers[(i + round) % NR_MOVERS]);
-			_exit(0);
-		}
-		live_wait(pid);
-	}
-	atomic_store(&moves_end, true);
-	for (unsigned i = 0; i < NR_MOVERS; i++) {
-		CHECK(pthread_join(movers[i].thread, NULL) == 0);
-		moved_check(&movers[i]);
-	}
-}
-
-/*
- * The same in an order of our choice. A second userfaultfd, of a few pages, holds a thread up between its deed and
- * telling of it: the kernel tells one after the other, and waits for each.
+ * Memory that one thread moves or unmaps just while another forks: the child has it at one place or the other, whole.
+ * Left to chance hardly anything is told in another order than it was done in. So a second userfaultfd, of a few
+ * pages, holds a thread up between its deed and telling of it: the kernel tells one after the other, and waits for
+ * each.
  */
 struct hold_up {
 	int fd;
@@ -137,8 +89,6 @@ static void hold_up_end(const struct hold_up *h)
 
 	CHECK(read(h->fd, &message, sizeof message) == sizeof message);
 }
-
-#define MOVED_BYTES (MOVED_PAGES * PAGE_BYTES)
 
 static struct moved moved_new(void)
 {
@@ -448,7 +398,6 @@ static void child_unmaps_all(void)
 }
 
 static const struct live_case cases[] = {
-	{ "fork-beside-moves", fork_beside_moves },
 	{ "fork-told-after-a-move", fork_told_after_a_move },
 	{ "fork-told-after-two-moves", fork_told_after_two_moves },
 	{ "fork-told-after-unmapping", fork_told_after_unmapping },

@@ -28,6 +28,7 @@ CASES = [
     ("map", "munmap-partial"), ("map", "mmap-fixed-over-rule09"),
     ("fork", "fork-beside-busy-threads"), ("fork", "grandchildren-rule04"),
     ("fork", "fork-parent-exits-first-rule04"), ("fork", "many-short-children"),
+    ("change", "changed-then-forked-threaded"),
     ("thread", "threads-come-and-go"), ("thread", "eight-threads-random"),
     ("thread", "many-faulting-threads-rule20"),
 ]

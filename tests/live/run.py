@@ -792,8 +792,9 @@ print(len(table), sum(value[0] for value in table.values()))
 """
 
 
-def recorded_replays(argv, least):
-    """`argv`: a command, or the name of a live program and a case of it."""
+def recorded_replays(argv, least, nr_bits=1):
+    """`argv`: a command, or the name of a live program and a case of it. `nr_bits`: so many damaged recordings; each
+    is played up to its damage."""
     def run(place):
         only_with_tool(place)
         path = os.path.join(place.folder, "record")
@@ -811,16 +812,16 @@ def recorded_replays(argv, least):
               f"that proves little: {said}")
         status, heard = replay(place, path, "--without-touches")
         check(status == 1, f"nothing noticed with the touches left out: {heard}")
-        damaged_is_refused(place, path)
+        damaged_is_refused(place, path, nr_bits)
         return f"{os.path.getsize(path)} bytes; {said}"
     return run
 
 
-def damaged_is_refused(place, path):
+def damaged_is_refused(place, path, nr_bits):
     with open(path, "rb") as file:
         data = bytearray(file.read())
     dice = random.Random(1)
-    for at in [0, 20, len(data) - 1, *(dice.randrange(len(data)) for _ in range(12))]:
+    for at in [0, 20, len(data) - 1, *(dice.randrange(len(data)) for _ in range(nr_bits))]:
         bit = 1 << dice.randrange(8)
         data[at] ^= bit
         with open(path, "wb") as file:
@@ -1193,7 +1194,7 @@ TOOL_CASES = {
         ["prlimit", "--nice=0:0", "setpriv", "--bounding-set", "-sys_nice"]),
     "recorded-threads-replay": recorded_replays(["live_thread", "eight-threads-random"], 500),
     "recorded-family-replays": recorded_replays(["live_fork", "fork-then-both-write"], 500),
-    "recorded-discards-replay": recorded_replays(["live_advice", "dontneed"], 100),
+    "recorded-discards-replay": recorded_replays(["live_advice", "dontneed"], 100, 12),
     "recorded-python-replays": recorded_replays([sys.executable, "-c", PYTHON_CHURN], 100),
     "record-cut-off": record_cut_off,
     "stats-cut-off": stats_cut_off,

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "array.h"
 #include "clock.h"
 
 #define PAGE_BYTES 4096u
@@ -107,15 +108,12 @@ void shares_close(struct shares *shares)
 static int user_add(struct share *share, struct share_process *process,
 		    const struct process_range *range)
 {
-	if (share->nr_users == share->room_users) {
-		size_t room = share->room_users ? share->room_users * 2 : 4;
-		struct share_user *more = reallocarray(share->users, room, sizeof *more);
-		if (!more)
-			return -ENOMEM;
-		share->users = more;
-		share->room_users = room;
-	}
-	share->users[share->nr_users++] = (struct share_user){
+	struct share_user *users = array_room(share->users, share->nr_users, &share->room_users, sizeof *users);
+
+	if (!users)
+		return -ENOMEM;
+	share->users = users;
+	users[share->nr_users++] = (struct share_user){
 		.process = process,
 		.range = *range,
 		.first = file_page(range, range->start),

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "clock.h"
 #include "file.h"
 #include "proc.h"
@@ -262,15 +263,12 @@ static int number_read(const struct damon *damon, uint32_t index, size_t region,
 
 static int region_add(struct damon *damon, const struct region *region)
 {
-	if (damon->nr_regions == damon->max_regions) {
-		size_t max = damon->max_regions ? damon->max_regions * 2 : 256;
-		struct region *more = reallocarray(damon->regions, max, sizeof *more);
-		if (!more)
-			return -ENOMEM;
-		damon->regions = more;
-		damon->max_regions = max;
-	}
-	damon->regions[damon->nr_regions++] = *region;
+	struct region *regions = array_room(damon->regions, damon->nr_regions, &damon->max_regions, sizeof *regions);
+
+	if (!regions)
+		return -ENOMEM;
+	damon->regions = regions;
+	regions[damon->nr_regions++] = *region;
 	return 0;
 }
 

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arms.h"
 #include "clock.h"
+#include "cpu_rings.h"
 #include "debugfs.h"
 #include "file.h"
 #include "node.h"
@@ -27,6 +27,7 @@
 #define SCAN_PERIOD_MS 1000u       /* of looks at all memory; a thread keeps what it began with */
 #define SCAN_DELAY_MS 100u         /* before the first look at a new program; between looks of new threads */
 #define PERIOD_LEAST_NS UINT64_C(1000000000)
+#define ARMS_RING_BYTES 65536u     /* of each CPU: some hundred ranges */
 #define CPUS_LOOK_NS UINT64_C(4000000000)
 #define SETTINGS_LOOK_NS UINT64_C(1000000000)
 
@@ -55,7 +56,7 @@ struct hint {
 	struct settings settings;
 	struct targets targets;      /* of struct swept */
 	struct rings rings;          /* of their threads */
-	struct arms arms;            /* none: it cannot be told what becomes inaccessible when */
+	struct cpu_rings arms;       /* none: it cannot be told what becomes inaccessible when */
 	uint64_t nr_touches, nr_lost, nr_lost_ranges, cpus_looked_ns;
 	/* The kernel's count of hint faults at the start and when the last sweep began; what was delivered then; and
 	 * how many of the kernel's may have been those of the processes. */
@@ -106,6 +107,13 @@ static int thread_open(void *arg, struct followed *owner, pid_t tid, size_t ring
 	if (!error && swept_of(&owner->target)->guests)
 		guests_open(arg, ret_ring);
 	return error;
+}
+
+static int arms_open(void *arg, unsigned int cpu, struct perf_ring *ret_ring)
+{
+	const struct hint *hint = arg;
+
+	return perf_ring_open_arms(cpu, ARMS_RING_BYTES, hint->probe_type, ret_ring);
 }
 
 static void hint_remove(struct sense *sense, pid_t pid)
@@ -430,7 +438,7 @@ static void hint_read(struct sense *sense, void (*visit)(void *arg, const struct
 	sweep_look(hint, now_ns);
 	if (now_ns - hint->cpus_looked_ns >= CPUS_LOOK_NS) {
 		hint->cpus_looked_ns = now_ns;
-		if (arms_look(&hint->arms))
+		if (cpu_rings_look(&hint->arms))
 			ranges_forget(hint);
 	}
 	rings_look(&hint->rings, &hint->targets, now_ns);
@@ -481,7 +489,7 @@ static void hint_close(struct sense *sense)
 	while (hint->targets.first)
 		hint_remove(sense, hint->targets.first->pid);
 	rings_free(&hint->rings);
-	arms_close(&hint->arms);
+	cpu_rings_close(&hint->arms);
 	settings_release(&hint->settings);
 	if (hint->mounted)
 		debugfs_unmount();
@@ -580,7 +588,7 @@ int hint_open(const struct hint_options *options, struct sense **ret_sense, cons
 	hint->size_mb = SWEEP_SIZE_FIRST_MB;
 	hint->faults_before = hint->faults_then = hint_faults(hint);
 	perf_probe_type(options->root, &hint->probe_type);
-	hint->arms = (struct arms){ .root = options->root, .probe_type = hint->probe_type };
+	hint->arms = (struct cpu_rings){ options->root, hint->probe_type ? arms_open : NULL, hint, NULL, 0, 0 };
 	hint->sees_guests = hint->probe_type != 0;
 	hint->settings.lock = -1;
 	if (!*options->root)
@@ -588,7 +596,7 @@ int hint_open(const struct hint_options *options, struct sense **ret_sense, cons
 	/* The lock, the probes, the settings; hint_close() has them in the order back. */
 	error = settings_save(&hint->settings, options->root, state_path, table, SET_COUNT);
 	if (!error) {
-		arms_look(&hint->arms);
+		cpu_rings_look(&hint->arms);
 		error = settings_put(hint);
 	}
 	if (error) {

@@ -19,7 +19,7 @@
  * The scanner passes over mappings of files and shared memory that may only be read, as it takes them for
  * libraries: what is read there, and be it a database, is never seen.
  *
- * A probe at the kernel's function, of every CPU that is online (arms.h), tells which range became inaccessible
+ * A probe at the kernel's function, of every CPU that is online (cpu_rings.h), tells which range became inaccessible
  * when, so the time from then to the touch is known, and when a sweep is over. Without it sweeps go by the clock.
  *
  * A guest of KVM touches memory of the process that runs it without a fault of any thread, so no event tells

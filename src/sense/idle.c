@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "page_idle.h"
 #include "pagemap.h"
 #include "pass.h"
@@ -164,15 +165,12 @@ static int run_look(struct idle *idle, const struct pass_process *process, struc
 
 static int idle_page_add(struct idle_pages *pages, const struct page *page)
 {
-	if (pages->nr == pages->max) {
-		size_t max = pages->max ? pages->max * 2 : 4096;
-		struct idle_page *more = reallocarray(pages->list, max, sizeof *more);
-		if (!more)
-			return -ENOMEM;
-		pages->list = more;
-		pages->max = max;
-	}
-	pages->list[pages->nr++] = (struct idle_page){ page->address, page->pfn };
+	struct idle_page *list = array_room(pages->list, pages->nr, &pages->max, sizeof *list);
+
+	if (!list)
+		return -ENOMEM;
+	pages->list = list;
+	list[pages->nr++] = (struct idle_page){ page->address, page->pfn };
 	return 0;
 }
 

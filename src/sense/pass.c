@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "clock.h"
 #include "proc.h"
 
@@ -21,15 +22,11 @@ static int mapping_take(void *arg, const struct proc_mapping *mapping)
 
 	if (mapping->special)
 		return 0;
-	if (ranges->nr == ranges->max) {
-		size_t max = ranges->max ? ranges->max * 2 : 64;
-		struct pass_range *more = reallocarray(ranges->list, max, sizeof *more);
-		if (!more)
-			return -ENOMEM;
-		ranges->list = more;
-		ranges->max = max;
-	}
-	ranges->list[ranges->nr++] = (struct pass_range){ mapping->start, mapping->end };
+	struct pass_range *list = array_room(ranges->list, ranges->nr, &ranges->max, sizeof *list);
+	if (!list)
+		return -ENOMEM;
+	ranges->list = list;
+	list[ranges->nr++] = (struct pass_range){ mapping->start, mapping->end };
 	return 0;
 }
 

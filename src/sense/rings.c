@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "array.h"
 #include "clock.h"
 #include "proc.h"
 
@@ -31,15 +32,12 @@ static size_t ring_bytes(size_t nr_threads)
 
 static int ring_add(struct rings *rings, struct followed *owner, pid_t tid)
 {
-	if (rings->nr == rings->max) {
-		size_t max = rings->max ? rings->max * 2 : 16;
-		struct thread_ring *more = reallocarray(rings->list, max, sizeof *more);
-		if (!more)
-			return -ENOMEM;
-		rings->list = more;
-		rings->max = max;
-	}
-	struct thread_ring *thread = &rings->list[rings->nr];
+	struct thread_ring *list = array_room(rings->list, rings->nr, &rings->max, sizeof *list);
+
+	if (!list)
+		return -ENOMEM;
+	rings->list = list;
+	struct thread_ring *thread = &list[rings->nr];
 	*thread = (struct thread_ring){ 0 };
 	int error = rings->open(rings->arg, owner, tid, ring_bytes(rings->nr), &thread->ring);
 	if (error)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "array.h"
 #include "pagemap.h"
 #include "pass.h"
 #include "probe.h"
@@ -27,18 +28,6 @@ struct looking {
 	int error;
 };
 
-static int found_grow(struct marks *marks)
-{
-	size_t max = marks->max_found ? marks->max_found * 2 : 1024;
-	struct found *more = reallocarray(marks->found, max, sizeof *more);
-
-	if (!more)
-		return -ENOMEM;
-	marks->found = more;
-	marks->max_found = max;
-	return 0;
-}
-
 static void page_visit(void *arg, const struct pagemap_page *page)
 {
 	struct looking *looking = arg;
@@ -46,11 +35,13 @@ static void page_visit(void *arg, const struct pagemap_page *page)
 
 	if (!page->soft_dirty || looking->error)
 		return;
-	if (marks->nr_found == marks->max_found)
-		looking->error = found_grow(marks);
-	if (!looking->error)
-		marks->found[marks->nr_found++] =
-			(struct found){ page->address, *looking->range, page->bytes };
+	struct found *found = array_room(marks->found, marks->nr_found, &marks->max_found, sizeof *found);
+	if (!found) {
+		looking->error = -ENOMEM;
+		return;
+	}
+	marks->found = found;
+	found[marks->nr_found++] = (struct found){ page->address, *looking->range, page->bytes };
 }
 
 static int marks_look(struct pass *pass, struct pass_process *process, const struct pass_range *range,

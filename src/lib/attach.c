@@ -349,6 +349,7 @@ static void loop(struct attach *a)
 		daemon_look(a, now_ns);
 		a->sense->ops->read(a->sense, event_visit, a);
 		busy_look(a, now_ns);
+		select_look_kin(a, now_ns);
 		processes_look(a, now_ns);
 		tiers_look(a, now_ns);
 		if (now_ns - a->others_ns >= OTHERS_NS)

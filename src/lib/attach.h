@@ -7,6 +7,7 @@
 
 #include "config.h"
 #include "door.h"
+#include "kin.h"
 #include "node.h"
 #include "pagetide.h"
 #include "sensors.h"
@@ -50,6 +51,8 @@ struct attach {
 	struct tempo tempo;            /* of the sensor's passes */
 	uint64_t start_ns, room_ns, room_cost_ns, cpu_start_ns;
 	struct spend look;            /* at who is there and what they map */
+	struct kin kin;               /* of processes that were named */
+	uint64_t children_ns;         /* when all were looked for last */
 	uint64_t group_ns;            /* what moving pages of one process takes, about */
 	bool busy, resting;           /* something may be to do; nobody is there */
 	bool touched;                 /* a lot, in the last round */

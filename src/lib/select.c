@@ -15,6 +15,8 @@
 #define CHILDREN_MAX 4096u
 #define ENDED_MAX 256u     /* that the report names each */
 #define YOUNG_NS UINT64_C(1000000000)
+#define CHILDREN_NS UINT64_C(30000000000) /* in which all are looked for at all events */
+#define BEGAN_NS UINT64_C(20000000)       /* when a process began is known to a tick or two */
 
 struct watch *select_find(struct attach *a, pid_t pid)
 {
@@ -197,6 +199,51 @@ static bool too_young(const struct attach *a, pid_t pid, uint64_t chosen_ns)
 	return !error && chosen_ns < started_ns + YOUNG_NS;
 }
 
+/* Those that have been told, and are old enough by now. */
+static void kin_follow(struct attach *a, const struct rule *rule, uint64_t now_ns)
+{
+	uint64_t boot_ns = clock_ns(CLOCK_BOOTTIME) - clock_now_ns(); /* the one clock is ahead of the other by that */
+	struct kin_start start;
+
+	while (!kin_take(&a->kin, now_ns - YOUNG_NS, &start))
+		if (!select_find(a, start.pid))
+			process_add(a, start.pid, rule, true, start.time_ns + boot_ns + BEGAN_NS);
+}
+
+/* Who begins with the number of one of ours tells that this one has ended; unless it was found before it was told. */
+static bool kin_ours(void *arg, const struct kin_start *start)
+{
+	struct attach *a = arg;
+	struct watch *before = select_find(a, start->pid);
+
+	if (before) {
+		before->lost = true;
+		a->kin.doubt_ns = clock_now_ns();
+	}
+	const struct watch *parent = select_find(a, start->parent);
+	return parent && !parent->lost;
+}
+
+void select_look_kin(struct attach *a, uint64_t now_ns)
+{
+	const struct rule *first = &a->config.rules[0];
+
+	if (!first->nr_pids)
+		return;
+	kin_read(&a->kin, kin_ours, a, now_ns);
+	kin_follow(a, first, now_ns);
+}
+
+/* Nobody is overlooked when all were told since all were looked for. Who was too young then is told, or looked for
+ * once more. */
+static bool children_due(const struct attach *a, uint64_t now_ns)
+{
+	uint64_t doubt_ns = kin_doubt_ns(&a->kin);
+
+	return a->nr_refused || doubt_ns == UINT64_MAX || a->children_ns < doubt_ns + 2 * YOUNG_NS ||
+	       now_ns - a->children_ns >= CHILDREN_NS;
+}
+
 /* Of all that live: a number of one that ended may be a stranger's by now, and its children outlive it. */
 static void children_follow(struct attach *a, const struct rule *rule)
 {
@@ -269,13 +316,18 @@ static void fast_divide(struct attach *a)
 size_t select_look(struct attach *a)
 {
 	const struct rule *first = &a->config.rules[0];
+	uint64_t now_ns = clock_now_ns();
+	bool due = children_due(a, now_ns);
 
 	watches_look(a, false);
-	a->nr_refused = 0;
-	if (first->nr_pids)
-		children_follow(a, first);
-	else
+	if (due || !first->nr_pids)
+		a->nr_refused = 0;
+	if (!first->nr_pids) {
 		proc_pids("", process_judge, a);
+	} else if (due) {
+		a->children_ns = now_ns;
+		children_follow(a, first);
+	}
 	/* What cannot be told now is told the next time. */
 	watches_share(a->watches, &a->shares, clock_now_ns());
 	fast_divide(a);
@@ -315,6 +367,8 @@ int select_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 {
 	const struct rule *first = &a->config.rules[0];
 
+	kin_begin(&a->kin, "");
+	select_look_kin(a, a->start_ns); /* who is started from now on is told */
 	for (size_t i = 0; i < first->nr_pids; i++) {
 		pid_t pid = first->pids[i];
 		int error = select_find(a, pid) ? 0 : process_add(a, pid, first, false, 0);
@@ -353,6 +407,7 @@ void select_change(struct attach *a, struct config *config)
 
 void select_end(struct attach *a)
 {
+	kin_end(&a->kin);
 	shares_close(&a->shares);
 	while (a->watches) {
 		struct watch *watch = a->watches;

@@ -25,6 +25,8 @@ bool select_runs_guests(const struct attach *a);
 
 /* Now and then: who is there, and what do they have mapped. Returns how many. */
 size_t select_look(struct attach *a);
+/* In every round, in the midst of which nothing is: who was started by one of ours, and is old enough by now. */
+void select_look_kin(struct attach *a, uint64_t now_ns);
 /* At those alone of which a move found that they are not what they were. Nothing of them is under way. */
 void select_look_lost(struct attach *a);
 

@@ -125,6 +125,8 @@ int perf_decode(const void *data, size_t bytes, const struct perf_ids *ids,
 		record.kind = PERF_FORK;
 		record.pid = fork.pid;
 		record.tid = fork.tid;
+		record.parent = fork.parent_pid;
+		record.time_ns = fork.time_ns;
 	}
 	*ret_record = record;
 	*ret_bytes = header.size;
@@ -255,13 +257,29 @@ int perf_ring_open_arms(unsigned int cpu, size_t ring_bytes, uint32_t probe_type
 	return error;
 }
 
+int perf_ring_open_starts(unsigned int cpu, size_t ring_bytes, struct perf_ring *ret_ring)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_SOFTWARE,
+		.config = PERF_COUNT_SW_DUMMY,
+		.exclude_kernel = 1,
+		.exclude_hv = 1,
+		.task = 1,
+		.read_format = PERF_FORMAT_TOTAL_TIME_ENABLED,
+	};
+	int fd = event_open(-1, (int)cpu, &attr);
+
+	return fd < 0 ? fd : ring_make(-1, fd, PERF_TOUCH, ring_bytes, ret_ring);
+}
+
 uint64_t perf_ring_enabled_ns(const struct perf_ring *ring)
 {
+	int fd = ring->fds[PERF_TOUCH] >= 0 ? ring->fds[PERF_TOUCH] : ring->fds[PERF_ARM_BEGIN];
 	struct {
 		uint64_t count, enabled_ns;
 	} now;
 
-	return read(ring->fds[PERF_ARM_BEGIN], &now, sizeof now) == sizeof now ? now.enabled_ns : 0;
+	return read(fd, &now, sizeof now) == sizeof now ? now.enabled_ns : 0;
 }
 
 int perf_ring_guests(struct perf_ring *ring, uint32_t probe_type)

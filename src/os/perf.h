@@ -37,11 +37,12 @@ enum perf_kind {
 
 struct perf_record {
 	enum perf_kind kind;
-	uint64_t time_ns;       /* TOUCH, GUEST, ARM: CLOCK_MONOTONIC */
+	uint64_t time_ns;       /* TOUCH, GUEST, ARM, FORK: CLOCK_MONOTONIC */
 	uint64_t address, end;  /* TOUCH, GUEST: address (of the process); ARM_BEGIN: both */
 	uint64_t nr_lost;       /* LOST */
 	uint64_t nr_armed;      /* ARM_END */
 	uint32_t pid, tid;      /* TOUCH, GUEST, ARM: who; FORK: the new thread */
+	uint32_t parent;        /* FORK: the process that began it */
 	uint32_t cpu;           /* TOUCH, GUEST */
 };
 
@@ -88,6 +89,8 @@ int perf_ring_open(pid_t tid, size_t ring_bytes, struct perf_ring *ret_ring);
 /* Begin to record the ranges that become inaccessible on a CPU, whoever runs there: PERF_ARM_BEGIN, and
  * PERF_ARM_END, which may come to another CPU. -ENODEV: the CPU is not online; else as above. */
 int perf_ring_open_arms(unsigned int cpu, size_t ring_bytes, uint32_t probe_type, struct perf_ring *ret_ring);
+/* Begin to record who begins a process or a thread on a CPU, whoever it is: PERF_FORK. Errors as above. */
+int perf_ring_open_starts(unsigned int cpu, size_t ring_bytes, struct perf_ring *ret_ring);
 /*
  * For how long the events of a CPU's ring have been there, ns. It stands still from when the CPU goes offline, and
  * does not go on when that is back: its ring stays without records. 0: it cannot be told, or so it is.

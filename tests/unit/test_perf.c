@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -85,6 +86,8 @@ static void what_a_kernel_wrote(void **state)
 	assert_int_equal(record.kind, PERF_FORK);
 	assert_int_equal(record.pid, 158);
 	assert_int_equal(record.tid, 170);
+	assert_int_equal(record.parent, 158);
+	assert_int_equal(record.time_ns, 21250000000);
 }
 
 static void what_no_kernel_writes(void **state)
@@ -256,6 +259,75 @@ static void the_faults_of_this_thread(void **state)
 	assert_int_equal(perf_ring_open(0x7ffffffe, 16384, &ring), -ESRCH);
 }
 
+#define CPUS 256u
+
+/* The child's child, which its parent did not wait for. */
+struct family {
+	pid_t parent, child, grandchild;
+	bool child_seen, grandchild_seen;
+};
+
+static void start_note(void *arg, const struct perf_record *record)
+{
+	struct family *family = arg;
+
+	if (record->kind != PERF_FORK)
+		return;
+	family->child_seen |= (pid_t)record->pid == family->child && (pid_t)record->parent == family->parent;
+	family->grandchild_seen |= (pid_t)record->pid == family->grandchild &&
+				   (pid_t)record->parent == family->child;
+}
+
+static void family_begin(struct family *family)
+{
+	int pipes[2];
+
+	assert_int_equal(pipe(pipes), 0);
+	family->parent = getpid();
+	family->child = fork();
+	if (!family->child) {
+		pid_t pid = fork();
+		if (!pid)
+			pid = getpid();
+		else
+			_exit(0);
+		_exit(write(pipes[1], &pid, sizeof pid) != sizeof pid);
+	}
+	assert_int_equal(waitpid(family->child, NULL, 0), family->child);
+	assert_int_equal(read(pipes[0], &family->grandchild, sizeof family->grandchild),
+			 sizeof family->grandchild);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
+/* By whoever on any CPU. */
+static void who_starts_whom(void **state)
+{
+	struct perf_ring rings[CPUS];
+	struct family family = { 0 };
+	unsigned nr = 0;
+	int error = 0;
+
+	(void)state;
+	for (unsigned cpu = 0; cpu < CPUS && (!error || error == -ENODEV); cpu++) {
+		error = perf_ring_open_starts(cpu, 65536, &rings[nr]);
+		nr += !error;
+	}
+	if (error && error != -ENODEV && error != -EINVAL) {
+		while (nr)
+			perf_ring_close(&rings[--nr]);
+		print_message("no events of CPUs here: %s\n", strerror(-error));
+		skip();
+	}
+	family_begin(&family);
+	while (nr) {
+		perf_ring_read(&rings[--nr], start_note, &family);
+		assert_true(perf_ring_enabled_ns(&rings[nr]) > 0);
+		perf_ring_close(&rings[nr]);
+	}
+	assert_true(family.child_seen && family.grandchild_seen);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -266,6 +338,7 @@ int main(void)
 		TREE_TEST(memory_events_from_trees),
 		cmocka_unit_test(samples_of_the_cpu),
 		cmocka_unit_test(the_faults_of_this_thread),
+		cmocka_unit_test(who_starts_whom),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

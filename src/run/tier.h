@@ -32,8 +32,8 @@ struct tier_ops {
 	const char *name;
 	/*
 	 * Keep a copy of `page`. 0 and a slot with one reference; -ENOSPC: no room; -E2BIG: refused
-	 * by rule, will be refused again unless the content changes; -EIO: failed. A failed call
-	 * changed nothing.
+	 * by rule, will be refused again unless the content or the bound changes; -EIO: failed. A
+	 * failed call changed nothing.
 	 */
 	int (*store)(struct tier *tier, const void *page, uint32_t *ret_slot);
 	/* The same for a page that has no other home: never -E2BIG, however much room it takes, and -ENOSPC only

@@ -32,7 +32,7 @@
  *   tail       a slab's end that no item fits in: at most 1/25 of a slab (1/20 of one with kept pages)
  *   room       filling only: one slab not full for each of 48 sizes, and the free slabs of one block
  *              so after stores alone: used <= stored * 25/24 + 48 * 64 KiB + 2 MiB.
- *              What must be kept though it does not compress has 17 sizes more
+ *              What is kept though it does not compress has 17 sizes more
  *   holes      nothing is ever moved, so after frees in the worst order each block may be kept by
  *              one item: used <= 2 MiB * slots + kept. Slabs are refilled in the order in which
  *              they got room, which gives the emptier ones time to empty.
@@ -228,9 +228,14 @@ static int page_store(struct pool *pool, const void *page, int most, bool must, 
 	return page_pack(pool, page, most, must, ret_slot);
 }
 
+/* Where memory is bounded, a page that hardly compresses saves nothing here. Where it is not, the page must make
+ * room all the same: else pages in use go in its stead. */
 static int pool_store(struct tier *tier, const void *page, uint32_t *ret_slot)
 {
-	return page_store(pool_of(tier), page, PACKED_MAX_BYTES, false, ret_slot);
+	struct pool *pool = pool_of(tier);
+	bool bounded = atomic_load_explicit(&pool->capacity_bytes, memory_order_relaxed);
+
+	return page_store(pool, page, bounded ? PACKED_MAX_BYTES : PACKED_KEPT_BYTES, false, ret_slot);
 }
 
 static int pool_keep(struct tier *tier, const void *page, uint32_t *ret_slot)
@@ -328,7 +333,7 @@ static void pool_set_capacity(struct tier *tier, uint64_t bytes)
 	struct pool *pool = pool_of(tier);
 
 	pthread_mutex_lock(&pool->lock);
-	pool->capacity_bytes = bytes;
+	atomic_store_explicit(&pool->capacity_bytes, bytes, memory_order_relaxed);
 	pool_collect(pool);
 	pool_shrink(pool);
 	pthread_mutex_unlock(&pool->lock);

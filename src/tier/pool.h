@@ -4,7 +4,8 @@
  *
  * Repeated words. A page of one repeated 64-bit word takes no slot memory: its slot number names an
  * entry of a small table, with one reference per store. Pages of the same word share the slot.
- * Refused (-E2BIG): a page that compressed with its 8-byte header takes more than 3/4 of a page.
+ * Refused (-E2BIG), while the pool is bounded: a page that compressed with its 8-byte header takes more than 3/4
+ * of a page. A pool without a bound takes every page, at worst as it is.
  * The capacity bounds the memory taken from the system, which comes and goes in blocks of 2 MiB:
  * less than 2 MiB holds repeated words only.
  *

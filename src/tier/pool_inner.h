@@ -59,7 +59,8 @@ struct pool {
 	pthread_mutex_t lock;    /* over all below */
 	struct buddy buddy;
 	struct ring rings[NR_SIZES + 1];
-	uint64_t capacity_bytes, used_bytes, peak_bytes, stored_bytes;
+	_Atomic uint64_t capacity_bytes; /* read without it as well */
+	uint64_t used_bytes, peak_bytes, stored_bytes;
 	uint64_t nr_items;
 	uint64_t nr_blocks_seen; /* blocks below were used at some time */
 };

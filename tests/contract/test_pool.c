@@ -176,9 +176,9 @@ static void too_many_words_are_ordinary_pages(void **state)
 
 /* ---- the rule --------------------------------------------------------------------------------- */
 
-static void hardly_compressible_pages_are_refused(void **state)
+static void a_bounded_pool_refuses_hardly_compressible_pages(void **state)
 {
-	struct tier *tier = open_pool(0, false);
+	struct tier *tier = open_pool(64 << 20, false);
 	unsigned char page[TIER_PAGE_BYTES];
 	unsigned nr_stored = 0, nr_refused = 0;
 	bool refused = false;
@@ -207,6 +207,37 @@ static void hardly_compressible_pages_are_refused(void **state)
 	assert_true(nr_stored > 100 && nr_refused > 100);
 	prefix_page(page, TIER_PAGE_BYTES, 1);
 	assert_int_equal(store(tier, page, &(uint32_t){ 0 }), -E2BIG);
+	assert_int_equal(usage_of(tier).stored_bytes, 0);
+	tier->ops->close(tier);
+}
+
+/* Only while it has none: the bound comes and goes with the limits of others. */
+static void a_pool_without_bound_takes_every_page(void **state)
+{
+	enum { NR = 1000 };
+	struct tier *tier = open_pool(0, true);
+	unsigned char page[TIER_PAGE_BYTES], loaded[TIER_PAGE_BYTES];
+	uint32_t slots[NR];
+
+	(void)state;
+	for (unsigned i = 0; i < NR; i++) {
+		prefix_page(page, TIER_PAGE_BYTES - i, i + 1);
+		assert_int_equal(store(tier, page, &slots[i]), 0);
+	}
+	assert_true(usage_of(tier).stored_bytes < NR * (TIER_PAGE_BYTES + 64));
+	tier->ops->set_capacity(tier, 1 << 30);
+	prefix_page(page, TIER_PAGE_BYTES, 1);
+	assert_int_equal(store(tier, page, &(uint32_t){ 0 }), -E2BIG);
+	for (unsigned i = 0; i < NR; i++) {
+		prefix_page(page, TIER_PAGE_BYTES - i, i + 1);
+		assert_int_equal(tier->ops->load(tier, slots[i], loaded), 0);
+		assert_memory_equal(loaded, page, TIER_PAGE_BYTES);
+		tier->ops->unref(tier, slots[i]);
+	}
+	tier->ops->set_capacity(tier, 0);
+	prefix_page(page, TIER_PAGE_BYTES, 1);
+	assert_int_equal(store(tier, page, slots), 0);
+	tier->ops->unref(tier, slots[0]);
 	assert_int_equal(usage_of(tier).stored_bytes, 0);
 	tier->ops->close(tier);
 }
@@ -470,7 +501,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(repeated_words_cost_nothing),
 		cmocka_unit_test(too_many_words_are_ordinary_pages),
-		cmocka_unit_test(hardly_compressible_pages_are_refused),
+		cmocka_unit_test(a_bounded_pool_refuses_hardly_compressible_pages),
+		cmocka_unit_test(a_pool_without_bound_takes_every_page),
 		cmocka_unit_test(waste_stays_within_what_is_stated),
 		cmocka_unit_test(a_full_pool_lends_larger_items),
 		cmocka_unit_test(emptied_blocks_go_back_to_the_kernel),

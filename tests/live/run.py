@@ -943,6 +943,31 @@ def budget_beside_hogs(nr_for_each_cpu):
     return run
 
 
+RANDOM_BYTES = """
+import hashlib, random
+r = random.Random(3)
+parts = [r.randbytes(1 << 20) for _ in range(96)]
+sums = []
+for _ in range(3):
+    h = hashlib.blake2b()
+    for part in parts:
+        h.update(part)
+    sums.append(h.hexdigest())
+print(sums)
+"""
+
+
+def incompressible_goes_too(place):
+    """Where nothing but dram is bounded, what does not compress makes room like all else."""
+    alone, under = both(place, [sys.executable, "-c", RANDOM_BYTES])
+    check(alone.output == under.output and len(under.output) > 300, "other bytes than without the tool")
+    judge_budget(under, BUDGET_MIB)
+    judge_stats(under.stats)
+    check(under.stats["moves"]["failed"]["refused"] == 0 and under.stats["demoted_pages"] > 96 * 256 // 2,
+          f"{under.stats['moves']}")
+    check(b"above the budget" not in under.errors, tail(under.errors))
+
+
 def full_tiers_exceeded(place):
     only_with_tool(place)
     result = place.run([thread_program(place), "allocates-fast"], BUDGET_MIB,
@@ -1204,6 +1229,7 @@ TOOL_CASES = {
     "memory-option": memory_option,
     "budget-beside-hogs": budget_beside_hogs(1),
     "budget-beside-many-hogs": budget_beside_hogs(4),
+    "incompressible-goes-too": incompressible_goes_too,
     "full-tiers-exceeded": full_tiers_exceeded,
     "full-tiers-hard": full_tiers_hard,
     "fork-with-full-pool": fork_with_full_pool,

@@ -212,8 +212,10 @@ uint64_t engine_tape_number(struct engine_tape *tape, uint64_t number)
 }
 
 /* Put off the pages of a run that are back where they were, though nobody touched them. */
-static void run_backoff(struct engine *engine, const struct migrate_entry *move, uint32_t level)
+static void run_backoff(struct engine *engine, const struct migrate_entry *move, bool refused)
 {
+	const struct place *place = &engine->clocks[0].place;
+
 	for (uint64_t idx = move->first; idx < move->first + move->nr_pages; idx++) {
 		uint32_t state = state_load(engine->tape, move->region, idx);
 		uint32_t record = atomic_load_explicit(&move->region->heat[idx], memory_order_relaxed);
@@ -221,7 +223,8 @@ static void run_backoff(struct engine *engine, const struct migrate_entry *move,
 		bool held = state == PAGE_HELD || state == SIGHT_HELD_SLOW;
 		if ((resident || (held && move->op != MOVE_HOLD)) && !(record & HEAT_MASK(READY)))
 			estimate_store(move->region, idx,
-				       place_estimate_backoff(&engine->clocks[0].place, level));
+				       refused ? place_estimate_refused(place, estimate_load(move->region, idx))
+					       : place_estimate_busy(place));
 	}
 }
 
@@ -239,9 +242,9 @@ void engine_complete(struct engine *engine, uint64_t id, const struct move_resul
 	if (!move.region)
 		return;
 	if (nr[MOVE_FAIL_DENIED] || nr[MOVE_FAIL_REFUSED])
-		run_backoff(engine, &move, PLACE_LEVEL_LEAVE);
+		run_backoff(engine, &move, true);
 	else if (nr[MOVE_FAIL_BUSY] || (move.op == MOVE_HOLD && nr[MOVE_FAIL_IO]))
-		run_backoff(engine, &move, PLACE_LEVEL_BUSY);
+		run_backoff(engine, &move, false);
 }
 
 bool engine_promote(struct region *region, uint64_t idx, uint64_t now_ns)

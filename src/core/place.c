@@ -111,9 +111,38 @@ uint16_t place_estimate_unmapped(const struct place *place, uint16_t estimate)
 	return place_estimate(place_level(estimate), place_stamp_now(place));
 }
 
-uint16_t place_estimate_backoff(const struct place *place, uint32_t level)
+uint16_t place_estimate_busy(const struct place *place)
 {
-	return place_estimate(level, place_stamp_now(place));
+	return place_estimate(PLACE_LEVEL_BUSY, place_stamp_now(place));
+}
+
+/*
+ * Waits of a page that is refused: 1, 2, 4 .. 32 times PLACE_FORGET_BEATS, all of them numbered in one row.
+ *
+ *   above PLACE_LEVEL_LEAVE:  1 | 2 3 | 4 5 6 7 | 8 .. 15 | 16 .. 31 | 32 .. 63     each counts down to a power of two
+ *
+ * While it is tried again its level tells how often it was: so much below that of a page just born. A page that got
+ * there otherwise waits a little longer than need be.
+ */
+uint16_t place_estimate_refused(const struct place *place, uint16_t estimate)
+{
+	uint32_t tries = PLACE_LEVEL_BORN - place_level(estimate);
+
+	if (tries > PLACE_TRIES_MAX) /* or its level is above: it was not tried before */
+		tries = 0;
+	return place_estimate(PLACE_LEVEL_LEAVE + (2u << tries) - 1, place_stamp_now(place));
+}
+
+uint16_t place_estimate_waited(const struct place *place, uint32_t level)
+{
+	uint32_t wait = level > PLACE_LEVEL_LEAVE ? level - PLACE_LEVEL_LEAVE : 0;
+
+	if (wait & (wait - 1))
+		return place_estimate(level - 1, place_stamp_now(place));
+	if (!wait)
+		return place_estimate(PLACE_LEVEL_BORN, 0);
+	uint32_t tries = 1 + (uint32_t)__builtin_ctz(wait);
+	return place_estimate(PLACE_LEVEL_BORN - (tries < PLACE_TRIES_MAX ? tries : PLACE_TRIES_MAX), 0);
 }
 
 int32_t place_score(const struct place *place, uint16_t estimate)

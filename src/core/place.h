@@ -43,8 +43,9 @@
 #define PLACE_OCTAVE 16u
 #define PLACE_LEVEL_BORN 56u       /* about as good as the pages at the threshold */
 #define PLACE_LEVEL_TOP 160u       /* touched at once */
-#define PLACE_LEVEL_LEAVE 255u     /* refused or denied: leave it alone for long */
 #define PLACE_LEVEL_BUSY 176u      /* busy: look again later */
+#define PLACE_LEVEL_LEAVE 191u     /* above: refused or denied, leave it alone for long */
+#define PLACE_TRIES_MAX 5u         /* then the wait is 32 times as long, and grows no more */
 
 static inline uint32_t place_level(uint16_t estimate) { return estimate >> 8; }
 static inline uint32_t place_stamp(uint16_t estimate) { return estimate & 0xffu; }
@@ -96,6 +97,8 @@ static inline uint32_t place_age(const struct place *place, uint32_t stamp)
 		return PLACE_AGE_MAX;
 	return now >= stamp ? now - stamp : now + PLACE_STAMPS - stamp;
 }
+/* A page that would not move has waited for PLACE_FORGET_BEATS: it goes on waiting, or is tried again. */
+uint16_t place_estimate_waited(const struct place *place, uint32_t level);
 /* Forget a stamp that will soon be too old to tell. What kept a page from moving may have ended by then: it is
  * tried again. Here, because the hand does it to every page that it passes. */
 static inline uint16_t place_estimate_forget(const struct place *place, uint16_t estimate)
@@ -104,7 +107,7 @@ static inline uint16_t place_estimate_forget(const struct place *place, uint16_t
 
 	if (place_age(place, place_stamp(estimate)) < PLACE_FORGET_BEATS)
 		return estimate;
-	return place_estimate(level > PLACE_LEVEL_TOP ? PLACE_LEVEL_BORN : level, 0);
+	return level > PLACE_LEVEL_TOP ? place_estimate_waited(place, level) : place_estimate(level, 0);
 }
 
 /* ---- estimates ---- */
@@ -115,8 +118,10 @@ uint16_t place_estimate_born(const struct place *place);
 uint16_t place_estimate_touched(const struct place *place, uint16_t estimate);
 /* It is being unmapped. */
 uint16_t place_estimate_unmapped(const struct place *place, uint16_t estimate);
-/* It would not move. `level` is one of PLACE_LEVEL_LEAVE, PLACE_LEVEL_BUSY. */
-uint16_t place_estimate_backoff(const struct place *place, uint32_t level);
+/* It is busy and would not move now. */
+uint16_t place_estimate_busy(const struct place *place);
+/* It was refused or denied: what that depends on changes seldom, so each time it waits twice as long. */
+uint16_t place_estimate_refused(const struct place *place, uint16_t estimate);
 
 int32_t place_score(const struct place *place, uint16_t estimate);
 

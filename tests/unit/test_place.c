@@ -86,6 +86,47 @@ static void a_stamp_never_looks_younger_than_it_is(void **state)
 	assert_int_equal(place_stamp(estimate), 0);
 }
 
+/* Beats until the hand, which comes by in time, would try a page again. */
+static unsigned beats_put_off(struct place *place, uint16_t *estimate)
+{
+	unsigned nr = 0;
+
+	for (; place_level(*estimate) > PLACE_LEVEL_TOP; nr++) {
+		place->urgent = true;
+		assert_int_equal(place_judge(place, *estimate), PLACE_KEEP);
+		*estimate = place_estimate_forget(place, *estimate);
+		beats_pass(place, 1);
+	}
+	return nr;
+}
+
+/* What does not compress will not compress soon: trying it again and again was most of the work where memory was
+ * full of it. */
+static void a_page_refused_again_waits_twice_as_long(void **state)
+{
+	struct place place;
+	uint16_t estimate;
+	unsigned first, nr;
+
+	(void)state;
+	place_init(&place);
+	estimate = place_estimate_refused(&place, place_estimate(120, 7));
+	first = beats_put_off(&place, &estimate);
+	assert_in_range(first, PLACE_FORGET_BEATS, PLACE_FORGET_BEATS + 2);
+	for (unsigned i = 1; i < 9; i++) {
+		estimate = place_estimate_refused(&place, place_estimate_unmapped(&place, estimate));
+		nr = beats_put_off(&place, &estimate);
+		unsigned wait = (1u << (i < PLACE_TRIES_MAX ? i : PLACE_TRIES_MAX)) * PLACE_FORGET_BEATS;
+		assert_in_range(nr, wait, wait + wait / 64 + 2);
+	}
+	/* It was in use meanwhile: what is known of it is new. */
+	estimate = place_estimate_touched(&place, place_estimate_unmapped(&place, estimate));
+	estimate = place_estimate_refused(&place, estimate);
+	assert_in_range(beats_put_off(&place, &estimate), PLACE_FORGET_BEATS, PLACE_FORGET_BEATS + 2);
+	estimate = place_estimate_busy(&place);
+	assert_in_range(beats_put_off(&place, &estimate), PLACE_FORGET_BEATS, PLACE_FORGET_BEATS + 2);
+}
+
 static void a_beat_is_a_64th_of_memory(void **state)
 {
 	struct place place;
@@ -355,6 +396,7 @@ int main(void)
 		cmocka_unit_test(level_of_one_interval),
 		cmocka_unit_test(the_mean_follows_its_samples),
 		cmocka_unit_test(a_stamp_never_looks_younger_than_it_is),
+		cmocka_unit_test(a_page_refused_again_waits_twice_as_long),
 		cmocka_unit_test(a_beat_is_a_64th_of_memory),
 		cmocka_unit_test(verdicts),
 		cmocka_unit_test(defect_4a_24_least_residence),

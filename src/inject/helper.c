@@ -65,6 +65,38 @@ static long sys6(long nr, long a, long b, long c, long d, long e, long f)
 	return result;
 }
 #endif
+/*
+ * A process that begins with `begin`, which never returns, on a stack of its own. That of libc may be somebody
+ * else's by now: thread sanitizer's takes every clone for a fork.
+ */
+__attribute__((visibility("hidden"))) long clone_begin(long flags, void *stack, int (*begin)(void *), void *arg,
+						       void *tls);
+
+/* `tls` is in r8, as the call wants it; what begins is handed over on its stack. */
+__asm__(".text\n"
+	".globl clone_begin\n"
+	".hidden clone_begin\n"
+	".type clone_begin, @function\n"
+	"clone_begin:\n\t"
+	"and $-16, %rsi\n\t"
+	"sub $16, %rsi\n\t"
+	"mov %rdx, (%rsi)\n\t"
+	"mov %rcx, 8(%rsi)\n\t"
+	"xor %edx, %edx\n\t"
+	"xor %r10d, %r10d\n\t"
+	"mov $56, %eax\n\t" /* SYS_clone */
+	"syscall\n\t"
+	"test %rax, %rax\n\t"
+	"jz 1f\n\t"
+	"ret\n"
+	"1:\n\t"
+	"xor %ebp, %ebp\n\t"
+	"pop %rax\n\t"
+	"pop %rdi\n\t"
+	"call *%rax\n\t"
+	"ud2\n"
+	".size clone_begin, . - clone_begin\n");
+
 #define SYS(nr, ...) SYS_(nr, __VA_ARGS__, 0, 0, 0, 0, 0, 0)
 #define SYS_(nr, a, b, c, d, e, f, ...) \
 	sys6(SYS_##nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
@@ -685,8 +717,7 @@ static int starter_main(void *arg)
 
 	tcb[0] = tcb; /* the thread pointer points at itself, as the ABI wants */
 	tcb[2] = tcb;
-	clone(helper_main, h->stack + STACK_BYTES / 2, CLONE_VM | CLONE_SETTLS | CLONE_UNTRACED, h, NULL, tcb,
-	      NULL);
+	clone_begin(CLONE_VM | CLONE_SETTLS | CLONE_UNTRACED, h->stack + STACK_BYTES / 2, helper_main, h, tcb);
 	SYS(exit, 0);
 	__builtin_unreachable();
 }
@@ -745,9 +776,10 @@ void helper_start(const char *server, bool wait)
 	prctl(PR_GET_CHILD_SUBREAPER, &takes_in);
 	if (takes_in)
 		prctl(PR_SET_CHILD_SUBREAPER, 0);
-	int starter = clone(starter_main, h->stack + STACK_BYTES, CLONE_VM | CLONE_VFORK | CLONE_UNTRACED, h);
-	if (starter > 0)
-		waitpid(starter, NULL, __WALL);
+	long starter = clone_begin(CLONE_VM | CLONE_VFORK | CLONE_UNTRACED, h->stack + STACK_BYTES, starter_main, h,
+				   NULL);
+	if (starter > 0) /* not libc's: fork() would become a place where a thread can be cancelled */
+		SYS(wait4, starter, 0, __WALL);
 	if (takes_in)
 		prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (starter > 0 && wait)

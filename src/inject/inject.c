@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../os/helper.h"
@@ -154,11 +155,14 @@ static bool loads_us(const char *path)
 	char head[sizeof narrow - 1] = "";
 	int saved_errno = errno;
 	bool readable = !faccessat(AT_FDCWD, own_path, R_OK, AT_EACCESS);
-	int fd = readable ? open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
-	bool foreign = fd >= 0 && read(fd, head, sizeof head) == sizeof head && !memcmp(head, narrow, sizeof head);
+	/* Not libc's: an exec is no place where a thread can be cancelled. */
+	int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+	int fd = readable ? (int)syscall(SYS_openat, AT_FDCWD, path, flags) : -1;
+	bool foreign = fd >= 0 && syscall(SYS_read, fd, head, sizeof head) == sizeof head &&
+		       !memcmp(head, narrow, sizeof head);
 
 	if (fd >= 0)
-		close(fd);
+		syscall(SYS_close, fd);
 	errno = saved_errno;
 	return readable && !foreign;
 }

@@ -305,7 +305,49 @@ static void become_pressure(void)
 	arena_check(&arena, 0, arena.nr_pages);
 }
 
+/* ---- cancellation ---------------------------------------------------------------------------- */
+
+/* Neither fork nor exec is a place where a thread is cancelled: its child goes on, and becomes another program. */
+static struct arena inherited;
+
+static void *cancelled_run(void *arg)
+{
+	CHECK(pthread_cancel(pthread_self()) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		arena_check(&inherited, 0, inherited.nr_pages / 2);
+		execl(live_self, live_self, "exit-with-seven", (char *)NULL);
+		_exit(9);
+	}
+	*(pid_t *)arg = pid;
+	for (;;)
+		pause();
+}
+
+static void fork_and_exec_while_cancelled(void)
+{
+	pthread_t thread;
+	pid_t pid = -1;
+	void *end;
+	int status;
+
+	inherited = arena_new(live_pages(), 71);
+	arena_fill(&inherited, 0, inherited.nr_pages, 1);
+	arena_cold(&inherited, 0, inherited.nr_pages / 2);
+	CHECK(pthread_create(&thread, NULL, cancelled_run, &pid) == 0);
+	CHECK(pthread_join(thread, &end) == 0 && end == PTHREAD_CANCELED);
+	CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}
+
+static void exit_with_seven(void)
+{
+	_exit(7);
+}
+
 static const struct live_case cases[] = {
+	{ "fork-and-exec-while-cancelled", fork_and_exec_while_cancelled },
+	{ "exit-with-seven", exit_with_seven },
 	{ "vfork-writes-then-exec", vfork_writes_then_exec },
 	{ "exec-with-stored-arguments", exec_with_stored_arguments },
 	{ "exec-with-stored-environment", exec_with_stored_environment },

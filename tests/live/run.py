@@ -38,7 +38,7 @@ NO_BUDGET = {"fork", "change", "huge-fork", "huge-child-ends", "huge-helper-kill
 NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",
              "wrong-byte-is-seen", "exec-then-rest", "rest-after-pressure", "address-space-limited",
              "fill-beside", "dumps-core", "stack-as-laid-out", "child-changes-at-once-full",
-             "orphans-taken-in", "is-managed", "pid-namespace-begins"}
+             "orphans-taken-in", "is-managed", "pid-namespace-begins", "exit-with-seven"}
 # Cases whose helper is killed once nothing moves any more.
 HELPER_KILLED = {"helper-killed-fork", "helper-killed-counts"}
 # Cases that mostly read stored memory in order: a fault brings back many pages.

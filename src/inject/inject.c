@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "../os/helper.h"
@@ -46,6 +47,7 @@ static int (*real_spawnp)(pid_t *, const char *, const posix_spawn_file_actions_
 static int (*real_system)(const char *);
 static FILE *(*real_popen)(const char *, const char *);
 static int (*real_madvise)(void *, size_t, int);
+static ssize_t (*real_process_madvise)(int, const struct iovec *, size_t, int, unsigned int);
 
 extern char **environ;
 
@@ -129,6 +131,7 @@ __attribute__((constructor(101))) static void inject_start(void)
 	*(void **)&real_system = dlsym(RTLD_NEXT, "system");
 	*(void **)&real_popen = dlsym(RTLD_NEXT, "popen");
 	*(void **)&real_madvise = dlsym(RTLD_NEXT, "madvise");
+	*(void **)&real_process_madvise = dlsym(RTLD_NEXT, "process_madvise");
 	if (!name || !path || strlen(name) >= sizeof server || strlen(path) >= sizeof own_path)
 		return;
 	strcpy(server, name);
@@ -425,4 +428,20 @@ EXPORT int madvise(void *address, size_t bytes, int advice)
 	if (*server && advice == ADVICE_GUARD_INSTALL && real_madvise(address, bytes, MADV_DONTNEED))
 		errno = saved_errno; /* the call itself will tell */
 	return real_madvise(address, bytes, advice);
+}
+
+/* A process may give it about itself, for many ranges at once. */
+EXPORT ssize_t process_madvise(int pidfd, const struct iovec *parts, size_t nr, int advice, unsigned int flags)
+{
+	int saved_errno = errno;
+
+	if (!real_process_madvise)
+		*(void **)&real_process_madvise = dlsym(RTLD_NEXT, "process_madvise");
+	if (!real_process_madvise) {
+		errno = ENOSYS;
+		return -1;
+	}
+	if (*server && advice == ADVICE_GUARD_INSTALL && real_process_madvise(pidfd, parts, nr, MADV_DONTNEED, flags) < 0)
+		errno = saved_errno;
+	return real_process_madvise(pidfd, parts, nr, advice, flags);
 }

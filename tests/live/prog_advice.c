@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #ifndef MADV_GUARD_INSTALL
@@ -234,6 +236,30 @@ static void guard_install_rule10(void)
 	arena_check(&arena, 0, nr);
 }
 
+/* The same by the other call, which takes many ranges at once. */
+static void guard_install_of_own_process(void)
+{
+	size_t nr = live_pages(), piece = 64;
+	struct arena arena = arena_new(nr, 73);
+	struct iovec parts[4];
+	int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+
+	segv_catch();
+	arena_fill(&arena, 0, nr, 1);
+	arena_cold(&arena, 0, nr);
+	for (size_t i = 0; i < 4; i++)
+		parts[i] = (struct iovec){ arena_page(&arena, (2 * i + 1) * piece), piece * PAGE_BYTES };
+	if (process_madvise(self, parts, 4, MADV_GUARD_INSTALL, 0) < 0)
+		live_skip("this kernel takes no such advice from a process about itself");
+	for (size_t i = 0; i < 4; i++) {
+		CHECK(access_fault(parts[i].iov_base, false));
+		arena_forget(&arena, (2 * i + 1) * piece, (2 * i + 2) * piece);
+	}
+	CHECK(process_madvise(self, parts, 4, MADV_GUARD_REMOVE, 0) == (ssize_t)(4 * piece * PAGE_BYTES));
+	arena_check(&arena, 0, nr);
+	CHECK(close(self) == 0);
+}
+
 static void odd_mappings_rule14(void)
 {
 	static const int advice[] = { MADV_DONTFORK, MADV_MERGEABLE, MADV_DONTDUMP,
@@ -319,6 +345,7 @@ static const struct live_case cases[] = {
 	{ "madv-free-rule07", madv_free_rule07 },
 	{ "hugepage-rule22", hugepage_rule22 },
 	{ "guard-install-rule10", guard_install_rule10 },
+	{ "guard-install-of-own-process", guard_install_of_own_process },
 	{ "odd-mappings-rule14", odd_mappings_rule14 },
 	{ "populate", populate },
 	{ "madvise-storm-rule12", madvise_storm_rule12 },

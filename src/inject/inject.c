@@ -441,7 +441,8 @@ EXPORT ssize_t process_madvise(int pidfd, const struct iovec *parts, size_t nr, 
 		errno = ENOSYS;
 		return -1;
 	}
-	if (*server && advice == ADVICE_GUARD_INSTALL && real_process_madvise(pidfd, parts, nr, MADV_DONTNEED, flags) < 0)
+	if (*server && advice == ADVICE_GUARD_INSTALL &&
+	    real_process_madvise(pidfd, parts, nr, MADV_DONTNEED, flags) < 0)
 		errno = saved_errno;
 	return real_process_madvise(pidfd, parts, nr, advice, flags);
 }

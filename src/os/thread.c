@@ -55,6 +55,17 @@ void thread_urge(int priority)
 		thread_hurry(0, priority);
 }
 
+int thread_robust_list(pid_t tid, uint64_t *ret_address)
+{
+	size_t bytes;
+	void *head;
+
+	if (syscall(SYS_get_robust_list, tid, &head, &bytes))
+		return -errno;
+	*ret_address = (uint64_t)(uintptr_t)head;
+	return 0;
+}
+
 int thread_enter_idle(void)
 {
 	struct sched_param param = { 0 };

@@ -5,6 +5,7 @@
 
 #include <sched.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* A thread, 0 the calling one, runs on one CPU only. -EINVAL: not online, or not ours; -ESRCH; -EPERM. */
@@ -26,6 +27,10 @@ void thread_hurry(pid_t tid, int priority);
  * a priority in the first. For threads that sleep most of the time.
  */
 void thread_urge(int priority);
+
+/* The head of a thread's list of robust mutexes, which the kernel gives over when it ends: 0 without one. -ESRCH;
+ * -EPERM. */
+int thread_robust_list(pid_t tid, uint64_t *ret_address);
 
 /* The calling thread is of the idle class from now on; everybody may. It runs while nobody else wants to,
  * and its CPU counts as idle meanwhile. */

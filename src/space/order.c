@@ -61,10 +61,12 @@ static uint32_t hold_claim(struct tract *t, uint64_t *at, uint64_t end, uint32_t
 
 	for (; *at < end; (*at)++) {
 		uint64_t word = atomic_load_explicit(&t->region.state[*at], memory_order_acquire);
-		if (page_state(word) == PAGE_RESIDENT &&
-		    extent_place(t->program, t, *at, ret_vpn, &run))
+		bool here = page_state(word) == PAGE_RESIDENT && extent_place(t->program, t, *at, ret_vpn, &run);
+		if (here)
+			run = ends_free(t->program, *ret_vpn, run);
+		if (here && run)
 			break;
-		result->nr_pages[MOVE_DROP_CHANGED]++;
+		result->nr_pages[here ? MOVE_DROP_TOUCHED : MOVE_DROP_CHANGED]++;
 	}
 	if (run < max)
 		max = (uint32_t)run;

@@ -248,6 +248,11 @@ struct program {
 	bool surveyed;             /* its maps have been read once: keeper, as are the next two */
 	uint64_t advice_filled;    /* first touches when advice was read last, and */
 	uint64_t advice_rest_ns;   /* not again before */
+	/* Pages that the kernel touches when a thread ends, in order: they stay where they are. lock; keeper to
+	 * change, as is when it looks at them next. */
+	uint64_t *ends;
+	size_t nr_ends;
+	uint64_t ends_rest_ns;
 	/* In a PID namespace of its own: the kernel tells its threads' numbers there, which mean others here. Keeper
 	 * to change, at its hello; a child begins with its parent's. */
 	_Atomic bool numbered_apart;
@@ -649,6 +654,12 @@ void mover_wake(struct server *server);
 /* Whether mappings may have huge pages is read again, if it is worth that. Keeper. */
 void program_advice(struct program *program, uint64_t now_ns);
 
+/* ---- ends.c ---- */
+/* Find out which pages the kernel touches when threads end, and bring them back. No lock held. Keeper. */
+void ends_look(struct program *program, uint64_t now_ns);
+/* Of nr_pages from vpn on, how many there are before the first of these. program.lock. */
+uint64_t ends_free(const struct program *program, uint64_t vpn, uint64_t nr_pages);
+
 /* ---- adopt.c ---- */
 /* Register every mapping that can be managed and is not yet; *ret_pages: of those. Keeper. */
 int program_adopt(struct program *program, uint64_t *ret_pages);
@@ -670,6 +681,9 @@ void programs_reap(struct server *server, uint64_t now_ns, bool some_ended);
 /* Its helper has ended: its number and its /proc are no longer its memory's. plan_lock held, keeper. */
 void program_widow(struct program *program);
 void program_unshare(struct program *program);
+/* Have its helper write to resident or other pages: their sharing is broken, or they come back. 0, -EPIPE or -ENOTCONN.
+ * No lock of the program's held. Keeper. */
+int pages_touch(struct program *program, uint64_t vpn, uint64_t nr_pages);
 
 /* The bytes of a page are lost (a tier could not give them back): end the program with a line. */
 void program_fail(struct program *program, const char *why);

@@ -127,6 +127,7 @@ static void programs_adopt(struct keeper *k, bool all)
 {
 	for (struct program *p = k->server->programs; p; p = p->next)
 		if (p->looked || all) {
+			ends_look(p, clock_now_ns()); /* before anything is taken out */
 			p->nr_found = program_survey(k, p) + program_hurry(p);
 			program_advice(p, clock_now_ns());
 		}

@@ -104,6 +104,7 @@ void program_free(struct program *p)
 	pthread_mutex_destroy(&p->hold_lock);
 	stock_close(p);
 	free(p->extents);
+	free(p->ends);
 	free(p);
 }
 
@@ -595,6 +596,22 @@ static uint64_t resident_run(struct program *p, uint64_t vpn, uint64_t nr, uint6
 	return run;
 }
 
+int pages_touch(struct program *p, uint64_t vpn, uint64_t nr_pages)
+{
+	helper_lock_take(p);
+	p->command.op = HELPER_POPULATE;
+	p->command.nr_runs = 1;
+	p->command.runs[0] = (struct helper_run){
+		.dst = vpn << PAGE_SHIFT,
+		.bytes = nr_pages * PAGE_BYTES,
+	};
+	atomic_store(&p->populating, true);
+	int error = helper_call(p);
+	atomic_store(&p->populating, false);
+	pthread_mutex_unlock(&p->helper_lock);
+	return error;
+}
+
 /* Break the sharing of resident pages in [vpn, vpn + nr). No lock of the program's is held during the
  * call: a page may be discarded, and fault, meanwhile, and the fault is served without the helper. Returns
  * 0, or -EPIPE or -ENOTCONN without one. */
@@ -603,17 +620,7 @@ static int stretch_unshare(struct program *p, uint64_t vpn, uint64_t nr)
 	while (nr) {
 		uint64_t pass, run = resident_run(p, vpn, nr, &pass);
 		if (run) {
-			helper_lock_take(p);
-			p->command.op = HELPER_POPULATE;
-			p->command.nr_runs = 1;
-			p->command.runs[0] = (struct helper_run){
-				.dst = vpn << PAGE_SHIFT,
-				.bytes = run * PAGE_BYTES,
-			};
-			atomic_store(&p->populating, true);
-			int error = helper_call(p);
-			atomic_store(&p->populating, false);
-			pthread_mutex_unlock(&p->helper_lock);
+			int error = pages_touch(p, vpn, run);
 			if (error)
 				return error;
 			pass = run;

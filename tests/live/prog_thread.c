@@ -13,6 +13,7 @@
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -366,6 +368,55 @@ static void locks_in_stored_pages(void)
 	CHECK(locked->nr_turns == 2000);
 	arena_check(&arena, 0, 100);
 	arena_check(&arena, 101, arena.nr_pages);
+}
+
+/* A mutex that other processes wait for. Its owner waits for long: what libc has of that thread is not touched. */
+struct handed_over {
+	pthread_mutex_t mutex;
+	atomic_bool locked;
+};
+
+static void *owner_run(void *arg)
+{
+	struct handed_over *handed = arg;
+
+	CHECK(pthread_mutex_lock(&handed->mutex) == 0);
+	handed->locked = true;
+	for (;;)
+		pause();
+}
+
+/* The kernel itself gives over what a killed thread had locked. */
+static void robust_mutex_of_the_killed(void)
+{
+	struct handed_over *handed = mmap(NULL, PAGE_BYTES, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct timespec end;
+	pthread_mutexattr_t kind;
+	int status;
+
+	CHECK(handed != MAP_FAILED && pthread_mutexattr_init(&kind) == 0);
+	CHECK(pthread_mutexattr_setrobust(&kind, PTHREAD_MUTEX_ROBUST) == 0);
+	CHECK(pthread_mutexattr_setpshared(&kind, PTHREAD_PROCESS_SHARED) == 0);
+	CHECK(pthread_mutex_init(&handed->mutex, &kind) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct arena arena = arena_new(live_pages(), 72);
+		pthread_t owner;
+
+		CHECK(pthread_create(&owner, NULL, owner_run, handed) == 0);
+		while (!handed->locked)
+			sched_yield();
+		for (uint32_t round = 1; round < 5; round++) {
+			arena_fill(&arena, 0, arena.nr_pages, round);
+			arena_cold(&arena, 0, arena.nr_pages / 2);
+		}
+		raise(SIGKILL);
+	}
+	CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	CHECK(clock_gettime(CLOCK_REALTIME, &end) == 0);
+	end.tv_sec += 20;
+	CHECK(pthread_mutex_timedlock(&handed->mutex, &end) == EOWNERDEAD);
 }
 
 /* ---- signals --------------------------------------------------------------------------------- */
@@ -821,6 +872,7 @@ static const struct live_case cases[] = {
 	{ "eight-threads-random", eight_threads_random },
 	{ "thread-stacks", thread_stacks },
 	{ "locks-in-stored-pages", locks_in_stored_pages },
+	{ "robust-mutex-of-the-killed", robust_mutex_of_the_killed },
 	{ "signals-restarting-rule25", signals_restarting_rule25 },
 	{ "signals-interrupting-rule25", signals_interrupting_rule25 },
 	{ "signal-stack-stored", signal_stack_stored },

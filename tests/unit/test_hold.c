@@ -89,6 +89,26 @@ static void the_area_leaves_the_program_half(void **state)
 	assert_int_equal(hold_fit(HOLD_PAGES_MIN, 0), 0);
 }
 
+/* What the kernel touches at the end of a thread is never taken out: a run ends before it. */
+static void what_a_threads_end_needs_stays(void **state)
+{
+	uint64_t ends[] = { 5, 9, 9, 20 };
+	struct program *p = *state;
+
+	assert_int_equal(ends_free(p, 5, 100), 100);
+	p->ends = ends;
+	p->nr_ends = 4;
+	assert_int_equal(ends_free(p, 0, 100), 5);
+	assert_int_equal(ends_free(p, 0, 3), 3);
+	assert_int_equal(ends_free(p, 5, 10), 0);
+	assert_int_equal(ends_free(p, 6, 10), 3);
+	assert_int_equal(ends_free(p, 10, 10), 10);
+	assert_int_equal(ends_free(p, 20, 1), 0);
+	assert_int_equal(ends_free(p, 21, 7), 7);
+	p->ends = NULL;
+	p->nr_ends = 0;
+}
+
 /* A helper that maps, at an address that nothing can be registered at. */
 struct fake_helper {
 	int socket;
@@ -138,6 +158,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(every_place_once, area_open, area_close),
 		cmocka_unit_test(the_area_leaves_the_program_half),
+		cmocka_unit_test_setup_teardown(what_a_threads_end_needs_stays, area_open, area_close),
 		cmocka_unit_test_setup_teardown(after_an_error_nothing_is_mapped, area_open, area_close),
 	};
 

@@ -1282,9 +1282,9 @@ def daemon_control(place):
     check(paused["state"] == "paused" and
           [(space["name"], space["weight"]) for space in paused["report"]["spaces"]] == [("vm_hot", 3)],
           files["paused"])
-    # What it was told, all of it; of its rule's cap a part is for the files that it maps.
+    # What it was told, all of it; of its rule's cap a part is for the files that it maps, by what is in use of them.
     for name, cap, wanted in (("tuned", [40 << 20], (7, ["weight", "fast_max"])),
-                              ("back", range(45 << 20, (48 << 20) + 1), (4, []))):
+                              ("back", range(44 << 20, (48 << 20) + 1), (4, []))):
         space, = json.loads(files[name])["report"]["spaces"]
         check(space["fast_max_bytes"] in cap and (space["weight"], space["tuned"]) == wanted, f"{name}: {space}")
         check(space["cgroup"] == '/jobs/a"b\\c', space["cgroup"])

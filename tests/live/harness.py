@@ -6,6 +6,7 @@ really went out and came back, their sums agree, and the resident memory kept to
 Only processes that this driver started are ever signalled: they are found below its own child.
 """
 import argparse
+import concurrent.futures
 import ctypes
 import glob
 import json
@@ -34,7 +35,11 @@ class Skipped(Exception):
     pass
 
 
-class Unproved(Failed):
+class Late(Failed):
+    """Not so far as asked, in the time it had. In an emulated guest time passes as the host lets it."""
+
+
+class Unproved(Late):
     """Nothing was wrong, and nothing happened either."""
 
 
@@ -350,14 +355,16 @@ def judge_budget(result, budget_mib):
 
 
 class Tap:
-    """Test Anything Protocol on standard output, with what each case took."""
+    """Test Anything Protocol on standard output, with what each case took. Threads may have cases at once."""
 
     def __init__(self, names):
         self.number = self.nr_failed = 0
+        self.lock = threading.Lock()
+        self.took = []
         print(f"1..{len(names)}", flush=True)
 
-    def case(self, name, function, place):
-        self.number += 1
+    def case(self, name, function, place, late=None):
+        """With a list `late`, who was late, or proved nothing, is put there and nothing is judged yet."""
         started = time.monotonic()
         note = ""
         try:
@@ -365,20 +372,30 @@ class Tap:
             verdict, suffix = "ok", ""
         except Skipped as reason:
             verdict, suffix = "ok", f" # SKIP {reason}"
-        except Unproved as reason:
+        except Late as reason:
+            if late is not None:
+                late.append(name)
+                print(f"# {name} has to be tried again: {reason}", flush=True)
+                return
             # A sanitizer's server may be too slow for a program that is soon through.
-            slow = place is not None and place.sanitized
+            slow = isinstance(reason, Unproved) and place is not None and place.sanitized
             verdict, suffix = ("ok", f" # SKIP {reason}") if slow else ("not ok", "")
             note = "" if slow else str(reason)
-            self.nr_failed += not slow
-        except (Failed, OSError, KeyError, ValueError, subprocess.SubprocessError) as reason:
+        except (Failed, OSError, LookupError, ValueError, subprocess.SubprocessError) as reason:
             verdict, suffix = "not ok", ""
             note = f"{type(reason).__name__}: {reason}"
-            self.nr_failed += 1
-        print(f"{verdict} {self.number} - {name}{suffix}")
-        for line in note.splitlines():
-            print(f"# {line}")
-        print(f"# {time.monotonic() - started:.1f} s", flush=True)
+        with self.lock:
+            self.number += 1
+            self.nr_failed += verdict != "ok"
+            self.took.append((time.monotonic() - started, name))
+            print(f"{verdict} {self.number} - {name}{suffix}")
+            for line in note.splitlines():
+                print(f"# {line}")
+            print(f"# {self.took[-1][0]:.1f} s", flush=True)
+
+    def slowest(self):
+        print("# slowest: " + ", ".join(f"{name} {seconds:.0f} s"
+                                        for seconds, name in sorted(self.took, reverse=True)[:12]))
 
 
 def end_on_signals(places):
@@ -408,8 +425,9 @@ def tests_main(cases):
     return tap_main(cases(place) if callable(cases) else cases, place, options.only)
 
 
-def tap_main(cases, place, only=None):
-    """Run {name: function(place)} and return the exit status."""
+def tap_main(cases, place, only=None, jobs=1, alone=()):
+    """Run {name: function(place)}, so many at once but for those that are to be alone, and return the exit status.
+    A case that was late, or proved nothing, gets a second try at the end, by itself."""
     names = [name for name in cases if not only or re.search(only, name)]
     reason = place.why_not()
     if reason:
@@ -418,9 +436,16 @@ def tap_main(cases, place, only=None):
 
     end_on_signals([place])
     try:
-        tap = Tap(names)
-        for name in names:
+        tap, late = Tap(names), []
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            each = pool.map if jobs > 1 else map
+            list(each(lambda name: tap.case(name, cases[name], place, late),
+                      [name for name in names if name not in alone]))
+        for name in [name for name in names if name in alone]:
+            tap.case(name, cases[name], place, late)
+        for name in late:
             tap.case(name, cases[name], place)
+        tap.slowest()
     finally:
         kill_all(descendants(os.getpid()))
         place.close()

@@ -26,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { NR_THREADS = 2, NR_RING_PAGES = 256, SECONDS = 8 };
+enum { NR_THREADS = 2, NR_RING_PAGES = 256, SECONDS_MAX = 30 };
 #define SLOW_PAGES (64 * PAGES_PER_MIB)
 #define FAST_PAGES (8 * PAGES_PER_MIB)
 #define TUNABLES "/sys/kernel/debug/sched/numa_balancing/"
@@ -200,7 +200,8 @@ static size_t touch_all(unsigned int node, unsigned char *base, size_t nr)
 	return vm_pages_on(base, nr, node);
 }
 
-static void watch(struct found *found)
+/* Until so many records or moves have come, or for long enough. */
+static void watch(struct found *found, uint64_t nr_slow, uint64_t nr_moved)
 {
 	struct timespec pause = { .tv_nsec = 20000000 };
 	struct ring rings[NR_THREADS];
@@ -211,15 +212,16 @@ static void watch(struct found *found)
 			nanosleep(&pause, NULL);
 		rings[i] = ring_open(shared->tids[i]);
 	}
-	while (vm_now_ns() - start < SECONDS * UINT64_C(1000000000)) {
+	while (found->nr_slow < nr_slow && vm_counter("pgmigrate_success") < nr_moved &&
+	       vm_now_ns() - start < SECONDS_MAX * UINT64_C(1000000000)) {
 		for (size_t i = 0; i < NR_THREADS; i++)
 			ring_read(&rings[i], found, shared->tids[i]);
 		nanosleep(&pause, NULL);
 	}
 }
 
-/* Eight seconds of it. The kernel's counters before and after go to the result. */
-static struct found watched(uint64_t *ret_moved)
+/* What was found until so many records have come, or so many pages have moved; those that did go to the result. */
+static struct found watched(uint64_t nr_slow, uint64_t nr_moved, uint64_t *ret_moved)
 {
 	static struct found found;
 	uint64_t moved_before, hints_before;
@@ -241,7 +243,8 @@ static struct found watched(uint64_t *ret_moved)
 		CHECK(touch_all(0, fast, FAST_PAGES) == FAST_PAGES);
 		touch_in_child();
 	}
-	watch(&found);
+	uint64_t start = vm_now_ns();
+	watch(&found, nr_slow, moved_before + nr_moved);
 	shared->stop = true;
 	live_wait(child);
 	*ret_moved = vm_counter("pgmigrate_success") - moved_before;
@@ -249,9 +252,9 @@ static struct found watched(uint64_t *ret_moved)
 	for (size_t i = 0; i < SLOW_PAGES; i++)
 		nr_seen += found.seen[i];
 	found.nr_seen = nr_seen;
-	printf("%d s: hint faults %llu, delivered %llu of node 1, %llu of node 0, %llu elsewhere, "
+	printf("%.1f s: hint faults %llu, delivered %llu of node 1, %llu of node 0, %llu elsewhere, "
 	       "lost %llu, throttled %llu times; pages seen %zu of %zu; moved by the kernel %llu\n",
-	       SECONDS, (unsigned long long)(vm_counter("numa_hint_faults") - hints_before),
+	       (double)(vm_now_ns() - start) / 1e9, (unsigned long long)(vm_counter("numa_hint_faults") - hints_before),
 	       (unsigned long long)found.nr_slow, (unsigned long long)found.nr_fast,
 	       (unsigned long long)found.nr_other, (unsigned long long)found.nr_lost,
 	       (unsigned long long)found.nr_throttled, nr_seen, SLOW_PAGES,
@@ -265,7 +268,7 @@ static struct found watched(uint64_t *ret_moved)
 static void delivered_and_nothing_moves(void)
 {
 	uint64_t moved;
-	struct found found = watched(&moved);
+	struct found found = watched(4 * SLOW_PAGES, SLOW_PAGES, &moved);
 
 	CHECK(found.nr_seen == SLOW_PAGES);
 	CHECK(moved == 0);
@@ -276,7 +279,7 @@ static void with_room_the_kernel_moves(void)
 {
 	uint64_t moved;
 
-	watched(&moved);
+	watched(UINT64_MAX, SLOW_PAGES / 2 + 1, &moved);
 	CHECK(moved > SLOW_PAGES / 2);
 }
 

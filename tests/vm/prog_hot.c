@@ -74,7 +74,7 @@ struct worker {
 
 static struct settings set = {
 	.size_mib = 1024, .hot_mib = 260, .unit_pages = BLOCK_PAGES, .slow = 1, .fast = 0,
-	.nr_threads = 1, .seconds = 60, .report_ms = 1000, .seed = 1, .pattern = "contiguous",
+	.nr_threads = 1, .seconds = 3600, .report_ms = 1000, .seed = 1, .pattern = "contiguous",
 };
 static unsigned char *memory;
 static size_t nr_pages;

@@ -78,11 +78,12 @@ _pagetide()
 	check) COMPREPLY=($(compgen -W '--json --help' -- "$word")) ;;
 	topo) COMPREPLY=($(compgen -W '--json --measure --help' -- "$word")) ;;
 	pages | migrate)
-		local options='--pid --for --json --help'
+		local options='--pid --for --control --json --help'
 		[ "$verb" = migrate ] && options='--pid --from --to --dry-run --json --help'
 		case $before in
 		-p | --pid) COMPREPLY=($(compgen -W "$(cd /proc && echo [0-9]*)" -- "$word")) ;;
 		--for) ;;
+		--control) COMPREPLY=($(compgen -f -- "$word")) ;;
 		--from | --to)
 			COMPREPLY=($(compgen -W "all $(_pagetide_nodes)" -- "$word"))
 			;;

@@ -66,6 +66,7 @@ complete -c pagetide -n '__pagetide_verb topo' -l json -d 'print a JSON document
 complete -c pagetide -n '__pagetide_verb topo' -l measure -d 'measure the time of a load'
 complete -c pagetide -n '__pagetide_verb pages' -s p -l pid -x -a '(__fish_complete_pids)' -d 'the process'
 complete -c pagetide -n '__pagetide_verb pages' -l for -x -d 'watch it first'
+complete -c pagetide -n '__pagetide_verb pages' -l control -r -F -d 'its control socket'
 complete -c pagetide -n '__pagetide_verb pages' -l json -d 'print a JSON document'
 complete -c pagetide -n '__pagetide_verb migrate' -s p -l pid -x -a '(__fish_complete_pids)' -d 'the process'
 complete -c pagetide -n '__pagetide_verb migrate' -l from -x -d 'where its memory is'

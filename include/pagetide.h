@@ -62,14 +62,16 @@ TIDE_API int tide_topo_fetch(bool measure, char **ret_json, char ret_message[TID
  * which the caller frees. The process runs on; takes about 0.1 us for each of its pages.
  *
  * What of it is hot, warm and cold is as who looks after the process by now says (tide_attach(), asked
- * at TIDE_CONTROL_PATH). With nobody there, and `watch_ns` not 0, the process is watched for so long
+ * at `control_path`; NULL: at TIDE_CONTROL_PATH, and that nobody answers there is no error). With nobody who
+ * knows the process, and `watch_ns` not 0, the process is watched for so long
  * first, as by tide_attach() with `dry_run`, whose rights that needs. Otherwise it is not known.
  * Thread-safe where `watch_ns` is 0, else as tide_attach().
  *
  * Returns -ESRCH (it has ended), -EPERM or -EACCES (it is another user's), -EOPNOTSUPP (a kernel
- * without NUMA), with `watch_ns` what tide_attach() returns; with a one-line reason in `ret_message`.
+ * without NUMA), with `control_path` what tide_control() returns, with `watch_ns` what tide_attach() does;
+ * with a one-line reason in `ret_message`.
  */
-TIDE_API int tide_pages_fetch(int pid, uint64_t watch_ns, char **ret_json,
+TIDE_API int tide_pages_fetch(int pid, const char *control_path, uint64_t watch_ns, char **ret_json,
 			      char ret_message[TIDE_MESSAGE_MAX]);
 
 struct tide_migrate_options {
@@ -217,10 +219,11 @@ TIDE_API int tide_control(const char *path, const char *verb, const char *const 
 			  char **ret_json, char ret_message[TIDE_MESSAGE_MAX]);
 
 /*
- * Read a configuration file with its drop-ins; the result as one file that says the same, which the
- * caller frees. Returns -EINVAL with what is wrong in `ret_message`. Thread-safe.
+ * Read a configuration file with its drop-ins; the result as one file that says the same, or `json`: as a JSON
+ * document (schema pagetide.config/1), which the caller frees. Returns -EINVAL with what is wrong in
+ * `ret_message`. Thread-safe.
  */
-TIDE_API int tide_config_fetch(const char *path, char **ret_text, char ret_message[TIDE_MESSAGE_MAX]);
+TIDE_API int tide_config_fetch(const char *path, bool json, char **ret_text, char ret_message[TIDE_MESSAGE_MAX]);
 
 #ifdef __cplusplus
 }

@@ -74,13 +74,13 @@ static int decimal_parse(const char *text, struct decimal *ret_number, const cha
 	return 0;
 }
 
-/* number * factor, rounded down. */
+/* number * factor, rounded down, below 2^63. */
 static int decimal_times(struct decimal number, uint64_t factor, uint64_t *ret_value)
 {
 	unsigned __int128 value = (unsigned __int128)number.whole * factor +
 				  (unsigned __int128)number.billionths * factor / BILLION;
 
-	if (value > UINT64_MAX)
+	if (value > INT64_MAX)
 		return -ERANGE;
 	*ret_value = (uint64_t)value;
 	return 0;

@@ -4,12 +4,12 @@
  *
  * Every parser takes the whole text or nothing: no leading or trailing blanks, no sign, no rest.
  * A number is digits with an optional fraction of up to nine digits ("1.5G"); arithmetic is exact,
- * results are rounded down. What is formatted can be parsed again.
+ * results are rounded down. What is formatted can be parsed again, below 2^63.
  *
  * All parsers return 0, or
  *   -EINVAL  there is no number where one belongs
  *   -EDOM    the unit is unknown
- *   -ERANGE  the value does not fit
+ *   -ERANGE  the value does not fit: sizes and times are below 2^63, so that sums of two fit, and JSON has them
  * and write their result on success only.
  */
 #ifndef TIDE_TEXT_H

@@ -52,11 +52,11 @@ static int run(char **list)
 
 	if (status)
 		return status;
-	error = print_config ? tide_config_fetch(words.attach.config_path, &text, message) :
+	error = print_config ? tide_config_fetch(words.attach.config_path, words.json, &text, message) :
 			       tide_attach(&words.attach, &text, message);
 	if (error)
 		return cli_refused(error, message);
-	if (words.json && !print_config)
+	if (words.json)
 		return document_show(text, true, NULL);
 	if (print_config)
 		fputs(text, stdout);

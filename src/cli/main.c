@@ -72,9 +72,11 @@ int cli_pid_read(const char *word, const char *usage, int *ret_pid)
 int cli_time_read(const char *word, uint64_t *ret_ns)
 {
 	uint64_t ns;
+	int error = text_time_parse(word, &ns);
 
-	if (text_time_parse(word, &ns) || !ns) {
-		cli_say("--for %s: not a time: write 30s, 5m, 1h", word);
+	if (error || !ns) {
+		cli_say(error == -ERANGE ? "--for %s: too long: leave it out, it ends at Ctrl-C"
+					 : "--for %s: not a time: write 30s, 5m, 1h", word);
 		return EXIT_USAGE;
 	}
 	*ret_ns = ns;

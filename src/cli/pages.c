@@ -14,12 +14,13 @@
 #include "pagetide.h"
 #include "text.h"
 
-#define USAGE "pages -p PID [--for TIME] [--json]"
+#define USAGE "pages -p PID [--for TIME] [--control PATH] [--json]"
 
-enum { OPT_PID, OPT_FOR, OPT_JSON, OPT_COUNT };
+enum { OPT_PID, OPT_FOR, OPT_CONTROL, OPT_JSON, OPT_COUNT };
 
 struct words {
 	int pid;
+	const char *control_path;
 	uint64_t watch_ns;
 	bool json;
 };
@@ -27,6 +28,7 @@ struct words {
 static const struct option options[OPT_COUNT] = {
 	[OPT_PID] = { "pid", "PID", "the process", 'p' },
 	[OPT_FOR] = { "for", "TIME", "watch it for 10s, 1m first, to tell what is hot", 0 },
+	[OPT_CONTROL] = { "control", "PATH", "whom to ask, if not at " TIDE_CONTROL_PATH, 0 },
 	[OPT_JSON] = { "json", NULL, "print a JSON document (schema pagetide.pages/1)", 0 },
 };
 
@@ -103,6 +105,8 @@ static int words_read(char **words, struct words *ret_words)
 			return EXIT_USAGE;
 		if (option == OPT_JSON)
 			read.json = true;
+		else if (option == OPT_CONTROL)
+			read.control_path = reader.value;
 		else if (option == OPT_FOR)
 			error = cli_time_read(reader.value, &read.watch_ns);
 		else
@@ -129,7 +133,7 @@ static int run(char **words)
 
 	if (status)
 		return status;
-	error = tide_pages_fetch(read.pid, read.watch_ns, &text, message);
+	error = tide_pages_fetch(read.pid, read.control_path, read.watch_ns, &text, message);
 	if (error)
 		return cli_refused(error, message);
 	return document_show(text, read.json, table_print);
@@ -137,7 +141,7 @@ static int run(char **words)
 
 const struct verb verb_pages = {
 	.name = "pages",
-	.usage = "-p PID [--for TIME] [--json]",
+	.usage = "-p PID [OPTIONS]",
 	.help = "show on which nodes a process's memory is",
 	.detail =
 		"Show on which NUMA nodes the memory of a process is, of what kinds, how much of it in huge\n"

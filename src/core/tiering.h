@@ -66,7 +66,7 @@ struct tiering_node {
 struct tiering_config {
 	uint32_t nr_nodes;
 	struct tiering_node nodes[TIERING_NODES_MAX];
-	uint64_t rate_pages_per_s; /* of promotions; 0: not bounded */
+	uint64_t rate_pages_per_s; /* of promotions, at most 2^40; 0: not bounded */
 	uint64_t residence_ns;     /* least time on a fast node; 0: the default */
 };
 

@@ -52,7 +52,7 @@ static void tokens_look(struct step *step)
 	if (passed_ns > SECOND_NS)
 		passed_ns = SECOND_NS;
 	t->token_time_ns = step->now_ns;
-	/* Q20: rates up to 2^34 pages/s fit. */
+	/* Q20: rates up to 2^40 pages/s fit. */
 	t->tokens_q20 += (uint64_t)((unsigned __int128)passed_ns * (rate << 20) / SECOND_NS);
 	if (t->tokens_q20 > most << 20)
 		t->tokens_q20 = most << 20;

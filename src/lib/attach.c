@@ -30,6 +30,7 @@
 #include "others.h"
 #include "select.h"
 #include "sensing.h"
+#include "text.h"
 #include "tiers.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
@@ -338,7 +339,8 @@ static void processes_look(struct attach *a, uint64_t now_ns)
 static void loop(struct attach *a)
 {
 	struct door *const doors[] = { &a->control, &a->metrics.door };
-	uint64_t until_ns = a->options->duration_ns ? a->start_ns + a->options->duration_ns : UINT64_MAX;
+	uint64_t for_ns = a->options->duration_ns;
+	uint64_t until_ns = for_ns && for_ns < UINT64_MAX - a->start_ns ? a->start_ns + for_ns : UINT64_MAX;
 
 	while (wanted(a)) {
 		uint64_t now_ns = clock_now_ns();
@@ -418,6 +420,22 @@ static void end(struct attach *a)
 	config_free(&a->config);
 }
 
+/* When all else is as it was. */
+static void rest_say(const struct tide_attach_options *options, const struct tiering_counts *total)
+{
+	char promoted[TEXT_NUMBER_BYTES], demoted[TEXT_NUMBER_BYTES];
+
+	if (options->quiet || options->watch_only)
+		return;
+	if (options->dry_run || !total->ended[REASON_MOVED])
+		fprintf(stderr, "pagetide: ends: nothing was moved, the kernel's settings are put back\n");
+	else
+		fprintf(stderr, "pagetide: ends: pages stay where they are (%s promoted, %s demoted), the kernel's "
+				"settings are put back\n",
+			text_size_format(promoted, total->promoted * PAGE_BYTES),
+			text_size_format(demoted, total->demoted * PAGE_BYTES));
+}
+
 int tide_attach(const struct tide_attach_options *options, char **ret_json,
 		char ret_message[TIDE_MESSAGE_MAX])
 {
@@ -456,11 +474,14 @@ int tide_attach(const struct tide_attach_options *options, char **ret_json,
 		else
 			error = -ENOMEM;
 	}
+	struct tiering_counts total;
 	bool worked = a->at_work;
+	if (worked)
+		attach_total(a, &total);
 	end(a);
 	free(a);
 	if (worked)
-		daemon_ended(options);
+		rest_say(options, &total);
 	signals_give_back(old);
 	return error;
 }

@@ -40,9 +40,8 @@ static json_t *moves_json(const struct tiering_counts *counts)
 	return moves;
 }
 
-static json_t *stall_json(const struct process_space *process)
+static json_t *stall_json(const struct move_pace *pace)
 {
-	const struct move_pace *pace = process_pace(process);
 	json_t *stall = json_object();
 
 	number_set(stall, "calls", pace->calls);
@@ -119,7 +118,7 @@ static json_t *space_json(const struct attach *a, struct watch *watch, uint64_t 
 	number_set(space, "vcpus", watch->nr_vcpus);
 	counts_set(space, &watch->space.counts);
 	number_set(space, "cpu_ns", watch->cpu_ns);
-	json_object_set_new(space, "stall_ns", stall_json(watch->process));
+	json_object_set_new(space, "stall_ns", stall_json(process_pace(watch->process)));
 	json_object_set_new(space, "nodes", nodes_json(a, watch_census(watch, now_ns)));
 	return space;
 }
@@ -147,9 +146,11 @@ static json_t *share_json(struct attach *a, struct share *share, uint64_t now_ns
 	json_object_set_new(object, "device", json_string(device));
 	number_set(object, "inode", share->inode);
 	number_set(object, "mappings", share->nr_users);
+	json_object_set_new(object, "sensor", json_string(a->sense->ops->name));
 	bounds_set(object, share->space.fast_max_pages, share->space.fast_min_pages);
 	counts_set(object, &share->space.counts);
 	number_set(object, "cpu_ns", share->cpu_ns);
+	json_object_set_new(object, "stall_ns", stall_json(&share->stalls));
 	json_object_set_new(object, "nodes", nodes_json(a, share_census(&a->shares, share, now_ns)));
 	return object;
 }

@@ -333,14 +333,28 @@ char *config_text(const struct config *config)
 	return text;
 }
 
-int tide_config_fetch(const char *path, char **ret_text, char ret_message[TIDE_MESSAGE_MAX])
+char *config_json(const struct config *config)
+{
+	json_t *rules = json_array();
+
+	for (size_t i = 0; i < config->nr_rules; i++)
+		json_array_append_new(rules, rule_json(&config->rules[i]));
+	json_t *root = json_pack("{s:s, s:s, s:{s:s?, s:s?}, s:o}", "schema", "pagetide.config/1", "version",
+				 TIDE_VERSION, "tiers", "fast", config->fast, "slow", config->slow, "rules", rules);
+	char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : NULL;
+
+	json_decref(root);
+	return text;
+}
+
+int tide_config_fetch(const char *path, bool json, char **ret_text, char ret_message[TIDE_MESSAGE_MAX])
 {
 	struct config config;
 	int error = config_read(path, "", &config, ret_message);
 
 	if (error)
 		return error;
-	char *text = config_text(&config);
+	char *text = json ? config_json(&config) : config_text(&config);
 	config_free(&config);
 	if (!text) {
 		MESSAGE("no memory");

@@ -38,5 +38,7 @@ struct rule *config_rule(const struct config *config, const char *name);
 
 /* As a file that says the same, which the caller frees. NULL: no memory. */
 char *config_text(const struct config *config);
+/* The same as a JSON document: schema pagetide.config/1. */
+char *config_json(const struct config *config);
 
 #endif

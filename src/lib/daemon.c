@@ -71,10 +71,3 @@ void daemon_end(void)
 {
 	notify_send("STOPPING=1");
 }
-
-void daemon_ended(const struct tide_attach_options *options)
-{
-	if (options->config_path && !options->quiet)
-		fprintf(stderr, "pagetide: ends: pages stay where they are, the kernel's settings are "
-				"put back\n");
-}

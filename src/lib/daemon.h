@@ -17,7 +17,5 @@ void daemon_look(struct attach *a, uint64_t now_ns);
 void daemon_reload(struct attach *a);
 /* We end. */
 void daemon_end(void);
-/* Everything is put back. */
-void daemon_ended(const struct tide_attach_options *options);
 
 #endif

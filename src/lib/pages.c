@@ -84,19 +84,20 @@ static json_t *space_find(const json_t *report, int pid)
 	return NULL;
 }
 
-/* Nobody there, or nobody who knows the process, is no error: then nothing is found. */
-static json_t *asked_space(int pid)
+/* Nobody there, where no place was named, or nobody who knows the process, is no error: nothing is found then. */
+static int asked_space(int pid, const char *control_path, json_t **ret_space, char ret_message[TIDE_MESSAGE_MAX])
 {
 	char message[TIDE_MESSAGE_MAX], *text = NULL;
-	json_t *status, *space;
+	json_t *status;
+	int error = tide_control(control_path, "status", NULL, 0, &text, control_path ? ret_message : message);
 
-	if (tide_control(NULL, "status", NULL, 0, &text, message))
-		return NULL;
+	if (error)
+		return control_path ? error : 0;
 	status = json_loads(text, 0, NULL);
-	space = json_incref(space_find(json_object_get(status, "report"), pid));
+	*ret_space = json_incref(space_find(json_object_get(status, "report"), pid));
 	json_decref(status);
 	free(text);
-	return space;
+	return 0;
 }
 
 /* What a sensor does not see on fast nodes, attach counts by how long it is there: not so here. */
@@ -200,13 +201,14 @@ static int survey_of(int pid, const json_t *space, bool slow_only, char **ret_js
 	return 0;
 }
 
-int tide_pages_fetch(int pid, uint64_t watch_ns, char **ret_json, char ret_message[TIDE_MESSAGE_MAX])
+int tide_pages_fetch(int pid, const char *control_path, uint64_t watch_ns, char **ret_json,
+		     char ret_message[TIDE_MESSAGE_MAX])
 {
-	json_t *space = asked_space(pid);
+	json_t *space = NULL;
 	bool slow_only = false;
-	int error = 0;
+	int error = asked_space(pid, control_path, &space, ret_message);
 
-	if (!space && watch_ns)
+	if (!error && !space && watch_ns)
 		error = watched_space(pid, watch_ns, &space, &slow_only, ret_message);
 	if (!error)
 		error = survey_of(pid, space, slow_only, ret_json, ret_message);

@@ -13,6 +13,7 @@
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
 #define PAGE_BYTES 4096u
+#define RATE_MOST_BYTES (UINT64_C(1) << 50)
 #define STALL_LEAST_NS UINT64_C(100000)
 #define STALL_MOST_NS UINT64_C(1000000000)
 
@@ -28,7 +29,7 @@ static int rate_read(const char *text, uint64_t *ret)
 {
 	int error = text_size_parse(text, 0, ret);
 
-	return error ? error : *ret && *ret < PAGE_BYTES ? -ERANGE : 0;
+	return error ? error : (*ret && *ret < PAGE_BYTES) || *ret > RATE_MOST_BYTES ? -ERANGE : 0;
 }
 
 static int stall_read(const char *text, uint64_t *ret)
@@ -79,7 +80,7 @@ static const struct key {
 	int (*read)(const char *text, uint64_t *ret);
 	const char *form; /* what to write */
 } keys[REQUEST_KEYS] = {
-	[REQUEST_RATE] = { "rate", false, rate_read, "rate=512M, bytes a second, 4K or more; 0: no bound" },
+	[REQUEST_RATE] = { "rate", false, rate_read, "rate=512M, bytes a second, 4K to 1024T; 0: no bound" },
 	[REQUEST_STALL] = { "stall", false, stall_read, "stall=20ms, 100us to 1s" },
 	[REQUEST_CPU] = { "cpu", false, cpu_read, "cpu=1%, 0.01% to 100% of one core" },
 	[REQUEST_WEIGHT] = { "weight", true, weight_read, "weight=PID:5, 0 (leave alone) to 10" },

@@ -9,6 +9,7 @@
 
 #include "cgroup.h"
 #include "file.h"
+#include "json.h"
 #include "text.h"
 #include "tiering.h"
 
@@ -88,25 +89,31 @@ static int word_add(struct rule_word **words, enum rule_selector selector, const
 
 /* ---- keys ---- */
 
+static int size_refuse(int error, const char *key, const char *value, const char *forms,
+		       char ret_message[TIDE_MESSAGE_MAX])
+{
+	bool large = error == -ERANGE && !strchr(value, '%');
+
+	MESSAGE("%s = %.80s: %s: write %s", key, value, large ? "more than any machine has" : "not a size", forms);
+	return -EINVAL;
+}
+
 static int bytes_set(const char *key, const char *value, uint64_t *ret_bytes,
 		     char ret_message[TIDE_MESSAGE_MAX])
 {
-	if (!text_size_parse(value, 0, ret_bytes))
-		return 0;
-	MESSAGE("%s = %.80s: not a size: write 64M, 1.5G", key, value);
-	return -EINVAL;
+	int error = text_size_parse(value, 0, ret_bytes);
+
+	return error ? size_refuse(error, key, value, "64M, 1.5G", ret_message) : 0;
 }
 
 static int size_set(const char *key, const char *value, struct rule_size *ret_size,
 		    char ret_message[TIDE_MESSAGE_MAX])
 {
 	struct rule_size size = { 0 };
+	int error = text_size_parse(value, 0, &size.bytes);
 
-	if (text_size_parse(value, 0, &size.bytes) &&
-	    (!strchr(value, '%') || text_share_parse(value, &size.share_bp) || !size.share_bp)) {
-		MESSAGE("%s = %.80s: not a size: write 512M, 2G, or a share of fast memory, 40%%", key, value);
-		return -EINVAL;
-	}
+	if (error && (!strchr(value, '%') || text_share_parse(value, &size.share_bp) || !size.share_bp))
+		return size_refuse(error, key, value, "512M, 2G, or a share of fast memory, 40%", ret_message);
 	*ret_size = size;
 	return 0;
 }
@@ -307,6 +314,57 @@ static void size_print(const struct rule_size *size, uint64_t none, const char *
 		fprintf(file, "%s = %u.%02u%%\n", key, size->share_bp / 100, size->share_bp % 100);
 	else if (size->bytes != none)
 		fprintf(file, "%s = %llu\n", key, (unsigned long long)size->bytes);
+}
+
+/* As it is, or where that is no text, what of it is. */
+static json_t *text_json(const char *text)
+{
+	json_t *string = json_string(text);
+	char *clean = string ? NULL : strdup(text);
+
+	if (clean) {
+		text_utf8_clean(clean);
+		string = json_string(clean);
+		free(clean);
+	}
+	return string;
+}
+
+static void words_set(json_t *object, const char *key, const struct rule_word *words)
+{
+	json_t *list = json_array();
+
+	for (; words; words = words->next)
+		json_array_append_new(list, text_json(words->text));
+	json_object_set_new(object, key, list);
+}
+
+/* In bytes, or in percent of what the fast nodes have; what is not said is not there. */
+static void size_json(json_t *object, const char *key, const struct rule_size *size, uint64_t nothing)
+{
+	char name[32];
+
+	snprintf(name, sizeof name, "%s_%s", key, size->share_bp ? "percent" : "bytes");
+	if (size->share_bp)
+		json_object_set_new(object, name, json_real(size->share_bp / 100.0));
+	else if (size->bytes != nothing)
+		number_set(object, name, size->bytes);
+}
+
+json_t *rule_json(const struct rule *rule)
+{
+	json_t *object = json_object();
+
+	json_object_set_new(object, "name", json_string(rule->name));
+	for (unsigned s = 0; s < RULE_SELECTORS; s++)
+		words_set(object, keys[s], rule->include[s]);
+	for (unsigned s = 0; s < RULE_SELECTORS; s++)
+		words_set(object, keys[KEY_EXCLUDE + s], rule->exclude[s]);
+	number_set(object, "rss_min_bytes", rule->rss_min_bytes);
+	number_set(object, keys[KEY_WEIGHT], rule->weight);
+	size_json(object, keys[KEY_FAST_MIN], &rule->fast_min, 0);
+	size_json(object, keys[KEY_FAST_MAX], &rule->fast_max, RULE_NO_MAX);
+	return object;
 }
 
 void rule_print(const struct rule *rule, FILE *file)

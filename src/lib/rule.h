@@ -14,6 +14,7 @@
 #ifndef TIDE_RULE_H
 #define TIDE_RULE_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -76,5 +77,7 @@ uint64_t rule_size_bytes(const struct rule_size *size, uint64_t fast_bytes);
 
 /* Write its keys as a section of a configuration. */
 void rule_print(const struct rule *rule, FILE *file);
+/* The same as an object. */
+json_t *rule_json(const struct rule *rule);
 
 #endif

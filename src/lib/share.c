@@ -402,8 +402,8 @@ static bool reason_passes_on(enum reason reason)
 }
 
 /* Through one user: what it has of the undecided pages. Returns how many of them are decided by it. */
-static size_t user_move(const struct share_user *user, const struct nodeset *from, unsigned int to,
-			struct tiering_move *moves, size_t nr)
+static size_t user_move(struct share *share, const struct share_user *user, const struct nodeset *from,
+			unsigned int to, struct tiering_move *moves, size_t nr)
 {
 	struct process_move batch[BATCH];
 	size_t index[BATCH], nr_batch = 0, decided = 0;
@@ -419,7 +419,10 @@ static size_t user_move(const struct share_user *user, const struct nodeset *fro
 	}
 	if (!nr_batch)
 		return 0;
-	process_move(user->process->process, batch, nr_batch, from, to, &user->process->tally);
+	struct process_space *process = user->process->process;
+	struct move_pace before = *process_pace(process);
+	process_move(process, batch, nr_batch, from, to, &user->process->tally);
+	move_pace_add_between(&share->stalls, &before, process_pace(process));
 	for (size_t i = 0; i < nr_batch; i++) {
 		struct tiering_move *move = &moves[index[i]];
 		if (reason_passes_on((enum reason)batch[i].reason) && !batch[i].moved_bytes)
@@ -431,7 +434,7 @@ static size_t user_move(const struct share_user *user, const struct nodeset *fro
 	return decided;
 }
 
-static void batch_move(const struct share *share, const struct nodeset *from, unsigned int to,
+static void batch_move(struct share *share, const struct nodeset *from, unsigned int to,
 		       struct tiering_move *moves, size_t nr)
 {
 	size_t left = 0;
@@ -442,7 +445,7 @@ static void batch_move(const struct share *share, const struct nodeset *from, un
 		left += moves[i].reason == UNDECIDED;
 	}
 	for (size_t u = 0; u < share->nr_users && u < ASKED_MAX && left; u++)
-		left -= user_move(&share->users[(u + share->turn) % share->nr_users], from, to, moves, nr);
+		left -= user_move(share, &share->users[(u + share->turn) % share->nr_users], from, to, moves, nr);
 	for (size_t i = 0; i < nr; i++)
 		if (moves[i].reason == UNDECIDED)
 			moves[i].reason = REASON_PAGE_GONE;

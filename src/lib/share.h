@@ -62,6 +62,7 @@ struct share {
 	size_t turn;                /* which user is asked first */
 	uint64_t touched_before;    /* when bounds were divided last */
 	uint64_t cpu_ns;            /* spent on it */
+	struct move_pace stalls;    /* of the calls that moved its pages, through whomever */
 	struct census census;
 };
 

@@ -199,6 +199,25 @@ void move_pace_add(struct move_pace *sum, const struct move_pace *more)
 		sum->stalls[i] += more->stalls[i];
 }
 
+void move_pace_add_between(struct move_pace *sum, const struct move_pace *before, const struct move_pace *after)
+{
+	uint64_t longest = after->stall_max_ns;
+
+	sum->calls += after->calls - before->calls;
+	sum->call_ns += after->call_ns - before->call_ns;
+	sum->stall_sum_ns += after->stall_sum_ns - before->stall_sum_ns;
+	for (unsigned int i = 0; i < MOVE_BUCKETS; i++) {
+		uint32_t more = after->stalls[i] - before->stalls[i];
+
+		sum->stalls[i] += more;
+		uint64_t end = move_bucket_end_ns(i) - 1;
+		if (more && after->stall_max_ns == before->stall_max_ns && end < after->stall_max_ns)
+			longest = end;
+	}
+	if (after->calls > before->calls && longest > sum->stall_max_ns)
+		sum->stall_max_ns = longest;
+}
+
 uint64_t move_pace_stall_ns(const struct move_pace *pace, unsigned int percent)
 {
 	uint64_t seen = 0;

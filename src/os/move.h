@@ -59,6 +59,9 @@ void move_pace_note_huge(struct move_pace *pace, uint32_t pages, uint64_t ns);
 uint64_t move_bucket_end_ns(unsigned int bucket);
 /* What `more` measured is added to what `sum` did; how it paces stays. */
 void move_pace_add(struct move_pace *sum, const struct move_pace *more);
+/* The same of what was measured between two moments of one pace. A longest stall that is not the longest of all is
+ * known as well as its bucket. */
+void move_pace_add_between(struct move_pace *sum, const struct move_pace *before, const struct move_pace *after);
 /* The stall that `percent` of the calls did not exceed, rounded up to its bucket's end. 0: no calls. */
 uint64_t move_pace_stall_ns(const struct move_pace *pace, unsigned int percent);
 

@@ -46,7 +46,7 @@ def options():
     expect(offers('run', '--hard', '--t') == ['--tier'], 'after a switch')
     expect(offers('stats', '--') == ['--json', '--help'], 'stats')
     expect(offers('migrate', '-p', '1', '--f') == ['--from'], 'migrate')
-    expect(offers('pages', '--') == ['--pid', '--for', '--json', '--help'], 'pages')
+    expect(offers('pages', '--') == ['--pid', '--for', '--control', '--json', '--help'], 'pages')
 
 
 def values():

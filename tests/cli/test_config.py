@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Configuration files of the daemon: what is printed of good ones, and the one line about bad ones."""
 
+import json
 import os
 import tempfile
 
@@ -47,6 +48,18 @@ def what_is_printed_says_the_same():
         expect(printed(path) == text, 'not the same again')
 
 
+def as_json():
+    with Files('[rule a]\nunit = web\nexe = \\.x$\nfast_max = 40%\nfast_min = 1G\n', two='[tiers]\nslow = 1\n') as path:
+        result = tool('daemon', '-c', path, '--print-config', '--json')
+    expect(result.status == 0 and result.err == '', 'refused', result)
+    said = json.loads(result.out)
+    expect(said.pop('version') and said == {
+        'schema': 'pagetide.config/1', 'tiers': {'fast': None, 'slow': '1'},
+        'rules': [{'name': 'a', 'cgroup': [], 'unit': ['web'], 'exe': ['\\.x$'], 'exclude_cgroup': [],
+                   'exclude_unit': [], 'exclude_exe': [], 'rss_min_bytes': 0, 'weight': 5,
+                   'fast_min_bytes': 1 << 30, 'fast_max_percent': 40.0}]}, said)
+
+
 def indented_lines_are_lines():
     with Files('[rule db]\n  exe = /redis$\n  weight = 0\n\tfast_max = 1G\n') as path:
         expect(printed(path) == '[rule db]\nexe = /redis$\nweight = 0\nfast_max = 1073741824\n', printed(path))
@@ -64,6 +77,8 @@ def bad_files_are_refused():
             ('[rule a]\nexe = x\nfast_mx = 1G\n', 'x.conf:3: unknown key fast_mx: did you mean fast_max\\?'),
             ('[rule a]\nexe = x\nweight = heavy\n', 'x.conf:3: weight = heavy: write 0 \\(leave alone\\) to 10'),
             ('[rule a]\nexe = x\nfast_max = much\n', 'x.conf:3: fast_max = much: not a size'),
+            ('[rule a]\nexe = x\nfast_min = 9000000T\n', 'x.conf:3: fast_min = 9000000T: more than any machine'),
+            ('[rule a]\nexe = x\nrss_min = 9000000T\n', 'x.conf:3: rss_min = 9000000T: more than any machine'),
             ('[rule a]\n  exe = x\n\tcolour = blue\n', 'x.conf:3: unknown key colour'),
             ('[rule a]\nexe = x\n\nrubbish\n', 'x.conf:4: neither'),
             ('[rul a]\nexe = x\n', 'x.conf:1: unknown section \\[rul a\\]: did you mean \\[rule NAME\\]\\?'),
@@ -88,5 +103,5 @@ def tiers_of_attach():
 
 if __name__ == '__main__':
     main([(case.__name__.replace('_', ' '), case) for case in (
-        what_is_printed_says_the_same, indented_lines_are_lines, the_example_is_good, bad_files_are_refused,
+        what_is_printed_says_the_same, as_json, indented_lines_are_lines, the_example_is_good, bad_files_are_refused,
         bad_drop_ins_are_named, tiers_of_attach)])

@@ -3,6 +3,7 @@
 """status, pause, resume and tune where something is wrong; and attach with wrong sockets and metrics.
 What they do when all is right is tested in guests (tests/vm)."""
 
+import json
 import os
 import socket
 import tempfile
@@ -90,6 +91,25 @@ def strange_answers():
             expect_refusal(result, status, pattern)
 
 
+def pages_ask_where_they_are_told():
+    pid = os.getpid()
+    known = {'schema': 'pagetide.status/1', 'report': {'spaces': [
+        {'pid': pid, 'ended': True, 'sensor': 'old', 'nodes': {}},
+        {'pid': pid, 'sensor': 'named', 'nodes': {'0': {'hot_bytes': 4096, 'warm_bytes': 0, 'cold_bytes': 8192}}}]}}
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'control')
+        expect_refusal(tool('pages', '-p', str(pid), '--control', path), 125, 'no pagetide answers at')
+        impostor = Impostor(path, json.dumps(known).encode())
+        result = tool('pages', '-p', str(pid), '--control', path, '--json')
+        impostor.close()
+        expect(impostor.asked == b'pagetide.control/1 status\n', impostor.asked)
+        if result.status:  # no NUMA in this kernel, or no right to look
+            expect_refusal(result, 125, 'NUMA|allowed|right')
+            return
+        said = json.loads(result.out)
+        expect(said['heat'] == 'named' and said['nodes'][0]['cold_bytes'] == 8192, said)
+
+
 def wrong_places():
     """attach says so before it begins."""
     with tempfile.TemporaryDirectory() as folder, socket.socket() as taken, \
@@ -125,4 +145,4 @@ def wrong_places():
 
 if __name__ == '__main__':
     main([(case.__name__.replace('_', ' '), case)
-          for case in (nobody_there, wrong_words, strange_answers, wrong_places)])
+          for case in (nobody_there, wrong_words, strange_answers, pages_ask_where_they_are_told, wrong_places)])

@@ -73,6 +73,7 @@ USAGE = [
     (['attach', '-p', '1', '2'], 'attach takes no 2'),
     (['attach', '--pid=1', '--for', 'soon'], '--for soon: not a time: write 30s'),
     (['attach', '--pid=1', '--for', '0s'], 'not a time'),
+    (['attach', '--pid=1', '--for', '5124095h'], '--for 5124095h: too long: leave it out'),
     (['attach', '--pid=1', '--for', '10'], 'not a time'),
     (['attach', '--pid=1', '--json=yes'], 'takes no value'),
     (['attach', '--pid=1', '--fats', '0'], 'did you mean --fast\\?'),

@@ -361,10 +361,13 @@ def texts_of(result):
 
 
 def judge_moves(space):
-    """Requests are as many as outcomes, and what moved was promoted or demoted."""
+    """Requests are as many as outcomes, candidates too, and what moved was promoted or demoted."""
     moves = space["moves"]
     ended = moves["moved"] + sum(moves["failed"].values()) + sum(moves["dropped"].values())
     check(moves["requested"] == ended + moves["pending"] and moves["pending"] == 0, str(moves))
+    refused = moves["refused"]
+    check(moves["candidates"] == moves["promotions"] + moves["waiting"] + refused["unpaid"] + refused["thrash"] +
+          refused["lapsed"], str(moves))
     check(moves["moved"] * 4096 == space["promoted_bytes"] + space["demoted_bytes"], str(space))
 
 
@@ -545,7 +548,10 @@ def attach_shared(place):
                     key=lambda one: one["promoted_bytes"])[-2:]
     for one in shared:
         in_time(hot * 95 // 100 <= one["promoted_bytes"] <= hot and one["mappings"] >= 2, str(one))
+        check(one["stall_ns"]["calls"] and one["stall_ns"]["p50"] <= one["stall_ns"]["max"] and
+              one["sensor"] == report["sensor"]["name"], str(one))
     check(len(shared) == 2, str(report["shared"]))
+    check(b"pagetide: ends: pages stay where they are (" in result.errors, tail(result.errors))
     # Of the private one a quarter had been written: pages of its own, moved in its own space.
     own = {space["pid"]: space["promoted_bytes"] for space in report["spaces"]}
     in_time(own[said["private"][0]["pids"][0]] >= hot // 2 * 9 // 10, str(own))

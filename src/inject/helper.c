@@ -125,6 +125,8 @@ struct helper {
 /* That between two guards. */
 #define AREA_BYTES ((sizeof(struct helper) + 3 * PAGE - 1) & ~(size_t)(PAGE - 1))
 
+_Atomic uint32_t helper_guards = HELPER_GUARDS - 1;
+
 static int packet_send(struct helper *h, const void *data, size_t bytes, const int *fds, size_t nr)
 {
 	struct iovec part = { .iov_base = (void *)(uintptr_t)data, .iov_len = bytes };
@@ -214,6 +216,7 @@ static int hello_say(struct helper *h, int error)
 		.error = error,
 		.area = (uint64_t)(uintptr_t)h - PAGE,
 		.area_bytes = AREA_BYTES,
+		.guards = (uint64_t)(uintptr_t)&helper_guards,
 	};
 	if (error) {
 		(void)packet_send(h, &hello, sizeof hello, NULL, 0);

@@ -3,6 +3,7 @@
 #define TIDE_INJECT_HELPER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /*
  * Start a helper for the calling process. Where it cannot be started the program runs on without one.
@@ -10,5 +11,9 @@
  * a signal handler. `server` must stay as it is.
  */
 void helper_start(const char *server, bool wait);
+
+/* HELPER_GUARDS: it has guard pages, or is about to. Of the initialized data, so that it is always there: the server
+ * reads it while it serves nothing. */
+extern _Atomic uint32_t helper_guards;
 
 #endif

@@ -416,7 +416,11 @@ EXPORT FILE *popen(const char *command, const char *mode)
 	return stream;
 }
 
-/* Guard pages (Linux 6.13) drop what they cover without an event: discard it first, which has one. */
+/*
+ * Guard pages (Linux 6.13) drop what they cover without an event: discard it first, which has one. And a stretch that
+ * the server fills ahead of a touch would replace them: it fills none once it has read at that event that there are
+ * any.
+ */
 #define ADVICE_GUARD_INSTALL 102
 
 EXPORT int madvise(void *address, size_t bytes, int advice)
@@ -425,6 +429,8 @@ EXPORT int madvise(void *address, size_t bytes, int advice)
 
 	if (!real_madvise) /* called by another library's constructor, before ours */
 		*(void **)&real_madvise = dlsym(RTLD_NEXT, "madvise");
+	if (advice == ADVICE_GUARD_INSTALL)
+		helper_guards = HELPER_GUARDS;
 	if (*server && advice == ADVICE_GUARD_INSTALL && real_madvise(address, bytes, MADV_DONTNEED))
 		errno = saved_errno; /* the call itself will tell */
 	return real_madvise(address, bytes, advice);
@@ -441,6 +447,8 @@ EXPORT ssize_t process_madvise(int pidfd, const struct iovec *parts, size_t nr, 
 		errno = ENOSYS;
 		return -1;
 	}
+	if (advice == ADVICE_GUARD_INSTALL)
+		helper_guards = HELPER_GUARDS;
 	if (*server && advice == ADVICE_GUARD_INSTALL &&
 	    real_process_madvise(pidfd, parts, nr, MADV_DONTNEED, flags) < 0)
 		errno = saved_errno;

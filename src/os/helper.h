@@ -25,7 +25,7 @@
 
 #include <stdint.h>
 
-#define HELPER_MAGIC 0x70740001u
+#define HELPER_MAGIC 0x70740003u
 
 /* Names of the environment variables that carry the way to the server across exec. */
 #define HELPER_ENV_SERVER "PAGETIDE_SERVER"
@@ -42,8 +42,11 @@ struct helper_hello {
 				descriptor of a fork event is */
 	uint64_t area;       /* the helper's own mapping: must never wait for a fault to be served */
 	uint64_t area_bytes;
+	uint64_t guards;     /* the address of a uint32_t in a file's mapping: HELPER_GUARDS from the moment on when the
+				program begins to have guard pages (MADV_GUARD_INSTALL) */
 };
 
+#define HELPER_GUARDS 2u
 #define HELPER_HELLO_FDS 3
 
 enum helper_op {

@@ -161,6 +161,7 @@ static int survey_adopt(struct survey *s)
 		atomic_store(&p->unknown, true);
 		error = -EAGAIN;
 	}
+	guards_look(p); /* of those to come there is an event now */
 	/* What is registered stays so: a managed mapping may have moved onto it by now. */
 	if (error)
 		return error;

@@ -60,8 +60,19 @@ static void tract_discard(struct tract *t, uint64_t first, uint64_t nr_pages)
 	region_vacate(region, first, nr_pages);
 }
 
+void guards_look(struct program *p)
+{
+	uint32_t seen;
+	pid_t pid = atomic_load(&p->helper_pid);
+
+	if (!p->guarded)
+		p->guarded = !pid || proc_read(pid, p->guards, &seen, sizeof seen) || seen == HELPER_GUARDS;
+}
+
+/* What is discarded may get guard pages, before which a program says so. */
 static void event_remove(struct program *p, uint64_t vpn, uint64_t end)
 {
+	guards_look(p);
 	while (vpn < end) {
 		const struct extent *e = extent_next(p, vpn);
 		if (!e || e->vpn >= end)

@@ -172,6 +172,9 @@ static enum served serve_absent(struct handler *h, struct tract *t, uint64_t idx
 
 	if (want < max)
 		max = want;
+	/* What is copied would replace guard pages. */
+	if (write && atomic_load_explicit(&p->guarded, memory_order_relaxed))
+		max = 1;
 	/* A stretch that ran on would keep the next block from being filled as one. */
 	if (left < max && atomic_load_explicit(&t->huge, memory_order_relaxed))
 		max = left;

@@ -193,6 +193,9 @@ struct program {
 	uint64_t probe, token[2];  /* a page of its helper's, and the bytes put there: who reads them
 				    * has this memory */
 	uint64_t area, area_bytes; /* of its helper's own */
+	uint64_t guards;           /* where it says that it has guard pages: os/helper.h */
+	/* It has, or it cannot be asked: nothing is filled ahead of a touch. lock exclusive to change. */
+	_Atomic bool guarded;
 	int helper_cpu;            /* where it is kept; helper_lock */
 	int helper_socket;         /* -1: none; helper_lock to change */
 
@@ -456,6 +459,9 @@ void page_source(const struct server *server, bool slow);
 void page_discard(struct tract *tract, uint64_t idx);
 /* For extent_cut(): all of a piece is discarded, and its tract buried with its last. program.lock exclusive. */
 void piece_drop(void *arg, const struct extent *piece);
+
+/* Find out whether it has guard pages. program.lock exclusive. */
+void guards_look(struct program *program);
 
 /* ---- hold.c ---- */
 

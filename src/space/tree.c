@@ -310,6 +310,8 @@ void program_fork(struct program *parent, int uffd)
 		child->uffd = uffd;
 		child->family = parent->family;
 		atomic_store(&child->numbered_apart, atomic_load(&parent->numbered_apart));
+		child->guards = parent->guards;
+		child->guarded = atomic_load(&parent->guarded);
 		atomic_store(&child->forked, true);
 		atomic_store(&parent->forked, true);
 		child->adopted = true;
@@ -457,6 +459,11 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 	thread_hurry(helper_pid, PRIORITY_MOVER); /* known by now to be the helper */
 	p->helper_pid = helper_pid;
 	p->helper_socket = socket;
+	program_lock_exclusive(p);
+	p->guards = hello->guards;
+	p->guarded = false; /* a child could not be asked before */
+	guards_look(p);
+	rwlock_unlock(&p->lock);
 	(void)helper_keep(p); /* without it the guard alone keeps the program; its end is seen later */
 	return 0;
 }

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef MADV_GUARD_INSTALL
@@ -260,6 +261,40 @@ static void guard_install_of_own_process(void)
 	CHECK(close(self) == 0);
 }
 
+/* What is filled ahead of first touches leaves guards alone, those of a child as well. */
+static void guards_among_first_touches(struct arena *arena, size_t from, size_t to)
+{
+	for (size_t i = from; i + 64 <= to; i += 64) {
+		CHECK(madvise(arena_page(arena, i + 20), 4 * PAGE_BYTES, MADV_GUARD_INSTALL) == 0);
+		arena_fill(arena, i, i + 20, 1);
+		for (size_t k = 20; k < 24; k++)
+			CHECK(access_fault(arena_page(arena, i + k), true));
+	}
+}
+
+static void guards_before_first_touch(void)
+{
+	size_t nr = live_pages(), half = nr / 2;
+	struct arena arena = arena_new(nr, 74);
+	int status;
+
+	segv_catch();
+	arena_fill(&arena, half, nr, 1);
+	arena_cold(&arena, half, nr); /* it is managed by now */
+	if (madvise(arena.base, PAGE_BYTES, MADV_GUARD_INSTALL) != 0)
+		live_skip("this kernel has no MADV_GUARD_INSTALL");
+	CHECK(madvise(arena.base, PAGE_BYTES, MADV_GUARD_REMOVE) == 0);
+	guards_among_first_touches(&arena, 0, half / 2);
+	pid_t pid = fork();
+	if (pid == 0) {
+		guards_among_first_touches(&arena, half / 2, half);
+		arena_check(&arena, half, nr);
+		_exit(0);
+	}
+	CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+	arena_check(&arena, half, nr);
+}
+
 static void odd_mappings_rule14(void)
 {
 	static const int advice[] = { MADV_DONTFORK, MADV_MERGEABLE, MADV_DONTDUMP,
@@ -345,6 +380,7 @@ static const struct live_case cases[] = {
 	{ "madv-free-rule07", madv_free_rule07 },
 	{ "hugepage-rule22", hugepage_rule22 },
 	{ "guard-install-rule10", guard_install_rule10 },
+	{ "guards-before-first-touch", guards_before_first_touch },
 	{ "guard-install-of-own-process", guard_install_of_own_process },
 	{ "odd-mappings-rule14", odd_mappings_rule14 },
 	{ "populate", populate },

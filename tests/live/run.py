@@ -29,7 +29,8 @@ PROGRAMS = ("map", "advice", "page", "fork", "change", "exec", "io", "thread", "
 
 # The sum over a family of processes counts the pages they share more than once; what is locked or
 # read-only cannot be moved out.
-NO_BUDGET = {"fork", "change", "huge-fork", "huge-child-ends", "huge-helper-killed", "huge-mprotect-part",
+NO_BUDGET = {"fork", "change", "guards-before-first-touch", "huge-fork", "huge-child-ends", "huge-helper-killed",
+             "huge-mprotect-part",
              "address-space-reserved", "mprotect-small-pieces", "pid-namespace", "pid-namespace-then-exec",
              "takes-in-orphans", "helper-unseen-rule02", "limits-lowered", "mlock-stays", "mlockall-later",
              "process-vm-readv-rule24", "close-everything-rule05", "rights-dropped", "streams-beside-changes",

@@ -48,8 +48,10 @@ int tiers_choose(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 		return -EINVAL;
 	}
 	if (nodeset_empty(&a->slow) || nodeset_empty(&a->fast)) {
-		MESSAGE("no node is %s here (nodes with memory: %.80s): name them as fast and slow",
-			nodeset_empty(&a->slow) ? "slow" : "fast", nodeset_format(text, &a->map.memory));
+		MESSAGE("no node is %s here (nodes with memory: %.80s): %s",
+			nodeset_empty(&a->slow) ? "slow" : "fast", nodeset_format(text, &a->map.memory),
+			nodeset_count(&a->map.memory) < 2 ? "with one there is nothing to move between" :
+							    "name them with --fast and --slow, or in [tiers]");
 		return -ENODEV;
 	}
 	return 0;

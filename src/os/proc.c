@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -161,6 +162,19 @@ static int vcpu_visit(void *arg, const struct proc_mapping *mapping)
 {
 	(void)arg;
 	return mapping->vcpu;
+}
+
+int proc_mapping_file(int dir, uint64_t start, uint64_t end, uint64_t *ret_device, uint64_t *ret_inode)
+{
+	char name[64];
+	struct statx file;
+
+	snprintf(name, sizeof name, "map_files/%llx-%llx", (unsigned long long)start, (unsigned long long)end);
+	if (statx(dir, name, AT_STATX_DONT_SYNC, STATX_INO, &file))
+		return -errno;
+	*ret_device = (uint64_t)file.stx_dev_major << 32 | file.stx_dev_minor;
+	*ret_inode = file.stx_ino;
+	return 0;
 }
 
 bool proc_runs_guests(int dir)

@@ -51,6 +51,13 @@ struct proc_mapping {
 int proc_mappings(int dir, bool flags, int (*visit)(void *arg, const struct proc_mapping *mapping),
 		  void *arg);
 
+/*
+ * Which file a mapping from `start` to `end` has, as stat(2) says, by its device (as above) and inode; a file system
+ * is asked for what it knows without asking a server. -ENOENT: there is no such mapping of a file; -EPERM: it needs
+ * CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
+ */
+int proc_mapping_file(int dir, uint64_t start, uint64_t end, uint64_t *ret_device, uint64_t *ret_inode);
+
 /* Whether it runs a guest of KVM; false also when it cannot be looked at. */
 bool proc_runs_guests(int dir);
 

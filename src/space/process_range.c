@@ -45,7 +45,7 @@ static bool begins(const char *text, const char *with)
 static bool path_is_memory(const char *path)
 {
 	return begins(path, "/dev/zero") || begins(path, "/memfd:") || begins(path, "/SYSV") ||
-	       begins(path, "/dev/shm/");
+	       begins(path, "/dev/shm/") || begins(path, "[anon_shmem:");
 }
 
 static bool path_is_device(const char *path)
@@ -97,6 +97,18 @@ static uint64_t device_of(const struct process_space *space, const struct proc_m
 	return PROCESS_DEVICE_SYSV | number;
 }
 
+/*
+ * Some file systems (btrfs, overlay) begin with the numbers of files anew in each of their parts, which maps does not
+ * tell apart, only stat(2) does. All of these have devices without a major number. What cannot be told is taken for
+ * nobody else's: its pages are moved all the same.
+ */
+static void file_find(const struct process_space *space, struct process_range *range)
+{
+	if (range->kind == PROCESS_FILE && range->inode && !(range->device >> 32) &&
+	    proc_mapping_file(space->dir, range->start, range->end, &range->device, &range->inode))
+		range->inode = 0;
+}
+
 /* ---- mappings -------------------------------------------------------------------------------- */
 
 struct taking {
@@ -136,6 +148,7 @@ static int mapping_take(void *arg, const struct proc_mapping *mapping)
 		.offset = mapping->offset,
 		.device = device_of(space, mapping),
 	};
+	file_find(space, &space->ranges[taking->nr - 1]);
 	taking->layout = (taking->layout ^ mapping->start) * UINT64_C(0x100000001b3);
 	taking->layout = (taking->layout ^ mapping->end) * UINT64_C(0x100000001b3);
 	return 0;

@@ -151,6 +151,39 @@ static void what_is_shared(void **state)
 	world_close();
 }
 
+static void same_file(int pid, const char *name, int other, const char *others_name)
+{
+	char path[PATH_MAX], others[PATH_MAX];
+
+	file_put(pid, name, "");
+	snprintf(path, sizeof path, "%s/proc/%d/%s", root, pid, name);
+	snprintf(others, sizeof others, "%s/proc/%d/%s", root, other, others_name);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(link(others, path), 0);
+}
+
+/* Two subvolumes of one file system have a file 257 each: maps says the same of both, stat(2) does not. */
+static void subvolumes(void **state)
+{
+	size_t nr;
+	uint64_t vpn;
+
+	(void)state;
+	world_open("40000-50000 rw-s 00000000 00:2a 257 /one/a\n"
+		   "50000-60000 rw-s 00000000 00:2a 257 /two/b\n",
+		   "70000-80000 rw-s 00000000 00:2a 257 /two/b\n"
+		   "90000-a0000 rw-s 00000000 00:2a 257 /who/knows\n");
+	file_put(70, "map_files/40000-50000", "a");
+	file_put(70, "map_files/50000-60000", "b");
+	same_file(71, "map_files/70000-80000", 70, "map_files/50000-60000");
+	round_of(true, true);
+	assert_int_equal(w.shares.nr, 2);
+	assert_ptr_not_equal(find(FIRST, 0x40000, &vpn), find(FIRST, 0x50000, &vpn));
+	assert_ptr_equal(find(SECOND, 0x70000, &vpn), find(FIRST, 0x50000, &vpn));
+	assert_false(share_has(&ranges_of(SECOND, &nr)[1]));
+	world_close();
+}
+
 /* As the walk does that found pages there. */
 static void place(struct tiering_space *space, uint64_t vpn, uint64_t nr_pages, uint32_t node, uint64_t now_ns)
 {
@@ -328,6 +361,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TREE_TEST(what_is_shared),
+		TREE_TEST(subvolumes),
 		TREE_TEST(one_population),
 		TREE_TEST(weight_and_homes),
 		TREE_TEST(what_one_forbids_holds_for_all),

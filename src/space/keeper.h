@@ -23,6 +23,7 @@ struct keeper_options {
 
 /* What a client of the socket sends instead of a helper's hello. */
 #define KEEPER_ASK_STATS 0x70740002u
+_Static_assert(KEEPER_ASK_STATS != HELPER_MAGIC, "a helper's hello is not a client's question");
 
 /*
  * Run the program and wait for its tree. The server's pool and engine are set up; threads are not.

@@ -86,6 +86,8 @@ struct region {
 	uint64_t first_vpn;          /* address / 4 KiB of page 0 when added; gives 2 MiB alignment */
 	uint64_t nr_pages;
 	void *owner;                 /* the caller's; the engine never looks */
+	const _Atomic bool *paused;  /* the caller's, to set after the initialisation; NULL: never. While it is true
+				      * no move of any of its pages is planned, and time is not told to them */
 	_Atomic uint64_t *state;     /* [nr_pages], changed by region_change() only */
 	_Atomic uint32_t *heat;      /* [nr_pages], changed by heat.h only */
 	uint16_t *estimate;          /* [nr_pages], under the engine lock */

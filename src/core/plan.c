@@ -135,15 +135,18 @@ static void hand_advance(struct hand *hand, uint64_t to)
 }
 
 /*
- * Pages from the hand on that hold nothing and that it can pass at once; 0: look at its block. The hand behind
- * `other` stops there.
+ * Pages from the hand on that hold nothing, or of which nothing can move now, and that it can pass at once; 0: look at
+ * its block. The hand behind `other` stops there.
  */
 static uint64_t hand_gap(const struct plan *plan, const struct hand *hand, const struct hand *other)
 {
 	struct engine_tape *tape = plan->engine->tape;
 	uint64_t left = hand->region->nr_pages - hand->idx;
-	uint64_t gap = region_next(hand->region, hand->idx) - hand->idx;
+	const _Atomic bool *paused = hand->region->paused;
+	uint64_t gap = left;
 
+	if (!paused || !atomic_load_explicit(paused, memory_order_relaxed))
+		gap = region_next(hand->region, hand->idx) - hand->idx;
 	if (tape)
 		gap = engine_tape_number(tape, gap);
 	if (gap > left)

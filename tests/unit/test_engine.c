@@ -370,6 +370,38 @@ static void what_holds_nothing_is_leapt_over(void **state)
 
 /* ---- what is learnt ---- */
 
+/* Nothing is planned of what is paused; the others make room instead, and it is its turn again later. */
+static void of_a_paused_region_nothing_moves(void **state)
+{
+	struct world *w = world_new(8192, 4096);
+	struct region *paused = world_add(w, 0, 8192, 8192), *other = world_add(w, 16384, 8192, 8192);
+	_Atomic bool pause = true;
+
+	(void)state;
+	paused->paused = &pause;
+	for (unsigned i = 0; i < 4000; i++) {
+		world_plan(w);
+		for (size_t m = 0; m < w->nr_plan; m++)
+			assert_ptr_equal(w->plan[m].region, other);
+		for (size_t m = 0; m < w->nr_plan; m++)
+			world_move(w, &w->plan[m]);
+	}
+	uint64_t left = 0;
+	for (uint64_t i = 0; i < 8192; i++) {
+		assert_int_equal(state_of(paused, i), PAGE_RESIDENT);
+		left += state_of(other, i) != PAGE_STORED;
+	}
+	assert_true(left < 1024);
+	w->need.limit = 4096;
+	atomic_store(&pause, false);
+	for (unsigned i = 0; i < 4000; i++)
+		world_step(w);
+	for (uint64_t i = left = 0; i < 8192; i++)
+		left += state_of(paused, i) != PAGE_STORED;
+	assert_true(left < 4096 + 1024);
+	world_free(w);
+}
+
 static void hot_pages_are_left_alone_for_longer_and_longer(void **state)
 {
 	struct world *w = world_new(4000, 400);
@@ -685,6 +717,7 @@ int main(void)
 		cmocka_unit_test(defect_4a_12_never_spins),
 		cmocka_unit_test(defect_4b_10_a_step_is_bounded),
 		cmocka_unit_test(what_holds_nothing_is_leapt_over),
+		cmocka_unit_test(of_a_paused_region_nothing_moves),
 		cmocka_unit_test(hot_pages_are_left_alone_for_longer_and_longer),
 		cmocka_unit_test(pages_long_gone_never_look_young_again),
 		cmocka_unit_test(defect_4a_13_failed_pages_back_off),

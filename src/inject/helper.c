@@ -549,26 +549,15 @@ static void stock_renew(struct helper *h, uint64_t block)
 }
 
 /*
- * What is left to do of a block that came apart on its way: a page table was there already. A page that
- * is no longer in its source has gone, whatever the call says; one that is, stays there.
+ * A block came apart on its way: a page table was there already. A page that is no longer in its source has gone,
+ * whatever the call says; one that is, stays there. No second call is made for those: the server, when we do not
+ * answer, keeps the kernel from moving all of the block, and could not do that for parts.
  */
-static void pages_put(struct helper *h, const struct helper_run *run, uint64_t at)
+static void pages_look(struct helper *h, const struct helper_run *run)
 {
-	unsigned stuck = 0;
-
-	while (at < HUGE) {
-		struct uffdio_move move = { .dst = run->dst + at, .src = run->src + at, .len = HUGE - at,
-					    .mode = UFFDIO_MOVE_MODE_DONTWAKE };
-		long error = stuck < 8 ? SYS(ioctl, h->uffd, UFFDIO_MOVE, &move) : -EBUSY;
-		uint64_t done = !error ? move.len : stuck < 8 && move.move > 0 ? (uint64_t)move.move : 0;
-		memset(h->reply.outcome + at / PAGE, HELPER_MOVED, done / PAGE);
-		at += done;
-		if (done)
-			continue;
+	for (uint64_t at = 0; at < HUGE; at += PAGE) {
 		bool there = there_look(h, run->src + at) == THERE_PAGE;
 		h->reply.outcome[at / PAGE] = there ? HELPER_BUSY : HELPER_MOVED;
-		stuck += there;
-		at += PAGE;
 	}
 }
 
@@ -590,7 +579,7 @@ static void block_put(struct helper *h)
 	memset(h->reply.outcome, HELPER_MOVED, sizeof h->reply.outcome);
 	h->reply.whole = !error && block_huge(h, run->dst);
 	if (error)
-		pages_put(h, run, move.move > 0 ? (uint64_t)move.move : 0);
+		pages_look(h, run);
 	if (!h->reply.whole)
 		stock_renew(h, run->src);
 }
@@ -673,8 +662,8 @@ static void helper_serve(struct helper *h)
 		command_run(h);
 		bool told = h->command.op == HELPER_MOVE || h->command.op == HELPER_PUT;
 		size_t length = told ? sizeof h->reply : offsetof(struct helper_reply, outcome);
-		if (packet_send(h, &h->reply, length, NULL, 0))
-			return;
+		/* That there is nobody to read it is no word yet of how we were left: that may be there, unread. */
+		(void)packet_send(h, &h->reply, length, NULL, 0);
 	}
 }
 

@@ -80,6 +80,24 @@ bool pagemap_huge(int fd, uint64_t address)
 	       found.start == address && found.end == address + HUGE;
 }
 
+int pagemap_own(int fd, uint64_t address)
+{
+	struct page_region found;
+	struct pm_scan_arg scan = {
+		.size = sizeof scan,
+		.start = address,
+		.end = address + PAGE,
+		.vec = (uint64_t)(uintptr_t)&found,
+		.vec_len = 1,
+		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		.return_mask = PAGE_IS_PFNZERO,
+	};
+
+	int n = ioctl(fd, PAGEMAP_SCAN, &scan);
+
+	return n < 0 ? -errno : n && !(found.categories & PAGE_IS_PFNZERO);
+}
+
 bool pagemap_dirty(int fd, uint64_t address)
 {
 	uint64_t entry, flags = 0;

@@ -26,6 +26,9 @@ bool pagemap_there(int fd);
 int pagemap_first(int fd, uint64_t start, uint64_t end, uint64_t *ret_address);
 /* Whether one entry maps 2 MiB from `address` on. Before Linux 6.7 none is said to. */
 bool pagemap_huge(int fd, uint64_t address);
+/* Whether a page is at an address, in memory or swapped out, that is not the one of zeros: 1 or 0. -ENOMEM;
+ * -EINVAL: that map has ended. */
+int pagemap_own(int fd, uint64_t address);
 /* Whether the kernel says of a page that it waits to be written to its file, or is being written. It tells
  * root only: for others no page does. */
 bool pagemap_dirty(int fd, uint64_t address);

@@ -95,6 +95,14 @@ static void bit_give(struct program *p, uint32_t *bits, uint32_t block)
 	pthread_mutex_unlock(&p->hold_lock);
 }
 
+void stock_give(struct program *p, uint64_t address, bool ready)
+{
+	uint64_t block = (address - atomic_load(&p->stock.address)) / ((uint64_t)BLOCK_PAGES * PAGE_BYTES);
+
+	tide_assert(block < HELPER_STOCK_BLOCKS);
+	bit_give(p, ready ? &p->stock.ready : &p->stock.empty, (uint32_t)block);
+}
+
 bool stock_prepare(struct program *p)
 {
 	struct stock *stock = &p->stock;
@@ -149,14 +157,14 @@ void stock_settle(struct program *p, uint64_t now_ns)
 		return;
 	atomic_store(&stock->nr_ahead, 0);
 	helper_lock_take(p);
-	while (bit_take(p, &stock->ready, &block)) {
+	while (helper_ready(p) && bit_take(p, &stock->ready, &block)) {
 		p->command.op = HELPER_DROP;
 		p->command.nr_runs = 1;
 		p->command.runs[0] = (struct helper_run){
 			.dst = block_address(p, block),
 			.bytes = (uint64_t)BLOCK_PAGES * PAGE_BYTES,
 		};
-		if (helper_call(p)) /* no helper: nobody will want it */
+		if (helper_call(p)) /* no helper: nobody will want it; or it is given back with the reply */
 			break;
 		bit_give(p, &stock->empty, block);
 	}
@@ -212,9 +220,13 @@ static int block_move(const struct block *b, uint64_t src)
 		.bytes = (uint64_t)BLOCK_PAGES * PAGE_BYTES,
 	};
 	int error = helper_call(p);
-	/* It died in the middle: nobody knows where these pages are. */
-	if (error == -EPIPE && !atomic_load(&p->gone) && uffd_alive(p->uffd))
-		program_fail(p, "its helper ended while it moved a block");
+	bool overdue = error == -EINPROGRESS;
+	if (overdue)
+		error = put_revoke(p);
+	/* It died in the middle, or cannot be kept from going on: nobody knows where these pages are. */
+	if ((error == -EPIPE || (overdue && error)) && !atomic_load(&p->gone) && uffd_alive(p->uffd))
+		program_fail(p, overdue ? "its helper is frozen while it moves a block"
+					: "its helper ended while it moved a block");
 	return error ? error : (int)p->reply.result;
 }
 
@@ -228,7 +240,7 @@ static bool block_helper(struct program *p, enum served *ret_without)
 		*ret_without = atomic_load(&p->populating) ? SERVE_SINGLY : SERVE_AGAIN;
 		return false;
 	}
-	if (p->helper_socket >= 0)
+	if (helper_ready(p))
 		return true;
 	pthread_mutex_unlock(&p->helper_lock);
 	*ret_without = SERVE_SINGLY;
@@ -318,8 +330,10 @@ enum served block_fill(struct handler *h, const struct extent *e, uint64_t vpn)
 		error = block_move(&b, block_address(p, block));
 	came = fill_publish(&b, filling, nr, error);
 	bool whole = came && p->reply.whole, here = page_moved(p, error, (uint32_t)(vpn - b.vpn));
+	bool frozen = atomic_load(&p->frozen); /* with the reply it is given back */
 	pthread_mutex_unlock(&p->helper_lock);
-	stock_back(p, b.tract, block, error);
+	if (!frozen)
+		stock_back(p, b.tract, block, error);
 	atomic_fetch_add_explicit(&p->server->huge_filled, whole, memory_order_relaxed);
 	if (came) /* what was taken from the room in stock_prepare() */
 		intake_touch(b.tract, b.idx, BLOCK_PAGES, TOUCH_FILL);

@@ -180,6 +180,7 @@ int tract_new(struct program *p, uint64_t vpn, uint64_t nr_pages, struct tract *
 		(void)madvise(tract->memory, tract->memory_bytes, MADV_HUGEPAGE);
 	tract->program = p;
 	engine_region_init(&tract->region, tract->memory, vpn, nr_pages, tract);
+	tract->region.paused = &p->frozen;
 	tract->next = p->tracts;
 	p->tracts = tract;
 	pthread_mutex_lock(&p->server->engine_lock);

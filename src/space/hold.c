@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -24,7 +23,6 @@
 
 #include "assert.h"
 #include "bell.h"
-#include "child.h"
 #include "limit.h"
 #include "number.h"
 #include "proc.h"
@@ -37,9 +35,9 @@
  * most, or the program's next mapping fails. */
 #define AREA_SHARE 2u
 /* A command takes microseconds, unless it populates; after so long it is looked why there is no reply, and
- * after so many times it is taken for a while. */
+ * after so many times nobody waits any longer. Several: if all of us were stopped meanwhile, one is over at once. */
 #define REPLY_WAIT_MS 200
-#define REPLY_WAITS 5u
+#define REPLY_WAITS 3u
 
 /*
  * The helper is to run where its caller is: waking a thread on the same CPU costs 2 us, on another
@@ -55,19 +53,29 @@ void helper_follow(struct program *p)
 		p->helper_cpu = cpu;
 }
 
-static int command_send(const struct program *p, const int *fd)
+int helper_send(const struct program *p, const struct helper_command *command, const int *fd)
 {
-	size_t bytes = offsetof(struct helper_command, runs) +
-		       p->command.nr_runs * sizeof p->command.runs[0];
+	size_t bytes = offsetof(struct helper_command, runs) + command->nr_runs * sizeof command->runs[0];
 
-	return sock_send(p->helper_socket, &p->command, bytes, fd, fd != NULL);
+	return sock_send(p->helper_socket, command, bytes, fd, fd != NULL);
+}
+
+int helper_receive(struct program *p, uint64_t seq)
+{
+	int fds[SOCK_FDS_MAX];
+	size_t got = 0;
+	int error = sock_receive(p->helper_socket, &p->reply, sizeof p->reply, &got, fds);
+
+	if (!error && (got < offsetof(struct helper_reply, outcome) || p->reply.seq != seq))
+		error = -EPIPE;
+	return error;
 }
 
 int helper_keep(struct program *p)
 {
 	p->command.op = HELPER_KEEP;
 	p->command.nr_runs = 0;
-	return command_send(p, &p->uffd);
+	return helper_send(p, &p->command, &p->uffd);
 }
 
 void helper_leave(struct program *p)
@@ -76,47 +84,44 @@ void helper_leave(struct program *p)
 		return;
 	p->command.op = HELPER_LEAVE;
 	p->command.nr_runs = 0;
-	(void)command_send(p, NULL); /* it may be that which has ended */
+	(void)helper_send(p, &p->command, NULL); /* it may be that which has ended */
 	close(p->helper_socket);
 	p->helper_socket = -1;
+	atomic_store(&p->frozen, false);
+	atomic_store(&p->populating, false);
 }
 
-/*
- * Wait for a reply. Who stopped the helper did not mean us, and nothing of it is to be seen: it goes on. Where
- * it is frozen with its control group, or in a debugger, we wait, with locks that making room needs: the other
- * programs run on above the budget meanwhile.
- */
-static void reply_wait(const struct program *p)
+/* Wait for a reply, but not for ever: what this is called with keeps others waiting. */
+static bool reply_wait(const struct program *p)
 {
 	struct pollfd reply = { .fd = p->helper_socket, .events = POLLIN };
-	char state;
 
-	for (unsigned nr = 1; poll(&reply, 1, REPLY_WAIT_MS) <= 0; nr++) {
-		if (!proc_state(p->helper_pid, &state) && state == 'T')
-			(void)child_signal(p->helper_pid, SIGCONT);
-		else if (nr >= REPLY_WAITS && !atomic_load(&p->populating))
-			atomic_store(&p->server->stuck, true);
+	for (unsigned nr = 0; nr < REPLY_WAITS; nr++) {
+		if (poll(&reply, 1, REPLY_WAIT_MS) > 0)
+			return true;
+		helper_continue(p);
 	}
+	return false;
 }
 
 int helper_call(struct program *p)
 {
-	int fds[SOCK_FDS_MAX];
-
-	if (p->helper_socket < 0)
-		return -ENOTCONN;
+	if (!helper_ready(p))
+		return p->helper_socket < 0 ? -ENOTCONN : -EBUSY;
 	p->command.seq = ++p->helper_seq;
-	int error = command_send(p, NULL);
-	bool sent = !error;
-	size_t got = 0;
-	if (sent)
-		reply_wait(p);
-	if (sent)
-		error = sock_receive(p->helper_socket, &p->reply, sizeof p->reply, &got, fds);
-	if (!error && got >= offsetof(struct helper_reply, outcome) && p->reply.seq == p->helper_seq)
-		return 0;
-	helper_leave(p);
-	return sent ? -EPIPE : -ENOTCONN;
+	int error = helper_send(p, &p->command, NULL);
+	if (error) {
+		helper_leave(p);
+		return -ENOTCONN;
+	}
+	if (!reply_wait(p)) {
+		helper_freeze(p);
+		return -EINPROGRESS;
+	}
+	error = helper_receive(p, p->helper_seq);
+	if (error)
+		helper_leave(p);
+	return error ? -EPIPE : 0;
 }
 
 #define AREA_BESIDE_BYTES (HELPER_STAGE_BYTES + HELPER_STOCK_BYTES + 2 * BLOCK_PAGES * PAGE_BYTES)
@@ -445,6 +450,8 @@ uint32_t hold_drop(struct program *p, uint32_t max)
 	struct hold *h = &p->hold;
 	uint32_t places[HELPER_RUNS_MAX], nr = max < HELPER_RUNS_MAX ? max : HELPER_RUNS_MAX;
 
+	if (!helper_ready(p))
+		return 0;
 	pthread_mutex_lock(&p->hold_lock);
 	nr = nr < h->nr_freed ? nr : h->nr_freed;
 	h->nr_freed -= nr;
@@ -453,7 +460,7 @@ uint32_t hold_drop(struct program *p, uint32_t max)
 	if (!nr)
 		return 0;
 	qsort(places, nr, sizeof *places, place_order);
-	if (!places_drop(p, places, nr)) /* no helper: the places stay used, nothing is lost */
+	if (!places_drop(p, places, nr)) /* no helper, or no reply yet: the places stay used, nothing is lost */
 		return 0;
 	pthread_mutex_lock(&p->hold_lock);
 	for (uint32_t i = 0; i < nr; i++)

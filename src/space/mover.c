@@ -339,9 +339,11 @@ static void server_measure(struct server *s, uint64_t now_ns, struct engine_need
 		resident += program_measure(p, now_ns);
 		uint64_t one = program_since(p, landed, left);
 		since = one > since ? one : since;
+		if (atomic_load(&p->frozen)) /* nothing comes or goes there: its pages just have to stay */
+			continue;
 		pthread_mutex_lock(&p->hold_lock); /* the keeper may be opening it */
 		need->held += p->hold.nr_used;
-		need->held_max += p->hold.nr_pages;
+		need->held_max += hold_room(p);
 		pthread_mutex_unlock(&p->hold_lock);
 	}
 	/* The counts of other threads may come in any order. */
@@ -374,11 +376,11 @@ static size_t group_length(const struct move *moves, size_t nr)
 	return n;
 }
 
-/* What a plan has for programs that have ended. */
-static void group_gone(const struct move *moves, size_t nr, struct move_result *results)
+/* What a plan has for programs that have ended, or of which nothing can be taken out or dropped just now. */
+static void group_leave(const struct move *moves, size_t nr, struct move_result *results, enum move_reason why)
 {
 	for (size_t i = 0; i < nr; i++)
-		results[i].nr_pages[MOVE_DROP_GONE] = moves[i].nr_pages;
+		results[i].nr_pages[why] = moves[i].nr_pages;
 }
 
 /* Returns whether any page moved. */
@@ -395,7 +397,9 @@ static bool plan_run(struct mover *v, size_t nr, struct engine_need *need)
 		group = group_length(moves, nr - i);
 		/* Pages are moved between nodes by the number of somebody who has them. */
 		if (atomic_load(&p->gone) || (moves->op == MOVE_DEMOTE && !p->helper_pid))
-			group_gone(moves, group, &results[i]);
+			group_leave(moves, group, &results[i], MOVE_DROP_GONE);
+		else if (atomic_load(&p->frozen) && moves->op != MOVE_DEMOTE)
+			group_leave(moves, group, &results[i], MOVE_FAIL_BUSY);
 		else if (moves->op == MOVE_STORE)
 			store_group(v, moves, group, &results[i]);
 		else if (moves->op == MOVE_DEMOTE)
@@ -462,8 +466,10 @@ static bool mover_round(struct mover *v)
 	bool progress = pages_left(s) != left;
 	v->refused = need.store_full;
 	server_tidy(s);
-	for (struct program *p = s->programs; p; p = p->next)
+	for (struct program *p = s->programs; p; p = p->next) {
+		helper_thaw(p);
 		stock_settle(p, clock_now_ns());
+	}
 	if (nr)
 		server_measure(s, clock_now_ns(), &need);
 	pthread_mutex_unlock(&s->plan_lock);

@@ -26,6 +26,7 @@
 #include "assert.h"
 #include "clock.h"
 #include "futex.h"
+#include "number.h"
 #include "program.h"
 #include "uffd.h"
 
@@ -81,7 +82,8 @@ static uint32_t hold_claim(struct tract *t, uint64_t *at, uint64_t end, uint32_t
 	return nr;
 }
 
-static void hold_publish(struct tract *t, uint64_t idx, uint32_t place, enum helper_outcome outcome,
+/* Whether the page is held now. */
+static bool hold_publish(struct tract *t, uint64_t idx, uint32_t place, enum helper_outcome outcome,
 			 struct move_result *result)
 {
 	struct program *p = t->program;
@@ -115,8 +117,35 @@ static void hold_publish(struct tract *t, uint64_t idx, uint32_t place, enum hel
 	bool mine = page_change(p->server, state, word, to);
 	tide_assert(mine);
 	result->nr_pages[reason]++;
-	if (reason != MOVE_OK)
-		hold_untake(p, place, 1);
+	return reason == MOVE_OK;
+}
+
+/* Its helper does not answer. What it has taken is brought back, and it takes no more; the places that it was to
+ * use are settled with its reply. */
+static void hold_revoke(struct hold_batch *b)
+{
+	struct program *p = b->program;
+	struct revocation r;
+	uint32_t page = 0;
+	int error = move_revoke(p, &r);
+
+	for (uint32_t i = 0; i < b->nr_runs; i++) {
+		const struct hold_run *run = &b->runs[i];
+		for (uint32_t k = 0; k < run->nr_pages; k++, page++) {
+			const struct helper_run one = {
+				.dst = p->overdue.runs[i].dst + (uint64_t)k * PAGE_BYTES,
+				.src = p->overdue.runs[i].src + (uint64_t)k * PAGE_BYTES,
+			};
+			uint32_t place = 0;
+			page_source(p->server, page_slow(word_load(run->tract, run->idx + k)));
+			enum helper_outcome outcome = error ? HELPER_LOST : page_recall(&r, page, &one, &place);
+			if (outcome == HELPER_LOST && !uffd_alive(p->uffd)) /* with all of its memory */
+				outcome = HELPER_FAILED;
+			hold_publish(run->tract, run->idx + k, place, outcome, run->result);
+		}
+	}
+	if (!error)
+		revocation_end(&r);
 }
 
 static void hold_flush(struct hold_batch *b)
@@ -128,6 +157,11 @@ static void hold_flush(struct hold_batch *b)
 	p->command.op = HELPER_MOVE;
 	p->command.nr_runs = b->nr_runs;
 	int error = helper_call(p);
+	if (error == -EINPROGRESS) {
+		hold_revoke(b);
+		b->nr_runs = b->nr_pages = 0;
+		return;
+	}
 	/* It died in the middle: nobody knows where these pages are, and whoever is just serving one of
 	 * them would take it for a page that was never touched. */
 	if (error == -EPIPE && !atomic_load(&p->gone) && uffd_alive(p->uffd))
@@ -142,8 +176,9 @@ static void hold_flush(struct hold_batch *b)
 	for (uint32_t i = 0; i < b->nr_runs; i++) {
 		const struct hold_run *run = &b->runs[i];
 		for (uint32_t k = 0; k < run->nr_pages; k++, page++)
-			hold_publish(run->tract, run->idx + k, run->place + k,
-				     error ? HELPER_FAILED : p->reply.outcome[page], run->result);
+			if (!hold_publish(run->tract, run->idx + k, run->place + k,
+					  error ? HELPER_FAILED : p->reply.outcome[page], run->result))
+				hold_untake(p, run->place + k, 1);
 	}
 	b->nr_runs = b->nr_pages = 0;
 }
@@ -158,11 +193,12 @@ static bool hold_add(struct hold_batch *b, const struct move *m, uint64_t *at,
 	uint64_t vpn, end = m->first + m->nr_pages;
 	uint32_t place, want = HELPER_PAGES_MAX - b->nr_pages;
 
-	if (*at == end || !p->checked || !p->hold.address || p->helper_socket < 0)
+	if (*at == end || !p->checked || !p->hold.address || !helper_ready(p))
 		return false;
 	if (end - *at < want)
 		want = (uint32_t)(end - *at);
-	uint32_t room = hold_take(p, want, &place);
+	uint64_t left = minus(hold_room(p), atomic_load(&p->hold.nr_used));
+	uint32_t room = left ? hold_take(p, want < left ? want : (uint32_t)left, &place) : 0;
 	if (!room)
 		return false;
 	uint32_t nr = hold_claim(t, at, end, room, &vpn, result);
@@ -209,9 +245,10 @@ static bool order_batch(struct program *p, bool mover)
 		if (b.nr_runs == max_runs || b.nr_pages == HELPER_PAGES_MAX)
 			break;
 		/* What is left has nobody to take it out, must not go yet, or found no place. */
+		bool later = !p->checked || atomic_load(&p->frozen);
 		enum move_reason why = p->helper_socket < 0 ? MOVE_FAIL_DENIED
-				       : p->checked	    ? MOVE_FAIL_FULL
-							    : MOVE_FAIL_BUSY;
+				       : later		    ? MOVE_FAIL_BUSY
+							    : MOVE_FAIL_FULL;
 		result->nr_pages[why] += (uint32_t)(m->first + m->nr_pages - o->at);
 		o->at = 0;
 	}

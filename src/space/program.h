@@ -26,6 +26,8 @@
  *   server.warden_lock   the warden while it reads a hold area's userfaultfd, whoever closes one. Nothing is
  *                        taken under it
  *
+ * A helper may stop for ever, with any of its locks asked for: nobody waits for it longer than helper_call() does.
+ *
  * What must always hold: a page's content is where its word says; words change by page_change() and
  * page_claim() only; a page of the hold area is dropped only when no word leads to it.
  */
@@ -221,8 +223,11 @@ struct program {
 
 	pthread_mutex_t helper_lock;   /* one command at a time */
 	_Atomic bool populating;       /* its holder waits for a fault of the helper's own; helper_lock to change */
+	/* Its helper has not answered the command in `overdue`, and gets no other before it does: frozen.c.
+	 * helper_lock to change. */
+	_Atomic bool frozen;
 	uint64_t helper_seq;
-	struct helper_command command;
+	struct helper_command command, overdue;
 	struct helper_reply reply;
 	struct order order;
 	_Atomic bool ordered;          /* the order is not yet carried out; helper_lock to change */
@@ -479,6 +484,12 @@ uint32_t hold_fit(uint32_t nr_pages, uint64_t left_bytes);
 int hold_open(struct program *program, uint32_t nr_pages);
 /* Before its program goes: nobody reads hold_uffd any more, which is closed. Keeper. */
 void hold_close(struct program *program);
+/* How many places may be used for pages to be moved out: some are left for what comes back of a command that is
+ * revoked. */
+static inline uint32_t hold_room(const struct program *program)
+{
+	return program->hold.nr_pages ? program->hold.nr_pages - HELPER_PAGES_MAX : 0;
+}
 /* Take up to nr_pages places in a row (a whole block when 512 are asked for and there is one);
  * returns how many. */
 uint32_t hold_take(struct program *program, uint32_t nr_pages, uint32_t *ret_place);
@@ -500,14 +511,47 @@ static inline uint64_t hold_address(const struct program *program, uint32_t plac
 	return program->hold.address + ((uint64_t)place << PAGE_SHIFT);
 }
 /* Run program->command (helper_lock held), reply in program->reply. -ENOTCONN: there is no helper, nothing
- * was done; -EPIPE: it ended over the command, and nobody knows what it did. */
+ * was done; -EBUSY: nor was it, for an earlier command is outstanding; -EPIPE: it ended over the command, and nobody
+ * knows what it did; -EINPROGRESS: no reply yet. Of a move, or a block, the caller then revokes it, before it
+ * gives up program.lock. Takes 0.6 s at most. */
 int helper_call(struct program *program);
+/* Send a command, with a descriptor or NULL, and take a reply with its number. For helper_call() and frozen.c. */
+int helper_send(const struct program *program, const struct helper_command *command, const int *fd);
+int helper_receive(struct program *program, uint64_t seq);
 /* Before the first command: what it is to do should we be killed. Keeper, as it comes. -EPIPE: it has ended. */
 int helper_keep(struct program *program);
 /* No more commands: it ended, or may. helper_lock held. */
 void helper_leave(struct program *program);
 /* Bring the helper to the caller's CPU. helper_lock held. */
 void helper_follow(struct program *program);
+
+/* ---- frozen.c: a helper that does not answer. helper_lock held ---- */
+
+/* If it was stopped by a signal it goes on. */
+void helper_continue(const struct program *program);
+/* The command stays outstanding. */
+void helper_freeze(struct program *program);
+/* Whether there is a helper, and it takes commands. Its late reply is looked for, and what it is about settled. */
+bool helper_ready(struct program *program);
+/* The same; takes helper_lock. Mover. */
+void helper_thaw(struct program *program);
+
+/* After -EINPROGRESS of HELPER_MOVE. */
+struct revocation {
+	struct program *program;
+	int pagemap;
+	bool whole; /* it was about a whole block */
+};
+/* No page leaves the program by the command any more. program.lock shared, held since before its pages were claimed.
+ * -errno: that cannot be had, and nobody knows where they are. */
+int move_revoke(struct program *program, struct revocation *ret);
+void revocation_end(const struct revocation *revocation);
+/* Bring back what was taken of page `at` of the command, which was to go from page->src to page->dst. HELPER_BUSY:
+ * it is in the program; HELPER_MOVED: held in *ret_place; HELPER_LOST: neither could be had. */
+enum helper_outcome page_recall(const struct revocation *revocation, uint32_t at, const struct helper_run *page,
+				uint32_t *ret_place);
+/* After -EINPROGRESS of HELPER_PUT: no page of the block moves any more; program->reply tells of each. As above. */
+int put_revoke(struct program *program);
 
 /* ---- order.c ---- */
 
@@ -645,6 +689,8 @@ void stock_close(struct program *program);
 bool stock_prepare(struct program *program);
 /* Prepare blocks ahead, while there is room. No lock held. */
 void stock_fill(struct program *program);
+/* Take back a block that a command was about, by its address: as one that is prepared, or is not. */
+void stock_give(struct program *program, uint64_t address, bool ready);
 /* Give up blocks that nobody has asked for lately. Mover. */
 void stock_settle(struct program *program, uint64_t now_ns);
 
@@ -687,7 +733,7 @@ void programs_reap(struct server *server, uint64_t now_ns, bool some_ended);
 /* Its helper has ended: its number and its /proc are no longer its memory's. plan_lock held, keeper. */
 void program_widow(struct program *program);
 void program_unshare(struct program *program);
-/* Have its helper write to resident or other pages: their sharing is broken, or they come back. 0, -EPIPE or -ENOTCONN.
+/* Have its helper write to resident or other pages: their sharing is broken, or they come back. As helper_call().
  * No lock of the program's held. Keeper. */
 int pages_touch(struct program *program, uint64_t vpn, uint64_t nr_pages);
 

@@ -536,6 +536,20 @@ static bool process_left(const struct program *p)
 	       !memory_differs(p, p->helper_pid);
 }
 
+static void helper_end(const struct program *p)
+{
+	uint64_t seen[2];
+	int fd;
+
+	if (pidfd_get(p->helper_pid, &fd))
+		return;
+	/* Its number may be another's by now: not if that has this memory, and had it from before to after. */
+	if (!proc_read(p->helper_pid, p->probe, seen, sizeof seen) && !memcmp(seen, p->token, sizeof seen) &&
+	    !pidfd_ended(fd))
+		pidfd_signal(fd, SIGKILL);
+	close(fd);
+}
+
 /*
  * A program has ended when nobody has its address space. That may be long after its process has: who was
  * made by vfork or clone lives there, too. The helper goes when it is hung up on; the keeper is told of that
@@ -554,6 +568,7 @@ static bool program_ended(struct program *p)
 		} else {
 			helper_lock_take(p);
 			helper_leave(p);
+			helper_end(p); /* it may be frozen, and would keep the memory, and the tree, for as long */
 			pthread_mutex_unlock(&p->helper_lock);
 		}
 	}
@@ -606,6 +621,10 @@ static uint64_t resident_run(struct program *p, uint64_t vpn, uint64_t nr, uint6
 int pages_touch(struct program *p, uint64_t vpn, uint64_t nr_pages)
 {
 	helper_lock_take(p);
+	if (!helper_ready(p)) {
+		pthread_mutex_unlock(&p->helper_lock);
+		return -EBUSY;
+	}
 	p->command.op = HELPER_POPULATE;
 	p->command.nr_runs = 1;
 	p->command.runs[0] = (struct helper_run){
@@ -614,14 +633,15 @@ int pages_touch(struct program *p, uint64_t vpn, uint64_t nr_pages)
 	};
 	atomic_store(&p->populating, true);
 	int error = helper_call(p);
-	atomic_store(&p->populating, false);
+	if (error != -EINPROGRESS) /* else with its reply */
+		atomic_store(&p->populating, false);
 	pthread_mutex_unlock(&p->helper_lock);
 	return error;
 }
 
 /* Break the sharing of resident pages in [vpn, vpn + nr). No lock of the program's is held during the
  * call: a page may be discarded, and fault, meanwhile, and the fault is served without the helper. Returns
- * 0, or -EPIPE or -ENOTCONN without one. */
+ * 0, or as helper_call(). */
 static int stretch_unshare(struct program *p, uint64_t vpn, uint64_t nr)
 {
 	while (nr) {
@@ -642,7 +662,7 @@ static int stretch_unshare(struct program *p, uint64_t vpn, uint64_t nr)
  * they are written. */
 void program_unshare(struct program *p)
 {
-	if (!atomic_load(&p->forked) || p->nr_family > 1 || p->helper_socket < 0)
+	if (!atomic_load(&p->forked) || p->nr_family > 1 || p->helper_socket < 0 || atomic_load(&p->frozen))
 		return;
 	atomic_store(&p->forked, false);
 	program_lock_shared(p);
@@ -652,8 +672,10 @@ void program_unshare(struct program *p)
 		memcpy(extents, p->extents, nr * sizeof *extents);
 	rwlock_unlock(&p->lock);
 	for (size_t i = 0; extents && i < nr; i++)
-		if (stretch_unshare(p, extents[i].vpn, extents[i].nr_pages))
+		if (stretch_unshare(p, extents[i].vpn, extents[i].nr_pages)) {
+			atomic_store(&p->forked, true); /* once more, if it has one then */
 			break;
+		}
 	free(extents);
 	/* Who wrote first has got the new copy, and the other one kept the old. */
 	program_lock_shared(p);

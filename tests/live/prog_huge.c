@@ -9,6 +9,7 @@
 #include "live.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +123,34 @@ static void huge_hot_part(void)
 		for (size_t i = 0; i < hot; i += BLOCK_PAGES)
 			arena_check(&arena, i, i + 1);
 	}
+	arena_check(&arena, 0, nr);
+}
+
+/* The same, round and round: blocks go away and come anew, until it is told to end. */
+static volatile sig_atomic_t told_to_end;
+
+static void end_note(int signal_number)
+{
+	told_to_end = signal_number;
+}
+
+static void huge_until_signal(void)
+{
+	size_t nr = live_pages(), hot = nr / 8;
+	struct arena arena = arena_huge(nr, 89);
+	struct sigaction action = { .sa_handler = end_note, .sa_flags = SA_RESTART };
+
+	CHECK(sigaction(SIGTERM, &action, NULL) == 0);
+	arena_manage(&arena);
+	arena_fill(&arena, 0, nr, 1);
+	for (uint32_t round = 2; !told_to_end; round++)
+		for (size_t at = hot; at + BLOCK_PAGES <= nr && !told_to_end; at += BLOCK_PAGES) {
+			arena_check(&arena, at, at + BLOCK_PAGES);
+			arena_discard(&arena, at, BLOCK_PAGES);
+			arena_fill(&arena, at, at + BLOCK_PAGES, round);
+			for (size_t i = 0; i < hot; i += BLOCK_PAGES)
+				arena_check(&arena, i, i + 1);
+		}
 	arena_check(&arena, 0, nr);
 }
 
@@ -396,6 +425,7 @@ int main(int argc, char **argv)
 	static const struct live_case cases[] = {
 		{ "huge-half-of-memory", huge_half_of_memory },
 		{ "huge-hot-part", huge_hot_part },
+		{ "huge-until-signal", huge_until_signal },
 		{ "huge-advised-late", huge_advised_late },
 		{ "huge-dontneed-part", huge_dontneed_part },
 		{ "huge-munmap-mid-block", huge_munmap_mid_block },

@@ -802,6 +802,59 @@ static void hold_until_signal(void)
 	say(interrupted == SIGINT ? "interrupted\n" : "terminated\n");
 }
 
+/* One thread looks at all of an arena, and writes parts of it; another changes the mappings of a second one: pages go
+ * away, and others come in their place, or move to and fro. Until it is interrupted; then all is compared. */
+static void *arena_look(void *argument)
+{
+	struct arena *arena = argument;
+
+	for (uint32_t round = 2; !interrupted; round++) {
+		arena_check(arena, 0, arena->nr_pages);
+		arena_fill(arena, 0, arena->nr_pages / 8, round);
+	}
+	return NULL;
+}
+
+static void mapping_change(struct arena *arena, size_t from, size_t to, unsigned int kind)
+{
+	unsigned char *base = arena_page(arena, from), *away;
+	size_t bytes = (to - from) * PAGE_BYTES;
+
+	if (kind == 0) {
+		CHECK(madvise(base, bytes, MADV_DONTNEED) == 0);
+		arena_forget(arena, from, to);
+	} else if (kind == 1) {
+		CHECK(mmap(base, bytes, RW, ANON | MAP_FIXED, -1, 0) == base);
+		arena_forget(arena, from, to);
+	} else if (kind == 2) {
+		away = mremap(base, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, space_reserve(bytes));
+		CHECK(away != MAP_FAILED);
+		CHECK(mremap(away, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, base) == base);
+	}
+}
+
+static void changes_until_signal(void)
+{
+	struct sigaction action = { .sa_handler = interrupt_note, .sa_flags = SA_RESTART };
+	struct arena looked = arena_new(live_pages() / 8, 46), changed = arena_new(live_pages() / 8, 47);
+	uint64_t state = 48;
+	pthread_t thread;
+
+	CHECK(sigaction(SIGTERM, &action, NULL) == 0);
+	arena_fill(&looked, 0, looked.nr_pages, 1);
+	CHECK(pthread_create(&thread, NULL, arena_look, &looked) == 0);
+	for (uint32_t round = 1; !interrupted; round++) {
+		size_t from = live_random(&state) % (changed.nr_pages / GROUP) * GROUP;
+		mapping_change(&changed, from, from + GROUP, live_random(&state) % 4);
+		arena_check(&changed, from, from + GROUP);
+		arena_fill(&changed, from, from + GROUP, round);
+		usleep(200);
+	}
+	threads_join(&thread, 1);
+	arena_check(&looked, 0, looked.nr_pages);
+	arena_check(&changed, 0, changed.nr_pages);
+}
+
 static void hold_family(void)
 {
 	if (fork() == 0)
@@ -892,6 +945,7 @@ static const struct live_case cases[] = {
 	{ "hold", hold },
 	{ "hold-until-signal", hold_until_signal },
 	{ "hold-family", hold_family },
+	{ "changes-until-signal", changes_until_signal },
 	{ NULL, NULL },
 };
 

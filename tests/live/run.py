@@ -6,6 +6,8 @@ Without --native they run under `pagetide run` with a third of the memory they u
 run by themselves: a case that fails there is a wrong test.
 """
 import contextlib
+import ctypes
+import errno
 import glob
 import json
 import os
@@ -16,13 +18,14 @@ import resource
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
 
 from harness import (Failed, MIB, Skipped, alive, check, descendants, judge_budget,
-                     judge_end, judge_stats, kill_all, libc, process_stat, resident_sum_bytes, stats_now, tail,
-                     tests_main)
+                     judge_end, judge_stats, kill_all, libc, process_stat, resident_bytes, resident_sum_bytes,
+                     stats_now, tail, tests_main)
 
 BUDGET_MIB = 32
 PROGRAMS = ("map", "advice", "page", "fork", "change", "exec", "io", "thread", "process")
@@ -36,8 +39,8 @@ NO_BUDGET = {"fork", "change", "guards-before-first-touch", "huge-fork", "huge-c
              "process-vm-readv-rule24", "close-everything-rule05", "rights-dropped", "streams-beside-changes",
              "streams-then-moved"}
 # Cases whose program is made for another test below.
-NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "fits-rule23", "killed-while-faulting",
-             "wrong-byte-is-seen", "exec-then-rest", "rest-after-pressure", "address-space-limited",
+NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "changes-until-signal", "fits-rule23",
+             "killed-while-faulting", "wrong-byte-is-seen", "exec-then-rest", "rest-after-pressure", "address-space-limited",
              "fill-beside", "dumps-core", "stack-as-laid-out", "child-changes-at-once-full",
              "orphans-taken-in", "is-managed", "pid-namespace-begins", "exit-with-seven"}
 # Cases whose helper is killed once nothing moves any more.
@@ -1087,36 +1090,210 @@ def command_of(pid):
     return None
 
 
-PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH = 0x4206, 0x4207, 17
+PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH, PTRACE_SYSCALL, PTRACE_SYSCALL_INFO = 0x4206, 0x4207, 17, 24, 0x420e
+PTRACE_O_TRACESYSGOOD, WALL = 1, 0x40000000
+SYS_IOCTL, SYS_SENDMSG, SYS_RECVMSG, UFFDIO_MOVE = 16, 46, 47, 0xc028aa05
+
+
+class ChildEnded(Exception):
+    """What is traced is no more."""
+
+
+class Traced:
+    """A process that goes on only as far as it is let."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.call = None # the system call that it is in
+        self.ptrace(PTRACE_SEIZE, 0, PTRACE_O_TRACESYSGOOD)
+        self.ptrace(PTRACE_INTERRUPT)
+        self.stopped()
+
+    def ptrace(self, request, address=0, data=0):
+        result = libc.ptrace(request, self.pid, ctypes.c_void_p(address),
+                             data if isinstance(data, ctypes.Array) else ctypes.c_void_p(data))
+        if result < 0 and ctypes.get_errno() == errno.ESRCH:
+            raise ChildEnded
+        check(result >= 0, f"ptrace {request:#x}: {os.strerror(ctypes.get_errno())}")
+
+    def stopped(self):
+        def told():
+            done = os.waitpid(self.pid, WALL | os.WNOHANG)
+            return done if done[0] else None
+
+        pid, status = in_time(told, "a traced helper does nothing", 60)
+        if pid != self.pid or not os.WIFSTOPPED(status):
+            raise ChildEnded
+        return os.WSTOPSIG(status)
+
+    def step(self):
+        """To where its next system call begins or ends: what it is, with arguments, and which of the two."""
+        self.ptrace(PTRACE_SYSCALL)
+        while self.stopped() != signal.SIGTRAP | 0x80:
+            self.ptrace(PTRACE_SYSCALL)
+        info = ctypes.create_string_buffer(96)
+        self.ptrace(PTRACE_SYSCALL_INFO, len(info), info)
+        if info.raw[0] == 1:
+            self.call = struct.unpack_from("7Q", info.raw, 24)
+        return self.call, info.raw[0]
+
+    def until(self, wanted, nr_bytes=0):
+        """To the beginning ("in") or the end ("out") of the next such call; of a move, of at least so much."""
+        while True:
+            call, at = self.step()
+            name = call and {SYS_SENDMSG: "reply", SYS_RECVMSG: "command"}.get(call[0])
+            if call and call[0] == SYS_IOCTL and call[2] == UFFDIO_MOVE:
+                with open(f"/proc/{self.pid}/mem", "rb") as memory:
+                    memory.seek(call[3])
+                    name = "move" if struct.unpack("3Q", memory.read(24))[2] >= nr_bytes else None
+            if (name, {1: "in", 2: "out"}.get(at)) == wanted:
+                return
+
+    def ended(self):
+        pid, status = os.waitpid(self.pid, WALL | os.WNOHANG)
+        return pid and not os.WIFSTOPPED(status)
+
+    def let_go(self):
+        if libc.ptrace(PTRACE_DETACH, self.pid, None, None) < 0: # its parent is told once we were
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, WALL)
+
+
+def helper_of(process, command):
+    """The helper of the program that was started so."""
+    return in_time(lambda: [pid for pid in helpers_below(process) if command_of(pid) == command],
+                   "the program has no helper")[0]
+
+
+def beside_frozen(place, freezes):
+    """Two programs, of which one's helper is frozen each time that freezes(helper, program) comes up to a yield: pages
+    are taken out of the other one then, and in the end every byte of both is right."""
+    only_with_tool(place)
+    numbers = os.path.join(place.folder, "numbers")
+    one, other = f"{thread_program(place)} changes-until-signal", f"{thread_program(place)} hold-until-signal"
+
+    def programs():
+        return [int(pid) for pid in open(numbers, encoding="ascii").read().split()]
+
+    def demoted(process):
+        return (stats_now(place, process) or {}).get("demoted_pages", 0)
+
+    def during(process):
+        in_time(lambda: os.path.exists(numbers) and demoted(process), "nothing was moved out")
+        try:
+            for _ in freezes(helper_of(process, one), programs()[0]):
+                time.sleep(1.5) # it is taken for frozen after 0.6 s: what moves from here on is the other's
+                before = demoted(process)
+                in_time(lambda before=before: demoted(process) > before + 500,
+                        "nothing is taken out of the other program")
+                in_time(lambda: sum(map(resident_bytes, programs())) < BUDGET_MIB * MIB * 105 // 100,
+                        "the budget is not kept")
+        finally:
+            for pid in programs():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+
+    script = f"{one} & a=$!; {other} & b=$!; echo $a $b > {numbers}; wait $a; s=$?; wait $b && exit $s"
+    result = place.run(["sh", "-c", script], BUDGET_MIB, during=during)
+    os.unlink(numbers)
+    judge_end(result)
+    judge_stats(result.stats)
 
 
 def helper_frozen(place):
-    """A helper is not let run, here by a debugger: other programs go on."""
+    """A helper stops over a command, at any of its steps, and goes on later."""
+    def freezes(helper, _):
+        traced = Traced(helper)
+        try:
+            for steps in (("move", "in"),), (("move", "out"),), (("move", "out"),) * 2, (("reply", "in"),), ():
+                traced.until(("command", "out"))
+                for step in steps:
+                    traced.until(step)
+                yield
+        finally:
+            traced.let_go()
+
+    beside_frozen(place, freezes)
+
+
+FREEZER = "/sys/fs/cgroup/freezer"
+
+
+def program_frozen(place):
+    """A program stops with all that is in its control group, its helper too, as a container that is paused."""
+    group = os.path.join(FREEZER, f"pagetide-{os.getpid()}")
+
+    def write(name, text):
+        with open(os.path.join(group, name), "w", encoding="ascii") as file:
+            file.write(text)
+
+    def freezes(helper, program):
+        for pid in (helper, program):
+            write("cgroup.procs", str(pid))
+        try:
+            for _ in range(3):
+                write("freezer.state", "FROZEN")
+                yield
+                write("freezer.state", "THAWED")
+                time.sleep(0.2)
+        finally:
+            write("freezer.state", "THAWED")
+
     only_with_tool(place)
-    done, number = os.path.join(place.folder, "done"), os.path.join(place.folder, "number")
-    hold, other = f"{thread_program(place)} hold", f"{thread_program(place)} eight-threads-random"
+    try:
+        os.mkdir(group)
+    except OSError as error:
+        raise Skipped(f"no control group of the freezer can be made: {error}") from None
+    try:
+        beside_frozen(place, freezes)
+    finally:
+        os.rmdir(group)
+
+
+def huge_helper_frozen(place):
+    """A helper stops while it moves blocks, out and back and from the stock: all bytes are right."""
+    only_with_tool(place)
+    argv = [os.path.join(place.programs, "live_huge"), "huge-until-signal"]
 
     def during(process):
-        helper = in_time(lambda: [pid for pid in helpers_below(process) if command_of(pid) == hold],
-                         "the program has no helper")[0]
-        in_time(lambda: (stats_now(place, process) or {}).get("demoted_pages"), "nothing was moved out")
-        check(libc.ptrace(PTRACE_SEIZE, helper, 0, 0) == 0 and libc.ptrace(PTRACE_INTERRUPT, helper, 0, 0) == 0,
-              "a helper cannot be traced")
-        os.waitpid(helper, os.WUNTRACED | 0x40000000) # __WALL
+        nr_seen = lambda: (stats_now(place, process) or {}).get("huge_pages", {}).get("held", 0)
+        in_time(nr_seen, "no huge page was moved out")
+        traced = Traced(helper_of(process, " ".join(argv)))
         try:
-            in_time(lambda: os.path.exists(done) or process.poll() is not None, "the other program hangs", 60)
+            for at in ("in", "out", "in", "in", "out", "in"):
+                traced.until(("move", at), 2 * MIB)
+                time.sleep(1)
         finally:
-            libc.ptrace(PTRACE_DETACH, helper, 0, 0)
-            # It ends by itself when too few of its pages leave memory, as they do now.
-            with open(number, encoding="ascii") as file, contextlib.suppress(ProcessLookupError):
-                os.kill(int(file.read()), signal.SIGKILL)
+            traced.let_go()
+            process.send_signal(signal.SIGTERM)
 
-    script = f"{hold} & echo $! > {number}; sleep 2; {other} && touch {done}; wait"
-    result = place.run(["sh", "-c", script], BUDGET_MIB, during=during)
-    check(os.path.exists(done), f"the other program failed: {tail(result.errors)}")
-    check(b"MISMATCH" not in result.errors, tail(result.errors))
-    for path in (done, number):
-        os.unlink(path)
+    result = place.run(argv, HUGE_BUDGET_MIB, during=during)
+    judge_end(result)
+    judge_stats(result.stats)
+    huge = result.stats["huge_pages"]
+    check(huge["filled"] and huge["held"], f"no huge page was filled or moved out: {huge}")
+    check(result.stats["vanished_pages"] == 0, "pages vanished")
+
+
+def helper_frozen_ends(place):
+    """A helper stops over a command, and never goes on: what is sent to the tool ends all there is."""
+    only_with_tool(place)
+    command = f"{thread_program(place)} hold"
+
+    def during(process):
+        in_time(lambda: (stats_now(place, process) or {}).get("demoted_pages"), "nothing was moved out")
+        traced = Traced(helper_of(process, command))
+        try:
+            traced.until(("move", "out"))
+            time.sleep(1.5)
+            process.send_signal(signal.SIGTERM)
+            in_time(traced.ended, "the helper does not end") # of a process that is traced its parent hears later
+            in_time(lambda: process.poll() is not None, "the tree does not end")
+        finally:
+            traced.let_go()
+
+    result = place.run(command.split(), BUDGET_MIB, during=during)
+    judge_end(result, -signal.SIGTERM)
 
 
 def many_programs_at_once(place):
@@ -1240,6 +1417,9 @@ TOOL_CASES = {
     "handlers-on-our-cpus": handlers_on_our_cpus,
     "helpers-stopped": helpers_stopped,
     "helper-frozen": helper_frozen,
+    "program-frozen": program_frozen,
+    "helper-frozen-ends": helper_frozen_ends,
+    "huge-helper-frozen": huge_helper_frozen,
     "many-programs-at-once": many_programs_at_once,
     "time-of-the-tool": time_of_the_tool,
     "address-space-limited": address_space_limited,

@@ -223,6 +223,7 @@ void limbo_clear(struct program *p)
 static void event_unmap(struct program *p, uint64_t vpn, uint64_t nr_pages)
 {
 	uffd_wake(p->uffd, vpn_address(vpn), nr_pages * PAGE_BYTES);
+	journal_bound(p);
 	for (unsigned i = 0; i < p->nr_remapped; i++) {
 		if (p->remapped[i].vpn != vpn || p->remapped[i].nr_pages != nr_pages)
 			continue;
@@ -322,6 +323,7 @@ static void range_remap(struct program *p, uint64_t from, uint64_t to, uint64_t 
 static void event_remap(struct program *p, uint64_t from, uint64_t to, uint64_t nr_pages)
 {
 	uffd_wake(p->uffd, vpn_address(from), nr_pages * PAGE_BYTES);
+	journal_bound(p);
 	survey_uncovered(p, vpn_address(from), vpn_address(from + nr_pages), leftover_gone);
 	extent_cut(p, to, nr_pages, piece_replace, p);
 	range_remap(p, from, to, nr_pages);

@@ -158,15 +158,21 @@ void journal_emptied(struct program *p, uint64_t from, uint64_t nr_pages)
 	}
 }
 
+void journal_bound(struct program *p)
+{
+	struct journal *j = p->journal;
+
+	if (j->limbo_pages <= LIMBO_PAGES_MAX)
+		return;
+	limbo_clear(p);
+	j->limbo_pages = 0;
+}
+
 uint64_t journal_unmapped(struct program *p, uint64_t from, uint64_t nr_pages)
 {
 	struct journal *j = p->journal;
 	uint64_t to = j->limbo;
 
-	if (j->limbo_pages > LIMBO_PAGES_MAX) {
-		limbo_clear(p);
-		j->limbo_pages = 0;
-	}
 	j->limbo += nr_pages;
 	j->limbo_pages += nr_pages;
 	journal_add(p, (struct change){ .from = from, .to = to, .nr_pages = nr_pages, .emptied = true });

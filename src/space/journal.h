@@ -58,6 +58,9 @@ bool journal_open(const struct program *program);
 void journal_moved(struct program *program, uint64_t from, uint64_t to, uint64_t nr_pages);
 void journal_emptied(struct program *program, uint64_t from, uint64_t nr_pages);
 uint64_t journal_unmapped(struct program *program, uint64_t from, uint64_t nr_pages);
+/* Before an event is followed: what is in limbo is discarded if it is much. Not while its mappings are cut: a tract may
+ * have nothing else. */
+void journal_bound(struct program *program);
 /* In between, a fork: whether its table may be wrong; and the child is to find out. -ENOMEM. */
 bool journal_unsure(const struct program *parent);
 int birth_begin(struct program *child, struct program *parent);

@@ -306,6 +306,27 @@ static void munmap_partial(void)
 	arena_check(&arena, 0, nr);
 }
 
+/* More than is kept of what was unmapped, at once and in parts. */
+static void munmap_large_in_parts(void)
+{
+	size_t nr = live_pages() / 2, large = 2048 * MIB, part = 1280 * MIB;
+	struct arena arena = arena_new(nr, 75);
+
+	arena_fill(&arena, 0, nr, 1);
+	for (unsigned int round = 0; round < 4; round++) {
+		unsigned char *at = mmap(NULL, large, RW, ANON | MAP_NORESERVE, -1, 0);
+		CHECK(at != MAP_FAILED);
+		struct arena ends[2] = { arena_at(at, nr, 76), arena_at(at + large - nr * PAGE_BYTES, nr, 77) };
+		arena_fill(&ends[0], 0, nr, 1);
+		arena_fill(&ends[1], 0, nr, 1);
+		arena_cold(&ends[0], 0, nr);
+		arena_check(&ends[1], 0, nr);
+		CHECK(munmap(at, part) == 0);
+		CHECK(munmap(at + part, large - part) == 0);
+	}
+	arena_check(&arena, 0, nr);
+}
+
 static void mmap_fixed_over_rule09(void)
 {
 	size_t nr = live_pages(), eighth = nr / 8;
@@ -594,6 +615,7 @@ static const struct live_case cases[] = {
 	{ "mremap-shrink", mremap_shrink },
 	{ "mremap-target-touched-rule08", mremap_target_touched_rule08 },
 	{ "munmap-partial", munmap_partial },
+	{ "munmap-large-in-parts", munmap_large_in_parts },
 	{ "mmap-fixed-over-rule09", mmap_fixed_over_rule09 },
 	{ "many-mappings-rule11", many_mappings_rule11 },
 	{ "mprotect-ro-none-back", mprotect_ro_none_back },

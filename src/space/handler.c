@@ -15,6 +15,12 @@
  * something to do, or when messages wait because an idle one starves. Nobody changes its class by
  * itself, for who has entered the idle class may need a right to leave it.
  *
+ *   NONE ──keeper──► READS ◄──keeper, others──► PARKED ──itself──► NONE
+ *
+ * A program that is served begins with one handler; others are started where its faults come from. Of a program
+ * without faults for a while all but one leave again, and that one gives its buffer back: of hundreds of small
+ * programs each costs a thread. Who reads never leaves, so there is always one.
+ *
  * A handler of the idle class stops wherever another thread wants its CPU, with program.lock held too.
  * So the keeper lifts it out of the class when it parks it; where that is not permitted, the others wait
  * for what little time an idle thread gets.
@@ -54,8 +60,16 @@
 #define VAIN_TURNS 4u
 #define BIRTH_PAUSE_NS 20000u
 #define CALM_MS 1
+#define REST_MS 1000
+#define BUFFER_BYTES ((size_t)FAULT_RUN_PAGES * PAGE_BYTES)
+#define STACK_BYTES ((size_t)256 << 10)
 
 /* ---- one handler ---- */
+
+static bool handler_parked(const struct handler *h)
+{
+	return atomic_load(&h->state) == HANDLER_PARKED;
+}
 
 static void handler_ring(struct handler *h)
 {
@@ -75,7 +89,9 @@ static void handler_lift(struct handler *h)
 
 static void handler_park(struct handler *h, bool park)
 {
-	if (atomic_exchange(&h->parked, park) == park)
+	uint32_t from = park ? HANDLER_READS : HANDLER_PARKED;
+
+	if (!atomic_compare_exchange_strong(&h->state, &from, park ? HANDLER_PARKED : HANDLER_READS))
 		return;
 	if (park)
 		atomic_fetch_sub(&h->program->nr_reading, 1);
@@ -90,14 +106,38 @@ static void handler_park(struct handler *h, bool park)
 static void handler_retire(struct handler *h)
 {
 	struct program *p = h->program;
+	uint32_t reads = HANDLER_READS, parked = HANDLER_PARKED;
 
-	if (atomic_load(&p->nr_reading) < 2 || atomic_exchange(&h->parked, true))
+	if (atomic_load(&p->nr_reading) < 2 ||
+	    !atomic_compare_exchange_strong(&h->state, &reads, HANDLER_PARKED))
 		return;
 	/* Somebody must read. The keeper looks for the same after it has parked. */
 	if (atomic_fetch_sub(&p->nr_reading, 1) > 1)
 		handler_lift(h);
-	else if (atomic_exchange(&h->parked, false))
+	else if (atomic_compare_exchange_strong(&h->state, &parked, HANDLER_READS))
 		atomic_fetch_add(&p->nr_reading, 1);
+}
+
+/*
+ * It has had nothing to do for a while. If nor had the others, it gives up what it has, and itself when another one
+ * reads; false: it leaves. A last one that was called meanwhile is not missed, and who is to read is not called.
+ */
+static bool handler_rest(struct handler *h)
+{
+	uint64_t nr_served = handlers_served(h->program);
+	uint32_t parked = HANDLER_PARKED;
+
+	h->rests = nr_served == h->nr_served_before;
+	h->nr_served_before = nr_served;
+	if (!h->rests)
+		return true;
+	madvise(h->buffer, BUFFER_BYTES, MADV_DONTNEED);
+	handler_retire(h);
+	if (!atomic_compare_exchange_strong(&h->state, &parked, HANDLER_NONE))
+		return true;
+	(void)thread_leave_idle(0); /* it is waited for */
+	atomic_store(&h->tid, 0);
+	return false;
 }
 
 static void handler_begin(struct handler *h)
@@ -109,15 +149,18 @@ static void handler_begin(struct handler *h)
 	thread_pin(0, h->cpu);
 	/* The idle class keeps the short slice. */
 	thread_hurry(0, PRIORITY_HANDLER);
-	if (!h->normal)
+	/* Who is to be called first works beside the program. */
+	bool parked = handler_parked(h);
+	if (!h->normal && !parked)
 		thread_enter_idle();
+	atomic_store(&h->lifted, !h->normal && parked);
 	atomic_store(&h->tid, gettid());
 }
 
 /* Wait until there may be something to do; false: never again. `served`: the last turn served a fault. */
 static bool handler_wait(struct handler *h, bool served)
 {
-	bool parked = atomic_load(&h->parked);
+	bool parked = handler_parked(h);
 	struct pollfd wait[2] = {
 		{ .fd = parked ? -1 : h->program->uffd, .events = POLLIN },
 		{ .fd = h->bell, .events = POLLIN },
@@ -132,13 +175,17 @@ static bool handler_wait(struct handler *h, bool served)
 	if (h->nr_deferred)
 		sched_yield();
 	bool unsettled = journal_open(h->program) || atomic_load(&h->program->birth);
-	int wait_ms = h->nr_deferred ? 0 : !parked && unsettled ? CALM_MS : -1;
-	if (poll(wait, 2, wait_ms) < 0 && errno != EINTR)
+	int wait_ms = h->nr_deferred ? 0 : !parked && unsettled ? CALM_MS : h->rests ? -1 : REST_MS;
+	int nr = poll(wait, 2, wait_ms);
+	if (nr < 0 && errno != EINTR)
 		return false;
+	if (!nr && wait_ms == REST_MS)
+		return handler_rest(h);
+	h->rests = false;
 	if (wait[1].revents && bell_hear(h->bell))
 		return false;
 	/* In this order: who lifts it in between finds it lifted, and if it is not, tries again soon. */
-	if (!atomic_load(&h->parked) && atomic_load(&h->lifted)) {
+	if (!handler_parked(h) && atomic_load(&h->lifted)) {
 		thread_enter_idle();
 		atomic_store(&h->lifted, false);
 	}
@@ -225,7 +272,7 @@ void handlers_call(const struct handler *h)
 	/* Those of the normal class read when no CPU is idle. */
 	for (unsigned i = 1; i < nr && !atomic_load(&p->normal); i++) {
 		struct handler *other = &p->handlers[2 * ((own + i) % nr)];
-		if (!atomic_load(&other->tid) || !atomic_load(&other->parked))
+		if (!atomic_load(&other->tid) || !handler_parked(other))
 			continue;
 		handler_ring(other);
 		return;
@@ -240,7 +287,7 @@ static void *handler_main(void *arg)
 
 	handler_begin(h);
 	while (handler_wait(h, served) && !atomic_load(&p->stopping)) {
-		bool parked = atomic_load(&h->parked);
+		bool parked = handler_parked(h);
 		if (parked) {
 			windows_join(h);
 			stock_fill(p);
@@ -255,33 +302,98 @@ static void *handler_main(void *arg)
 	return NULL;
 }
 
+/* What stays until the program ends: others may ring, or look, whenever they like. */
+static int handler_open(struct handler *h)
+{
+	void *buffer = mmap(NULL, BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int error = buffer == MAP_FAILED ? -ENOMEM : bell_open(&h->bell);
+
+	if (!error)
+		h->buffer = buffer;
+	else if (buffer != MAP_FAILED)
+		munmap(buffer, BUFFER_BYTES);
+	return error;
+}
+
+/* A small stack: of hundreds of threads each would have a page table for a large one, too. */
+static int handler_run(struct handler *h)
+{
+	pthread_attr_t attr;
+	int error = -pthread_attr_init(&attr);
+
+	if (error)
+		return error;
+	error = -pthread_attr_setstacksize(&attr, STACK_BYTES);
+	if (!error)
+		error = -pthread_create(&h->thread, &attr, handler_main, h);
+	pthread_attr_destroy(&attr);
+	return error;
+}
+
+/* Whether no thread is left of one that has left. */
+static bool handler_over(struct handler *h)
+{
+	if (h->runs && atomic_load(&h->state) == HANDLER_NONE && !pthread_tryjoin_np(h->thread, NULL))
+		h->runs = false;
+	return !h->runs;
+}
+
+/* One that is none is to be, parked. -EBUSY: it is just leaving. */
 static int handler_start(struct handler *h)
 {
-	h->buffer = mmap(NULL, FAULT_RUN_PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	h->bell = -1;
-	int error = h->buffer == MAP_FAILED ? -ENOMEM : bell_open(&h->bell);
-	if (!error)
-		error = -pthread_create(&h->thread, NULL, handler_main, h);
+	if (!handler_over(h))
+		return -EBUSY;
+	int error = h->buffer ? 0 : handler_open(h);
+	if (error)
+		return error;
+	h->rests = false;
+	atomic_store(&h->state, HANDLER_PARKED);
+	error = handler_run(h);
 	h->runs = !error;
-	if (!error) {
-		atomic_fetch_add(&h->program->nr_reading, 1);
-		return 0;
-	}
-	if (h->bell >= 0)
-		close(h->bell);
-	if (h->buffer != MAP_FAILED)
-		munmap(h->buffer, FAULT_RUN_PAGES * PAGE_BYTES);
+	if (error)
+		atomic_store(&h->state, HANDLER_NONE);
+	return error;
+}
+
+/* It is to read. */
+static int handler_use(struct handler *h)
+{
+	int error = atomic_load(&h->state) == HANDLER_NONE ? handler_start(h) : 0;
+
+	handler_park(h, false);
 	return error;
 }
 
 /* ---- those of a program ---- */
 
+static struct handler *handler_at(struct program *p, int cpu, bool normal)
+{
+	for (unsigned i = normal; i < p->nr_handlers; i += 2)
+		if (p->handlers[i].cpu == cpu)
+			return &p->handlers[i];
+	return &p->handlers[normal];
+}
+
+/* Handlers ring each other: only when all have ended. */
+static void handlers_close(struct program *p)
+{
+	for (unsigned i = 0; i < p->nr_handlers; i++) {
+		struct handler *h = &p->handlers[i];
+		if (!h->buffer)
+			continue;
+		close(h->bell);
+		munmap(h->buffer, BUFFER_BYTES);
+		free(h->deferred);
+		h->buffer = NULL;
+	}
+	p->nr_handlers = 0;
+}
+
 int handlers_start(struct program *p, bool normal)
 {
 	struct server *s = p->server;
-	unsigned nr = 0, nr_running = 0;
-	int error = 0;
+	unsigned nr = 0;
+	int at;
 
 	p->normal = normal;
 	/* On the CPUs that are the programs'; where nobody could say which, those there are. */
@@ -295,14 +407,12 @@ int handlers_start(struct program *p, bool normal)
 			h->cookie = atomic_fetch_add(&s->next_cookie, 1) & PAGE_MARK_MAX;
 		}
 	p->nr_handlers = nr; /* before the first one can ask */
-	/* Of the other class when they are wanted. Fewer are slower, not wrong. */
-	for (unsigned i = normal; i < nr && !error; i += 2) {
-		error = handler_start(&p->handlers[i]);
-		nr_running += !error;
-	}
-	if (nr_running)
-		return 0;
-	p->nr_handlers = 0;
+	/* A child is mostly where its parent is, and so are we. */
+	if (!p->pid || proc_cpu(p->pid, &at))
+		at = sched_getcpu();
+	int error = handler_use(handler_at(p, at, normal));
+	if (error)
+		handlers_close(p);
 	return error;
 }
 
@@ -317,16 +427,7 @@ void handlers_stop(struct program *p)
 		handler_ring(h);
 		pthread_join(h->thread, NULL);
 	}
-	/* Handlers ring each other: only when all have ended. */
-	for (unsigned i = 0; i < p->nr_handlers; i++) {
-		struct handler *h = &p->handlers[i];
-		if (!h->runs)
-			continue;
-		close(h->bell);
-		munmap(h->buffer, FAULT_RUN_PAGES * PAGE_BYTES);
-		free(h->deferred);
-	}
-	p->nr_handlers = 0;
+	handlers_close(p);
 }
 
 uint64_t handlers_served(const struct program *p)
@@ -362,26 +463,37 @@ static void handlers_select(struct program *p, const cpu_set_t *used, bool norma
 {
 	int nr_reading = 0;
 
-	/* All of a class, so that they can call each other. */
 	for (unsigned i = normal; i < p->nr_handlers; i += 2) {
 		struct handler *h = &p->handlers[i];
-		if ((!h->runs && handler_start(h)) || !CPU_ISSET((unsigned)h->cpu, used))
-			continue;
-		handler_park(h, false);
-		nr_reading++;
+		nr_reading += CPU_ISSET((unsigned)h->cpu, used) && !handler_use(h);
 	}
 	/* A CPU without a handler is served by all there are. */
 	bool lacking = nr_reading < CPU_COUNT(used);
 	for (unsigned i = 0; i < p->nr_handlers; i++) {
 		struct handler *h = &p->handlers[i];
-		if (h->runs && (h->normal != normal || !CPU_ISSET((unsigned)h->cpu, used)))
+		if (h->normal != normal || !CPU_ISSET((unsigned)h->cpu, used))
 			handler_park(h, !lacking);
 	}
 	p->normal = normal;
 	/* All that were to read have just retired in favour of one that has been parked here. */
-	for (unsigned i = normal; i < p->nr_handlers && !atomic_load(&p->nr_reading); i += 2)
-		if (p->handlers[i].runs)
-			handler_park(&p->handlers[i], false);
+	for (unsigned i = 0; !atomic_load(&p->nr_reading); i = (i + 1) % p->nr_handlers)
+		handler_use(&p->handlers[i]);
+}
+
+/* Have one parked, to be called. */
+static void spare_start(struct program *p)
+{
+	struct handler *spare = NULL;
+
+	for (unsigned i = p->normal; i < p->nr_handlers; i += 2) {
+		struct handler *h = &p->handlers[i];
+		if (handler_parked(h))
+			return;
+		if (atomic_load(&h->state) == HANDLER_NONE)
+			spare = h;
+	}
+	if (spare)
+		handler_start(spare);
 }
 
 /* CPUs on which handlers read. */
@@ -389,7 +501,7 @@ static void cpus_read(const struct program *p, cpu_set_t *ret_cpus)
 {
 	CPU_ZERO(ret_cpus);
 	for (unsigned i = 0; i < p->nr_handlers; i++)
-		if (p->handlers[i].runs && !atomic_load(&p->handlers[i].parked))
+		if (atomic_load(&p->handlers[i].state) == HANDLER_READS)
 			CPU_SET((unsigned)p->handlers[i].cpu, ret_cpus);
 }
 
@@ -411,13 +523,20 @@ void handlers_choose(struct program *p, uint64_t now_ns, cpu_set_t *add_used)
 	bool normal = p->server->saturated || now_ns < p->normal_until_ns;
 	cpu_set_t used;
 
+	if (!p->nr_handlers)
+		return;
 	cpus_faulted(p, &used);
 	CPU_OR(add_used, add_used, &used);
-	if (!CPU_COUNT(&used) && normal == p->normal)
-		return; /* no faults: leave it as it is */
-	if (!CPU_COUNT(&used))
+	bool faulted = CPU_COUNT(&used);
+	for (unsigned i = 0; i < p->nr_handlers; i++)
+		handler_over(&p->handlers[i]);
+	if (!faulted && normal == p->normal)
+		return; /* leave it as it is */
+	if (!faulted)
 		cpus_read(p, &used);
 	handlers_select(p, &used, normal);
+	if (faulted)
+		spare_start(p);
 }
 
 void handlers_lift(struct program *p)

@@ -115,14 +115,20 @@ struct deferred {
 	bool write;
 };
 
+enum handler_state {
+	HANDLER_NONE,              /* no thread, or one that has left */
+	HANDLER_READS,             /* waits for messages */
+	HANDLER_PARKED,            /* waits for its bell alone */
+};
+
 struct handler {
 	struct program *program;
 	pthread_t thread;
 	int cpu;
 	bool normal;               /* its class; else idle */
-	bool runs;                 /* is a thread; keeper alone, once the program is on the list */
+	bool runs;                 /* a thread is to be joined; keeper alone, once the program is on the list */
 	uint32_t cookie;           /* in the words of pages it is bringing in */
-	uint8_t *buffer;           /* FAULT_RUN_PAGES pages */
+	uint8_t *buffer;           /* FAULT_RUN_PAGES pages; NULL: it has never run, and has no bell */
 	/* The rest of the window of the fault that it is serving, page number << 12 | pages, for whoever takes
 	 * a piece of it first; and how many others have one in hand. load.c */
 	_Atomic uint64_t window;
@@ -138,10 +144,12 @@ struct handler {
 	size_t nr_deferred, room_deferred;
 	/* The keeper parks and lifts, other handlers have it read, and who does so rings the bell: then the
 	 * handler looks at these, and at program.stopping. */
-	_Atomic bool parked;       /* does not read */
+	_Atomic uint32_t state;    /* enum handler_state */
 	_Atomic bool lifted;       /* an idle one out of its class */
 	int bell;
-	_Atomic int tid;           /* 0: has not begun */
+	_Atomic int tid;           /* 0: has not begun, or has left */
+	bool rests;                /* it has waited for long, and is to wait until it is woken */
+	uint64_t nr_served_before; /* by all of them, when it had waited last */
 	bool slept;                /* before this turn, and */
 	unsigned nr_woken;         /* so many faults in a row */
 	uint64_t woken_ns;         /* when that was counted last, and */
@@ -240,7 +248,7 @@ struct program {
 
 	struct handler handlers[HANDLERS_MAX]; /* of each CPU the idle one, then the normal one */
 	_Atomic unsigned nr_handlers; /* of which some may not run */
-	_Atomic unsigned nr_reading; /* handlers that are not parked */
+	_Atomic unsigned nr_reading; /* of which so many read */
 	_Atomic bool normal;       /* the class that reads: keeper to change; the next two: keeper */
 	uint64_t normal_until_ns;  /* whatever the machine is like, since the idle ones starved */
 	uint64_t normal_for_ns;
@@ -588,7 +596,7 @@ int events_read(struct program *program,
 
 /* ---- handler.c ---- */
 
-/* Those of one class; a thread starts others of its own class only, or it may not get them there. */
+/* One of a class; a thread starts others of its own class only, or it may not get them there. */
 int handlers_start(struct program *program, bool normal);
 /* Choose who waits for faults, from where the program's faulting threads run and what the machine is
  * like; adds their CPUs to *add_used. Keeper. */

@@ -384,20 +384,24 @@ static void handlers_close(struct program *p)
 		close(h->bell);
 		munmap(h->buffer, BUFFER_BYTES);
 		free(h->deferred);
-		h->buffer = NULL;
 	}
 	p->nr_handlers = 0;
+	free(p->handlers);
+	p->handlers = NULL;
 }
 
 int handlers_start(struct program *p, bool normal)
 {
 	struct server *s = p->server;
-	unsigned nr = 0;
-	int at;
-
-	p->normal = normal;
 	/* On the CPUs that are the programs'; where nobody could say which, those there are. */
 	bool some = CPU_COUNT(&s->cpus);
+	unsigned nr = 0, most = 2 * (some ? (unsigned)CPU_COUNT(&s->cpus) : s->nr_cpus);
+	int at;
+
+	p->handlers = calloc(most, sizeof *p->handlers);
+	if (!p->handlers)
+		return -ENOMEM;
+	p->normal = normal;
 	for (unsigned cpu = 0; cpu < (some ? CPU_SETSIZE : s->nr_cpus); cpu++)
 		for (unsigned k = 0; k < 2 && nr < HANDLERS_MAX && (!some || CPU_ISSET(cpu, &s->cpus)); k++) {
 			struct handler *h = &p->handlers[nr++];

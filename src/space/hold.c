@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -177,6 +178,39 @@ static int area_map(struct program *p, struct hold *hold)
 	return error;
 }
 
+static size_t used_bytes(uint32_t nr_pages)
+{
+	return nr_pages / 64 * sizeof(uint64_t);
+}
+
+static size_t whole_bytes(uint32_t nr_pages)
+{
+	return (nr_pages / BLOCK_PAGES / 64 + 1) * sizeof(uint64_t);
+}
+
+/* Mapped: of an area most of which is never used its tables take no memory either. */
+static int tables_open(struct hold *hold)
+{
+	uint32_t nr = hold->nr_pages;
+	size_t bytes = used_bytes(nr) + whole_bytes(nr) + nr * sizeof *hold->freed;
+	char *tables = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (tables == MAP_FAILED)
+		return -ENOMEM;
+	hold->tables_bytes = bytes;
+	hold->used = (void *)tables;
+	hold->whole = (void *)(tables + used_bytes(nr));
+	hold->freed = (void *)(tables + used_bytes(nr) + whole_bytes(nr));
+	return 0;
+}
+
+static void tables_close(const struct hold *hold)
+{
+	if (hold->used)
+		munmap(hold->used, hold->tables_bytes);
+}
+
 int hold_open(struct program *p, uint32_t nr_pages)
 {
 	struct hold hold = { 0 };
@@ -185,10 +219,7 @@ int hold_open(struct program *p, uint32_t nr_pages)
 	if (!nr_pages)
 		return -ENOMEM;
 	hold.nr_pages = nr_pages;
-	hold.used = calloc(nr_pages / 64, sizeof *hold.used);
-	hold.whole = calloc(nr_pages / BLOCK_PAGES / 64 + 1, sizeof *hold.whole);
-	hold.freed = calloc(nr_pages, sizeof *hold.freed);
-	int error = hold.used && hold.whole && hold.freed ? 0 : -ENOMEM;
+	int error = tables_open(&hold);
 	if (!error)
 		error = area_map(p, &hold);
 	uint64_t stage = hold.address + (uint64_t)hold.nr_pages * PAGE_BYTES;
@@ -205,9 +236,7 @@ int hold_open(struct program *p, uint32_t nr_pages)
 		area_unmap(p);
 	}
 	if (error) {
-		free(hold.used);
-		free(hold.whole);
-		free(hold.freed);
+		tables_close(&hold);
 		return error;
 	}
 	stock_open(p, stage + HELPER_STAGE_BYTES); /* first: through its descriptor held pages may be read */
@@ -232,9 +261,7 @@ void hold_close(struct program *p)
 	if (p->hold_uffd >= 0)
 		close(p->hold_uffd);
 	pthread_mutex_unlock(&s->warden_lock);
-	free(p->hold.used);
-	free(p->hold.whole);
-	free(p->hold.freed);
+	tables_close(&p->hold);
 }
 
 static void hole_fill(int uffd)

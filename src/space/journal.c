@@ -27,6 +27,7 @@
 #include "program.h"
 #include "uffd.h"
 
+#define CHANGES_LEAST 16u
 #define LIMBO_PAGES_MAX (UINT64_C(1) << 18) /* 1 GiB */
 /* A program whose threads change mappings all the time is never seen calm. What was begun before is told by then,
  * or nearly always: its children look at their places afterwards. */
@@ -36,8 +37,13 @@ struct journal *journal_new(void)
 {
 	struct journal *j = calloc(1, sizeof *j);
 
-	if (!j)
+	if (j)
+		j->changes = calloc(CHANGES_LEAST, sizeof *j->changes);
+	if (!j || !j->changes) {
+		free(j);
 		return NULL;
+	}
+	j->room = CHANGES_LEAST;
 	pthread_mutex_init(&j->lock, NULL);
 	j->uffd = -1;
 	j->nr_users = 1;
@@ -54,6 +60,7 @@ static void journal_leave(struct journal *j)
 	if (!last)
 		return;
 	pthread_mutex_destroy(&j->lock);
+	free(j->changes);
 	free(j);
 }
 
@@ -125,16 +132,28 @@ bool journal_unsure(const struct program *parent)
 	return parent->journal->nr > parent->journal->calm;
 }
 
+static bool journal_grow(struct journal *j)
+{
+	size_t room = j->room * 4;
+	struct change *grown = room <= CHANGES_MAX ? realloc(j->changes, room * sizeof *grown) : NULL;
+
+	if (!grown)
+		return false;
+	j->changes = grown;
+	j->room = room;
+	return true;
+}
+
 static void journal_add(struct program *p, struct change change)
 {
 	struct journal *j = p->journal;
 
-	if (j->nr == CHANGES_MAX) {
+	if (j->nr == j->room && !journal_grow(j)) {
 		/* A fork that came before these, and has not been told yet, is given up. */
 		young_known(j, true);
-		j->nr = CHANGES_MAX / 2;
+		j->nr = j->room / 2;
 		j->calm = j->calm > j->nr ? j->calm - j->nr : 0;
-		memmove(j->changes, j->changes + CHANGES_MAX - j->nr, j->nr * sizeof *j->changes);
+		memmove(j->changes, j->changes + j->room - j->nr, j->nr * sizeof *j->changes);
 	}
 	j->changes[j->nr++] = change;
 	atomic_store(&j->open, true);

@@ -35,8 +35,8 @@ struct journal {
 	pthread_mutex_t lock;
 	unsigned nr_users;
 	int uffd;                  /* its program's; -1: not known, or it has gone */
-	struct change changes[CHANGES_MAX];
-	size_t nr, calm;           /* those from `calm` on may have come after a fork that is not yet told */
+	struct change *changes;    /* CHANGES_MAX at most */
+	size_t room, nr, calm;           /* those from `calm` on may have come after a fork that is not yet told */
 	uint64_t limbo, limbo_pages; /* where what is unmapped goes next; how much went there since it was cleared */
 	struct birth *young;       /* not known */
 	_Atomic bool open;         /* there are changes from `calm` on */

@@ -176,6 +176,7 @@ struct hold {
 	uint64_t *used;            /* bitmap */
 	uint64_t *whole;           /* bitmap of blocks: a huge page moved in; it may be gone again */
 	uint32_t *freed;           /* places to drop; room for all */
+	size_t tables_bytes;       /* of these three, which are one mapping */
 	uint32_t nr_freed;
 };
 
@@ -246,8 +247,8 @@ struct program {
 	struct hold hold;
 	struct stock stock;
 
-	struct handler handlers[HANDLERS_MAX]; /* of each CPU the idle one, then the normal one */
-	_Atomic unsigned nr_handlers; /* of which some may not run */
+	struct handler *handlers;  /* of each CPU the idle one, then the normal one */
+	_Atomic unsigned nr_handlers; /* of which some may not run; 0: none has begun */
 	_Atomic unsigned nr_reading; /* of which so many read */
 	_Atomic bool normal;       /* the class that reads: keeper to change; the next two: keeper */
 	uint64_t normal_until_ns;  /* whatever the machine is like, since the idle ones starved */

@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -345,9 +346,71 @@ static void exit_with_seven(void)
 	_exit(7);
 }
 
+/* ---- many small programs --------------------------------------------------------------------- */
+
+/* One of them: filled before it says so, compared when its end of `go` is closed. */
+static void become_one(void)
+{
+	size_t mib = strtoul(start_arguments[2], NULL, 10);
+	int ready = atoi(start_arguments[3]), go = atoi(start_arguments[4]);
+	struct arena arena = arena_new(mib * PAGES_PER_MIB, (uint64_t)getpid());
+	char byte = 'r';
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	CHECK(write(ready, &byte, 1) == 1);
+	CHECK(read(go, &byte, 1) == 0);
+	arena_check(&arena, 0, arena.nr_pages);
+}
+
+static pid_t one_start(const char *mib, const int ready[2], const int go[2])
+{
+	char ready_text[16], go_text[16];
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	if (pid)
+		return pid;
+	close(go[1]);
+	snprintf(ready_text, sizeof ready_text, "%d", ready[1]);
+	snprintf(go_text, sizeof go_text, "%d", go[0]);
+	execl(live_self, live_self, "one", mib, ready_text, go_text, NULL);
+	_exit(9);
+}
+
+/* LIVE_MANY programs of LIVE_MIB each at once. With LIVE_WAIT they stay until that interrupt comes. */
+static void many_programs(void)
+{
+	unsigned nr = (unsigned)atoi(getenv("LIVE_MANY")), nr_ready = 0;
+	const char *mib = getenv("LIVE_MIB");
+	pid_t *pids = calloc(nr, sizeof *pids);
+	int ready[2], go[2];
+	sigset_t set;
+	char byte;
+
+	CHECK(pids && pipe(ready) == 0 && pipe(go) == 0);
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	for (unsigned i = 0; i < nr; i++)
+		pids[i] = one_start(mib, ready, go);
+	close(ready[1]);
+	close(go[0]);
+	while (nr_ready < nr && read(ready[0], &byte, 1) == 1)
+		nr_ready++;
+	CHECK(nr_ready == nr);
+	if (getenv("LIVE_WAIT")) {
+		CHECK(write(STDOUT_FILENO, "ready\n", 6) == 6);
+		CHECK(sigwaitinfo(&set, NULL) == SIGINT);
+	}
+	close(go[1]);
+	for (unsigned i = 0; i < nr; i++)
+		live_wait(pids[i]);
+}
+
 static const struct live_case cases[] = {
 	{ "fork-and-exec-while-cancelled", fork_and_exec_while_cancelled },
 	{ "exit-with-seven", exit_with_seven },
+	{ "many-programs", many_programs },
 	{ "vfork-writes-then-exec", vfork_writes_then_exec },
 	{ "exec-with-stored-arguments", exec_with_stored_arguments },
 	{ "exec-with-stored-environment", exec_with_stored_environment },
@@ -367,6 +430,7 @@ static const struct live_case becomes[] = {
 	{ "rest", become_rest },
 	{ "full", become_full },
 	{ "pressure", become_pressure },
+	{ "one", become_one },
 	{ NULL, NULL },
 };
 

@@ -42,7 +42,7 @@ NO_BUDGET = {"fork", "change", "guards-before-first-touch", "huge-fork", "huge-c
 NOT_ALONE = {"hold", "hold-until-signal", "hold-family", "changes-until-signal", "fits-rule23",
              "killed-while-faulting", "wrong-byte-is-seen", "exec-then-rest", "rest-after-pressure", "address-space-limited",
              "fill-beside", "dumps-core", "stack-as-laid-out", "child-changes-at-once-full",
-             "orphans-taken-in", "is-managed", "pid-namespace-begins", "exit-with-seven"}
+             "orphans-taken-in", "is-managed", "pid-namespace-begins", "exit-with-seven", "many-programs"}
 # Cases whose helper is killed once nothing moves any more.
 HELPER_KILLED = {"helper-killed-fork", "helper-killed-counts"}
 # Cases that mostly read stored memory in order: a fault brings back many pages.
@@ -623,6 +623,48 @@ def fits_rule23(place):
     check(result.stats["faults"]["count"] == 0, f"faults were served: {result.stats['faults']}")
     check(result.stats["peak_managed_bytes"] == 0, "memory was adopted though all of it fits")
     check(result.stats["demoted_pages"] == 0, "pages were demoted though all of them fit")
+
+
+def server_own_mib(process):
+    """Its memory, the pool left out, in MiB; and how many threads it has."""
+    with open(f"/proc/{process.pid}/smaps", encoding="latin-1") as file:
+        sizes = re.findall(r"^Size: *(\d+) kB(?:\n(?![0-9a-f]+-).*)*?\nRss: *(\d+) kB", file.read(), re.M)
+    own_kib = sum(int(rss) for size, rss in sizes if int(size) < 1 << 20)
+    return own_kib / 1024, len(os.listdir(f"/proc/{process.pid}/task"))
+
+
+MANY = 60
+# What a program that is quiet costs the server: one thread, its tables, and those of its hold area.
+MANY_EACH_MIB = 0.25
+
+
+def quiet_programs_cost_little(place):
+    """Of programs whose pages are stored and that do nothing, each keeps one thread, and no buffer."""
+    only_with_tool(place)
+    said = []
+
+    def during(process):
+        deadline = time.monotonic() + 40
+        while time.monotonic() < deadline:
+            time.sleep(0.2)
+            stats = stats_now(place, process)
+            own_mib, threads = server_own_mib(process)
+            said[:] = [own_mib, threads]
+            if stats and stats["stored_pages"] > MANY * 256 and threads <= MANY + 6 and \
+                    own_mib < 12 + MANY * MANY_EACH_MIB:
+                said.append(True)
+                break
+        for pid in descendants(process.pid):
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    if file.read().endswith(b"\0many-programs\0"):
+                        os.kill(pid, signal.SIGINT)
+
+    result = place.run([os.path.join(place.programs, "live_exec"), "many-programs"], MANY, during=during,
+                       env={"LIVE_MANY": str(MANY), "LIVE_MIB": "3", "LIVE_WAIT": "1"})
+    judge_end(result)
+    check(len(said) > 2, f"{MANY} quiet programs: {said[0]:.0f} MiB and {said[1]} threads of the server")
+    return f"{MANY} quiet programs: {said[0]:.0f} MiB and {said[1]} threads of the server"
 
 
 def killed_while_faulting(place):
@@ -1388,6 +1430,7 @@ TOOL_CASES = {
     "fits-rule23": fits_rule23,
     "every-rule-has-a-test": every_rule_has_a_test,
     "killed-while-faulting": killed_while_faulting,
+    "quiet-programs-cost-little": quiet_programs_cost_little,
     "core-dump-lacks": core_dump_lacks,
     "wrong-byte-is-seen": wrong_byte_is_seen,
     "work-is-counted-rule27": work_is_counted_rule27,

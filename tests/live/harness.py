@@ -354,6 +354,16 @@ def judge_budget(result, budget_mib):
           f"(peak {result.peak_bytes / MIB:.1f} MiB)")
 
 
+SAID = threading.Lock()
+
+
+def say(*lines):
+    """Print these lines in one go: threads that have cases at once do not run into each other's."""
+    with SAID:
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        sys.stdout.flush()
+
+
 class Tap:
     """Test Anything Protocol on standard output, with what each case took. Threads may have cases at once."""
 
@@ -361,7 +371,7 @@ class Tap:
         self.number = self.nr_failed = 0
         self.lock = threading.Lock()
         self.took = []
-        print(f"1..{len(names)}", flush=True)
+        say(f"1..{len(names)}")
 
     def case(self, name, function, place, late=None):
         """With a list `late`, who was late, or proved nothing, is put there and nothing is judged yet."""
@@ -375,27 +385,26 @@ class Tap:
         except Late as reason:
             if late is not None:
                 late.append(name)
-                print(f"# {name} has to be tried again: {reason}", flush=True)
+                say(f"# {name} has to be tried again: {reason}")
                 return
             # A sanitizer's server may be too slow for a program that is soon through.
             slow = isinstance(reason, Unproved) and place is not None and place.sanitized
             verdict, suffix = ("ok", f" # SKIP {reason}") if slow else ("not ok", "")
             note = "" if slow else str(reason)
-        except (Failed, OSError, LookupError, ValueError, subprocess.SubprocessError) as reason:
+        except Exception as reason: # pylint: disable=broad-except # of a case: the others go on
             verdict, suffix = "not ok", ""
             note = f"{type(reason).__name__}: {reason}"
         with self.lock:
             self.number += 1
             self.nr_failed += verdict != "ok"
             self.took.append((time.monotonic() - started, name))
-            print(f"{verdict} {self.number} - {name}{suffix}")
-            for line in note.splitlines():
-                print(f"# {line}")
-            print(f"# {self.took[-1][0]:.1f} s", flush=True)
+            say(f"{verdict} {self.number} - {name}{suffix}", *(f"# {line}" for line in note.splitlines()),
+                f"# {self.took[-1][0]:.1f} s")
 
-    def slowest(self):
-        print("# slowest: " + ", ".join(f"{name} {seconds:.0f} s"
-                                        for seconds, name in sorted(self.took, reverse=True)[:12]))
+    def end(self, again):
+        say("# slowest: " + ", ".join(f"{name} {seconds:.0f} s"
+                                      for seconds, name in sorted(self.took, reverse=True)[:12]),
+            f"# tried again: {len(again)}" + "".join(f" {name}" for name in again))
 
 
 def end_on_signals(places):
@@ -445,7 +454,7 @@ def tap_main(cases, place, only=None, jobs=1, alone=()):
             tap.case(name, cases[name], place, late)
         for name in late:
             tap.case(name, cases[name], place)
-        tap.slowest()
+        tap.end(late)
     finally:
         kill_all(descendants(os.getpid()))
         place.close()

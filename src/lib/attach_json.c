@@ -234,6 +234,7 @@ static json_t *kernel_json(const struct attach *a)
 	number_set(kernel, "pgmigrate_success", now.pgmigrate_success - a->before.pgmigrate_success);
 	number_set(kernel, "pgmigrate_fail", now.pgmigrate_fail - a->before.pgmigrate_fail);
 	number_set(kernel, "pgpromote_success", now.pgpromote_success - a->before.pgpromote_success);
+	number_set(kernel, "numa_pages_migrated", now.numa_pages_migrated - a->before.numa_pages_migrated);
 	number_set(kernel, "pgdemote", now.pgdemote - a->before.pgdemote);
 	number_set(kernel, "numa_hint_faults", now.numa_hint_faults - a->before.numa_hint_faults);
 	number_set(kernel, "compact_isolated", now.compact_isolated - a->before.compact_isolated);

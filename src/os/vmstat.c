@@ -32,6 +32,8 @@ int vmstat_read(const char *root, struct vmstat *ret_vmstat)
 			found.pgpromote_success = value;
 		else if (!strncmp(name, "pgdemote_", 9))
 			found.pgdemote += value;
+		else if (!strcmp(name, "numa_pages_migrated"))
+			found.numa_pages_migrated = value;
 		else if (!strcmp(name, "numa_hint_faults"))
 			found.numa_hint_faults = value;
 		else if (!strcmp(name, "compact_isolated"))

@@ -12,6 +12,7 @@
 struct vmstat { /* pages; 0 where the kernel does not count it */
 	uint64_t pgmigrate_success, pgmigrate_fail;
 	uint64_t pgpromote_success, pgdemote; /* by the kernel itself */
+	uint64_t numa_pages_migrated; /* at hint faults, by the kernel itself: those promoted, and others */
 	uint64_t numa_hint_faults;
 	uint64_t compact_isolated; /* taken by compaction to be moved within a node; those that
 				    * were are in pgmigrate_success, too */

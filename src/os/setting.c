@@ -133,6 +133,7 @@ static int state_restore(int fd, const char *root, const struct setting *table, 
 	return result;
 }
 
+/* Over what is there, with as many characters each time: a full disk, or a kill, leaves a whole file. */
 static int state_write(const struct settings *settings)
 {
 	char text[STATE_BYTES];
@@ -141,12 +142,13 @@ static int state_write(const struct settings *settings)
 	for (size_t i = 0; i < settings->nr; i++)
 		if (settings->there[i])
 			length += (size_t)snprintf(text + length, sizeof text - length,
-						   "%s %" PRIu64 "\n", settings->table[i].name,
+						   "%s %20" PRIu64 "\n", settings->table[i].name,
 						   settings->saved[i]);
 	if (length >= sizeof text)
 		return -E2BIG;
-	if (ftruncate(settings->lock, 0) || pwrite(settings->lock, text, length, 0) != (ssize_t)length ||
-	    fsync(settings->lock))
+	errno = 0;
+	if (pwrite(settings->lock, text, length, 0) != (ssize_t)length ||
+	    ftruncate(settings->lock, (off_t)length) || fsync(settings->lock))
 		return errno ? -errno : -EIO;
 	return 0;
 }

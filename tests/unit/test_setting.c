@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -99,6 +100,31 @@ static void what_others_set_is_theirs(void **state)
 	settings_release(&settings); /* as if it was killed */
 	assert_int_equal(settings_repair(root, STATE, table, NR), 1);
 	assert_int_equal(value(FIRST), 8);
+}
+
+/* What they were before comes back after a kill where theirs could not be written down. */
+static void a_full_disk_leaves_what_was_saved(void **state)
+{
+	struct rlimit before, none;
+	struct settings settings;
+
+	(void)state;
+	values_lay();
+	assert_int_equal(settings_save(&settings, root, STATE, table, NR), 0);
+	assert_int_equal(settings_change(&settings, FIRST, 2), 0);
+	assert_int_equal(settings_change(&settings, SECOND, 0), 0);
+	put("/first", "7\n");
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	none = (struct rlimit){ 0, before.rlim_max };
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	assert_int_equal(settings_look(&settings), 1u << FIRST);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	signal(SIGXFSZ, SIG_DFL);
+	settings_release(&settings); /* as if it was killed */
+	assert_int_equal(settings_repair(root, STATE, table, NR), 1);
+	assert_int_equal(value(FIRST), 1);
+	assert_int_equal(value(SECOND), 1000);
 }
 
 /* Given up without: the next one puts them back. */
@@ -227,6 +253,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TREE_TEST(values_come_back),
 		TREE_TEST(what_others_set_is_theirs),
+		TREE_TEST(a_full_disk_leaves_what_was_saved),
 		TREE_TEST(what_was_not_put_back_is_left_to_the_next),
 		TREE_TEST(one_owner_at_a_time),
 		TREE_TEST(the_next_one_repairs),

@@ -321,7 +321,13 @@ static bool wanted(struct attach *a)
 		hung_up = 0;
 		daemon_reload(a);
 	}
-	return !signalled && !hung_up && (service || a->nr_live);
+	if (signalled || hung_up)
+		return false;
+	if (service || a->nr_live)
+		return true;
+	/* Whom they started is told, and waits until it is old enough. */
+	select_look_kin(a, clock_now_ns());
+	return a->nr_live || a->kin.nr;
 }
 
 /* As many as they are, and whatever they map. */

@@ -210,18 +210,31 @@ static void kin_follow(struct attach *a, const struct rule *rule, uint64_t now_n
 			process_add(a, start.pid, rule, true, start.time_ns + boot_ns + BEGAN_NS);
 }
 
-/* Who begins with the number of one of ours tells that this one has ended; unless it was found before it was told. */
+/* The latest of that number, also if it has ended. */
+static struct watch *latest_find(const struct attach *a, pid_t pid)
+{
+	for (struct watch *w = a->watches; w; w = w->next)
+		if (w->pid == pid)
+			return w;
+	return NULL;
+}
+
+/*
+ * Who begins with the number of one of ours tells that this one has ended; unless it was found before it was told.
+ * One that was found to have ended has those that began before.
+ */
 static bool kin_ours(void *arg, const struct kin_start *start)
 {
 	struct attach *a = arg;
-	struct watch *before = select_find(a, start->pid);
+	struct watch *before = latest_find(a, start->pid);
 
 	if (before) {
 		before->lost = true;
-		a->kin.doubt_ns = clock_now_ns();
+		if (!before->ended)
+			a->kin.doubt_ns = clock_now_ns();
 	}
-	const struct watch *parent = select_find(a, start->parent);
-	return parent && !parent->lost;
+	const struct watch *parent = latest_find(a, start->parent);
+	return parent && !parent->lost && (!parent->ended || start->time_ns < parent->ended_ns);
 }
 
 void select_look_kin(struct attach *a, uint64_t now_ns)

@@ -279,6 +279,7 @@ int watch_look(struct watch *watch)
 		watch_let_go(watch);
 		process_ended(watch->process);
 		watch->ended = true;
+		watch->ended_ns = clock_now_ns();
 	}
 	watch->cpu_ns += clock_thread_cpu_ns() - begin_ns;
 	return watch->ended ? -ESRCH : error == -ESTALE ? 0 : error;

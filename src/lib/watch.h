@@ -26,6 +26,7 @@ struct watch {
 	} tuned;
 	bool child;                 /* found, not asked for */
 	bool ended;
+	uint64_t ended_ns;          /* when that was found; 0: it lives */
 	bool lost;                  /* a move found that it ended, or is another program: to be looked at */
 	bool renewed;               /* by exec since the last look: what a sensor has of it may have gone */
 	bool guests_told;           /* the sensor knows that it runs guests */

@@ -805,6 +805,9 @@ sleep 1
 pagetide attach -p $root --for 14s --json > $RESULTS/json || exit
 cat /tmp/pid /tmp/daemon.pid
 kill $(cat /tmp/pid /tmp/daemon.pid)
+sh -c 'until pagetide status > /dev/null 2>&1; do sleep 0.2; done; sleep 4 & echo $! > /tmp/pid' &
+pagetide attach -p $! --json > $RESULTS/last || exit
+cp /tmp/pid $RESULTS/last.pid
 sh -c 'vm_hot --size 16 --hot 8 --pattern runs16 --threads 16 --seconds 60 > /tmp/many & echo $! > /tmp/pid; wait' &
 root=$!
 until grep -q report /tmp/many; do sleep 0.2; done
@@ -814,8 +817,8 @@ kill $(cat /tmp/pid)
 
 
 def attach_follows_orphans(place):
-    """Children are followed whose named ancestor has ended, also when all between them ended at once, but not those
-    that end within a second. Those that cannot be looked after are counted and the reason is said."""
+    """Children are followed whose named ancestor has ended, also when all between them ended at once, or when nobody
+    else is left, but not those that end within a second. Those that cannot be looked after are counted and the reason is said."""
     result = place.run(ORPHANS_SCRIPT, programs=["vm_hot"], files=[(place.pagetide, None)])
     check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
     report = json.loads(texts_of(result)["json"])
@@ -825,6 +828,8 @@ def attach_follows_orphans(place):
           str(report["warnings"]))
     names = [one["name"] for one in report["spaces"]]
     in_time(names.count("sleep") <= 12, f"met who ends at once: {names}") # four at each of its looks
+    last, pid = (texts_of(result)[name] for name in ("last", "last.pid"))
+    check(int(pid) in {one["pid"] for one in json.loads(last)["spaces"]}, f"ended before {pid}: {last}")
     few, errors = (texts_of(result)[name] for name in ("few", "errors"))
     report = json.loads(few)
     check(report["refused_processes"] == 1 and len(report["spaces"]) == 1, few)

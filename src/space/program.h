@@ -258,6 +258,7 @@ struct program {
 	/* Its process has ended, or has become another program. Others may still be in its memory: children of
 	 * vfork, and of clone. They are served, and nothing is taken out any more. Keeper to change. */
 	_Atomic bool deserted;
+	uint64_t leave_ns;         /* then `pidfd` is its helper's, who is to have ended by this time: keeper */
 	bool adopted;              /* its mappings are registered: keeper */
 	/* Its extents are those of its mappings: nothing may be taken out before. A child's are not sure to be.
 	 * lock; keeper to change. */

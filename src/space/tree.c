@@ -536,18 +536,37 @@ static bool process_left(const struct program *p)
 	       !memory_differs(p, p->helper_pid);
 }
 
-static void helper_end(const struct program *p)
+/*
+ * Hung up on, a helper ends by itself, unless it is frozen: it would keep the memory, and the tree, for as long, and is
+ * killed. Not one that is only slow: it may be the child of somebody who asks how its children ended.
+ */
+#define LEAVE_NS UINT64_C(2000000000)
+
+/* From here on its process is its helper: where that is one, and not yet gone. */
+static void helper_watch(struct program *p, bool frozen, uint64_t now_ns)
 {
 	uint64_t seen[2];
 	int fd;
 
+	fd_close(p->pidfd);
+	p->pidfd = -1;
+	p->leave_ns = now_ns + (frozen ? 0 : LEAVE_NS);
 	if (pidfd_get(p->helper_pid, &fd))
 		return;
 	/* Its number may be another's by now: not if that has this memory, and had it from before to after. */
 	if (!proc_read(p->helper_pid, p->probe, seen, sizeof seen) && !memcmp(seen, p->token, sizeof seen) &&
 	    !pidfd_ended(fd))
-		pidfd_signal(fd, SIGKILL);
-	close(fd);
+		p->pidfd = fd;
+	else
+		close(fd);
+}
+
+static void helper_kill(struct program *p)
+{
+	if (!pidfd_ended(p->pidfd))
+		pidfd_signal(p->pidfd, SIGKILL);
+	fd_close(p->pidfd);
+	p->pidfd = -1;
 }
 
 /*
@@ -555,7 +574,7 @@ static void helper_end(const struct program *p)
  * made by vfork or clone lives there, too. The helper goes when it is hung up on; the keeper is told of that
  * end.
  */
-static bool program_ended(struct program *p)
+static bool program_ended(struct program *p, uint64_t now_ns)
 {
 	if (!atomic_load(&p->deserted) && process_left(p)) {
 		atomic_store(&p->deserted, true);
@@ -567,11 +586,14 @@ static bool program_ended(struct program *p)
 			program_widow(p);
 		} else {
 			helper_lock_take(p);
+			bool frozen = atomic_load(&p->frozen);
 			helper_leave(p);
-			helper_end(p); /* it may be frozen, and would keep the memory, and the tree, for as long */
+			helper_watch(p, frozen, now_ns);
 			pthread_mutex_unlock(&p->helper_lock);
 		}
 	}
+	if (p->leave_ns && p->pidfd >= 0 && now_ns >= p->leave_ns)
+		helper_kill(p);
 	/* It may have forked before its table was settled: that is still to be followed. */
 	return !uffd_alive(p->uffd) && (!atomic_load(&p->birth) || atomic_load(&p->gone));
 }
@@ -580,7 +602,7 @@ void programs_reap(struct server *s, uint64_t now_ns, bool some_ended)
 {
 	for (struct program **at = &s->programs; *at;) {
 		struct program *p = *at;
-		if (!(some_ended || scan_due(&p->look, now_ns)) || !program_ended(p)) {
+		if (!(some_ended || scan_due(&p->look, now_ns)) || !program_ended(p, now_ns)) {
 			at = &p->next;
 			continue;
 		}

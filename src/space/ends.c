@@ -9,7 +9,8 @@
  * all threads stay where they are.
  *
  * Nobody tells of new threads: they are looked at again whenever the keeper looks at their program, but not for
- * more than a hundredth of the time. One that was out of memory before it was seen is brought back.
+ * more than a hundredth of the time, unless so many are there that they would be unsafe for long. A page that was
+ * out of memory before it was seen is brought back.
  *
  * The list of pages is the keeper's to change, under program.lock exclusive; who takes pages out reads it.
  */
@@ -23,6 +24,8 @@
 
 #define REST_SHARE 100u
 #define REST_MIN_NS 250000000u
+#define REST_MAX_NS 2000000000u
+#define TOUCH_RUNS 64u /* pages in one command */
 #define BEFORE_BYTES 512u /* the number lies so near, before the head */
 #define HEAD_BYTES 24u
 
@@ -96,8 +99,26 @@ static bool page_out(struct program *p, uint64_t vpn)
 	return state != PAGE_ABSENT && state != PAGE_RESIDENT;
 }
 
+/* Bring back what is out. The rest is for the next look, if the helper does not answer. */
+static void ends_touch(struct program *p)
+{
+	struct helper_run runs[TOUCH_RUNS];
+	uint32_t nr = 0;
+
+	for (size_t i = 0; i < p->nr_ends; i++) {
+		if (page_out(p, p->ends[i]))
+			runs[nr++] = (struct helper_run){ .dst = p->ends[i] << PAGE_SHIFT, .bytes = PAGE_BYTES };
+		if (nr == TOUCH_RUNS && pages_touch(p, runs, nr))
+			return;
+		nr %= TOUCH_RUNS;
+	}
+	if (nr)
+		(void)pages_touch(p, runs, nr);
+}
+
 void ends_look(struct program *p, uint64_t now_ns)
 {
+	uint64_t began_ns = clock_thread_cpu_ns();
 	struct ends ends = { 0 };
 	int dir;
 
@@ -118,9 +139,9 @@ void ends_look(struct program *p, uint64_t now_ns)
 	p->nr_ends = ends.nr;
 	rwlock_unlock(&p->lock);
 	free(before);
-	for (size_t i = 0; i < p->nr_ends; i++)
-		if (page_out(p, p->ends[i]))
-			(void)pages_touch(p, p->ends[i], 1);
-	uint64_t end_ns = clock_now_ns(), rest_ns = (end_ns - now_ns) * REST_SHARE;
-	p->ends_rest_ns = end_ns + (rest_ns > REST_MIN_NS ? rest_ns : REST_MIN_NS);
+	/* Of its CPU time alone: on a busy machine a look takes long, and threads begin all the same. */
+	uint64_t rest_ns = (clock_thread_cpu_ns() - began_ns) * REST_SHARE;
+	rest_ns = rest_ns < REST_MAX_NS ? rest_ns : REST_MAX_NS;
+	p->ends_rest_ns = clock_now_ns() + (rest_ns > REST_MIN_NS ? rest_ns : REST_MIN_NS);
+	ends_touch(p);
 }

@@ -743,9 +743,9 @@ void programs_reap(struct server *server, uint64_t now_ns, bool some_ended);
 /* Its helper has ended: its number and its /proc are no longer its memory's. plan_lock held, keeper. */
 void program_widow(struct program *program);
 void program_unshare(struct program *program);
-/* Have its helper write to resident or other pages: their sharing is broken, or they come back. As helper_call().
- * No lock of the program's held. Keeper. */
-int pages_touch(struct program *program, uint64_t vpn, uint64_t nr_pages);
+/* Have its helper write to the resident or other pages of `nr` runs (dst, bytes), HELPER_RUNS_MAX at most: their
+ * sharing is broken, or they come back. As helper_call(). No lock of the program's held. Keeper. */
+int pages_touch(struct program *program, const struct helper_run *runs, uint32_t nr);
 
 /* The bytes of a page are lost (a tier could not give them back): end the program with a line. */
 void program_fail(struct program *program, const char *why);

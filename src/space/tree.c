@@ -640,7 +640,7 @@ static uint64_t resident_run(struct program *p, uint64_t vpn, uint64_t nr, uint6
 	return run;
 }
 
-int pages_touch(struct program *p, uint64_t vpn, uint64_t nr_pages)
+int pages_touch(struct program *p, const struct helper_run *runs, uint32_t nr)
 {
 	helper_lock_take(p);
 	if (!helper_ready(p)) {
@@ -648,11 +648,8 @@ int pages_touch(struct program *p, uint64_t vpn, uint64_t nr_pages)
 		return -EBUSY;
 	}
 	p->command.op = HELPER_POPULATE;
-	p->command.nr_runs = 1;
-	p->command.runs[0] = (struct helper_run){
-		.dst = vpn << PAGE_SHIFT,
-		.bytes = nr_pages * PAGE_BYTES,
-	};
+	p->command.nr_runs = nr;
+	memcpy(p->command.runs, runs, nr * sizeof *runs);
 	atomic_store(&p->populating, true);
 	int error = helper_call(p);
 	if (error != -EINPROGRESS) /* else with its reply */
@@ -669,7 +666,8 @@ static int stretch_unshare(struct program *p, uint64_t vpn, uint64_t nr)
 	while (nr) {
 		uint64_t pass, run = resident_run(p, vpn, nr, &pass);
 		if (run) {
-			int error = pages_touch(p, vpn, run);
+			const struct helper_run pages = { .dst = vpn << PAGE_SHIFT, .bytes = run * PAGE_BYTES };
+			int error = pages_touch(p, &pages, 1);
 			if (error)
 				return error;
 			pass = run;

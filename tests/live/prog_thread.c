@@ -386,6 +386,17 @@ static void *owner_run(void *arg)
 		pause();
 }
 
+/* Whether the page is in memory that the kernel reads and writes at the end of a thread. */
+static bool end_there(pthread_t thread)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry;
+
+	CHECK(fd >= 0 && pread(fd, &entry, 8, (off_t)(thread / PAGE_BYTES * 8)) == 8);
+	close(fd);
+	return entry >> 62;
+}
+
 /* The kernel itself gives over what a killed thread had locked. */
 static void robust_mutex_of_the_killed(void)
 {
@@ -406,9 +417,11 @@ static void robust_mutex_of_the_killed(void)
 		CHECK(pthread_create(&owner, NULL, owner_run, handed) == 0);
 		while (!handed->locked)
 			sched_yield();
-		for (uint32_t round = 1; round < 5; round++) {
+		/* Time enough for it to be seen: it is there, and stays so. */
+		for (uint32_t round = 1, seen = 0; round < 100 && (round < 5 || seen < 3); round++) {
 			arena_fill(&arena, 0, arena.nr_pages, round);
 			arena_cold(&arena, 0, arena.nr_pages / 2);
+			seen = end_there(owner) ? seen + 1 : 0;
 		}
 		raise(SIGKILL);
 	}

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "clock.h"
 #include "program.h"
 
 #define NR_PLACES (PAGE_MARK_MAX + 1 + 8 * BLOCK_PAGES)
@@ -109,6 +110,21 @@ static void what_a_threads_end_needs_stays(void **state)
 	p->nr_ends = 0;
 }
 
+/* A look that took long, for the keeper had no CPU, is not why threads that begin now stay unseen for as long. */
+static void the_ends_of_threads_are_looked_at_again_soon(void **state)
+{
+	struct program *p = *state;
+	uint64_t now_ns = clock_now_ns();
+
+	p->pid = getpid();
+	p->helper_socket = STDIN_FILENO;
+	ends_look(p, now_ns - UINT64_C(1000000000));
+	assert_true(p->nr_ends > 0);
+	assert_true(p->ends_rest_ns > now_ns && p->ends_rest_ns < clock_now_ns() + UINT64_C(3000000000));
+	p->helper_socket = -1;
+	p->pid = 0;
+}
+
 /* A helper that maps, at an address that nothing can be registered at. */
 struct fake_helper {
 	int socket;
@@ -159,6 +175,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(every_place_once, area_open, area_close),
 		cmocka_unit_test(the_area_leaves_the_program_half),
 		cmocka_unit_test_setup_teardown(what_a_threads_end_needs_stays, area_open, area_close),
+		cmocka_unit_test_setup_teardown(the_ends_of_threads_are_looked_at_again_soon, area_open, area_close),
 		cmocka_unit_test_setup_teardown(after_an_error_nothing_is_mapped, area_open, area_close),
 	};
 

@@ -106,8 +106,9 @@ static void room_wait(struct program *p, int64_t slack)
 		left = left_now;
 		if (atomic_load(&s->room) > -slack || atomic_load(&p->gone) || atomic_load(&s->stopping))
 			break;
-		/* Whoever populates has the locks that making room takes, and may wait for a fault behind this. */
-		if (atomic_load(&p->populating))
+		/* Whoever populates has the locks that making room takes, and may wait for a fault behind this. But
+		 * nobody waits for a helper that is frozen, which may populate for ever. */
+		if (atomic_load(&p->populating) && !atomic_load(&p->frozen))
 			break;
 		if (atomic_load(&s->stuck) || clock_now_ns() > end_ns) {
 			if (slow_room(s) <= 0)

@@ -33,6 +33,7 @@
 
 #include "assert.h"
 #include "child.h"
+#include "clock.h"
 #include "pagemap.h"
 #include "proc.h"
 #include "program.h"
@@ -41,6 +42,8 @@
 
 #define BLOCK_BYTES ((uint64_t)BLOCK_PAGES * PAGE_BYTES)
 #define PLACE_TRIES 8u
+#define RECALL_TRIES 20u
+#define RECALL_WAIT_NS 5000000u
 
 static uint64_t stage_address(const struct program *p)
 {
@@ -145,10 +148,19 @@ enum helper_outcome page_recall(const struct revocation *r, uint32_t at, const s
 		return HELPER_BUSY;
 	if (error)
 		return HELPER_LOST;
-	error = uffd_copy(p->uffd, page->src, bytes, sizeof bytes, &done);
-	if (!error || error == -EEXIST)
-		return HELPER_BUSY;
-	return taken_hold(p, bytes, ret_place) ? HELPER_MOVED : HELPER_LOST;
+	/* There may be no memory for a copy just now. */
+	for (unsigned tries = 0; tries < RECALL_TRIES; tries++) {
+		if (tries)
+			clock_sleep_ns(RECALL_WAIT_NS);
+		error = uffd_copy(p->uffd, page->src, bytes, sizeof bytes, &done);
+		if (!error || error == -EEXIST)
+			return HELPER_BUSY;
+		if (taken_hold(p, bytes, ret_place))
+			return HELPER_MOVED;
+		if (error == -ESRCH) /* with all of its memory */
+			break;
+	}
+	return HELPER_LOST;
 }
 
 /* ---- what a block has become ---- */

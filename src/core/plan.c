@@ -136,7 +136,8 @@ static void hand_advance(struct hand *hand, uint64_t to)
 
 /*
  * Pages from the hand on that hold nothing, or of which nothing can move now, and that it can pass at once; 0: look at
- * its block. The hand behind `other` stops there.
+ * its block. The hand behind `other` stops there. Of what is paused stamps grow old all the same: the fast node's front
+ * hand passes it block by block.
  */
 static uint64_t hand_gap(const struct plan *plan, const struct hand *hand, const struct hand *other)
 {
@@ -147,6 +148,8 @@ static uint64_t hand_gap(const struct plan *plan, const struct hand *hand, const
 
 	if (!paused || !atomic_load_explicit(paused, memory_order_relaxed))
 		gap = region_next(hand->region, hand->idx) - hand->idx;
+	else if (hand == &plan->engine->clocks[0].front)
+		gap = hand_block_end(hand) - hand->idx;
 	if (tape)
 		gap = engine_tape_number(tape, gap);
 	if (gap > left)
@@ -279,10 +282,10 @@ static void run_unmap(const struct plan *plan, struct region *region, uint64_t f
 				       place_estimate_unmapped(place, estimate_load(region, idx)));
 }
 
-/* The front hand passes the rest of a block of which no page is in memory. Most blocks of a program that is far
- * beyond its budget are like that, and looking at each of their pages would cost more than all else in a plan:
- * all there is to do is to forget old stamps in time. What of it is freed has lost its heat when that was told,
- * or loses it by the first touch of its new life. */
+/* The front hand passes the rest of a block of which no page is in memory, or nothing can move now. Most blocks of a
+ * program that is far beyond its budget are like that, and looking at each of their pages would cost more than all
+ * else in a plan: all there is to do is to forget old stamps in time. What of it is freed has lost its heat when that
+ * was told, or loses it by the first touch of its new life. */
 static void block_pass(const struct plan *plan, uint64_t end)
 {
 	const struct place *place = &plan->engine->clocks[0].place;
@@ -370,8 +373,12 @@ static bool front_run(struct plan *plan, uint64_t want)
 			break;
 		uint64_t gap = hand_gap(plan, &clock->front, &clock->front);
 		if (gap) {
+			uint64_t to = clock->front.idx + gap;
 			gap_pass(plan, gap);
-			front_pass(plan, clock->front.idx + gap);
+			/* A recording does not tell what was paused: nor is it asked here. */
+			if (to == hand_block_end(&clock->front))
+				block_pass(plan, to);
+			front_pass(plan, to);
 			continue;
 		}
 		got += front_block(plan, may ? want - got : 0);

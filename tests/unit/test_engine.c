@@ -402,6 +402,37 @@ static void of_a_paused_region_nothing_moves(void **state)
 	world_free(w);
 }
 
+/* However long the pause: what was in use before it is not taken for recently used after it. */
+static void stamps_of_a_paused_region_grow_old(void **state)
+{
+	struct world *w = world_new(8192, 4096);
+	struct region *paused = world_add(w, 7, 2000, 2000), *other = world_add(w, 16384, 8192, 8192);
+	_Atomic bool pause = true;
+	struct engine_stats stats;
+	uint64_t stamped = 0;
+
+	(void)state;
+	for (uint64_t i = 0; i < 2000; i++)
+		world_touch(w, paused, i);
+	for (unsigned i = 0; i < 20; i++)
+		world_step(w);
+	for (uint64_t i = 0; i < 2000; i++)
+		stamped += place_stamp(paused->estimate[i]) != 0;
+	assert_true(stamped > 1000);
+	paused->paused = &pause;
+	for (uint64_t i = 0, beats = 0; beats < 3 * PLACE_STAMPS; i++) {
+		for (uint64_t k = 0; k < 100; k++)
+			world_touch(w, other, (i * 100 + k) % 8192);
+		world_step(w);
+		engine_stats(w->engine, &stats);
+		beats = stats.moved[MOVE_STORE] / (4096 / PLACE_BEATS);
+		assert_true(i < 1000000);
+	}
+	for (uint64_t i = 0; i < 2000; i++)
+		assert_int_equal(place_stamp(paused->estimate[i]), 0);
+	world_free(w);
+}
+
 static void hot_pages_are_left_alone_for_longer_and_longer(void **state)
 {
 	struct world *w = world_new(4000, 400);
@@ -718,6 +749,7 @@ int main(void)
 		cmocka_unit_test(defect_4b_10_a_step_is_bounded),
 		cmocka_unit_test(what_holds_nothing_is_leapt_over),
 		cmocka_unit_test(of_a_paused_region_nothing_moves),
+		cmocka_unit_test(stamps_of_a_paused_region_grow_old),
 		cmocka_unit_test(hot_pages_are_left_alone_for_longer_and_longer),
 		cmocka_unit_test(pages_long_gone_never_look_young_again),
 		cmocka_unit_test(defect_4a_13_failed_pages_back_off),

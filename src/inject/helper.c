@@ -127,6 +127,19 @@ struct helper {
 
 _Atomic uint32_t helper_guards = HELPER_GUARDS - 1;
 
+bool libc_makes_guards(const char *version)
+{
+	uint32_t parts[2] = { 0 };
+
+	for (unsigned i = 0; *version && i < 2; version++) {
+		if (*version < '0' || *version > '9')
+			i += *version == '.' ? 1 : 2;
+		else
+			parts[i] = 10 * parts[i] + (uint32_t)(*version - '0');
+	}
+	return parts[0] > 2 || (parts[0] == 2 && parts[1] >= 42);
+}
+
 static int packet_send(struct helper *h, const void *data, size_t bytes, const int *fds, size_t nr)
 {
 	struct iovec part = { .iov_base = (void *)(uintptr_t)data, .iov_len = bytes };

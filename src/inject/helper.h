@@ -16,4 +16,8 @@ void helper_start(const char *server, bool wait);
  * reads it while it serves nothing. */
 extern _Atomic uint32_t helper_guards;
 
+/* Whether a glibc of this version, as "2.42", ends the stacks of its threads in guard pages, by calls that nobody else
+ * sees. */
+bool libc_makes_guards(const char *version);
+
 #endif

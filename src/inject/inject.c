@@ -12,6 +12,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <gnu/libc-version.h>
 #include <limits.h>
 #include <pthread.h>
 #include <spawn.h>
@@ -30,6 +31,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define PRELOAD "LD_PRELOAD="
+#define ADVICE_GUARD_INSTALL 102
 #define ARGUMENT_MAX (128 << 10) /* bytes of one argument of an exec, as the kernel bounds it */
 
 static char server[128];          /* empty: not under a server */
@@ -116,6 +118,18 @@ static void environment_clean(void)
 	environ = to;
 }
 
+/* Whether this kernel has guard pages: of no page it is asked for some. */
+static bool guards_known(void)
+{
+	int saved_errno = errno;
+
+	if (!real_madvise) /* called by another library's constructor, before ours */
+		*(void **)&real_madvise = dlsym(RTLD_NEXT, "madvise");
+	bool known = !real_madvise(NULL, 0, ADVICE_GUARD_INSTALL);
+	errno = saved_errno;
+	return known;
+}
+
 __attribute__((constructor(101))) static void inject_start(void)
 {
 	const char *name = getenv(HELPER_ENV_SERVER);
@@ -137,6 +151,8 @@ __attribute__((constructor(101))) static void inject_start(void)
 	strcpy(server, name);
 	strcpy(own_path, path);
 	snprintf(server_variable, sizeof server_variable, HELPER_ENV_SERVER "=%s", server);
+	if (libc_makes_guards(gnu_get_libc_version()) && guards_known())
+		helper_guards = HELPER_GUARDS;
 	bool whole = !under_valgrind();
 	environment_clean();
 	if (!whole)
@@ -417,29 +433,34 @@ EXPORT FILE *popen(const char *command, const char *mode)
 }
 
 /*
- * Guard pages (Linux 6.13) drop what they cover without an event: discard it first, which has one. And a stretch that
- * the server fills ahead of a touch would replace them: it fills none once it has read at that event that there are
- * any.
+ * Guard pages (Linux 6.13) drop what they cover without an event. So it is discarded as well, which has one; but only
+ * where there are guards already, for kernels and mappings that can have none must lose nothing. Until that event has
+ * been read the server may bring back pages there ahead of a touch, which replaces guards: they are made once more
+ * behind it. And a stretch that it fills ahead of a touch would replace them later: it fills none once it has read at
+ * that event that there are any.
  */
-#define ADVICE_GUARD_INSTALL 102
-
 EXPORT int madvise(void *address, size_t bytes, int advice)
 {
-	int saved_errno = errno;
+	bool guards = advice == ADVICE_GUARD_INSTALL && guards_known();
 
-	if (!real_madvise) /* called by another library's constructor, before ours */
-		*(void **)&real_madvise = dlsym(RTLD_NEXT, "madvise");
-	if (advice == ADVICE_GUARD_INSTALL)
+	if (guards)
 		helper_guards = HELPER_GUARDS;
-	if (*server && advice == ADVICE_GUARD_INSTALL && real_madvise(address, bytes, MADV_DONTNEED))
-		errno = saved_errno; /* the call itself will tell */
+	else if (!real_madvise)
+		*(void **)&real_madvise = dlsym(RTLD_NEXT, "madvise");
+	int error = real_madvise(address, bytes, advice);
+	/* ENOMEM: a part is not mapped, the rest has guards. Of other errors nobody can tell which parts have. */
+	if (!*server || !guards || (error && errno != ENOMEM))
+		return error;
+	int saved_errno = errno;
+	(void)real_madvise(address, bytes, MADV_DONTNEED);
+	errno = saved_errno;
 	return real_madvise(address, bytes, advice);
 }
 
 /* A process may give it about itself, for many ranges at once. */
 EXPORT ssize_t process_madvise(int pidfd, const struct iovec *parts, size_t nr, int advice, unsigned int flags)
 {
-	int saved_errno = errno;
+	bool guards = advice == ADVICE_GUARD_INSTALL && guards_known();
 
 	if (!real_process_madvise)
 		*(void **)&real_process_madvise = dlsym(RTLD_NEXT, "process_madvise");
@@ -447,10 +468,17 @@ EXPORT ssize_t process_madvise(int pidfd, const struct iovec *parts, size_t nr, 
 		errno = ENOSYS;
 		return -1;
 	}
-	if (advice == ADVICE_GUARD_INSTALL)
+	if (guards)
 		helper_guards = HELPER_GUARDS;
-	if (*server && advice == ADVICE_GUARD_INSTALL &&
-	    real_process_madvise(pidfd, parts, nr, MADV_DONTNEED, flags) < 0)
-		errno = saved_errno;
-	return real_process_madvise(pidfd, parts, nr, advice, flags);
+	ssize_t done = real_process_madvise(pidfd, parts, nr, advice, flags);
+	int saved_errno = errno;
+	size_t left = *server && guards && done > 0 ? (size_t)done : 0;
+	for (size_t i = 0; left; i++) { /* it ends at the first that cannot have any */
+		struct iovec part = { parts[i].iov_base, parts[i].iov_len < left ? parts[i].iov_len : left };
+		(void)real_process_madvise(pidfd, &part, 1, MADV_DONTNEED, flags);
+		(void)real_process_madvise(pidfd, &part, 1, advice, flags);
+		left -= part.iov_len;
+	}
+	errno = saved_errno;
+	return done;
 }

@@ -7,11 +7,17 @@
  */
 #include "live.h"
 
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -261,6 +267,47 @@ static void guard_install_of_own_process(void)
 	CHECK(close(self) == 0);
 }
 
+/* What cannot have guards loses nothing: what comes behind it in one call, and all on a kernel without them. */
+static void guard_install_refused(void)
+{
+	struct sock_filter without[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_GUARD_INSTALL, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = { .len = sizeof without / sizeof without[0], .filter = without };
+	size_t nr = live_pages(), piece = 64;
+	struct arena arena = arena_new(nr, 75);
+	struct iovec parts[] = {
+		{ arena_page(&arena, piece), piece * PAGE_BYTES },
+		{ (void *)getauxval(AT_SYSINFO_EHDR), PAGE_BYTES },
+		{ arena_page(&arena, 3 * piece), piece * PAGE_BYTES },
+	};
+	int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+
+	segv_catch();
+	arena_fill(&arena, 0, nr, 1);
+	arena_cold(&arena, 0, nr);
+	ssize_t done = process_madvise(self, parts, 3, MADV_GUARD_INSTALL, 0);
+	CHECK(done == -1 || done == (ssize_t)parts[0].iov_len);
+	if (done > 0) {
+		CHECK(access_fault(parts[0].iov_base, false));
+		CHECK(madvise(parts[0].iov_base, parts[0].iov_len, MADV_GUARD_REMOVE) == 0);
+		arena_forget(&arena, piece, 2 * piece);
+	}
+	arena_check(&arena, 0, nr);
+	arena_cold(&arena, 0, nr);
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0);
+	errno = 0;
+	CHECK(madvise(arena.base, nr * PAGE_BYTES, MADV_GUARD_INSTALL) == -1 && errno == EINVAL);
+	arena_check(&arena, 0, nr);
+	CHECK(close(self) == 0);
+}
+
 /* What is filled ahead of first touches leaves guards alone, those of a child as well. */
 static void guards_among_first_touches(struct arena *arena, size_t from, size_t to)
 {
@@ -382,6 +429,7 @@ static const struct live_case cases[] = {
 	{ "guard-install-rule10", guard_install_rule10 },
 	{ "guards-before-first-touch", guards_before_first_touch },
 	{ "guard-install-of-own-process", guard_install_of_own_process },
+	{ "guard-install-refused", guard_install_refused },
 	{ "odd-mappings-rule14", odd_mappings_rule14 },
 	{ "populate", populate },
 	{ "madvise-storm-rule12", madvise_storm_rule12 },

@@ -112,16 +112,23 @@ static void warning_print(const struct attach *a, size_t i)
 
 void attach_warn(struct attach *a, const char *warning)
 {
-	tide_assert(a->nr_warnings < ATTACH_WARNINGS_MAX);
-	a->warnings[a->nr_warnings++] = warning;
+	size_t i = 0;
+
+	while (i < a->nr_warnings && a->warnings[i] != warning)
+		i++;
+	if (i == a->nr_warnings) {
+		tide_assert(a->nr_warnings < ATTACH_WARNINGS_MAX);
+		a->warnings[a->nr_warnings++] = warning;
+	}
 	if (a->at_work)
-		warning_print(a, a->nr_warnings - 1);
+		warning_print(a, i);
 }
 
 /* Who else moves pages, when it is first seen. */
 static void others_warn(struct attach *a, uint64_t now_ns)
 {
-	bool ours = a->sense->ops->kernel_moves && a->warned_hold != SENSE_TAKEN;
+	const char *what;
+	bool ours = a->sense->ops->kernel_moves && sensing_hold(a, &what) != SENSE_TAKEN;
 	unsigned int new = others_look("", ours) & ~a->others;
 
 	a->others |= new;
@@ -243,15 +250,18 @@ void attach_total(const struct attach *a, struct tiering_counts *ret_total)
 	tiering_counts_add(ret_total, &a->gone);
 }
 
-/* While nobody is looked after nobody's touches are wanted. Returns whether somebody is. */
+/* While nobody is looked after nobody's touches are wanted; what others have taken from the sensor stays theirs, as
+ * a pause would have it begin anew. Returns whether somebody is. */
 static bool rest_look(struct attach *a, uint64_t now_ns)
 {
+	const char *what;
 	bool rest = !a->nr_live;
 
 	if (rest == a->resting)
 		return !rest;
 	a->resting = rest;
-	a->sense->ops->pace(a->sense, rest ? 0 : tempo_again(&a->tempo, now_ns));
+	if (!rest || sensing_hold(a, &what) != SENSE_TAKEN)
+		a->sense->ops->pace(a->sense, rest ? 0 : tempo_again(&a->tempo, now_ns));
 	return !rest;
 }
 

@@ -79,7 +79,7 @@ struct attach {
 /* Neither scan nor move, or go on. 0; -errno: the sensor could not be stopped. */
 int attach_pause(struct attach *attach, bool paused);
 
-/* For the report, and printed unless the user wants it quiet. The text stays the caller's. */
+/* For the report, once, and printed each time unless the user wants it quiet. The text stays the caller's. */
 void attach_warn(struct attach *attach, const char *warning);
 
 /* What all spaces counted, also those that are gone. */

@@ -139,15 +139,21 @@ static void guests_look(struct attach *a)
 
 /* ---- what others take from it ---- */
 
-/* The kernel's settings are everybody's: who sets them again after us has them. */
+enum sense_hold sensing_hold(const struct attach *a, const char **ret_what)
+{
+	return a->sense->ops->hold ? a->sense->ops->hold(a->sense, ret_what) : SENSE_HELD;
+}
+
+/* The kernel's settings are everybody's: who sets them again after us has them. After a pause we begin anew, and so
+ * does what is said. */
 static void hold_look(struct attach *a)
 {
 	const char *what, *name = a->sense->ops->name;
-	enum sense_hold hold = a->sense->ops->hold ? a->sense->ops->hold(a->sense, &what) : SENSE_HELD;
+	enum sense_hold hold = sensing_hold(a, &what), said = a->warned_hold;
 
-	if (hold <= a->warned_hold)
-		return;
 	a->warned_hold = hold;
+	if (hold <= said)
+		return;
 	char *why = a->hold_why[hold - SENSE_DISPUTED];
 	if (hold == SENSE_DISPUTED) {
 		snprintf(why, ATTACH_WHY_BYTES, "somebody else set %s, which sensor %s uses: it is set again this "

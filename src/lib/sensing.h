@@ -20,6 +20,8 @@ void sensing_say(const struct attach *a);
 void sensing_look(struct attach *a);
 void sensing_end(struct attach *a);
 
+/* Whether the sensor still has the kernel's settings that it needs; as sense_ops.hold. */
+enum sense_hold sensing_hold(const struct attach *a, const char **ret_what);
 /* All that was seen, also by the one before; threads: now. */
 void sensing_usage(const struct attach *a, struct sense_usage *ret_usage);
 /* Processes that run guests of KVM whose touches it does not see. */

@@ -789,6 +789,33 @@ kill -0 $attach || echo ended by a signal that was to be ignored
 kill -QUIT $attach
 wait $attach || echo SIGQUIT: status $?
 grep . {SETTINGS} | diff /tmp/before -
+mode=/proc/sys/kernel/numa_balancing
+turns() {{ # into this
+	for i in $(seq 60); do [ $(cat $mode) != $1 ] || return; sleep 0.2; done
+	echo mode $(cat $mode), not $1
+}}
+printf '[rule hot]\nexe = vm_hot\n' > /tmp/conf
+pagetide daemon -c /tmp/conf --sensor hint > /dev/null 2> /tmp/said &
+daemon=$!
+for i in 1 2; do
+	turns 2
+	echo 1 > $mode
+done
+for i in $(seq 60); do ! grep -q "leaves it to them" /tmp/said || break; sleep 0.2; done
+kill $hot
+wait $hot
+until pagetide status --json | grep -q '"ended": true'; do sleep 0.2; done
+vm_hot --size 64 --hot 16 > /tmp/hot &
+hot=$!
+until pagetide status --json | grep -q "pid.: $hot,"; do sleep 0.2; done
+sleep 2
+turns 1
+pagetide pause > /dev/null
+pagetide resume > /dev/null
+turns 2
+kill -INT $daemon
+wait $daemon || echo daemon: status $?
+turns 1
 kill $hot
 """
 
@@ -838,7 +865,8 @@ def attach_follows_orphans(place):
 
 def attach_killed(place):
     """After kill -9 the next one, with another sensor, puts back what was changed; other signals end it in
-    order, or not at all."""
+    order, or not at all. What somebody else insists on is theirs until a pause, also when nobody is looked after
+    meanwhile."""
     said = place.lines(KILLED_SCRIPT, programs=["vm_hot"], files=[(place.pagetide, None)])
     check(said == [], str(said))
 

@@ -52,6 +52,7 @@ struct attach {
 	uint64_t start_ns, room_ns, room_cost_ns, cpu_start_ns;
 	struct spend look;            /* at who is there and what they map */
 	struct kin kin;               /* of processes that were named */
+	struct spend kin_spent;       /* looking who they start */
 	uint64_t children_ns;         /* when all were looked for last */
 	uint64_t group_ns;            /* what moving pages of one process takes, about */
 	bool busy, resting;           /* something may be to do; nobody is there */

@@ -8,6 +8,7 @@
 #include "array.h"
 
 #define RING_BYTES 65536u /* some thousand of them */
+#define WAITING_MAX 1024u  /* at once; more are in doubt */
 #define CPUS_LOOK_NS UINT64_C(4000000000)
 
 static int ring_open(void *arg, unsigned int cpu, struct perf_ring *ret_ring)
@@ -75,7 +76,8 @@ static void start_judge(struct kin *kin, const struct kin_start *start, bool our
 	if (!ours)
 		return;
 	struct kin_start *list = array_room(kin->list, kin->nr, &kin->max, sizeof *list);
-	if (!list) {
+	if (!list || kin->nr == WAITING_MAX) {
+		kin->nr = 0;
 		kin->doubt_ns = now_ns;
 		return;
 	}

@@ -8,8 +8,8 @@
  * Each CPU has a ring in which it tells who started whom. Descendants wait here until they are asked for: most of what
  * is started ends before it is worth a look. A number that is given anew is no longer theirs.
  *
- * What was not told (records are lost, a CPU came, we began) is in doubt: kin_doubt_ns() is when that was last. Where
- * such rings are not permitted everything is, always. One thread at a time.
+ * What was not told (records are lost, a CPU came, too many wait, we began) is in doubt: kin_doubt_ns() is when that
+ * was last. Where such rings are not permitted everything is, always. One thread at a time.
  */
 #ifndef TIDE_KIN_H
 #define TIDE_KIN_H

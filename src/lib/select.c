@@ -16,6 +16,7 @@
 #define ENDED_MAX 256u     /* that the report names each */
 #define YOUNG_NS UINT64_C(1000000000)
 #define CHILDREN_NS UINT64_C(30000000000) /* in which all are looked for at all events */
+#define KIN_SHARE 20u      /* of the time may go into reading who is started: one part */
 #define BEGAN_NS UINT64_C(20000000)       /* when a process began is known to a tick or two */
 
 struct watch *select_find(struct attach *a, pid_t pid)
@@ -241,9 +242,11 @@ void select_look_kin(struct attach *a, uint64_t now_ns)
 {
 	const struct rule *first = &a->config.rules[0];
 
-	if (!first->nr_pids)
+	if (!first->nr_pids || (a->nr_live && !spend_due(&a->kin_spent, KIN_SHARE, now_ns)))
 		return;
+	uint64_t begin_ns = clock_thread_cpu_ns();
 	kin_read(&a->kin, kin_ours, a, now_ns);
+	a->kin_spent = (struct spend){ now_ns, clock_thread_cpu_ns() - begin_ns };
 	kin_follow(a, first, now_ns);
 }
 

@@ -207,6 +207,30 @@ static void what_was_not_told_is_in_doubt(void **state)
 	assert_int_equal(kin_doubt_ns(&kin), now_ns);
 }
 
+/* However many are started the work for each has a bound: they are in doubt, and looked for otherwise. */
+static void too_many_are_in_doubt(void **state)
+{
+	struct kin_start one;
+	pid_t pid = 1000;
+	size_t nr = 0;
+
+	(void)state;
+	read_all();
+	uint64_t begin_ns = now_ns;
+	now_ns += SECOND_NS;
+	for (; pid < 2000; pid++)
+		start(0, OURS, pid, (uint64_t)pid);
+	read_all();
+	assert_int_equal(kin_doubt_ns(&kin), begin_ns);
+	for (; pid < 3000; pid++)
+		start(1, OURS, pid, (uint64_t)pid);
+	read_all();
+	assert_int_equal(kin_doubt_ns(&kin), now_ns);
+	while (!kin_take(&kin, UINT64_MAX, &one))
+		nr++;
+	assert_true(nr <= 1024);
+}
+
 static void where_it_is_not_permitted_everything_is(void **state)
 {
 	(void)state;
@@ -226,6 +250,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(threads_are_nobody_new, begin, end),
 		cmocka_unit_test_setup_teardown(a_number_that_is_given_anew, begin, end),
 		cmocka_unit_test_setup_teardown(what_was_not_told_is_in_doubt, begin, end),
+		cmocka_unit_test_setup_teardown(too_many_are_in_doubt, begin, end),
 		cmocka_unit_test_setup_teardown(where_it_is_not_permitted_everything_is, begin, end),
 	};
 

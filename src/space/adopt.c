@@ -31,6 +31,8 @@ static int mapping_confirm(void *arg, const struct proc_mapping *m)
 	struct confirmation *seen = arg;
 	struct survey *s = seen->survey;
 
+	for (size_t i = seen->next; i < s->nr && s->list[i].start < m->end; i++)
+		s->list[i].foreign |= s->list[i].end > m->start && (!m->anonymous || m->shared);
 	/* Neighbours that are registered alike merge: the mapping may be larger than it was. */
 	for (; seen->next < s->nr && s->list[seen->next].end <= m->end; seen->next++)
 		s->list[seen->next].confirmed =
@@ -162,7 +164,8 @@ static int survey_adopt(struct survey *s)
 		error = -EAGAIN;
 	}
 	guards_look(p); /* of those to come there is an event now */
-	/* What is registered stays so: a managed mapping may have moved onto it by now. */
+	/* What is registered stays so: a managed mapping may have moved onto it by now. Unregistered it would tell of
+	 * nothing more, and its stored pages would be read as zeros. */
 	if (error)
 		return error;
 	/* A calm moment: what was done before has nothing to do with what is mapped here now. */
@@ -176,8 +179,8 @@ static int survey_adopt(struct survey *s)
 			to++;
 		if (c->registered && c->confirmed)
 			candidates_take(s, c, &s->list[to - 1]);
-		else if (c->registered && survey_uncovered(p, c->start, c->end, NULL) ==
-						  (c->end - c->start) >> PAGE_SHIFT)
+		else if (c->registered && c->foreign &&
+			 survey_uncovered(p, c->start, c->end, NULL) == (c->end - c->start) >> PAGE_SHIFT)
 			uffd_unregister(p->uffd, c->start, c->end - c->start);
 	}
 	return 0;

@@ -14,6 +14,7 @@ struct candidate {
 	uint64_t run_pages;        /* of it and those that it adjoins */
 	bool huge;                 /* may have huge pages */
 	bool registered, confirmed;
+	bool foreign;              /* something else is there by now */
 };
 
 struct survey {

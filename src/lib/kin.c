@@ -75,8 +75,9 @@ static void start_judge(struct kin *kin, const struct kin_start *start, bool our
 		drop(kin, before);
 	if (!ours)
 		return;
-	struct kin_start *list = array_room(kin->list, kin->nr, &kin->max, sizeof *list);
-	if (!list || kin->nr == WAITING_MAX) {
+	struct kin_start *list =
+		kin->nr < WAITING_MAX ? array_room(kin->list, kin->nr, &kin->max, sizeof *list) : NULL;
+	if (!list) {
 		kin->nr = 0;
 		kin->doubt_ns = now_ns;
 		return;

@@ -188,8 +188,7 @@ static size_t whole_bytes(uint32_t nr_pages)
 	return (nr_pages / BLOCK_PAGES / 64 + 1) * sizeof(uint64_t);
 }
 
-/* Mapped: of an area most of which is never used its tables take no memory either. */
-static int tables_open(struct hold *hold)
+int hold_tables_open(struct hold *hold)
 {
 	uint32_t nr = hold->nr_pages;
 	size_t bytes = used_bytes(nr) + whole_bytes(nr) + nr * sizeof *hold->freed;
@@ -219,7 +218,7 @@ int hold_open(struct program *p, uint32_t nr_pages)
 	if (!nr_pages)
 		return -ENOMEM;
 	hold.nr_pages = nr_pages;
-	int error = tables_open(&hold);
+	int error = hold_tables_open(&hold);
 	if (!error)
 		error = area_map(p, &hold);
 	uint64_t stage = hold.address + (uint64_t)hold.nr_pages * PAGE_BYTES;

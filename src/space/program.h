@@ -492,6 +492,9 @@ uint32_t hold_fit(uint32_t nr_pages, uint64_t left_bytes);
 /* Ask the helper for the area; it may have fewer places, where the program's address space is limited. After
  * an error nothing is mapped. -ENOMEM: no room for one. Mover or keeper. */
 int hold_open(struct program *program, uint32_t nr_pages);
+/* The tables for hold.nr_pages places, for hold_open() and tests; hold_close() frees them. Mapped: of an area most of
+ * which is never used its tables take no memory either. 0 or -ENOMEM. */
+int hold_tables_open(struct hold *hold);
 /* Before its program goes: nobody reads hold_uffd any more, which is closed. Keeper. */
 void hold_close(struct program *program);
 /* How many places may be used for pages to be moved out: some are left for what comes back of a command that is

@@ -24,10 +24,7 @@ static int area_open(void **state)
 
 	assert_non_null(p);
 	p->hold.nr_pages = NR_PLACES;
-	p->hold.used = calloc(NR_PLACES / 64, sizeof *p->hold.used);
-	p->hold.whole = calloc(NR_PLACES / BLOCK_PAGES / 64 + 1, sizeof *p->hold.whole);
-	p->hold.freed = calloc(NR_PLACES, sizeof *p->hold.freed);
-	assert_true(p->hold.used && p->hold.whole && p->hold.freed);
+	assert_int_equal(hold_tables_open(&p->hold), 0);
 	*state = p;
 	return 0;
 }

@@ -87,7 +87,7 @@ struct region {
 	uint64_t nr_pages;
 	void *owner;                 /* the caller's; the engine never looks */
 	const _Atomic bool *paused;  /* the caller's, to set after the initialisation; NULL: never. While it is true
-				      * no move of any of its pages is planned, and time is not told to them */
+				      * no move of any of its pages is planned; their stamps grow old all the same */
 	_Atomic uint64_t *state;     /* [nr_pages], changed by region_change() only */
 	_Atomic uint32_t *heat;      /* [nr_pages], changed by heat.h only */
 	uint16_t *estimate;          /* [nr_pages], under the engine lock */

@@ -4,8 +4,8 @@
  *
  * Which, survey.c says. Each is registered as a whole: registering a part would split it, and mremap over
  * a split mapping fails. A mapping may change between reading the file and registering, unseen, so the file
- * is read again afterwards, when every change gives an event: what is not as it was is let go. Neighbours
- * are one extent, whatever else tells them apart.
+ * is read again afterwards, when every change gives an event: what is not as it was is not adopted, and stays
+ * registered until the next survey. Neighbours are one extent, whatever else tells them apart.
  *
  * The lock is held exclusively throughout: no event is read between registering a mapping and
  * looking which of its pages are present, so no page is taken for present that is being discarded.

@@ -537,8 +537,8 @@ static bool process_left(const struct program *p)
 }
 
 /*
- * Hung up on, a helper ends by itself, unless it is frozen: it would keep the memory, and the tree, for as long, and is
- * killed. Not one that is only slow: it may be the child of somebody who asks how its children ended.
+ * Hung up on, a helper ends by itself, unless it is frozen: then it is killed, for it would keep the memory, and the
+ * tree, for as long. One that is only slow is given time: it may be the child of somebody who asks how it ended.
  */
 #define LEAVE_NS UINT64_C(2000000000)
 

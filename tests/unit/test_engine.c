@@ -402,13 +402,28 @@ static void of_a_paused_region_nothing_moves(void **state)
 	world_free(w);
 }
 
+/* Touch all of a region again and again, beyond what may be in memory, until so many beats have passed. */
+static void beats_pass(struct world *w, struct region *region, uint64_t nr)
+{
+	struct engine_stats stats;
+	uint64_t beats = 0;
+
+	for (uint64_t i = 0; beats < nr; i++) {
+		for (uint64_t k = 0; k < 100; k++)
+			world_touch(w, region, (i * 100 + k) % region->nr_pages);
+		world_step(w);
+		engine_stats(w->engine, &stats);
+		beats = stats.moved[MOVE_STORE] / (w->need.limit / PLACE_BEATS);
+		assert_true(i < 1000000);
+	}
+}
+
 /* However long the pause: what was in use before it is not taken for recently used after it. */
 static void stamps_of_a_paused_region_grow_old(void **state)
 {
 	struct world *w = world_new(8192, 4096);
 	struct region *paused = world_add(w, 7, 2000, 2000), *other = world_add(w, 16384, 8192, 8192);
 	_Atomic bool pause = true;
-	struct engine_stats stats;
 	uint64_t stamped = 0;
 
 	(void)state;
@@ -420,14 +435,7 @@ static void stamps_of_a_paused_region_grow_old(void **state)
 		stamped += place_stamp(paused->estimate[i]) != 0;
 	assert_true(stamped > 1000);
 	paused->paused = &pause;
-	for (uint64_t i = 0, beats = 0; beats < 3 * PLACE_STAMPS; i++) {
-		for (uint64_t k = 0; k < 100; k++)
-			world_touch(w, other, (i * 100 + k) % 8192);
-		world_step(w);
-		engine_stats(w->engine, &stats);
-		beats = stats.moved[MOVE_STORE] / (4096 / PLACE_BEATS);
-		assert_true(i < 1000000);
-	}
+	beats_pass(w, other, 3 * PLACE_STAMPS);
 	for (uint64_t i = 0; i < 2000; i++)
 		assert_int_equal(place_stamp(paused->estimate[i]), 0);
 	world_free(w);
@@ -469,18 +477,9 @@ static void pages_long_gone_never_look_young_again(void **state)
 	struct world *w = world_new(1000, 1000);
 	struct region *gone = world_add(w, 7, 2000, 900);
 	struct region *busy = world_add(w, 100000, 4000, 0);
-	struct engine_stats stats;
-	uint64_t most_beats = 0;
 
 	(void)state;
-	for (uint64_t i = 0; most_beats < 6000; i++) {
-		for (uint64_t k = 0; k < 100; k++)
-			world_touch(w, busy, (i * 100 + k) % 4000);
-		world_step(w);
-		engine_stats(w->engine, &stats);
-		most_beats = stats.moved[MOVE_STORE] / (1000 / PLACE_BEATS);
-		assert_true(i < 1000000);
-	}
+	beats_pass(w, busy, 6000);
 	for (uint64_t idx = 0; idx < 900; idx++) {
 		assert_int_equal(state_of(gone, idx), PAGE_STORED);
 		assert_int_equal(place_stamp(gone->estimate[idx]), 0);

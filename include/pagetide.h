@@ -82,12 +82,15 @@ struct tide_migrate_options {
 	/* Called now and then from the calling thread; NULL: not. The sum may grow meanwhile. */
 	void (*progress)(void *arg, uint64_t done_bytes, uint64_t sum_bytes);
 	void *progress_arg;
+	/* Asked between batches, from the calling thread; true: end now, the rest stays. NULL: goes on to the end. */
+	bool (*stop)(void *arg);
+	void *stop_arg;
 };
 
 /*
  * Move what process `pid` has on some nodes to others, nearest first, where there is room; what is
  * locked, bound by a policy or not allowed there by its cpuset stays. The process runs on. Returns
- * when every page was tried, busy ones several times, and the outcome as JSON text (schema
+ * when every page was tried, busy ones several times, or as `stop` says, and the outcome as JSON text (schema
  * pagetide.migrate/1), which the caller frees. A process that ends meanwhile is no error. Thread-safe.
  * Returns, nothing having been moved, with a one-line reason that names the mend in `ret_message`:
  *   -EINVAL                  nodes that do not exist or have no memory, or nothing to move between
@@ -192,7 +195,7 @@ struct tide_attach_options {
  * with a one-line reason, which names the mend, in `ret_message`, nothing having been changed:
  *   -EINVAL           nodes that do not exist, have no memory, or are named as both; a pattern or a
  *                     file that is not understood; an address for metrics that is none, or that other
- *                     machines could reach; no such sensor
+ *                     machines could reach; a path where no socket or file can be made; no such sensor
  *   -ESRCH            no such process
  *   -EPERM, -EACCES   needs to be root
  *   -ENODEV           there is no slow node

@@ -47,13 +47,6 @@ struct nodeset nodeset_minus(const struct nodeset *a, const struct nodeset *b)
 	return rest;
 }
 
-bool nodeset_within(const struct nodeset *part, const struct nodeset *whole)
-{
-	struct nodeset outside = nodeset_minus(part, whole);
-
-	return nodeset_empty(&outside);
-}
-
 bool nodeset_meet(const struct nodeset *a, const struct nodeset *b)
 {
 	struct nodeset both = nodeset_and(a, b);

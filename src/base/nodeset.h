@@ -46,8 +46,6 @@ static inline bool nodeset_empty(const struct nodeset *set)
 {
 	return nodeset_next(set, 0) == NODE_NONE;
 }
-/* Whether every node of `part` is in `whole`. */
-bool nodeset_within(const struct nodeset *part, const struct nodeset *whole);
 bool nodeset_meet(const struct nodeset *a, const struct nodeset *b);
 struct nodeset nodeset_and(const struct nodeset *a, const struct nodeset *b);
 struct nodeset nodeset_minus(const struct nodeset *a, const struct nodeset *b);

@@ -5,6 +5,11 @@
 
 #include <stdint.h>
 
+static inline uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 /* a - b; 0 where b is more. */
 static inline uint64_t minus(uint64_t a, uint64_t b)
 {

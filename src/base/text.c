@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FRACTION_DIGITS 9u
 #define BILLION UINT64_C(1000000000)
 
 struct unit {

@@ -47,26 +47,52 @@ struct words {
 	const char *cgroups[WORDS_MAX], *exes[WORDS_MAX];
 };
 
-static void space_print(const json_t *space)
+static void moves_print(const json_t *space)
 {
-	const json_t *moves = json_object_get(space, "moves"), *stall = json_object_get(space, "stall_ns");
-	char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES], c[TEXT_NUMBER_BYTES];
+	const json_t *moves = json_object_get(space, "moves");
+	char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES];
 
-	printf("process %" PRIu64 " (%s)%s\n", document_number(space, "pid"),
-	       document_text(space, "name"),
-	       json_is_true(json_object_get(space, "ended")) ? ", ended" : "");
 	printf("  promoted %s, demoted %s\n", text_size_format(a, document_number(space, "promoted_bytes")),
 	       text_size_format(b, document_number(space, "demoted_bytes")));
 	printf("  moves: %" PRIu64 " pages asked for, %" PRIu64 " moved\n", document_number(moves, "requested"),
 	       document_number(moves, "moved"));
 	document_counts_print("  failed", json_object_get(moves, "failed"));
 	document_counts_print("  dropped", json_object_get(moves, "dropped"));
+}
+
+static void space_print(const json_t *space)
+{
+	const json_t *stall = json_object_get(space, "stall_ns");
+	char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES], c[TEXT_NUMBER_BYTES];
+
+	printf("process %" PRIu64 " (%s)%s\n", document_number(space, "pid"),
+	       document_text(space, "name"),
+	       json_is_true(json_object_get(space, "ended")) ? ", ended" : "");
+	moves_print(space);
 	if (document_number(stall, "calls"))
 		printf("  a batch took %s (p50), %s (p99), %s at most\n",
 		       text_time_format(a, document_number(stall, "p50")),
 		       text_time_format(b, document_number(stall, "p99")),
 		       text_time_format(c, document_number(stall, "max")));
 	service_nodes_print(space);
+}
+
+/* What is no single process's, and who is not among them any more. */
+static void others_print(const json_t *report)
+{
+	const json_t *gone = json_object_get(report, "gone");
+	json_t *shared = service_shared_sum(report);
+
+	if (shared) {
+		printf("shared memory and files\n");
+		moves_print(shared);
+		service_nodes_print(shared);
+		json_decref(shared);
+	}
+	if (document_number(gone, "processes")) {
+		printf("processes that are gone (%" PRIu64 ")\n", document_number(gone, "processes"));
+		moves_print(gone);
+	}
 }
 
 static void report_print(const json_t *report)
@@ -78,6 +104,7 @@ static void report_print(const json_t *report)
 		printf("nothing was moved: this is what would have been\n");
 	json_array_foreach(json_object_get(report, "spaces"), i, space)
 		space_print(space);
+	others_print(report);
 	service_sensor_print(report);
 }
 

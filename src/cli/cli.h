@@ -4,7 +4,7 @@
  *
  * Exit status: the program's own under `run`; else 0, 1 (`check`: the main job cannot run; `migrate`:
  * some pages did not move), 2 (the command line is wrong), 125 (pagetide failed), 126 (the program
- * cannot be executed), 127 (it was not found).
+ * cannot be executed), 127 (it was not found), 128 + N (`migrate`: signal N ended it before all was tried).
  */
 #ifndef TIDE_CLI_H
 #define TIDE_CLI_H
@@ -19,6 +19,7 @@ enum {
 	EXIT_OWN = 125,
 	EXIT_NOT_EXECUTABLE = 126,
 	EXIT_NOT_FOUND = 127,
+	EXIT_SIGNAL = 128,
 };
 
 extern const struct verb verb_run, verb_attach, verb_daemon, verb_check, verb_migrate, verb_pages,

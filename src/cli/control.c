@@ -22,9 +22,18 @@ static const struct option options[OPT_COUNT] = {
 
 /* ---- printing ---- */
 
-static void process_print(const json_t *space)
+static void moved_print(const char *what, const json_t *space)
 {
 	char a[TEXT_NUMBER_BYTES], b[TEXT_NUMBER_BYTES];
+
+	printf("%s: promoted %s, demoted %s\n", what,
+	       text_size_format(a, document_number(space, "promoted_bytes")),
+	       text_size_format(b, document_number(space, "demoted_bytes")));
+}
+
+static void process_print(const json_t *space)
+{
+	char a[TEXT_NUMBER_BYTES];
 	const json_t *key;
 	size_t i;
 
@@ -38,10 +47,25 @@ static void process_print(const json_t *space)
 		printf(", fast_max %s", text_size_format(a, document_number(space, "fast_max_bytes")));
 	json_array_foreach(json_object_get(space, "tuned"), i, key)
 		printf("%s %s", i ? "," : "; tuned:", json_string_value(key));
-	printf(": promoted %s, demoted %s\n",
-	       text_size_format(a, document_number(space, "promoted_bytes")),
-	       text_size_format(b, document_number(space, "demoted_bytes")));
+	moved_print("", space);
 	service_nodes_print(space);
+}
+
+/* What is no single process's, and who is not among them any more. */
+static void others_print(const json_t *report)
+{
+	const json_t *gone = json_object_get(report, "gone");
+	json_t *shared = service_shared_sum(report);
+	char text[64];
+
+	if (shared) {
+		moved_print("shared memory and files", shared);
+		service_nodes_print(shared);
+		json_decref(shared);
+	}
+	snprintf(text, sizeof text, "processes that are gone (%" PRIu64 ")", document_number(gone, "processes"));
+	if (document_number(gone, "processes"))
+		moved_print(text, gone);
 }
 
 static void head_print(const json_t *root)
@@ -64,6 +88,7 @@ static void status_print(const json_t *root)
 	head_print(root);
 	json_array_foreach(json_object_get(report, "spaces"), i, space)
 		process_print(space);
+	others_print(report);
 	service_sensor_print(report);
 }
 

@@ -4,6 +4,7 @@
  */
 #include <inttypes.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,34 @@ static const struct option options[OPT_COUNT] = {
 	[OPT_DRY_RUN] = { "dry-run", NULL, "say what would move, move nothing", 0 },
 	[OPT_JSON] = { "json", NULL, "print a JSON document (schema pagetide.migrate/1)", 0 },
 };
+
+/* ---- signals: the first one ends it with the report, the next one at once ---- */
+
+static volatile sig_atomic_t signalled;
+
+static void signal_note(int number)
+{
+	signalled = number;
+}
+
+static bool stop(void *arg)
+{
+	(void)arg;
+	return signalled;
+}
+
+static void signals_take(void)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+	const struct sigaction action = { .sa_handler = signal_note, .sa_flags = (int)SA_RESETHAND | SA_RESTART };
+	struct sigaction old;
+
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+		if (!sigaction(signals[i], NULL, &old) && old.sa_handler != SIG_IGN)
+			sigaction(signals[i], &action, NULL);
+}
+
+/* ---- words and output ---- */
 
 struct words {
 	struct tide_migrate_options migrate;
@@ -64,12 +93,15 @@ static void table_print(const json_t *root)
 
 	printf("process %" PRIu64 ", from nodes %s to %s%s\n", document_number(root, "pid"),
 	       document_text(root, "from"), document_text(root, "to"),
-	       json_is_true(json_object_get(root, "ended")) ? "; it ended meanwhile" : "");
+	       json_is_true(json_object_get(root, "ended")) ? "; it ended meanwhile" :
+	       json_is_true(json_object_get(root, "stopped")) ? "; stopped" : "");
 	pages_print("asked for", root, "requested");
 	if (json_is_true(json_object_get(root, "dry_run")))
 		pages_print("would move", root, "would_move");
 	else
 		pages_print("moved", root, "moved");
+	if (json_is_true(json_object_get(root, "stopped")))
+		pages_print("not tried", root, "pending");
 	document_counts_print("failed", json_object_get(moves, "failed"));
 	document_counts_print("dropped", json_object_get(moves, "dropped"));
 	if (!document_number(stall, "calls"))
@@ -144,7 +176,7 @@ static int words_read(char **given, struct words *words)
 static int run(char **given)
 {
 	uint64_t shown = 0;
-	struct words words = { .migrate = { .size = sizeof(words.migrate), .progress_arg = &shown } };
+	struct words words = { .migrate = { .size = sizeof(words.migrate), .progress_arg = &shown, .stop = stop } };
 	char message[TIDE_MESSAGE_MAX] = "";
 	char *text = NULL;
 	int status = words_read(given, &words);
@@ -153,6 +185,7 @@ static int run(char **given)
 		return status;
 	if (isatty(STDERR_FILENO) && !words.migrate.dry_run)
 		words.migrate.progress = progress_show;
+	signals_take();
 	int error = tide_migrate(&words.migrate, &text, message);
 	if (shown)
 		fprintf(stderr, "\r%*s\r", 60, "");
@@ -165,7 +198,8 @@ static int run(char **given)
 		return EXIT_OWN;
 	if (!words.json)
 		table_print(root);
-	status = all_moved(root) ? 0 : EXIT_UNABLE;
+	status = json_is_true(json_object_get(root, "stopped")) ? EXIT_SIGNAL + signalled :
+		 all_moved(root) ? 0 : EXIT_UNABLE;
 	json_decref(root);
 	return cli_finish(status);
 }
@@ -177,7 +211,7 @@ const struct verb verb_migrate = {
 	.detail =
 		"Move what a process has on some NUMA nodes to others, at once and in batches, while it runs on.\n"
 		"What is locked, what a memory policy or a cpuset keeps elsewhere, and code that others run too\n"
-		"stay. Exits with 1 when other pages did not move.",
+		"stay. Exits with 1 when other pages did not move. Ctrl-C ends it with what was moved so far.",
 	.options = options,
 	.nr_options = OPT_COUNT,
 	.run = run,

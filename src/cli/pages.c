@@ -56,7 +56,8 @@ static void heat_print(const json_t *root)
 	size_t i;
 
 	if (!strcmp(sensor, "unknown")) {
-		printf("\nhot, warm, cold: unknown: only who watches it for a while can tell (--for 30s)\n");
+		printf("\nhot, warm, cold: unknown: only who watches it for a while can tell "
+		       "(--for 30s, with slow nodes)\n");
 		return;
 	}
 	printf("\nnode       hot      warm      cold  as sensor %s saw it\n", sensor);

@@ -55,6 +55,41 @@ void service_nodes_print(const json_t *space)
 	}
 }
 
+/* Each number below `sum` and that below `one` of the same name. */
+static void numbers_add(json_t *sum, const json_t *one)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach((json_t *)(uintptr_t)one, name, value) {
+		json_t *have = json_object_get(sum, name);
+
+		if (json_is_integer(value))
+			json_object_set_new(sum, name,
+					    json_integer(json_integer_value(have) + json_integer_value(value)));
+		if (!json_is_object(value))
+			continue;
+		if (!have)
+			json_object_set_new(sum, name, json_object());
+		numbers_add(json_object_get(sum, name), value);
+	}
+}
+
+json_t *service_shared_sum(const json_t *report)
+{
+	json_t *sum = json_object();
+	const json_t *share;
+	size_t i;
+
+	json_array_foreach(json_object_get(report, "shared"), i, share)
+		numbers_add(sum, share);
+	numbers_add(sum, json_object_get(report, "shared_gone"));
+	if (document_number(sum, "touches") || document_number(json_object_get(sum, "moves"), "requested"))
+		return sum;
+	json_decref(sum);
+	return NULL;
+}
+
 void service_sensor_print(const json_t *report)
 {
 	const json_t *sensor = json_object_get(report, "sensor");

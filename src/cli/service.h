@@ -47,6 +47,9 @@ int service_option_read(int option, const char *value, struct service_words *wor
 
 /* "  node 0: hot 1G, warm 0, cold 3M" for each node on which a space has anything. */
 void service_nodes_print(const json_t *space);
+/* What several processes may map, all of it together as one more space. Each number is a sum, which of `stall_ns` means
+ * nothing. The caller lets it go; NULL: nothing was seen of any. */
+json_t *service_shared_sum(const json_t *report);
 /* The line of the sensor, and what the whole cost. */
 void service_sensor_print(const json_t *report);
 

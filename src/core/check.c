@@ -47,12 +47,28 @@ static const char *hand_check(const struct engine *engine, const struct hand *ha
 	return NULL;
 }
 
+/* A page is on one way at a time. Two of different kinds may share what neither moves: a run spans what is between. */
+static const char *moves_check(const struct migrate *migrate)
+{
+	for (uint32_t i = 0; i < migrate->max_moves; i++) {
+		const struct migrate_entry *one = &migrate->entries[i];
+		for (uint32_t k = 0; one->id && one->region && k < i; k++) {
+			const struct migrate_entry *other = &migrate->entries[k];
+			if (other->id && other->region == one->region && other->op == one->op &&
+			    other->first < one->first + one->nr_pages && one->first < other->first + other->nr_pages)
+				return "two moves under way have a page in common";
+		}
+	}
+	return NULL;
+}
+
 const char *engine_check(const struct engine *engine)
 {
 	const struct region *region = engine->first;
 	uint64_t nr_pages = 0;
 	const char *bad = migrate_check(&engine->migrate);
 
+	bad = bad ? bad : moves_check(&engine->migrate);
 	for (uint64_t i = 0; !bad && i < engine->nr_regions; i++, region = region->priv->next) {
 		bad = region_check(engine, region);
 		nr_pages += region->nr_pages;

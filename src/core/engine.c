@@ -185,6 +185,21 @@ void engine_tape_set(struct engine *engine, struct engine_tape *tape)
 	engine->tape = tape;
 }
 
+void engine_left_alone(const struct engine *engine, uint64_t *ret_resident, uint64_t *ret_left_alone)
+{
+	const struct region *region = engine->first;
+
+	*ret_resident = *ret_left_alone = 0;
+	for (uint64_t i = 0; i < engine->nr_regions; i++, region = region->priv->next) {
+		for (uint64_t idx = 0; (idx = region_next(region, idx)) < region->nr_pages; idx++) {
+			uint64_t word = atomic_load_explicit(&region->state[idx], memory_order_relaxed);
+			bool resident = page_state(word) == PAGE_RESIDENT;
+			*ret_resident += resident;
+			*ret_left_alone += resident && place_level(estimate_load(region, idx)) > PLACE_LEVEL_LEAVE;
+		}
+	}
+}
+
 uint32_t engine_tape_state(struct engine_tape *tape, uint32_t state)
 {
 	if (tape->replay)

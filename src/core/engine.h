@@ -41,7 +41,7 @@ enum move_reason {
 	MOVE_OK,
 	MOVE_DROP_GONE,     /* unmapped, discarded or its space ended */
 	MOVE_DROP_TOUCHED,  /* touched while on its way */
-	MOVE_DROP_CHANGED,  /* no longer in the state the plan saw */
+	MOVE_DROP_CHANGED,  /* no longer in the state the plan saw, or its mappings were just changing */
 	MOVE_FAIL_BUSY,     /* pinned, shared with a forked child, or under I/O */
 	MOVE_FAIL_DENIED,   /* mapping cannot be moved out of: not writable, mlocked, special */
 	MOVE_FAIL_FULL,     /* the tier has no room */
@@ -186,6 +186,10 @@ struct engine_stats {
 	uint64_t readahead_issued, readahead_used;
 };
 void engine_stats(const struct engine *engine, struct engine_stats *ret_stats);
+
+/* Pages in memory, and those of them that are left alone because their tier refused them, or their mapping does not let
+ * them go. Walks all pages. Under the engine lock. */
+void engine_left_alone(const struct engine *engine, uint64_t *ret_resident, uint64_t *ret_left_alone);
 
 /* Walk everything; returns NULL when all holds, else a static text that names what does not. */
 const char *engine_check(const struct engine *engine);

@@ -17,7 +17,8 @@
  * fast node.
  *
  * Where there is nothing the hands leap over it (occupied.h): it counts as passed, and costs next to nothing.
- * A step looks at a bounded number of pages. It wants to be called again while it has not found what
+ * A step looks at a bounded number of pages, and puts a page into a plan once: only the move changes how it looks, so
+ * a hand that came round to it again would find it as before. It wants to be called again while it has not found what
  * it needs, but after a whole pass that found nothing it rests: it never spins.
  */
 #include "assert.h"
@@ -50,7 +51,10 @@ struct plan {
 	struct move *moves;
 	size_t nr, max;
 	uint64_t room; /* of the hold areas, in pages */
-	uint64_t looked; /* by the hand that goes now: pages, as to the time it takes */
+	/* Of the hand that goes now: */
+	uint64_t looked; /* pages, as to the time it takes */
+	uint64_t passed; /* pages, since it put its first move into the plan */
+	size_t nr_before; /* moves that were there */
 };
 
 /* ---- folding ---- */
@@ -118,6 +122,18 @@ static uint32_t sight_resident(const struct plan *plan)
 	return plan->slow ? (uint32_t)SIGHT_RESIDENT_SLOW : (uint32_t)PAGE_RESIDENT;
 }
 
+static void hand_begin(struct plan *plan)
+{
+	plan->looked = plan->passed = 0;
+	plan->nr_before = plan->nr;
+}
+
+/* Once round from its first move on, or it would put the same pages into the plan again: they look as they did. */
+static uint64_t round_left(const struct plan *plan)
+{
+	return minus(plan->engine->nr_pages, plan->passed);
+}
+
 /* The end of the block around the hand: blocks are aligned in the address space. */
 static uint64_t hand_block_end(const struct hand *hand)
 {
@@ -127,8 +143,18 @@ static uint64_t hand_block_end(const struct hand *hand)
 	return end < hand->region->nr_pages ? end : hand->region->nr_pages;
 }
 
-static void hand_advance(struct hand *hand, uint64_t to)
+/* What of it the hand is to look at now. */
+static uint64_t hand_look_end(const struct plan *plan, const struct hand *hand)
 {
+	uint64_t end = hand_block_end(hand), most = hand->idx + round_left(plan);
+
+	return end < most ? end : most;
+}
+
+static void hand_advance(struct plan *plan, struct hand *hand, uint64_t to)
+{
+	if (plan->nr > plan->nr_before)
+		plan->passed += to - hand->idx;
 	hand->idx = to;
 	if (to == hand->region->nr_pages)
 		*hand = (struct hand){ hand->region->priv->next, 0 };
@@ -194,7 +220,8 @@ static void plan_add(struct plan *plan, struct region *region, uint64_t first, u
 
 /* ---- the front hand ---- */
 
-enum look { LOOK_OTHER, LOOK_KEEP, LOOK_NEAR, LOOK_COLD };
+/* ELSEWHERE: in memory, on the other node. Its own clock decides about it: no run spans it, for it would go along. */
+enum look { LOOK_OTHER, LOOK_ELSEWHERE, LOOK_KEEP, LOOK_NEAR, LOOK_COLD };
 
 /* Look at one page as a hand passes: what is known of it is brought up to date. Returns its state. */
 static uint32_t page_freshen(struct engine *engine, struct engine_tape *tape, struct region *region,
@@ -226,8 +253,10 @@ static uint32_t page_freshen(struct engine *engine, struct engine_tape *tape, st
 static enum look page_look(const struct plan *plan, struct engine_tape *tape, struct region *region,
 			   uint64_t idx)
 {
-	if (page_freshen(plan->engine, tape, region, idx) != sight_resident(plan))
-		return LOOK_OTHER;
+	uint32_t state = page_freshen(plan->engine, tape, region, idx);
+
+	if (state != sight_resident(plan))
+		return state == PAGE_RESIDENT || state == SIGHT_RESIDENT_SLOW ? LOOK_ELSEWHERE : LOOK_OTHER;
 	uint16_t estimate = estimate_load(region, idx);
 	if (plan->slow) /* all in turn, but for what would not move */
 		return place_level(estimate) > PLACE_LEVEL_TOP ? LOOK_KEEP : LOOK_COLD;
@@ -256,7 +285,7 @@ static bool look_run(const uint8_t *looks, uint32_t nr, uint32_t *from, uint32_t
 	if (first == nr)
 		return false;
 	*from = end = first;
-	for (uint32_t i = first; i < nr && looks[i] != LOOK_KEEP; i++) {
+	for (uint32_t i = first; i < nr && looks[i] != LOOK_KEEP && looks[i] != LOOK_ELSEWHERE; i++) {
 		others = looks[i] == LOOK_OTHER ? others + 1 : 0;
 		if (others > BRIDGE_PAGES)
 			break;
@@ -305,7 +334,7 @@ static void block_pass(const struct plan *plan, uint64_t end)
 }
 
 /* The front hand goes on to page `to` of its region. */
-static void front_pass(const struct plan *plan, uint64_t to)
+static void front_pass(struct plan *plan, uint64_t to)
 {
 	struct engine *engine = plan->engine;
 	struct hand *hand = &plan->clock->front;
@@ -315,7 +344,7 @@ static void front_pass(const struct plan *plan, uint64_t to)
 		exchange_passed(&engine->exchange, pages, engine->nr_pages, engine->now_ns);
 	else
 		engine->owed_pages = minus(engine->owed_pages, pages);
-	hand_advance(hand, to);
+	hand_advance(plan, hand, to);
 }
 
 /* Judge the rest of the block under the front hand and hold at most about `want` pages of it.
@@ -326,7 +355,7 @@ static uint64_t front_block(struct plan *plan, uint64_t want)
 	struct engine_tape *tape = engine->tape;
 	struct hand *hand = &plan->clock->front;
 	struct region *region = hand->region;
-	uint64_t base = hand->idx, end = hand_block_end(hand), stop = end, got = 0;
+	uint64_t base = hand->idx, end = hand_look_end(plan, hand), stop = end, got = 0;
 	uint32_t nr = (uint32_t)(end - base), seen = 0, cold = 0, from = 0, to, pages;
 	uint8_t looks[HEAT_BLOCK_PAGES];
 
@@ -338,7 +367,7 @@ static uint64_t front_block(struct plan *plan, uint64_t want)
 	}
 	for (uint32_t i = 0; i < nr; i++) {
 		looks[i] = (uint8_t)page_look(plan, tape, region, base + i);
-		seen += looks[i] != LOOK_OTHER;
+		seen += looks[i] >= LOOK_KEEP;
 		cold += looks[i] == LOOK_COLD;
 	}
 	for (; want && look_run(looks, nr, &from, &to, &pages); from = to) {
@@ -366,8 +395,8 @@ static bool front_run(struct plan *plan, uint64_t want)
 	const uint64_t *owed = &plan->engine->owed_pages;
 	uint64_t got = 0;
 
-	plan->looked = 0;
-	while (plan->looked < look_pages(plan)) {
+	hand_begin(plan);
+	while (plan->looked < look_pages(plan) && round_left(plan)) {
 		bool may = got < want && !plan_full(plan) && !clock_fruitless(plan);
 		if (!may && (plan->slow || !*owed))
 			break;
@@ -405,7 +434,7 @@ static uint64_t back_block(struct plan *plan, uint64_t want, enum move_op op)
 	struct engine_tape *tape = plan->engine->tape;
 	struct hand *hand = &plan->clock->back;
 	struct region *region = hand->region;
-	uint64_t at = hand->idx, end = hand_block_end(hand), got = 0;
+	uint64_t at = hand->idx, end = hand_look_end(plan, hand), got = 0;
 
 	bool pass = !states_any(tape, region, at, end, PAGE_HELD, PAGE_HELD);
 	block_looked(plan, end - at, pass);
@@ -430,7 +459,7 @@ static uint64_t back_block(struct plan *plan, uint64_t want, enum move_op op)
 		at = last + 1;
 		plan_add(plan, region, first, at, op);
 	}
-	hand_advance(hand, at);
+	hand_advance(plan, hand, at);
 	return got;
 }
 
@@ -442,7 +471,7 @@ static uint64_t back_block_slow(struct plan *plan, uint64_t want)
 	struct engine_tape *tape = engine->tape;
 	struct hand *hand = &plan->clock->back;
 	struct region *region = hand->region;
-	uint64_t at = hand->idx, end = hand_block_end(hand), first = at, got = 0;
+	uint64_t at = hand->idx, end = hand_look_end(plan, hand), first = at, got = 0;
 	uint32_t seen = 0, cold = 0;
 
 	block_looked(plan, end - at, false);
@@ -461,7 +490,7 @@ static uint64_t back_block_slow(struct plan *plan, uint64_t want)
 	if (at > first)
 		plan_add(plan, region, first, at, MOVE_STORE);
 	place_seen(&plan->clock->place, seen, cold);
-	hand_advance(hand, at);
+	hand_advance(plan, hand, at);
 	return got;
 }
 
@@ -477,15 +506,16 @@ static uint64_t back_run(struct plan *plan, uint64_t want, enum move_op op)
 	struct clock *clock = plan->clock;
 	uint64_t got = 0;
 
-	plan->looked = 0;
-	while (plan->looked < look_pages(plan) && got < want && !plan_full(plan) && !clock_fruitless(plan)) {
+	hand_begin(plan);
+	while (plan->looked < look_pages(plan) && round_left(plan) && got < want && !plan_full(plan) &&
+	       !clock_fruitless(plan)) {
 		if (!plan->slow && hands_meet(clock) && !clock->place.urgent &&
 		    clock->fruitless_pages < plan->engine->nr_pages)
 			break;
 		uint64_t gap = hand_gap(plan, &clock->back, &clock->front);
 		if (gap) {
 			gap_pass(plan, gap);
-			hand_advance(&clock->back, clock->back.idx + gap);
+			hand_advance(plan, &clock->back, clock->back.idx + gap);
 			continue;
 		}
 		got += plan->slow ? back_block_slow(plan, want - got)
@@ -519,23 +549,58 @@ static bool clock_rests(struct plan *plan, uint64_t now_ns)
 	return true;
 }
 
-/* What of the fast node's pages goes on to the next tier, whose room is `room`. Returns how many of
- * `excess` pages are planned; *ret_lacking: how many were there and were not found. */
-static uint64_t fast_leave(struct plan *plan, const struct engine_need *need, uint64_t excess,
-			   uint64_t room, uint64_t *ret_lacking)
-{
-	enum move_op op = need->slow_max ? MOVE_DEMOTE : MOVE_STORE;
-	size_t max = plan->max;
-	uint64_t there = minus(need->held, plan->engine->migrate.pending[op]);
-	uint64_t want = there < excess ? there : excess;
+/* What is left of the fast node's pages, as what leaves it does. */
+struct surplus {
+	uint64_t excess;  /* beyond the budget */
+	uint64_t held;    /* pages */
+	uint64_t lacking; /* of those that were to leave: they were not found */
+};
 
+/* What has been held for long enough goes on to the next tier, as far as there is too much and that has room. */
+static struct surplus fast_leave(struct plan *plan, const struct engine_need *need, uint64_t now_ns)
+{
+	const struct migrate *migrate = &plan->engine->migrate;
+	struct clock *clock = plan->clock;
+	enum move_op op = need->slow_max ? MOVE_DEMOTE : MOVE_STORE;
+	uint64_t pending = migrate->pending[op], there = minus(need->held, pending);
+	uint64_t room = need->slow_max ? minus(need->slow_max, need->slow + pending) : UINT64_MAX;
+	struct surplus left = { .held = minus(need->held + migrate->pending[MOVE_HOLD], pending) };
+	size_t max = plan->max;
+
+	left.excess = place_excess(&clock->place, minus(need->resident, pending), need->limit, need->filling);
+	place_starve(&clock->place, now_ns);
+	if (!left.excess || !room || now_ns < clock->rest_until_ns || !migrate_may(migrate, op, now_ns))
+		return left;
+	uint64_t want = there < left.excess ? there : left.excess;
 	want = want < room ? want : room;
 	/* Half a plan is kept for holds: they feed the next stores. */
 	plan->max = max - max / 2;
 	uint64_t got = back_run(plan, want, op);
 	plan->max = max;
-	*ret_lacking = minus(want, got);
-	return got;
+	left.lacking = minus(want, got);
+	left.excess = minus(left.excess, got);
+	left.held = minus(left.held, got);
+	return left;
+}
+
+/* Hold what its excess lacks, and of the gap between the hands as much as the rate allows. Returns whether more is to
+ * be found. */
+static bool fast_hold(struct plan *plan, const struct engine_need *need, const struct surplus *left, uint64_t now_ns)
+{
+	struct clock *clock = plan->clock;
+	uint64_t want = 0;
+
+	plan->room = minus(need->held_max, need->held + plan->engine->migrate.pending[MOVE_HOLD]);
+	if (clock->place.pressed && now_ns >= clock->rest_until_ns) {
+		uint64_t forced = minus(left->excess, left->held);
+		uint64_t gap = place_gap(&clock->place, need->limit, need->held_max);
+
+		want = minus(left->excess + gap, left->held);
+		want = forced + place_tokens(&clock->place, minus(want, forced), now_ns);
+		want = want < plan->room ? want : plan->room;
+	}
+	bool short_of = front_run(plan, want);
+	return !clock_rests(plan, now_ns) && want && (short_of || left->lacking);
 }
 
 /*
@@ -563,8 +628,9 @@ static uint64_t slow_leave(struct plan *plan, const struct engine_need *need, ui
 	return minus(minus(excess, got), minus(there, got));
 }
 
-/* Hold what is mapped on the slow node: `forced` pages, and what the rate allows to see who is used. */
-static void slow_hold(struct plan *plan, uint64_t forced, uint64_t now_ns)
+/* Hold what is mapped on the slow node: `forced` pages, and what the rate allows to see who is used. Returns whether
+ * more is to be found. */
+static bool slow_hold(struct plan *plan, uint64_t forced, uint64_t now_ns)
 {
 	struct exchange *exchange = &plan->engine->exchange;
 	uint64_t want = forced + exchange_probes(exchange, plan->room);
@@ -572,65 +638,47 @@ static void slow_hold(struct plan *plan, uint64_t forced, uint64_t now_ns)
 	want = want < plan->room ? want : plan->room;
 	if (want && now_ns >= plan->clock->rest_until_ns)
 		front_run(plan, want);
+	return !clock_rests(plan, now_ns) && forced;
+}
+
+/* What the caller needs, and what was touched since the last step. */
+static void step_begin(struct engine *engine, uint64_t now_ns, const struct engine_need *need)
+{
+	engine->now_ns = now_ns;
+	engine->resident_pages = need->resident;
+	engine->slow_node = need->slow_max;
+	if (need->store_full)
+		migrate_stop(&engine->migrate, MOVE_STORE, now_ns);
+	if (need->slow_max)
+		exchange_refill(&engine->exchange, now_ns, need->slow_wait_ns);
+	if (!engine->first)
+		return;
+	ready_fold(engine);
+	returns_count(engine);
+	sweep_owe(engine);
 }
 
 size_t engine_step(struct engine *engine, uint64_t now_ns, const struct engine_need *need,
 		   struct move *plan_moves, size_t max, bool *ret_again)
 {
 	struct plan plan = { .engine = engine, .moves = plan_moves, .max = max };
-	struct migrate *migrate = &engine->migrate;
-	struct clock *fast = &engine->clocks[0];
-	uint64_t gone = 0, lacking = 0, slow_forced = 0;
+	uint64_t slow_forced = 0;
 
 	*ret_again = false;
-	engine->now_ns = now_ns;
-	engine->resident_pages = need->resident;
-	engine->slow_node = need->slow_max;
-	if (need->store_full)
-		migrate_stop(migrate, MOVE_STORE, now_ns);
-	if (need->slow_max)
-		exchange_refill(&engine->exchange, now_ns, need->slow_wait_ns);
+	step_begin(engine, now_ns, need);
 	if (!engine->first)
 		return 0;
-	ready_fold(engine);
-	returns_count(engine);
-	sweep_owe(engine);
-
-	enum move_op leave = need->slow_max ? MOVE_DEMOTE : MOVE_STORE;
-	uint64_t room = need->slow_max ? minus(need->slow_max, need->slow + migrate->pending[leave])
-				       : UINT64_MAX;
-	uint64_t resident = minus(need->resident, migrate->pending[leave]);
-	uint64_t held = minus(need->held + migrate->pending[MOVE_HOLD], migrate->pending[leave]);
-	uint64_t excess = place_excess(&fast->place, resident, need->limit, need->filling);
-	place_starve(&fast->place, now_ns);
-	bool may_leave = room && migrate_may(migrate, leave, now_ns);
-	bool rested = now_ns >= fast->rest_until_ns;
-
 	clock_choose(&plan, false);
-	if (excess && rested && may_leave)
-		gone = fast_leave(&plan, need, excess, room, &lacking);
+	struct surplus left = fast_leave(&plan, need, now_ns);
 	if (need->slow_max) {
 		clock_choose(&plan, true);
 		slow_forced = slow_leave(&plan, need, now_ns);
 		clock_choose(&plan, false);
 	}
-	uint64_t want = 0;
-	plan.room = minus(need->held_max, need->held + migrate->pending[MOVE_HOLD]);
-	if (fast->place.pressed && rested) {
-		uint64_t left = minus(held, gone), forced = minus(minus(excess, gone), left);
-		uint64_t gap = place_gap(&fast->place, need->limit, need->held_max);
-
-		want = minus(minus(excess, gone) + gap, left);
-		want = forced + place_tokens(&fast->place, minus(want, forced), now_ns);
-		want = want < plan.room ? want : plan.room;
-	}
-	bool short_of = front_run(&plan, want);
-	if (!clock_rests(&plan, now_ns))
-		*ret_again = want && (short_of || lacking);
+	*ret_again = fast_hold(&plan, need, &left, now_ns);
 	if (need->slow_max) {
 		clock_choose(&plan, true);
-		slow_hold(&plan, slow_forced, now_ns);
-		*ret_again |= !clock_rests(&plan, now_ns) && slow_forced;
+		*ret_again |= slow_hold(&plan, slow_forced, now_ns);
 	}
 	return plan.nr;
 }

@@ -114,12 +114,14 @@ static bool class_find(const struct ready *ready, struct ready_class *class, uns
 	}
 }
 
-/* Page `idx` was taken: put the cursor where the next one is likely to be, and have its word fetched
- * while the caller is busy, and the word above the one after it. Pages marked in between wait for
- * the next round. */
+/*
+ * Page `idx` was taken: put the cursor where the next one is likely to be. A word from memory takes longer than a
+ * take, so two words ahead are fetched while the caller is busy, and the word above the one after them. Pages
+ * marked in between wait for the next round.
+ */
 static void class_aim(const struct ready *ready, struct ready_class *class, uint64_t idx)
 {
-	uint64_t next = idx + 1, word = idx >> WORD_SHIFT;
+	uint64_t next = idx + 1, word = idx >> WORD_SHIFT, above;
 
 	if (next % WORD_BITS && atomic_load(&class->level[0][word]) >> (next % WORD_BITS)) {
 		class->cursor = next;
@@ -128,10 +130,11 @@ static void class_aim(const struct ready *ready, struct ready_class *class, uint
 	if (ready->nr_levels > 1 && class_find(ready, class, 1, word + 1, &word)) {
 		__builtin_prefetch((const void *)&class->level[0][word]);
 		next = word << WORD_SHIFT;
-		word >>= WORD_SHIFT;
-		if (ready->nr_levels > 2 && word != idx >> (2 * WORD_SHIFT) &&
-		    class_find(ready, class, 2, word + 1, &word))
-			__builtin_prefetch((const void *)&class->level[1][word]);
+		if (class_find(ready, class, 1, word + 1, &word))
+			__builtin_prefetch((const void *)&class->level[0][word]);
+		above = word >> WORD_SHIFT;
+		if (ready->nr_levels > 2 && class_find(ready, class, 2, above + 1, &above))
+			__builtin_prefetch((const void *)&class->level[1][above]);
 	}
 	class->cursor = next < ready->nr_pages ? next : 0;
 }

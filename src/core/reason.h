@@ -48,10 +48,4 @@ static inline bool reason_dropped(enum reason reason)
 	return reason >= REASON_SPACE_GONE && reason <= REASON_ALREADY;
 }
 
-/* Whether trying again soon can help. */
-static inline bool reason_retry(enum reason reason)
-{
-	return reason == REASON_BUSY || reason == REASON_NO_ROOM || reason == REASON_RATE;
-}
-
 #endif

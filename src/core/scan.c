@@ -33,6 +33,11 @@ static uint64_t due_ns(const struct scan *scan)
 	return scan->done_ns + (scan->wait_ns > least_ns ? scan->wait_ns : least_ns);
 }
 
+static uint64_t may_ns(const struct scan *scan)
+{
+	return scan->done_ns + share_wait_ns(scan);
+}
+
 bool scan_due(const struct scan *scan, uint64_t now_ns)
 {
 	return scan->weight && now_ns >= due_ns(scan);
@@ -40,14 +45,24 @@ bool scan_due(const struct scan *scan, uint64_t now_ns)
 
 bool scan_may(const struct scan *scan, uint64_t now_ns)
 {
-	return scan->weight && now_ns >= scan->done_ns + share_wait_ns(scan);
+	return scan->weight && now_ns >= may_ns(scan);
+}
+
+static uint64_t until_ns(const struct scan *scan, uint64_t at_ns, uint64_t now_ns)
+{
+	if (!scan->weight)
+		return UINT64_MAX;
+	return at_ns > now_ns ? at_ns - now_ns : 0;
 }
 
 uint64_t scan_wait_ns(const struct scan *scan, uint64_t now_ns)
 {
-	if (!scan->weight)
-		return UINT64_MAX;
-	return due_ns(scan) > now_ns ? due_ns(scan) - now_ns : 0;
+	return until_ns(scan, due_ns(scan), now_ns);
+}
+
+uint64_t scan_may_wait_ns(const struct scan *scan, uint64_t now_ns)
+{
+	return until_ns(scan, may_ns(scan), now_ns);
 }
 
 static uint64_t period_clamp(const struct scan *scan, uint64_t period_ns)

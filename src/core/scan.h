@@ -45,8 +45,9 @@ void scan_init(struct scan *scan, const struct scan_config *config, uint32_t wei
 bool scan_due(const struct scan *scan, uint64_t now_ns);
 /* Whether its share allows a look that there is a reason for, though none is due. */
 bool scan_may(const struct scan *scan, uint64_t now_ns);
-/* How long to sleep before it is due; UINT64_MAX when it never is. */
+/* How long to sleep before it is due, or before there may be one; UINT64_MAX when that never comes. */
 uint64_t scan_wait_ns(const struct scan *scan, uint64_t now_ns);
+uint64_t scan_may_wait_ns(const struct scan *scan, uint64_t now_ns);
 /* A look ended at now_ns, took cost_ns of CPU time and found nr_useful things to do. */
 void scan_done(struct scan *scan, uint64_t now_ns, uint64_t cost_ns, uint64_t nr_useful);
 /* The share and the longest period change, also for the wait under way. share_ppm is at least 1; a

@@ -117,7 +117,7 @@ struct tiering_counts { /* pages, since the space began */
 	uint64_t pingpong;              /* promoted again soon after they were demoted */
 	uint64_t wasted;                /* demoted soon after they were promoted, not seen in use since */
 	uint64_t touches, strays;       /* times; strays: where no window is */
-	uint64_t touched;               /* pages, a huge one as 512, each time */
+	uint64_t touched;               /* pages, a huge one as 512, each time; but those that back off */
 };
 
 /* All of `more` is added to `sum`. */

@@ -28,12 +28,12 @@ static bool page_cold(const struct step *step, const struct tiering_window *wind
 {
 	const struct tiering *t = step->tiering;
 	const struct tiering_page *page = &window->pages[idx];
-	uint64_t age = tick_at(step->now_ns) - page->stamp;
+	uint32_t age = tick_at(step->now_ns) - page->stamp;
 	/* The heavier the space, the longer its pages may stay. */
 	uint64_t cold = t->cold_ns / TICK_NS * (window->space->weight + 1) /
 			(TIERING_WEIGHT_DEFAULT + 1);
 
-	if (page->backoff && age < BACKOFF_TICKS << page->backoff)
+	if (page_backs_off(page, age))
 		return false;
 	return age >= cold && age >= residence_ticks(t, page);
 }

@@ -23,7 +23,6 @@
 #define SECOND_NS UINT64_C(1000000000)
 #define RESIDENCE_NS (5 * SECOND_NS)
 #define COLD_NS (30 * SECOND_NS)
-#define COLD_MAX_NS (600 * SECOND_NS)
 #define BACKOFF_TICKS ((uint32_t)(SECOND_NS / TICK_NS))
 #define PINGPONG_TICKS ((uint32_t)(120 * SECOND_NS / TICK_NS))
 #define WARM_TICKS (60 * SECOND_NS / TICK_NS)
@@ -53,6 +52,12 @@ static inline uint32_t page_head(const struct tiering_window *window, uint32_t i
 	return window->pages[first].flags & PAGE_HUGE ? first : idx;
 }
 
+/* It stayed when it was to move, so many ticks ago: the more often in a row, the longer nothing is tried. */
+static inline bool page_backs_off(const struct tiering_page *page, int64_t age)
+{
+	return page->backoff && age < (int64_t)(BACKOFF_TICKS << page->backoff);
+}
+
 static inline uint64_t residence_ticks(const struct tiering *tiering, const struct tiering_page *page)
 {
 	return (tiering->config.residence_ns / TICK_NS) << page->strikes;
@@ -65,8 +70,6 @@ static inline bool block_used(const struct tiering_window *window, uint32_t bloc
 
 /* The number of windows that lie before the one of `vpn`. */
 uint32_t window_slot(const struct tiering_space *space, uint64_t vpn);
-void page_set_node(const struct tiering *tiering, struct tiering_window *window, uint32_t idx,
-		   uint32_t nr_pages, uint32_t node);
 void page_mark_ready(struct tiering_window *window, uint32_t idx, uint32_t class);
 /* It waits no longer, whatever comes of it. */
 void page_wait_end(struct tiering_window *window, uint32_t idx);

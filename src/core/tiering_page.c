@@ -7,8 +7,8 @@
 
 /* ---- what is seen ---- */
 
-void page_set_node(const struct tiering *tiering, struct tiering_window *window, uint32_t idx,
-		   uint32_t nr_pages, uint32_t node)
+static void page_set_node(const struct tiering *tiering, struct tiering_window *window, uint32_t idx,
+			  uint32_t nr_pages, uint32_t node)
 {
 	struct tiering_page *page = &window->pages[idx];
 	uint32_t old = page_node(page);
@@ -110,11 +110,12 @@ void tiering_touch(struct tiering *tiering, struct tiering_space *space, uint64_
 	struct tiering_page *page = &window->pages[idx];
 	uint32_t block = idx / HEAT_BLOCK_PAGES;
 	window->used |= 1u << block;
-	space->counts.touched += page_pages(page);
+	int32_t since = (int32_t)(tick_at(now_ns) - page->stamp);
+	if (!page_backs_off(page, since))
+		space->counts.touched += page_pages(page);
 	/* A touch from before it was known to be there, or one of what is not known to be, may be that
 	 * which brought it: seen whether it was armed or not. */
 	bool placed = page_node(page) != TIERING_NODE_UNKNOWN;
-	int32_t since = (int32_t)(tick_at(now_ns) - page->stamp);
 	if (placed && since < 0)
 		return;
 	bool known = heat_block_enter(&window->heat[block * HEAT_BLOCK_PAGES], HEAT_BLOCK_PAGES,

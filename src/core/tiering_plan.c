@@ -255,8 +255,7 @@ static enum verdict candidate_promote(struct step *step, struct tiering_window *
 	bool room;
 
 	uint32_t to = target_choose(step, space, accessor, from, nr_pages, &room);
-	if (to == TIERING_NODE_UNKNOWN ||
-	    (page->backoff && tick_at(step->now_ns) - page->stamp < BACKOFF_TICKS << page->backoff)) {
+	if (to == TIERING_NODE_UNKNOWN || page_backs_off(page, tick_at(step->now_ns) - page->stamp)) {
 		page_lapse(window, idx);
 		return VERDICT_PASS;
 	}

@@ -47,6 +47,7 @@
 #define HUGE ((uint64_t)2 << 20)
 #define STACK_BYTES (32u << 10)
 #define KNOWN_WAIT_NS 500000000
+#define STRETCH_PAUSE_NS 50000
 #define GUARD_WAIT_MS 2000
 #define TLS_BYTES (8u << 10)
 
@@ -108,7 +109,7 @@ struct helper {
 	int socket;
 	int uffd;      /* the program's: moves to the stage go through it */
 	int hold_uffd; /* the hold area's: moves from the stage */
-	int pagemap;
+	int pagemap;   /* of its own memory; comes with HELPER_MAP */
 	int self;      /* its own pidfd */
 	int program;   /* a pidfd of the program */
 	bool kept;     /* HELPER_KEEP: the program has pages with the server */
@@ -312,11 +313,8 @@ static int64_t area_map(struct helper *h, uint64_t bytes)
 	h->stage = start + bytes;
 	h->stock = h->stage + HELPER_STAGE_BYTES;
 	SYS(madvise, h->stock, HELPER_STOCK_BYTES, MADV_HUGEPAGE);
-	if (!error) {
-		/* Needed to tell where pages are. */
-		h->pagemap = (int)SYS(openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-		error = h->pagemap < 0 ? h->pagemap : 0;
-	}
+	if (!error && h->pagemap < 0)
+		error = -EBADF;
 	h->mapped = (uint64_t)base;
 	h->mapped_bytes = all + 2 * HUGE;
 	if (error)
@@ -330,8 +328,9 @@ static enum helper_outcome outcome_of(long error)
 	case -ENOENT:
 		return HELPER_HOLE;
 	case -EBUSY:
-	case -EAGAIN:
 		return HELPER_BUSY;
+	case -EAGAIN:
+		return HELPER_AGAIN;
 	case -EINVAL:
 		return HELPER_DENIED;
 	default:
@@ -410,8 +409,9 @@ static bool page_arrived(struct helper *h, uint64_t dst, uint64_t stage)
 /*
  * Move pages of one run, going on behind every page that will not move; outcome[] tells of each.
  * A partial move reports the bytes done; calling again at the next page tells its true error.
- * EAGAIN without progress is a page locked for a moment, or the program changing its mappings:
- * tried a few times, then busy. EINVAL may come of a run that spans two mappings: then less of it is tried.
+ * EAGAIN without progress is a page locked for a moment, or the program changing its mappings, when none of the
+ * others goes either: tried a few times, and then once a page until one goes. EINVAL may come of a run that spans
+ * two mappings: then less of it is tried.
  */
 static void pages_move(struct helper *h, uint64_t dst, uint64_t src, uint64_t bytes, uint8_t *outcome)
 {
@@ -434,8 +434,7 @@ static void pages_move(struct helper *h, uint64_t dst, uint64_t src, uint64_t by
 			len = len < bytes ? 2 * len : len;
 		} else if (error == -EINVAL && move.len > PAGE) {
 			len = move.len / 2 & ~(uint64_t)(PAGE - 1);
-		} else if (error != -EAGAIN || ++tries == 8) {
-			tries = 0;
+		} else if (error != -EAGAIN || ++tries >= 8) {
 			outcome[at / PAGE] = (uint8_t)outcome_of(error);
 			if (page_staged(h, dst + at, src + at))
 				outcome[at / PAGE] = HELPER_MOVED;
@@ -448,6 +447,7 @@ static void pages_move(struct helper *h, uint64_t dst, uint64_t src, uint64_t by
  * pages, yet a reader of all memory may hold one for a moment: then try again. */
 static uint64_t stretch_move(struct helper *h, uint64_t dst, uint64_t stage, uint64_t pages)
 {
+	const struct timespec pause = { .tv_nsec = STRETCH_PAUSE_NS };
 	uint64_t at = 0;
 
 	for (unsigned tries = 0; at < pages && tries < 10000; tries++) {
@@ -469,8 +469,8 @@ static uint64_t stretch_move(struct helper *h, uint64_t dst, uint64_t stage, uin
 			SYS(madvise, dst + at * PAGE, PAGE, ADVICE_DROP);
 		} else if (error == -ENOENT)
 			return at;
-		else
-			SYS(sched_yield, 0);
+		else /* asleep: it may be real-time, and who holds the page wait for its CPU */
+			SYS(nanosleep, &pause, NULL);
 	}
 	return at;
 }
@@ -652,6 +652,15 @@ static void command_run(struct helper *h)
 		r->result = runs_advise(h, ADVICE_POPULATE_WRITE);
 }
 
+static void descriptor_take(struct helper *h, int fd)
+{
+	int *own = h->command.op == HELPER_MAP ? &h->pagemap : &h->uffd;
+
+	if (*own >= 0)
+		SYS(close, *own);
+	*own = fd;
+}
+
 /*
  * Until the server lets go, or has ended. Not until the program ends: what is in the hold area may still be
  * wanted then by a child it has forked, and lives as long as this address space does.
@@ -663,10 +672,8 @@ static void helper_serve(struct helper *h)
 		long bytes = packet_receive(h, &h->command, sizeof h->command, &fd);
 		if (bytes < (long)offsetof(struct helper_command, runs))
 			return;
-		if (fd >= 0) {
-			SYS(close, h->uffd);
-			h->uffd = fd;
-		}
+		if (fd >= 0)
+			descriptor_take(h, fd);
 		if (h->command.op == HELPER_LEAVE)
 			h->kept = false;
 		h->kept |= h->command.op == HELPER_KEEP;
@@ -710,6 +717,8 @@ static int helper_main(void *arg)
 		helper_serve(h);
 	if (h->kept)
 		program_end(h);
+	/* All of the program's memory may go with it, which takes long: not before everybody else. */
+	SYS(sched_setscheduler, 0, SCHED_OTHER, &(const struct sched_param){ 0 });
 	SYS(exit_group, 0);
 	__builtin_unreachable();
 }

@@ -346,16 +346,38 @@ EXPORT int execle(const char *path, const char *first, ...)
 	return execve(path, argv, env);
 }
 
+/* Spawning, unlike an exec, may be called where the stack is small, and is not in a child of vfork. */
+static int spawn(__typeof__(real_spawn) real, pid_t *pid, const char *path,
+		 const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr, char *const argv[],
+		 char *const env[])
+{
+	size_t pointers = (count(env) + 4) * sizeof(char *), bytes = pointers + text_bytes(env);
+	int saved_errno = errno;
+	char *room = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	errno = saved_errno;
+	if (room == MAP_FAILED)
+		return ENOMEM;
+	int error = real(pid, path, actions, attr, argv,
+			 env_with_us(true, env, (char **)(void *)room, room + pointers));
+	munmap(room, bytes);
+	return error;
+}
+
 EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
 		       const posix_spawnattr_t *attr, char *const argv[], char *const env[])
 {
-	return real_spawn(pid, path, actions, attr, argv, ENV_WITH_US(loads_us(path), env));
+	if (!*server || !loads_us(path))
+		return real_spawn(pid, path, actions, attr, argv, env);
+	return spawn(real_spawn, pid, path, actions, attr, argv, env);
 }
 
 EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
 			const posix_spawnattr_t *attr, char *const argv[], char *const env[])
 {
-	return real_spawnp(pid, file, actions, attr, argv, ENV_WITH_US(found_loads_us(file), env));
+	if (!*server || !found_loads_us(file))
+		return real_spawnp(pid, file, actions, attr, argv, env);
+	return spawn(real_spawnp, pid, file, actions, attr, argv, env);
 }
 
 /* ---- system() and popen() ---- */

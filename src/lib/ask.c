@@ -50,7 +50,7 @@ int ask_refuse(int pid, int error, char ret_message[TIDE_MESSAGE_MAX])
 	switch (error) {
 	case -ESRCH:
 	case -ESTALE:
-		MESSAGE("process %d: there is none with memory: ps -e lists them", pid);
+		MESSAGE("process %d: there is none with memory, or its first thread has ended: ps -e lists them", pid);
 		return -ESRCH;
 	case -EPERM:
 	case -EACCES:

@@ -26,6 +26,7 @@
 #include "daemon.h"
 #include "file.h"
 #include "hint.h"
+#include "json.h"
 #include "metrics.h"
 #include "others.h"
 #include "select.h"
@@ -39,7 +40,9 @@
 #define LOOK_NS UINT64_C(1000000000)
 #define LOOK_IDLE_NS UINT64_C(4000000000)
 #define ROUND_NS UINT64_C(1000000000)          /* of moving pages, about */
-#define LOOK_SHARE 10u                         /* of the time may go into these looks: one part */
+#define LOOK_SHARE 10u                         /* of the time may go into these looks: one part; */
+#define LOOK_IDLE_SHARE 66u                    /* while there is nothing to move; */
+#define WALKS_IDLE_SHARE 200u                  /* and into looking where pages are */
 #define OTHERS_NS UINT64_C(10000000000)
 #define ROOM_NS UINT64_C(100000000)
 #define ROOM_SHARE 500u                        /* of the time may go into looking for it: one part */
@@ -98,6 +101,7 @@ static void event_visit(void *arg, const struct sense_event *event)
 		watch_armed(watch, event->address, event->end, event->time_ns);
 		return;
 	}
+	a->nr_touches += (event->end - 1) / PAGE_BYTES - event->address / PAGE_BYTES + 1;
 	uint32_t node = watch_node(&a->map, node_of_cpu(&a->map, (int)event->cpu));
 	watch_touch(watch, event->address, event->end, node, event->time_ns);
 }
@@ -129,7 +133,10 @@ static void others_warn(struct attach *a, uint64_t now_ns)
 {
 	const char *what;
 	bool ours = a->sense->ops->kernel_moves && sensing_hold(a, &what) != SENSE_TAKEN;
-	unsigned int new = others_look("", ours) & ~a->others;
+	bool anothers = !a->sense->ops->kernel_moves && sensors_hint_elsewhere();
+	unsigned int new = others_look("", ours || anothers) | (anothers ? OTHERS_PAGETIDE : 0);
+
+	new &= ~a->others;
 
 	a->others |= new;
 	a->others_ns = now_ns;
@@ -282,10 +289,8 @@ static void pace_look(struct attach *a, uint64_t now_ns)
 /* Whether anything was touched lately: then there may be something to do. */
 static void busy_look(struct attach *a, uint64_t now_ns)
 {
-	struct tiering_counts total;
+	uint64_t touches = a->nr_touches;
 
-	attach_total(a, &total);
-	uint64_t touches = total.touches;
 	a->touched = touches - a->round_touches >= BUSY_TOUCHES;
 	a->round_touches = touches;
 	if (touches - a->busy_touches >= BUSY_TOUCHES || a->start_ns + LOOK_IDLE_NS > now_ns)
@@ -309,17 +314,33 @@ int attach_pause(struct attach *a, bool paused)
 	return 0;
 }
 
-/* Look where pages are and move some. Returns whether there is more to do at once. */
-static bool round_work(struct attach *a, uint64_t now_ns)
+/* Look where pages are: each space has its own pace; while nothing is touched all together have theirs, but for what
+ * was begun. Returns whether there is more. */
+static bool walks_look(struct attach *a, uint64_t now_ns)
 {
-	bool again = false;
+	if (!a->busy && !a->walks_more && !spend_due(&a->walks, WALKS_IDLE_SHARE, now_ns))
+		return false;
+	uint64_t begin_ns = clock_thread_cpu_ns();
+	bool more = false;
 
 	for (struct watch *w = a->watches; w; w = w->next)
-		again |= (!a->options->dry_run || !w->walk.passes) && watch_walk(w, &a->map, now_ns);
-	again |= shares_walk(&a->shares, &a->map, a->options->dry_run, now_ns);
-	again |= round_move(a);
+		more |= (!a->options->dry_run || !w->walk.passes) && watch_walk(w, &a->map, now_ns);
+	more |= shares_walk(&a->shares, &a->map, a->options->dry_run, now_ns);
+	a->walks = (struct spend){ now_ns, clock_thread_cpu_ns() - begin_ns };
+	a->walks_more = more;
+	return more;
+}
+
+/* Look where pages are and move some; rarely while nothing is touched. Returns whether there is more to do at once. */
+static bool round_work(struct attach *a, uint64_t now_ns)
+{
+	if (!a->busy && !a->more && now_ns - a->round_ns < LOOK_NS)
+		return false;
+	a->round_ns = now_ns;
+	a->more = walks_look(a, now_ns);
+	a->more |= round_move(a);
 	pace_look(a, now_ns);
-	return again;
+	return a->more;
 }
 
 /* Whether to go on: a service goes on without processes, and reads its file again at SIGHUP. */
@@ -344,7 +365,7 @@ static bool wanted(struct attach *a)
 static void processes_look(struct attach *a, uint64_t now_ns)
 {
 	if (now_ns - a->look.at_ns < (a->busy ? LOOK_NS : LOOK_IDLE_NS) ||
-	    !spend_due(&a->look, LOOK_SHARE, now_ns))
+	    !spend_due(&a->look, a->busy ? LOOK_SHARE : LOOK_IDLE_SHARE, now_ns))
 		return;
 	uint64_t begin_ns = clock_thread_cpu_ns();
 	select_look(a);
@@ -426,30 +447,36 @@ static int begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 	return 0;
 }
 
-static void end(struct attach *a)
+/* 0; -errno: not all settings of the kernel are as they were. */
+static int end(struct attach *a)
 {
 	control_close(a);
 	metrics_close(a);
-	sensing_end(a);
+	int error = sensing_end(a);
 	select_end(a);
 	node_map_free(&a->map);
 	config_free(&a->config);
+	return error;
 }
 
-/* When all else is as it was. */
-static void rest_say(const struct tide_attach_options *options, const struct tiering_counts *total)
+/* When all is over. What could not be put back has to be heard. */
+static void rest_say(const struct tide_attach_options *options, const struct tiering_counts *total, int error)
 {
 	char promoted[TEXT_NUMBER_BYTES], demoted[TEXT_NUMBER_BYTES];
 
+	if (error)
+		fprintf(stderr, "pagetide: some settings of the kernel could not be put back: %s: what they were is "
+				"kept in /run/pagetide, and the next attach or daemon puts them back\n",
+			strerror(-error));
 	if (options->quiet || options->watch_only)
 		return;
+	const char *settings = error ? "" : ", the kernel's settings are put back";
 	if (options->dry_run || !total->ended[REASON_MOVED])
-		fprintf(stderr, "pagetide: ends: nothing was moved, the kernel's settings are put back\n");
+		fprintf(stderr, "pagetide: ends: nothing was moved%s\n", settings);
 	else
-		fprintf(stderr, "pagetide: ends: pages stay where they are (%s promoted, %s demoted), the kernel's "
-				"settings are put back\n",
+		fprintf(stderr, "pagetide: ends: pages stay where they are (%s promoted, %s demoted)%s\n",
 			text_size_format(promoted, total->promoted * PAGE_BYTES),
-			text_size_format(demoted, total->demoted * PAGE_BYTES));
+			text_size_format(demoted, total->demoted * PAGE_BYTES), settings);
 }
 
 int tide_attach(const struct tide_attach_options *options, char **ret_json,
@@ -482,9 +509,7 @@ int tide_attach(const struct tide_attach_options *options, char **ret_json,
 		daemon_begin(a);
 		loop(a);
 		daemon_end();
-		json_t *report = attach_report(a, clock_now_ns());
-		char *json = json_dumps(report, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-		json_decref(report);
+		char *json = document_write(attach_report(a, clock_now_ns()));
 		if (json)
 			*ret_json = json;
 		else
@@ -494,10 +519,10 @@ int tide_attach(const struct tide_attach_options *options, char **ret_json,
 	bool worked = a->at_work;
 	if (worked)
 		attach_total(a, &total);
-	end(a);
+	int unrestored = end(a);
 	free(a);
 	if (worked)
-		rest_say(options, &total);
+		rest_say(options, &total, unrestored);
 	signals_give_back(old);
 	return error;
 }

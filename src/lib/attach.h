@@ -16,7 +16,7 @@
 #include "vmstat.h"
 #include "watch.h"
 
-#define ATTACH_WARNINGS_MAX 11u
+#define ATTACH_WARNINGS_MAX 16u
 #define ATTACH_WHY_BYTES (TIDE_MESSAGE_MAX + 64)
 
 /* Who gets the metrics: metrics.h. */
@@ -42,6 +42,7 @@ struct attach {
 	struct sensors_choice sensors;
 	size_t nr_sensor_changes;
 	struct sense_usage sensed_before; /* by the one before it */
+	int close_error;              /* of a sensor: some setting of the kernel is not as it was */
 	struct shares shares;
 	struct watch *watches, *last; /* the latest first; `last`: whose touch it was */
 	size_t nr_live, nr_ended;     /* of them */
@@ -50,16 +51,20 @@ struct attach {
 	struct move_pace gone_stalls;
 	struct tempo tempo;            /* of the sensor's passes */
 	uint64_t start_ns, room_ns, room_cost_ns, cpu_start_ns;
-	struct spend look;            /* at who is there and what they map */
+	struct spend look, walks;     /* at who is there and what they map; where pages are */
+	bool walks_more;              /* the last one was not through */
 	struct kin kin;               /* of processes that were named */
 	struct spend kin_spent;       /* looking who they start */
 	uint64_t children_ns;         /* when all were looked for last */
 	uint64_t group_ns;            /* what moving pages of one process takes, about */
 	bool busy, resting;           /* something may be to do; nobody is there */
 	bool touched;                 /* a lot, in the last round */
+	uint64_t nr_touches;          /* pages, of those that are looked after */
 	uint64_t busy_ns, idle_ns, busy_touches, round_touches;
+	uint64_t round_ns;            /* when pages were moved last */
+	bool more;                    /* then there was more to do at once */
 	struct vmstat before;         /* the kernel's counters at the start */
-	bool warned_kernel, warned_refused, warned_unseen, warned_guests;
+	bool warned_kernel, warned_refused, warned_unseen, warned_guests, warned_nodes;
 	enum sense_hold warned_hold;  /* what of it was said */
 	char hold_why[2][ATTACH_WHY_BYTES]; /* what was */
 	unsigned int others;          /* that were warned of: enum others */

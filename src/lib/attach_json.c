@@ -136,14 +136,9 @@ static json_t *gone_json(const struct attach *a)
 static json_t *share_json(struct attach *a, struct share *share, uint64_t now_ns)
 {
 	json_t *object = json_object();
-	char device[64];
+	char device[SHARE_DEVICE_BYTES];
 
-	if (share->device & PROCESS_DEVICE_SYSV)
-		snprintf(device, sizeof device, "sysv");
-	else
-		snprintf(device, sizeof device, "%02x:%02x", (unsigned int)(share->device >> 32),
-			 (unsigned int)share->device);
-	json_object_set_new(object, "device", json_string(device));
+	json_object_set_new(object, "device", json_string(share_device_format(device, share->device)));
 	number_set(object, "inode", share->inode);
 	number_set(object, "mappings", share->nr_users);
 	json_object_set_new(object, "sensor", json_string(a->sense->ops->name));

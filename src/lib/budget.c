@@ -9,6 +9,8 @@
 #include "nodeset.h"
 
 #define BUDGET_MIN_BYTES (4u << 20)
+/* The tool itself has 5 to 9 MiB of it, with a pool as small as that. */
+#define MEMORY_MIN_BYTES (16u << 20)
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
 #define FORM "write --tier node:0,size=2G --tier node:1, and --tier lz4 behind them or not"
 
@@ -110,10 +112,19 @@ int budget_look(const char *root, const struct tide_run_options *o, struct budge
 			b.verify = t->verify;
 		}
 	}
-	uint64_t least = b.dram_bytes ? b.dram_bytes : b.memory_bytes;
-	if (least && least < BUDGET_MIN_BYTES) {
+	if (b.dram_bytes && b.dram_bytes < BUDGET_MIN_BYTES) {
 		MESSAGE("a budget of %llu bytes cannot run a program; give at least 4M",
-			(unsigned long long)least);
+			(unsigned long long)b.dram_bytes);
+		return -EINVAL;
+	}
+	if (b.pool_bytes && b.pool_bytes < BUDGET_MIN_BYTES) {
+		MESSAGE("--tier lz4: a size of %llu bytes holds nothing; give at least 4M",
+			(unsigned long long)b.pool_bytes);
+		return -EINVAL;
+	}
+	if (b.memory_bytes && b.memory_bytes < MEMORY_MIN_BYTES) {
+		MESSAGE("--memory: %llu bytes are too few for a program and the tool together; give at least 16M",
+			(unsigned long long)b.memory_bytes);
 		return -EINVAL;
 	}
 	error = nodes_look(root, &b, ret_message);

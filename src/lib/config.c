@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "file.h"
+#include "json.h"
 #include "text.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
@@ -119,8 +121,9 @@ static void tiers_set(struct reading *reading, const char *key, const char *valu
 
 	if (!fast && strcmp(key, "slow")) {
 		const char *nearest = text_nearest(key, names, 2);
-		refuse(reading, -EINVAL, "unknown key %.40s of [tiers]: %s%s", key,
-		       nearest ? "did you mean " : "there are fast and slow", nearest ? nearest : "");
+		refuse(reading, -EINVAL, "unknown key %.40s of [tiers]: %s%s%s", key,
+		       nearest ? "did you mean " : "there are fast and slow", nearest ? nearest : "",
+		       nearest ? "?" : "");
 		return;
 	}
 	free(*nodes);
@@ -183,12 +186,14 @@ static int file_take(struct reading *reading, const char *path)
 
 	reading->path = path;
 	reading->line = 0;
-	reading->file = fopen(path, "re");
-	if (!reading->file) {
-		MESSAGE("%.150s: %s: %s, or name another file", path, strerror(errno),
-			errno == ENOENT ? "write it as pagetide(1) says" : "let it be read");
+	int error = file_plain("", path, &reading->file);
+	if (error == -EEXIST)
+		MESSAGE("%.150s: it is no plain file: name another", path);
+	else if (error)
+		MESSAGE("%.150s: %s: %s, or name another file", path, strerror(-error),
+			error == -ENOENT ? "write it as pagetide(1) says" : "let it be read");
+	if (error)
 		return -EINVAL;
-	}
 	int line = ini_parse_stream(line_read, reading, key_take, reading);
 	bool unread = ferror(reading->file);
 	fclose(reading->file);
@@ -341,10 +346,7 @@ char *config_json(const struct config *config)
 		json_array_append_new(rules, rule_json(&config->rules[i]));
 	json_t *root = json_pack("{s:s, s:s, s:{s:s?, s:s?}, s:o}", "schema", "pagetide.config/1", "version",
 				 TIDE_VERSION, "tiers", "fast", config->fast, "slow", config->slow, "rules", rules);
-	char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : NULL;
-
-	json_decref(root);
-	return text;
+	return document_write(root);
 }
 
 int tide_config_fetch(const char *path, bool json, char **ret_text, char ret_message[TIDE_MESSAGE_MAX])

@@ -161,10 +161,8 @@ char *control_answer(struct attach *a, const char *line)
 	char message[TIDE_MESSAGE_MAX];
 	json_t *root = request_parse(line, &request, message) ? error_json(message) :
 								request_obey(a, &request);
-	char *text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 
-	json_decref(root);
-	return text;
+	return document_write(root);
 }
 
 /* ---- the socket ---- */
@@ -196,7 +194,7 @@ static int refuse(const char *path, int error, char ret_message[TIDE_MESSAGE_MAX
 		return -EINVAL;
 	default:
 		MESSAGE("--control %.120s: cannot be made: %s: name another path", path, strerror(-error));
-		return error;
+		return -EINVAL;
 	}
 }
 

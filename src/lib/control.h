@@ -11,8 +11,8 @@
 
 /*
  * Open it at a->options->control_path. Where the default one cannot be had, because another pagetide
- * has it or for want of rights, that is a warning; a path that was asked for is an error: -EBUSY,
- * -EACCES, ... with the reason.
+ * has it or for want of rights, that is a warning; of a path that was asked for it is an error, with the
+ * reason: -EBUSY, somebody answers there; -EINVAL, no socket can be made there.
  */
 int control_open(struct attach *attach, char ret_message[TIDE_MESSAGE_MAX]);
 void control_close(struct attach *attach);

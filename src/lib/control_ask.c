@@ -81,6 +81,7 @@ static int refuse(const char *path, int error, char ret_message[TIDE_MESSAGE_MAX
 {
 	switch (error) {
 	case -ENOENT:
+	case -ENOTDIR:
 	case -ECONNREFUSED:
 		MESSAGE("no pagetide answers at %.100s: start pagetide attach or pagetide daemon, or name "
 			"its socket with --control PATH", path);

@@ -56,12 +56,15 @@ static int refuse(const char *address, int error, char ret_message[TIDE_MESSAGE_
 		MESSAGE("--metrics-listen %.80s: others could reach it: listen at 127.0.0.1 or [::1], and put a "
 			"proxy with access control before it", address);
 		return -EINVAL;
+	case -EEXIST:
+		MESSAGE("--metrics-listen %.80s: there is something else than a socket: name another", address);
+		return -EINVAL;
 	case -EADDRINUSE:
 		MESSAGE("--metrics-listen %.80s: somebody else listens there: name another port", address);
 		return error;
 	default:
 		MESSAGE("--metrics-listen %.80s: %s: name another", address, strerror(-error));
-		return error;
+		return -EINVAL;
 	}
 }
 
@@ -116,10 +119,16 @@ int metrics_open(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 		return error;
 	/* Whether it can be written should be known now; what another writes there stays until we are at work. */
 	error = file_may_replace(o->metrics_file);
-	if (error)
+	if (error == -EEXIST) {
+		MESSAGE("--metrics-file %.120s: it is no plain file: name another", o->metrics_file);
+		return -EINVAL;
+	}
+	if (error) {
 		MESSAGE("--metrics-file %.120s: cannot be written: %s: name another", o->metrics_file,
 			strerror(-error));
-	return error;
+		return -EINVAL;
+	}
+	return 0;
 }
 
 void metrics_close(struct attach *a)

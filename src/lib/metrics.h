@@ -16,8 +16,8 @@
 #define METRICS_FRESH_NS UINT64_C(1000000000)
 
 /*
- * Begin as a->options asks. -EINVAL: an address of no form that is known; -EPERM: one that other
- * machines reach; -EADDRINUSE, -EACCES ..., with the reason.
+ * Begin as a->options asks. With the reason: -EINVAL, an address of no form that is known, or that other machines
+ * reach, or a place where nothing can be made or written; -EADDRINUSE, somebody listens there.
  */
 int metrics_open(struct attach *attach, char ret_message[TIDE_MESSAGE_MAX]);
 /* Write the file if it is time, for the first time at once. A failure is said once, with the path; the loop goes on. */

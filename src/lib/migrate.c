@@ -6,7 +6,8 @@
  *                                                                 │ busy
  *                                                                 └─► tried again at the end
  *
- * Each page found is counted once, by its last result: requested = moved + failed + dropped.
+ * Each page found is counted once, by its last result: requested = moved + failed + dropped + pending; what is
+ * pending at the end was not tried any more, for the caller wanted an end.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -42,7 +43,7 @@ struct migration {
 	uint64_t bytes[REASON_COUNT];  /* by last result */
 	uint64_t would_bytes;          /* a dry run's */
 	uint64_t room_bytes;           /* on all targets, for a dry run */
-	int error;                     /* the end of the process, or worse */
+	int error;                     /* the end of the process, -ECANCELED, or worse */
 };
 
 /* ---- results ---------------------------------------------------------------------------------- */
@@ -110,6 +111,17 @@ static void page_settle(struct migration *m, const struct process_move *page, bo
 		page_keep(m, page);
 }
 
+static void stop_look(struct migration *m)
+{
+	if (!m->error && m->options->stop && m->options->stop(m->options->stop_arg))
+		m->error = -ECANCELED;
+}
+
+static bool process_gone(const struct migration *m)
+{
+	return m->error == -ESRCH || m->error == -ESTALE;
+}
+
 static void progress(const struct migration *m)
 {
 	if (m->options->progress)
@@ -146,6 +158,8 @@ static void pages_move(struct migration *m, struct process_move *pages, size_t n
 
 static void chunk_move(struct migration *m)
 {
+	if (m->nr_chunk)
+		stop_look(m);
 	if (m->nr_chunk && !m->error)
 		pages_move(m, m->chunk, m->nr_chunk, false);
 	m->nr_chunk = 0;
@@ -183,6 +197,7 @@ static void busy_retry(struct migration *m)
 		pages_move(m, pages, nr, try == RETRIES);
 		free(pages);
 		progress(m);
+		stop_look(m);
 	}
 	for (size_t i = 0; i < m->nr_busy; i++)
 		page_count(m, &m->busy[i]);
@@ -230,6 +245,9 @@ static void ranges_walk(struct migration *m, const struct process_range *ranges,
 		/* What the kernel or a device put there is no memory of the process. */
 		if (ranges[i].kind == PROCESS_SPECIAL)
 			continue;
+		stop_look(m);
+		if (m->error)
+			return;
 		m->range = &ranges[i];
 		int error = process_where(m->space, ranges[i].start, ranges[i].end, visit, m);
 		if (!m->error)
@@ -279,30 +297,31 @@ static char *migration_text(const struct migration *m, uint64_t wall_ns)
 {
 	char from[NODESET_TEXT_BYTES], to[NODESET_TEXT_BYTES];
 	const struct move_pace *pace = process_pace(m->space);
-	uint64_t requested = m->would_bytes;
+	uint64_t requested = m->would_bytes, pending = 0;
 
+	if (m->error == -ECANCELED && !m->options->dry_run && m->found_bytes > m->done_bytes)
+		pending = m->found_bytes - m->done_bytes;
+	requested += pending;
 	for (unsigned int reason = 0; reason < REASON_COUNT; reason++)
 		requested += m->bytes[reason];
-	json_t *moves = json_pack("{s:I, s:I, s:I, s:o, s:o}", "requested",
+	json_t *moves = json_pack("{s:I, s:I, s:I, s:o, s:o, s:I}", "requested",
 				  (json_int_t)(requested / PAGE_BYTES), "moved",
 				  (json_int_t)(m->bytes[REASON_MOVED] / PAGE_BYTES), "would_move",
 				  (json_int_t)(m->would_bytes / PAGE_BYTES), "failed",
-				  reasons_json(m, false), "dropped", reasons_json(m, true));
+				  reasons_json(m, false), "dropped", reasons_json(m, true),
+				  "pending", (json_int_t)(pending / PAGE_BYTES));
 	json_t *stall = json_pack("{s:I, s:I, s:I, s:I}", "calls", (json_int_t)pace->calls, "p50",
 				  (json_int_t)move_pace_stall_ns(pace, 50), "p99",
 				  (json_int_t)move_pace_stall_ns(pace, 99), "max",
 				  (json_int_t)pace->stall_max_ns);
-	json_t *root = json_pack("{s:s, s:s, s:i, s:s, s:s, s:b, s:b, s:I, s:I, s:o, s:o}",
+	json_t *root = json_pack("{s:s, s:s, s:i, s:s, s:s, s:b, s:b, s:b, s:I, s:I, s:o, s:o}",
 				 "schema", "pagetide.migrate/1", "version", TIDE_VERSION,
 				 "pid", m->options->pid, "from", nodeset_format(from, &m->from),
 				 "to", nodeset_format(to, &m->to), "dry_run", m->options->dry_run,
-				 "ended", m->error == -ESRCH || m->error == -ESTALE,
+				 "ended", process_gone(m), "stopped", m->error == -ECANCELED,
 				 "wall_ns", (json_int_t)wall_ns, "page_size", (json_int_t)PAGE_BYTES,
 				 "moves", moves, "stall_ns", stall);
-	char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : NULL;
-
-	json_decref(root);
-	return text;
+	return document_write(root);
 }
 
 static int migration_read(struct migration *m, char ret_message[TIDE_MESSAGE_MAX])
@@ -344,9 +363,9 @@ static int migration_run(struct migration *m, char **ret_json)
 		return error;
 	migration_do(m, ranges, nr);
 	/* What was found and not tried any more. */
-	if (m->error && m->found_bytes > m->done_bytes && !m->options->dry_run)
+	if (process_gone(m) && m->found_bytes > m->done_bytes && !m->options->dry_run)
 		m->bytes[REASON_SPACE_GONE] += m->found_bytes - m->done_bytes;
-	if (m->error && m->error != -ESRCH && m->error != -ESTALE)
+	if (m->error && !process_gone(m) && m->error != -ECANCELED)
 		return m->error;
 	*ret_json = migration_text(m, clock_now_ns() - begin);
 	return *ret_json ? 0 : -ENOMEM;

@@ -18,6 +18,8 @@ unsigned int others_look(const char *root, bool ours)
 		found |= OTHERS_DEMOTION;
 	if (vmstat_damon_migrates(root))
 		found |= OTHERS_DAMON;
+	if (vmstat_large_on(root))
+		found |= OTHERS_LARGE;
 	return found;
 }
 
@@ -34,6 +36,12 @@ const char *others_warning(enum others one)
 		       "(/sys/kernel/mm/numa/demotion_enabled)";
 	case OTHERS_DAMON:
 		return "DAMON migrates pages, too: stop it, or us";
+	case OTHERS_PAGETIDE:
+		return "another pagetide is at work, with the sensor hint: let it look after these processes, too, or "
+		       "stop it";
+	case OTHERS_LARGE:
+		return "huge pages of less than 2 MiB are on (/sys/kernel/mm/transparent_hugepage/hugepages-*kB): the "
+		       "kernel moves each whole for one hot page of it, and counts more pages than pagetide asked for";
 	case OTHERS_END:
 		break;
 	}

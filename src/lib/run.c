@@ -20,6 +20,7 @@
 #include "keeper.h"
 #include "pagetide.h"
 #include "pool.h"
+#include "proc.h"
 #include "sock.h"
 #include "stats.h"
 
@@ -54,7 +55,8 @@ static int program_look(const char *name, char ret_message[TIDE_MESSAGE_MAX])
 		MESSAGE("%s: not a 64-bit x86 program; run a build for this machine", name);
 		break;
 	case IMAGE_SETUID:
-		MESSAGE("%s: setuid programs take no preloaded library; run it as its owner", name);
+		MESSAGE("%s: who runs it gains rights (setuid), so nothing can be put into it; run it as who has them",
+			name);
 		break;
 	}
 	return -ENOEXEC;
@@ -175,9 +177,41 @@ static void dry_run_tell(const struct tide_run_options *o, const struct budget *
 		       (unsigned long long)b->memory_bytes);
 	else
 		printf("memory: 90 %% of the control group's limit, or what keeps 5 %% of the machine free\n");
-	if (!b->nr_nodes || b->pool)
-		printf("lz4: %llu bytes (0: not bounded)%s\n", (unsigned long long)b->pool_bytes,
-	       b->verify ? ", verified" : "");
+	if (b->pool_bytes)
+		printf("lz4: %llu bytes%s\n", (unsigned long long)b->pool_bytes, b->verify ? ", verified" : "");
+	else if (!b->nr_nodes || b->pool)
+		printf("lz4: not bounded%s\n", b->verify ? ", verified" : "");
+	printf("overhead: %u.%02u %% of one core%s\n", o->overhead_bp / 100, o->overhead_bp % 100,
+	       o->hard ? "; killed when every tier is full" : "");
+}
+
+/* All that can be found wrong while nothing is started. */
+static int run_look(const struct tide_run_options *o, struct budget *ret_budget, char ret_inject[PATH_MAX],
+		    char ret_message[TIDE_MESSAGE_MAX])
+{
+	int error = ask_size(o->size, sizeof *o, ret_message);
+
+	if (!error)
+		error = budget_look("", o, ret_budget, ret_message);
+	if (!error)
+		error = program_look(o->argv[0], ret_message);
+	if (!error)
+		error = inject_find(ret_inject, ret_message);
+	return error ? error : features_look(ret_message);
+}
+
+/* The program has ended: what is written of it, for whom that was asked. That it cannot be is said, and its status
+ * is the program's all the same. */
+static void run_tell(struct server *s, const struct tide_run_options *o, int wait_status, int record_error,
+		     char ret_message[TIDE_MESSAGE_MAX])
+{
+	if (o->summary)
+		stats_summary(s);
+	if (o->stats_path && stats_write(s, o->stats_path, wait_status, ret_message) && !o->quiet)
+		fprintf(stderr, "pagetide: %s\n", ret_message);
+	if (record_error && !o->quiet)
+		fprintf(stderr, "pagetide: %s: cannot write the recording: %s\n", o->record_path,
+			strerror(-record_error));
 }
 
 int tide_run(const struct tide_run_options *o, int *ret_wait_status, char ret_message[TIDE_MESSAGE_MAX])
@@ -188,15 +222,7 @@ int tide_run(const struct tide_run_options *o, int *ret_wait_status, char ret_me
 	struct budget b;
 
 	*ret_message = '\0';
-	int error = ask_size(o->size, sizeof *o, ret_message);
-	if (!error)
-		error = budget_look("", o, &b, ret_message);
-	if (!error)
-		error = program_look(o->argv[0], ret_message);
-	if (!error)
-		error = inject_find(inject, ret_message);
-	if (!error)
-		error = features_look(ret_message);
+	int error = run_look(o, &b, inject, ret_message);
 	if (!error && o->dry_run) {
 		dry_run_tell(o, &b);
 		*ret_wait_status = 0;
@@ -224,13 +250,7 @@ int tide_run(const struct tide_run_options *o, int *ret_wait_status, char ret_me
 		MESSAGE("%s: cannot be started: %s", o->argv[0], strerror(-error));
 	if (error)
 		return error;
-	if (o->summary)
-		stats_summary(s);
-	if (o->stats_path && stats_write(s, o->stats_path, *ret_wait_status, ret_message) && !o->quiet)
-		fprintf(stderr, "pagetide: %s\n", ret_message);
-	if (record_error && !o->quiet)
-		fprintf(stderr, "pagetide: %s: cannot write the recording: %s\n", o->record_path,
-			strerror(-record_error));
+	run_tell(s, o, *ret_wait_status, record_error, ret_message);
 	s->pool->ops->close(s->pool);
 	return 0;
 }
@@ -239,21 +259,26 @@ int tide_stats_fetch(int pid, char **ret_json, char ret_message[TIDE_MESSAGE_MAX
 {
 	struct helper_welcome welcome;
 	uint32_t ask = KEEPER_ASK_STATS;
-	char name[64];
+	char name[64], state;
 	int fd, fds[SOCK_FDS_MAX];
 	size_t bytes;
 
 	keeper_name(pid, name);
 	int error = sock_connect(name, &fd);
 	if (error) {
-		MESSAGE("process %d is not a running `pagetide run`", pid);
+		MESSAGE("process %d is not a running `pagetide run`: give the number of that, not of its program", pid);
 		return -ESRCH;
+	}
+	if (!proc_state(pid, &state) && (state == 'T' || state == 't')) {
+		close(fd);
+		MESSAGE("process %d is stopped and cannot answer: kill -CONT %d, or fg", pid, pid);
+		return -EBUSY;
 	}
 	const size_t room = 128u << 10;
 	char *text = malloc(room);
 	error = text ? sock_receive(fd, &welcome, sizeof welcome, &bytes, fds) : -ENOMEM;
 	if (!error && bytes != sizeof welcome) {
-		MESSAGE("the server of process %d belongs to another user", pid);
+		MESSAGE("the server of process %d belongs to another user: ask as that user, or as root", pid);
 		error = -EACCES;
 	}
 	if (!error)

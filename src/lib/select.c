@@ -9,6 +9,7 @@
 #include "ask.h"
 #include "bound.h"
 #include "clock.h"
+#include "family.h"
 #include "proc.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
@@ -16,6 +17,7 @@
 #define ENDED_MAX 256u     /* that the report names each */
 #define YOUNG_NS UINT64_C(1000000000)
 #define CHILDREN_NS UINT64_C(30000000000) /* in which all are looked for at all events */
+#define GLANCE_SHARE 3000u /* of the time may go into glances at all that sleep: one part */
 #define KIN_SHARE 20u      /* of the time may go into reading who is started: one part */
 #define BEGAN_NS UINT64_C(20000000)       /* when a process began is known to a tick or two */
 
@@ -88,11 +90,12 @@ static int process_try(struct attach *a, pid_t pid, const struct rule *rule, boo
 	return 0;
 }
 
-/* That it ended is no loss; what else is in the way its owner should hear, once. `chosen_ns`: the boot clock
- * just before the process was judged; the number may be a stranger's by now. 0: the user named it. */
+/* That it ended is no loss, nor that it is ourselves, a child of a shell that is looked after, say; what else is in
+ * the way its owner should hear, once. `chosen_ns`: the boot clock just before the process was judged; the number may
+ * be a stranger's by now. 0: the user named it. */
 static int process_add(struct attach *a, pid_t pid, const struct rule *rule, bool child, uint64_t chosen_ns)
 {
-	int error = process_try(a, pid, rule, child, chosen_ns);
+	int error = pid == getpid() ? -ESRCH : process_try(a, pid, rule, child, chosen_ns);
 	char why[TIDE_MESSAGE_MAX];
 
 	if (!error || ask_refuse(pid, error, why) == -ESRCH)
@@ -156,7 +159,6 @@ static void sensor_renew(struct attach *a, struct watch *watch)
 
 static void mappings_look(struct attach *a, struct watch *watch)
 {
-	watch->lost = false;
 	watch->error = watch_look(watch);
 	if (!watch->ended) {
 		if (watch->renewed)
@@ -175,6 +177,24 @@ static void watches_look(struct attach *a, bool lost)
 		if (!w->ended && (!lost || w->lost))
 			mappings_look(a, w);
 	ended_trim(a);
+}
+
+/* Others may give who sleeps another group, by which the rules choose, or another cpuset. However many they are, it
+ * takes one part of the time to find that out. */
+static void sleepers_glance(struct attach *a, uint64_t now_ns)
+{
+	uint64_t parts = 0;
+
+	for (const struct watch *w = a->watches; w; w = w->next)
+		parts += !w->ended && w->asleep ? GLANCE_SHARE : 0;
+	for (struct watch *w = a->watches; w; w = w->next) {
+		w->glanced = !w->ended && w->asleep && spend_due(&w->glance, parts, now_ns);
+		if (!w->glanced)
+			continue;
+		uint64_t begin_ns = clock_thread_cpu_ns();
+		watch_glance(w);
+		w->glance = (struct spend){ now_ns, clock_thread_cpu_ns() - begin_ns };
+	}
 }
 
 void select_look_lost(struct attach *a)
@@ -272,7 +292,7 @@ static void children_follow(struct attach *a, const struct rule *rule)
 	for (const struct watch *w = a->watches; w; w = w->next)
 		if (!w->ended)
 			roots[nr_roots++] = w->pid;
-	if (nr_roots && process_children("", roots, nr_roots, pids, CHILDREN_MAX, &nr))
+	if (nr_roots && family_descendants("", roots, nr_roots, pids, CHILDREN_MAX, &nr))
 		nr = 0;
 	free(roots);
 	for (size_t i = 0; i < nr && i < CHILDREN_MAX; i++)
@@ -289,7 +309,7 @@ static struct watch **process_place(struct attach *a, const struct watch *watch)
 	return at;
 }
 
-/* One process of the machine: whose is it now? */
+/* One process of the machine: whose is it now? While it sleeps that is asked at a glance only. */
 static int process_judge(void *arg, pid_t pid)
 {
 	struct attach *a = arg;
@@ -297,9 +317,12 @@ static int process_judge(void *arg, pid_t pid)
 	uint64_t chosen_ns = clock_ns(CLOCK_BOOTTIME);
 	const struct rule *rule;
 
-	if (pid == getpid())
+	if (watch && watch->asleep && !watch->glanced)
 		return 0;
+	uint64_t begin_ns = clock_thread_cpu_ns();
 	rule = rule_find(a->config.rules, a->config.nr_rules, "", pid, watch ? watch->rule : NULL);
+	if (watch && watch->glanced)
+		watch->glance.cost_ns += clock_thread_cpu_ns() - begin_ns;
 	if (rule && !rule->weight)
 		rule = NULL;
 	if (!rule) {
@@ -336,6 +359,7 @@ size_t select_look(struct attach *a)
 	bool due = children_due(a, now_ns);
 
 	watches_look(a, false);
+	sleepers_glance(a, now_ns);
 	if (due || !first->nr_pids)
 		a->nr_refused = 0;
 	if (!first->nr_pids) {
@@ -385,6 +409,9 @@ int select_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 
 	kin_begin(&a->kin, "");
 	select_look_kin(a, a->start_ns); /* who is started from now on is told */
+	if (first->nr_pids && kin_doubt_ns(&a->kin) == UINT64_MAX && !a->options->watch_only)
+		attach_warn(a, "the kernel does not tell us who starts whom (that needs CAP_PERFMON): descendants are "
+			       "looked for now and then, and not found once all between them and us have ended");
 	for (size_t i = 0; i < first->nr_pids; i++) {
 		pid_t pid = first->pids[i];
 		int error = select_find(a, pid) ? 0 : process_add(a, pid, first, false, 0);
@@ -412,8 +439,10 @@ void select_change(struct attach *a, struct config *config)
 	struct config old = a->config;
 
 	a->config = *config;
-	for (struct watch *w = a->watches; w; w = w->next)
+	for (struct watch *w = a->watches; w; w = w->next) {
 		w->rule = w->rule ? config_rule(&a->config, w->rule->name) : NULL;
+		watch_wake(w); /* whose it is is asked anew */
+	}
 	config_free(&old);
 	for (struct watch *w = a->watches; w; w = w->next)
 		if (w->rule)

@@ -8,20 +8,50 @@
 
 #define UNSEEN_PAGES 4096u /* that may lie on slow nodes before it is said */
 
-int sensing_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
+/* Nodes are slow to us that are fast to the kernel: far ones, or those beside memory of high bandwidth. */
+static bool slow_is_named(const struct attach *a)
 {
-	int error = sensors_open(a->options->sensor, select_runs_guests(a), &a->sensors, ret_message);
+	struct nodeset named = nodeset_minus(&a->slow, &a->map.slow);
 
-	if (!error)
-		a->sense = a->sensors.sense;
-	return error;
+	return !nodeset_empty(&named);
 }
 
-void sensing_end(struct attach *a)
+static void nodes_look(struct attach *a)
+{
+	if (a->warned_nodes || a->sense->ops->sees_fast || !slow_is_named(a))
+		return;
+	a->warned_nodes = true;
+	attach_warn(a, "a node that is to be slow is fast to the kernel, and this sensor sees nothing there: --sensor "
+		       "idle, perf, damon or soft-dirty can");
+}
+
+int sensing_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
+{
+	int error = sensors_open(a->options->sensor, select_runs_guests(a), slow_is_named(a), &a->sensors, ret_message);
+
+	if (error)
+		return error;
+	a->sense = a->sensors.sense;
+	if (a->sensors.repaired)
+		attach_warn(a, "a pagetide that was killed had left settings of the kernel changed: they are put back");
+	nodes_look(a);
+	return 0;
+}
+
+static void sense_close(struct attach *a)
+{
+	int error = a->sense->ops->close(a->sense);
+
+	if (error)
+		a->close_error = error;
+	a->sense = NULL;
+}
+
+int sensing_end(struct attach *a)
 {
 	if (a->sense)
-		a->sense->ops->close(a->sense);
-	a->sense = NULL;
+		sense_close(a);
+	return a->close_error;
 }
 
 void sensing_say(const struct attach *a)
@@ -116,7 +146,7 @@ static int sensor_change(struct attach *a, bool guests, const char *why)
 	}
 	sensing_usage(a, &seen);
 	a->sensed_before = seen;
-	a->sense->ops->close(a->sense);
+	sense_close(a);
 	a->sensors = next;
 	a->sense = next.sense;
 	a->nr_sensor_changes++;
@@ -172,5 +202,6 @@ void sensing_look(struct attach *a)
 {
 	hold_look(a);
 	guests_look(a);
+	nodes_look(a);
 	unseen_warn(a);
 }

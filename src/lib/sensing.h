@@ -18,7 +18,8 @@ int sensing_begin(struct attach *a, char ret_message[TIDE_MESSAGE_MAX]);
 void sensing_say(const struct attach *a);
 /* After each look at the processes: whether it does for them. */
 void sensing_look(struct attach *a);
-void sensing_end(struct attach *a);
+/* 0; -errno: not all settings of the kernel are as they were. */
+int sensing_end(struct attach *a);
 
 /* Whether the sensor still has the kernel's settings that it needs; as sense_ops.hold. */
 enum sense_hold sensing_hold(const struct attach *a, const char **ret_what);

@@ -98,8 +98,8 @@ static int trace_named_open(const char *path, struct sense **ret_sense, char ret
 	if (error == -EBADMSG)
 		MESSAGE("%.150s, line %" PRIu64 ": no access: write TIME PID ADDRESS [CPU]", path, line);
 	else if (error)
-		MESSAGE("%.150s: %s", path, strerror(-error));
-	return error == -EBADMSG ? -EINVAL : error;
+		MESSAGE("%.150s: %s: name another", path, error == -EEXIST ? "it is no plain file" : strerror(-error));
+	return error == -EBADMSG || error == -EEXIST ? -EINVAL : error;
 }
 
 static int named_open(const char *name, struct sense **ret_sense, char ret_message[TIDE_MESSAGE_MAX])
@@ -125,6 +125,7 @@ bool sensors_see_guests(const struct sense *sense)
 
 struct wanted {
 	bool guests;          /* it sees what they touch */
+	bool all_nodes;       /* and nodes that are fast to the kernel */
 	const char *not;      /* its name; NULL */
 	const char *why_not;
 };
@@ -144,6 +145,11 @@ static int wanted_open(const struct kind *kind, const struct wanted *wanted, str
 	if (wanted->guests && !sensors_see_guests(sense)) {
 		sense->ops->close(sense);
 		*ret_why = SENSORS_BLIND;
+		return -EOPNOTSUPP;
+	}
+	if (wanted->all_nodes && !sense->ops->sees_fast) {
+		sense->ops->close(sense);
+		*ret_why = "it sees nothing of nodes that are fast to the kernel, and one of these is to be a slow one";
 		return -EOPNOTSUPP;
 	}
 	*ret_sense = sense;
@@ -168,7 +174,7 @@ static int best_open(const struct wanted *wanted, struct sensors_choice *choice)
 	return choice->sense ? 0 : first;
 }
 
-int sensors_open(const char *name, bool guests, struct sensors_choice *ret_choice,
+int sensors_open(const char *name, bool guests, bool all_nodes, struct sensors_choice *ret_choice,
 		 char ret_message[TIDE_MESSAGE_MAX])
 {
 	struct sensors_choice choice = { 0 };
@@ -176,14 +182,14 @@ int sensors_open(const char *name, bool guests, struct sensors_choice *ret_choic
 
 	/* What a killed one changed goes back, whichever sensor is next. Errors: its owner lives, or we are not
 	 * root; or it stays for the next, and who needs it says why. */
-	hint_repair(&hint_here);
-	damon_repair(&damon_here);
+	bool hint_repaired = hint_repair(&hint_here) > 0, damon_repaired = damon_repair(&damon_here) > 0;
 	if (name)
 		error = named_open(name, &choice.sense, ret_message);
 	else
-		error = best_open(&(struct wanted){ .guests = guests }, &choice);
-	if (error && !name && guests) /* better one that sees the rest than none */
+		error = best_open(&(struct wanted){ .guests = guests, .all_nodes = all_nodes }, &choice);
+	if (error && !name && (guests || all_nodes)) /* better one that sees the rest than none */
 		error = best_open(&(struct wanted){ 0 }, &choice);
+	choice.repaired = hint_repaired || damon_repaired;
 	if (!error)
 		*ret_choice = choice;
 	else if (!name)
@@ -195,7 +201,7 @@ int sensors_open(const char *name, bool guests, struct sensors_choice *ret_choic
 int sensors_again(const struct sensors_choice *choice, bool guests, const char *why,
 		  struct sensors_choice *ret_choice)
 {
-	const struct wanted wanted = { guests, choice->sense->ops->name, why };
+	const struct wanted wanted = { .guests = guests, .not = choice->sense->ops->name, .why_not = why };
 	struct sensors_choice next;
 	int error = best_open(&wanted, &next);
 
@@ -209,4 +215,9 @@ int sensors_probe(const char *name, const char **ret_why)
 	const struct kind *kind = kind_find(name);
 
 	return kind ? kind->try(NULL, ret_why) : -EINVAL;
+}
+
+bool sensors_hint_elsewhere(void)
+{
+	return hint_repair(&hint_here) == -EBUSY;
 }

@@ -22,14 +22,16 @@ struct sensors_choice {
 	struct sense *sense;
 	struct sensors_refusal refused[SENSORS_MAX]; /* those that were tried before */
 	size_t nr_refused;
+	bool repaired; /* settings of the kernel that a killed one had changed were put back before */
 };
 
 /*
  * `name`: the sensor to take, "trace:FILE", or NULL for the best; with `guests` the best that sees what
- * guests of KVM touch, if there is one. -EINVAL: there is no such sensor; else the error of the one that
+ * guests of KVM touch, with `all_nodes` the best that sees use of nodes that are fast to the kernel as well, if there
+ * is one. -EINVAL: there is no such sensor; else the error of the one that
  * was asked for, or of the best one; the reason in `ret_message`.
  */
-int sensors_open(const char *name, bool guests, struct sensors_choice *ret_choice,
+int sensors_open(const char *name, bool guests, bool all_nodes, struct sensors_choice *ret_choice,
 		 char ret_message[TIDE_MESSAGE_MAX]);
 
 /*
@@ -47,6 +49,9 @@ bool sensors_see_guests(const struct sense *sense);
 
 /* 0: there is such a sensor; else -EINVAL, and the message names the nearest. */
 int sensors_known(const char *name, char ret_message[TIDE_MESSAGE_MAX]);
+
+/* Whether another pagetide has the sensor hint. What a killed one left is put back by this. */
+bool sensors_hint_elsewhere(void);
 
 /* Whether one that is tried could be had; changes nothing. *ret_why (static): why not, and the mend. */
 int sensors_probe(const char *name, const char **ret_why);

@@ -2,6 +2,7 @@
 #include "share.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "array.h"
@@ -22,6 +23,15 @@ bool share_has(const struct process_range *range)
 	if ((!range->inode && !sysv) || range->kind == PROCESS_SPECIAL)
 		return false;
 	return range->shared || (range->kind == PROCESS_FILE && !range->own_pages);
+}
+
+const char *share_device_format(char text[SHARE_DEVICE_BYTES], uint64_t device)
+{
+	if (device & PROCESS_DEVICE_SYSV)
+		snprintf(text, SHARE_DEVICE_BYTES, "sysv");
+	else
+		snprintf(text, SHARE_DEVICE_BYTES, "%02x:%02x", (unsigned int)(device >> 32), (unsigned int)device);
+	return text;
 }
 
 static struct share **bucket_of(const struct shares *shares, uint64_t device, uint64_t inode)

@@ -34,6 +34,7 @@
 #include "windows.h"
 
 #define SHARE_BUCKETS 1024u
+#define SHARE_DEVICE_BYTES 32 /* of a device as text */
 
 /* A process, as far as shares need it. The owner's; stays where it is while it is told of. */
 struct share_process {
@@ -94,6 +95,8 @@ void shares_leave(struct shares *shares, const struct share_process *process);
 
 /* Whether the memory of a range is a share's: then it is not its process's alone. */
 bool share_has(const struct process_range *range);
+/* A device as reports name it: "08:01", "sysv". Returns `text`. */
+const char *share_device_format(char text[SHARE_DEVICE_BYTES], uint64_t device);
 /* The share of a range, and the page in it of an address there. NULL: it is not known yet. */
 struct share *share_find(const struct shares *shares, const struct process_range *range,
 			 uint64_t address, uint64_t *ret_vpn);

@@ -120,11 +120,11 @@ static json_t *moves_json(const struct engine_stats *e)
 
 static uint64_t forced_cpu_ns(struct server *s)
 {
-	uint64_t sum = atomic_load(&s->forced_ns) + atomic_load(&s->mover_ns);
+	uint64_t sum = atomic_load(&s->forced_ns);
 
 	plan_lock_take(s);
 	for (struct program *p = s->programs; p; p = p->next)
-		sum += handlers_cpu_ns(p);
+		sum += handlers_cpu_ns(p) + helper_cpu_ns(p);
 	pthread_mutex_unlock(&s->plan_lock);
 	return sum;
 }
@@ -132,7 +132,7 @@ static uint64_t forced_cpu_ns(struct server *s)
 static json_t *overhead_json(struct server *s, uint64_t wall_ns)
 {
 	json_t *o = json_object();
-	uint64_t voluntary = atomic_load(&s->keeper_ns);
+	uint64_t voluntary = atomic_load(&s->voluntary_ns);
 
 	number_set(o, "voluntary_cpu_ns", voluntary);
 	number_set(o, "forced_cpu_ns", forced_cpu_ns(s));
@@ -238,9 +238,7 @@ char *stats_json(struct server *s, int status, bool ended)
 	json_object_set_new(root, "read_ahead", ahead);
 	json_object_set_new(root, "overhead", overhead_json(s, wall_ns));
 	json_object_set_new(root, "unmanaged", unmanaged_json(s));
-	char *text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-	json_decref(root);
-	return text;
+	return document_write(root);
 }
 
 void stats_summary(struct server *s)

@@ -3,6 +3,9 @@
  * How often the sensor goes over everything: less and less often while nothing comes of it; at once when pages
  * that were quiet are touched again.
  *
+ * Touches of pages whose move was refused lately (tiering.h: touched) bring nothing, so they do not hasten it: where
+ * all that is found cannot be moved it is as if nothing were found, until it is time to try these again.
+ *
  * What its faults cost that led to nothing is bounded, by a share of one core. Whether those of a pass did only the
  * next one shows, in which what is in use is touched again: so they are judged when that is under way, against all
  * that was promoted since. Faults that the processes have anyway, and be it millions, slow it down no more.

@@ -57,6 +57,18 @@ int tiers_choose(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 	return 0;
 }
 
+/* Each node's is that of its own CPUs: of one that is slow for being far, say, or beside memory of high bandwidth,
+ * it is not what moving its pages saves. Who names it says that it is slow, as those are of which nothing is known. */
+static uint32_t node_latency_ns(const struct attach *a, const struct node *node)
+{
+	uint32_t latency_ns = node->access.read_latency_ns ? node->access.read_latency_ns : LATENCY_FAST_NS;
+	bool slow = nodeset_has(&a->slow, node->id);
+
+	if (slow && (!node->access.read_latency_ns || !nodeset_has(&a->map.slow, node->id)))
+		return (uint32_t)((uint64_t)latency_ns * LATENCY_SLOW_NS / LATENCY_FAST_NS);
+	return latency_ns;
+}
+
 static void nodes_fill(const struct attach *a, struct tiering_node *nodes)
 {
 	for (size_t i = 0; i < a->map.nr; i++) {
@@ -65,9 +77,7 @@ static void nodes_fill(const struct attach *a, struct tiering_node *nodes)
 
 		ours->fast = nodeset_has(&a->fast, node->id);
 		ours->slow = nodeset_has(&a->slow, node->id);
-		ours->latency_ns = node->access.read_latency_ns;
-		if (!ours->latency_ns)
-			ours->latency_ns = ours->slow ? LATENCY_SLOW_NS : LATENCY_FAST_NS;
+		ours->latency_ns = node_latency_ns(a, node);
 		for (size_t k = 0; k < a->map.nr; k++)
 			ours->distance[k] = (uint16_t)node_distance(&a->map, node->id,
 								    a->map.nodes[k].id);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "ask.h"
+#include "json.h"
 #include "latency.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
@@ -98,9 +99,8 @@ int tide_topo_fetch(bool measure, char **ret_json, char ret_message[TIDE_MESSAGE
 	json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:o}", "schema", "pagetide.topo/1",
 				 "version", TIDE_VERSION, "fast", nodeset_format(fast, &map.fast),
 				 "slow", nodeset_format(slow, &map.slow), "nodes", nodes);
-	char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : NULL;
+	char *text = document_write(root);
 
-	json_decref(root);
 	node_map_free(&map);
 	if (!text) {
 		MESSAGE("out of memory");

@@ -15,6 +15,7 @@
 #define PAGE_BYTES 4096u
 #define PAGE_SHIFT 12
 #define BATCH 512u
+#define ASLEEP_NS UINT64_C(120000000000) /* others may change something of who does not run: rarely */
 #define HOMES_SHARE 500u /* of the time, one part may go into looking where the threads run */
 
 /* ---- mappings ---- */
@@ -155,7 +156,8 @@ bool watch_walk(struct watch *watch, const struct node_map *map, uint64_t now_ns
 {
 	struct placing placing = { watch, map };
 	uint64_t before_ns = watch->cpu_ns;
-	bool more = !watch->ended && walk_slice(&watch->walk, window_look, &placing, now_ns, &watch->cpu_ns);
+	bool still = watch->asleep && watch->walk.passes > watch->looked_passes + 1;
+	bool more = !watch->ended && !still && walk_slice(&watch->walk, window_look, &placing, now_ns, &watch->cpu_ns);
 
 	watch->shares->scan_ns += watch->cpu_ns - before_ns;
 	return more;
@@ -255,12 +257,31 @@ static void watch_let_go(struct watch *watch)
 	census_forget(&watch->census, &watch->shares->census_ns);
 }
 
+/* Whether all that is known of it still holds. Not all begin at once to be looked at for having slept long. */
+static bool sleeps(struct watch *watch)
+{
+	uint64_t now_ns = clock_now_ns(), ran_ns = clock_process_cpu_ns(watch->pid);
+	uint64_t most_ns = ASLEEP_NS + ASLEEP_NS / 64 * ((uint64_t)watch->pid % 64);
+
+	watch->asleep = ran_ns && ran_ns == watch->ran_ns && !watch->lost && !watch->error &&
+			now_ns - watch->looked_ns < most_ns;
+	watch->ran_ns = ran_ns;
+	watch->lost = false;
+	if (watch->asleep)
+		return true;
+	watch->looked_ns = now_ns;
+	watch->looked_passes = watch->walk.passes;
+	return false;
+}
+
 int watch_look(struct watch *watch)
 {
 	uint64_t begin_ns = clock_thread_cpu_ns();
 
 	if (watch->ended)
 		return -ESRCH;
+	if (sleeps(watch))
+		return 0;
 	int error = process_look(watch->process);
 	if (error == -ESTALE) {
 		/* Another program: nothing of what was known is true. */
@@ -314,6 +335,16 @@ const char *watch_cgroup(struct watch *watch)
 		watch->cgroup = strdup(names.name[h]);
 	}
 	return watch->cgroup ? watch->cgroup : "";
+}
+
+void watch_glance(struct watch *watch)
+{
+	(void)process_allowed(watch->process, &watch->sharer.allowed); /* it may end just now: that is seen */
+}
+
+void watch_wake(struct watch *watch)
+{
+	watch->ran_ns = 0;
 }
 
 int watch_open(pid_t pid, uint64_t before_ns, struct shares *shares, const struct node_map *map, uint64_t now_ns,

@@ -27,6 +27,12 @@ struct watch {
 	bool child;                 /* found, not asked for */
 	bool ended;
 	uint64_t ended_ns;          /* when that was found; 0: it lives */
+	bool asleep;                /* it did not run: the last look left it at that, */
+	bool glanced;               /* but for what others may change of it */
+	struct spend glance;
+	uint64_t ran_ns;            /* its CPU clock, just before that look */
+	uint64_t looked_ns;         /* when it was looked at really */
+	uint64_t looked_passes;     /* of its walk, then */
 	bool lost;                  /* a move found that it ended, or is another program: to be looked at */
 	bool renewed;               /* by exec since the last look: what a sensor has of it may have gone */
 	bool guests_told;           /* the sensor knows that it runs guests */
@@ -52,8 +58,13 @@ int watch_open(pid_t pid, uint64_t before_ns, struct shares *shares, const struc
 	       struct watch **ret_watch);
 void watch_close(struct watch *watch);
 
-/* Look at the mappings and threads again. 0; -ESRCH: it ended, and everything of it was let go. */
+/* Look at the mappings and threads again, if it ran since, or after minutes. 0; -ESRCH: it ended, and everything of it
+ * was let go. */
 int watch_look(struct watch *watch);
+/* What others may give one that sleeps: the nodes that its cpuset allows. Takes some 50 us. */
+void watch_glance(struct watch *watch);
+/* The next look is a real one. */
+void watch_wake(struct watch *watch);
 /* Tell the shares who uses them: after each look at the watches of a list. -ENOMEM: not of all. */
 int watches_share(struct watch *first, struct shares *shares, uint64_t now_ns);
 /* The name of its control group now, or when it lived: that of version 2, else of the memory controller. "": none. */

@@ -116,11 +116,11 @@ void walk_init(struct walk *walk, uint64_t now_ns)
 bool walk_slice(struct walk *walk, uint64_t (*look)(void *arg, uint64_t vpn), void *arg, uint64_t now_ns,
 		uint64_t *cpu_ns)
 {
-	uint64_t begin_ns = clock_thread_cpu_ns();
 	uint32_t slices = walk->passes ? 1 : SLICE_FIRST;
 
 	if (walk->passes && !scan_due(&walk->scan, now_ns))
 		return false;
+	uint64_t begin_ns = clock_thread_cpu_ns();
 	while (slices-- && walk->vpn != WALK_END)
 		walk->vpn = look(arg, walk->vpn);
 	if (walk->vpn == WALK_END) {

@@ -115,3 +115,8 @@ int child_signal(pid_t pid, int signal)
 {
 	return kill(pid, signal) ? -errno : 0;
 }
+
+int child_continue(pid_t pid)
+{
+	return sigqueue(pid, SIGCONT, (union sigval){ 0 }) ? -errno : 0;
+}

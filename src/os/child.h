@@ -43,5 +43,7 @@ int child_take(pid_t pid, int *ret_status);
 
 /* By number: only where it cannot be a stranger's, as with children that have not been taken. -ESRCH; -EPERM. */
 int child_signal(pid_t pid, int signal);
+/* SIGCONT that is told from that of others: its si_code is SI_QUEUE. */
+int child_continue(pid_t pid);
 
 #endif

@@ -67,6 +67,27 @@ int file_read(const char *root, char *buffer, size_t bytes, const char *format, 
 	return error;
 }
 
+int file_plain(const char *root, const char *path, FILE **ret_file)
+{
+	char joined[PATH_MAX];
+	struct stat there;
+
+	if (snprintf(joined, sizeof joined, "%s%s", root, path) >= PATH_MAX)
+		return -ENAMETOOLONG;
+	/* That of a pipe would wait for a writer. */
+	int fd = open(joined, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	int error = fstat(fd, &there) ? -errno : S_ISREG(there.st_mode) ? 0 : -EEXIST;
+	FILE *file = error ? NULL : fdopen(fd, "r");
+	if (!file) {
+		close(fd);
+		return error ? error : -ENOMEM;
+	}
+	*ret_file = file;
+	return 0;
+}
+
 int file_may_write(const char *root, const char *format, ...)
 {
 	char path[PATH_MAX];
@@ -136,24 +157,39 @@ static int beside_end(const char *beside, const char *path, int fd, int error)
 	return error ? error : rename(beside, path) ? -errno : 0;
 }
 
+/* A device, a pipe or a link in whose place a file is put is gone. */
+static int place_look(const char *path)
+{
+	struct stat there;
+
+	if (!*path)
+		return -ENOENT;
+	if (lstat(path, &there))
+		return errno == ENOENT ? 0 : -errno;
+	return S_ISREG(there.st_mode) ? 0 : S_ISDIR(there.st_mode) ? -EISDIR : -EEXIST;
+}
+
 int file_may_replace(const char *path)
 {
 	char beside[PATH_MAX] = "";
-	struct stat there;
-	int fd, error = beside_open(beside, path, &fd);
+	int fd, error = place_look(path);
 
+	if (!error)
+		error = beside_open(beside, path, &fd);
 	if (!error) {
 		close(fd);
 		unlink(beside);
 	}
-	return error ? error : !stat(path, &there) && S_ISDIR(there.st_mode) ? -EISDIR : 0;
+	return error;
 }
 
 int file_replace(const char *path, const char *text, size_t bytes)
 {
 	char beside[PATH_MAX] = "";
-	int fd, error = beside_open(beside, path, &fd);
+	int fd, error = place_look(path);
 
+	if (!error)
+		error = beside_open(beside, path, &fd);
 	if (error)
 		return error;
 	error = beside_end(beside, path, fd, text_write(fd, text, bytes));

@@ -22,6 +22,12 @@ FILE *file_below(const char *root, const char *format, ...);
 __attribute__((format(printf, 4, 5)))
 int file_read(const char *root, char *buffer, size_t bytes, const char *format, ...);
 
+/*
+ * A file to be read to its end by who must not wait or read for ever. -EEXIST: it is a folder, a device, a pipe;
+ * -errno of opening.
+ */
+int file_plain(const char *root, const char *path, FILE **ret_file);
+
 /* Whether it is there and we may write it. -ENOENT, -EACCES, -EROFS. */
 __attribute__((format(printf, 2, 3)))
 int file_may_write(const char *root, const char *format, ...);
@@ -32,7 +38,8 @@ int file_put(const char *root, const char *text, const char *format, ...);
 
 /*
  * Put a text in the place of a file, as a whole: whoever opens it finds the old one or the new one.
- * It is written beside it, under a name that starts with a dot, and renamed. Readable by all. 0; -errno.
+ * It is written beside it, under a name that starts with a dot, and renamed. Readable by all. 0; -EISDIR, -EEXIST:
+ * there is a folder, or something else that is no plain file, and stays; -errno.
  */
 int file_replace(const char *path, const char *text, size_t bytes);
 

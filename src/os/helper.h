@@ -25,7 +25,7 @@
 
 #include <stdint.h>
 
-#define HELPER_MAGIC 0x70740003u
+#define HELPER_MAGIC 0x70740004u
 
 /* Names of the environment variables that carry the way to the server across exec. */
 #define HELPER_ENV_SERVER "PAGETIDE_SERVER"
@@ -51,7 +51,9 @@ struct helper_hello {
 
 enum helper_op {
 	HELPER_MAP,      /* map a hold area of runs[0].bytes, HELPER_STAGE_BYTES of stage behind it, and
-			    HELPER_STOCK_BYTES of stock behind that; reply.result: its address */
+			    HELPER_STOCK_BYTES of stock behind that; reply.result: its address. Comes with the
+			    pagemap of the program: where that has given up its rights, or its root has no
+			    /proc, the helper cannot open its own */
 	HELPER_UNMAP,    /* take all of that away again */
 	HELPER_MOVE,     /* move runs out of the program into the hold area: dst <- src, holes and busy
 			    pages skipped */
@@ -98,6 +100,7 @@ enum helper_outcome {
 	HELPER_MOVED,
 	HELPER_HOLE,   /* no page there */
 	HELPER_BUSY,   /* pinned, under I/O, or shared since a fork */
+	HELPER_AGAIN,  /* nothing about the page: an event is on its way, or somebody had it for a moment */
 	HELPER_DENIED, /* the mapping cannot be moved out of */
 	HELPER_FAILED,
 	HELPER_LOST,   /* left the program and did not arrive: must never be */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define INTERPRETERS_MAX 4
@@ -60,6 +61,14 @@ static enum image_kind elf_kind(int fd, const Elf64_Ehdr *head, char path[PATH_M
 	return IMAGE_STATIC;
 }
 
+/* By who runs it: another user's or group's, or, but for root, capabilities of the file's own. */
+static bool rights_gained(int fd, const struct stat *st)
+{
+	return (st->st_mode & S_ISUID && st->st_uid != geteuid()) ||
+	       (st->st_mode & S_ISGID && st->st_mode & S_IXGRP && st->st_gid != getegid()) ||
+	       (getuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0);
+}
+
 /* The kind of one file; for a script its interpreter's path goes to `path`, and *ret_script is set. */
 static int file_kind(char path[PATH_MAX], enum image_kind *ret_kind, bool *ret_script)
 {
@@ -83,10 +92,7 @@ static int file_kind(char path[PATH_MAX], enum image_kind *ret_kind, bool *ret_s
 		return -EACCES;
 	}
 	if (n >= (ssize_t)sizeof head.elf && !memcmp(head.elf.e_ident, ELFMAG, SELFMAG)) {
-		*ret_kind = elf_kind(fd, &head.elf, path);
-		if ((st.st_mode & S_ISUID && st.st_uid != geteuid()) ||
-		    (st.st_mode & S_ISGID && st.st_mode & S_IXGRP && st.st_gid != getegid()))
-			*ret_kind = IMAGE_SETUID;
+		*ret_kind = rights_gained(fd, &st) ? IMAGE_SETUID : elf_kind(fd, &head.elf, path);
 	} else if (!strncmp(head.text, "#!", 2)) {
 		char *at = head.text + 2 + strspn(head.text + 2, " \t");
 		at[strcspn(at, " \t\n")] = '\0';

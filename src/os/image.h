@@ -11,7 +11,7 @@ enum image_kind {
 	IMAGE_DYNAMIC,  /* loads libraries, so also one of ours */
 	IMAGE_STATIC,
 	IMAGE_FOREIGN,  /* another machine's or word size */
-	IMAGE_SETUID,   /* gains rights on exec: the loader ignores LD_PRELOAD */
+	IMAGE_SETUID,   /* who runs it gains rights: the loader ignores LD_PRELOAD */
 	IMAGE_ORPHAN,   /* what would run it, a script's interpreter or the loader, is missing */
 	IMAGE_UNKNOWN   /* not a program the kernel runs by itself */
 };

@@ -4,12 +4,16 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
+#include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -114,6 +118,7 @@ static void mapping_flags(const char *line, struct proc_mapping *mapping)
 		else if (!strncmp(p, "io", 2) || !strncmp(p, "pf", 2) || !strncmp(p, "ht", 2) ||
 			 !strncmp(p, "mm", 2))
 			mapping->pinned_kind = true;
+		mapping->kind = mapping->kind * 65599 + ((uint64_t)(unsigned char)p[0] << 8 | (unsigned char)p[1]);
 		p++;
 	}
 }
@@ -310,6 +315,11 @@ int proc_state(pid_t pid, char *ret_state)
 	return error;
 }
 
+bool proc_same_memory(pid_t one, pid_t other)
+{
+	return !syscall(SYS_kcmp, one, other, KCMP_VM, 0, 0);
+}
+
 int proc_cpu(pid_t tid, int *ret_cpu)
 {
 	struct stat_fields fields;
@@ -364,7 +374,10 @@ int proc_parents(const char *root, int (*visit)(void *arg, pid_t pid, pid_t pare
 	return proc_pids(root, parent_visit, &walk);
 }
 
-int proc_threads(int dir, void (*visit)(void *arg, pid_t tid, char state, int cpu), void *arg)
+/* Call `look` with the name of a file of each thread. -EMFILE, -ENFILE of it end the walk; with any other error that
+ * thread has ended. */
+static int tasks_walk(int dir, const char *file, int (*look)(void *arg, int tasks, pid_t tid, const char *name),
+		      void *arg)
 {
 	int fd = openat(dir, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *tasks = fd < 0 ? NULL : fdopendir(fd);
@@ -378,19 +391,178 @@ int proc_threads(int dir, void (*visit)(void *arg, pid_t tid, char state, int cp
 		return error;
 	}
 	while (error != -EMFILE && error != -ENFILE && (entry = readdir(tasks))) {
-		struct stat_fields fields;
-		char name[sizeof entry->d_name + 8];
+		char name[sizeof entry->d_name + 16];
 
 		if (entry->d_name[0] == '.')
 			continue;
-		snprintf(name, sizeof name, "%s/stat", entry->d_name);
-		error = stat_read_in(dirfd(tasks), name, &fields);
-		if (!error)
-			visit(arg, atoi(entry->d_name), fields.state, fields.cpu);
+		snprintf(name, sizeof name, "%s/%s", entry->d_name, file);
+		error = look(arg, dirfd(tasks), atoi(entry->d_name), name);
 	}
 	closedir(tasks);
-	/* Any other: that thread has ended. */
 	return error == -EMFILE || error == -ENFILE ? error : 0;
+}
+
+struct thread_walk {
+	void (*visit)(void *arg, pid_t tid, char state, int cpu);
+	void *arg;
+};
+
+static int thread_look(void *arg, int tasks, pid_t tid, const char *name)
+{
+	const struct thread_walk *walk = arg;
+	struct stat_fields fields;
+	int error = stat_read_in(tasks, name, &fields);
+
+	if (!error)
+		walk->visit(walk->arg, tid, fields.state, fields.cpu);
+	return error;
+}
+
+int proc_threads(int dir, void (*visit)(void *arg, pid_t tid, char state, int cpu), void *arg)
+{
+	return tasks_walk(dir, "stat", thread_look, &(struct thread_walk){ visit, arg });
+}
+
+struct leaving_walk {
+	void (*visit)(void *arg, const struct proc_leaving *leaving);
+	void *arg;
+	unsigned nr, nr_running;
+	bool denied;
+};
+
+static uint64_t page_up(uint64_t bytes)
+{
+	return (bytes + 4095) & ~UINT64_C(4095);
+}
+
+struct thread_call {
+	long number;
+	uint64_t a[6], stack;
+};
+
+/* "number argument … stack instruction"; "running"; "-1 …" in a fault. Whether it is the first. */
+static bool call_parse(const char *text, struct thread_call *ret_call)
+{
+	uint64_t *a = ret_call->a;
+
+	return sscanf(text, "%ld %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64,
+		      &ret_call->number, &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &ret_call->stack) == 8;
+}
+
+/* -EAGAIN: it runs. One in a fault of its own is in call -1. */
+static int call_read(int tasks, const char *name, struct thread_call *ret_call)
+{
+	char text[256];
+	int error = read_small(tasks, name, text, sizeof text);
+
+	if (error)
+		return error;
+	if (!strncmp(text, "running", strlen("running")))
+		return -EAGAIN;
+	if (!call_parse(text, ret_call))
+		ret_call->number = -1;
+	return 0;
+}
+
+static bool call_leaves(const struct thread_call *call)
+{
+	return call->number == SYS_munmap || call->number == SYS_mremap ||
+	       (call->number == SYS_mmap && call->a[3] & MAP_FIXED);
+}
+
+static bool call_grows(const struct thread_call *call)
+{
+	return call->number == SYS_mremap && page_up(call->a[2]) > page_up(call->a[1]);
+}
+
+/*
+ * Whether a thread sleeps until its message is read: in the kernel's "userfaultfd_event_wait_completion", or who calls
+ * that. What grows and is locked is filled before it is told: who waits for a page of it ("handle_userfault") counts as
+ * well, for while one is waited for no fault is read. -EAGAIN: "0", it runs. Any other error: nobody says.
+ */
+static int thread_tells(int tasks, pid_t tid, bool grows, bool *ret_tells)
+{
+	char name[32], text[128];
+
+	snprintf(name, sizeof name, "%d/wchan", (int)tid);
+	int error = read_small(tasks, name, text, sizeof text);
+	if (!error && !strcmp(text, "0"))
+		error = -EAGAIN;
+	if (!error)
+		*ret_tells = strstr(text, grows ? "userfault" : "userfaultfd");
+	return error;
+}
+
+/* The call in which a thread sleeps, and whether it tells: who does stays in it until a message is read, so it is read
+ * again which call that is. */
+static int call_look(int tasks, pid_t tid, const char *name, struct thread_call *ret_call, bool *ret_tells)
+{
+	int error = call_read(tasks, name, ret_call);
+
+	if (error || !call_leaves(ret_call))
+		return error;
+	int unknown = thread_tells(tasks, tid, call_grows(ret_call), ret_tells);
+	error = call_read(tasks, name, ret_call);
+	return error ? error : unknown == -ESRCH ? -EPERM : unknown;
+}
+
+static int leaving_look(void *arg, int tasks, pid_t tid, const char *name)
+{
+	struct leaving_walk *walk = arg;
+	struct thread_call call;
+	bool tells = false;
+
+	int error = call_look(tasks, tid, name, &call, &tells);
+	walk->nr += !error || error == -EAGAIN;
+	walk->nr_running += error == -EAGAIN;
+	walk->denied |= error == -EPERM || error == -EACCES;
+	if (error || !call_leaves(&call))
+		return error;
+	if (!tells) {
+		walk->nr_running += call_grows(&call); /* it may be about to tell */
+		return 0;
+	}
+	const uint64_t *a = call.a;
+	uint64_t end = a[0] + page_up(a[1]), kept = a[0] + page_up(a[2]);
+	bool moves = call.number == SYS_mremap, smaller = moves && kept < end, fixed = moves && a[3] & MREMAP_FIXED;
+	if (!moves)
+		walk->visit(walk->arg, &(struct proc_leaving){ a[0], end, 0, false });
+	if (smaller)
+		walk->visit(walk->arg, &(struct proc_leaving){ kept, end, 0, false });
+	if (moves && (fixed || !smaller))
+		walk->visit(walk->arg, &(struct proc_leaving){ a[0], smaller ? kept : end, fixed ? a[4] : 0, true });
+	return 0;
+}
+
+int proc_leavings(int dir, void (*visit)(void *arg, const struct proc_leaving *leaving), void *arg, unsigned *ret_nr,
+		  unsigned *ret_running)
+{
+	struct leaving_walk walk = { .visit = visit, .arg = arg };
+	int error = tasks_walk(dir, "syscall", leaving_look, &walk);
+
+	if (!error && walk.denied)
+		error = -EPERM;
+	if (!error) {
+		*ret_nr = walk.nr;
+		*ret_running = walk.nr_running;
+	}
+	return error;
+}
+
+int proc_remap(pid_t tid, struct proc_remap *ret_call)
+{
+	struct thread_call call;
+	char name[32], text[256];
+
+	snprintf(name, sizeof name, "/proc/%d/syscall", (int)tid);
+	int error = read_small(AT_FDCWD, name, text, sizeof text);
+	if (error)
+		return error;
+	if (!call_parse(text, &call) || call.number != SYS_mremap)
+		return -ENOENT;
+	*ret_call = (struct proc_remap){ call.a[0], page_up(call.a[1]), page_up(call.a[2]), call.a[3], call.a[4],
+					 call.stack };
+	return 0;
 }
 
 int proc_image(int dir, uint64_t *ret_image)
@@ -502,8 +674,9 @@ bool proc_environ_has(pid_t pid, const char *entry)
 	return found;
 }
 
-int proc_present(int dir, uint64_t start, uint64_t end,
-		 void (*visit)(void *arg, uint64_t start, uint64_t end, bool huge), void *arg)
+/* Runs of pages of any of the categories. */
+static int pages_visit(int dir, uint64_t start, uint64_t end, uint64_t categories,
+		       void (*visit)(void *arg, uint64_t start, uint64_t end, bool huge), void *arg)
 {
 	struct page_region found[256];
 	int fd = openat(dir, "pagemap", O_RDONLY | O_CLOEXEC);
@@ -517,8 +690,8 @@ int proc_present(int dir, uint64_t start, uint64_t end,
 			.end = end,
 			.vec = (uint64_t)(uintptr_t)found,
 			.vec_len = sizeof found / sizeof *found,
-			.category_mask = PAGE_IS_PRESENT,
-			.return_mask = PAGE_IS_PRESENT | PAGE_IS_HUGE,
+			.category_anyof_mask = categories,
+			.return_mask = categories | PAGE_IS_HUGE,
 		};
 		int n = ioctl(fd, PAGEMAP_SCAN, &scan);
 		if (n < 0) {
@@ -533,6 +706,18 @@ int proc_present(int dir, uint64_t start, uint64_t end,
 	}
 	close(fd);
 	return error;
+}
+
+int proc_present(int dir, uint64_t start, uint64_t end,
+		 void (*visit)(void *arg, uint64_t start, uint64_t end, bool huge), void *arg)
+{
+	return pages_visit(dir, start, end, PAGE_IS_PRESENT, visit, arg);
+}
+
+int proc_filled(int dir, uint64_t start, uint64_t end,
+		void (*visit)(void *arg, uint64_t start, uint64_t end, bool huge), void *arg)
+{
+	return pages_visit(dir, start, end, PAGE_IS_PRESENT | PAGE_IS_SWAPPED, visit, arg);
 }
 
 int proc_readv(pid_t pid, const struct iovec *remote, size_t nr, void *buffer, size_t bytes)

@@ -41,6 +41,7 @@ struct proc_mapping {
 	bool kept;           /* MADV_DONTFORK: not in a child */
 	bool pinned_kind;    /* VM_IO, VM_PFNMAP, hugetlb: nothing we may move */
 	uint32_t page_bytes; /* what the kernel maps it with at least; more than 4096: hugetlb */
+	uint64_t kind;       /* of its flags: the same for two that have the same */
 };
 
 /*
@@ -73,6 +74,8 @@ int proc_pss_anon(int dir, uint64_t *ret_bytes);
 /* Parent process; state letter as in ps (T: stopped). */
 int proc_parent(pid_t pid, pid_t *ret_parent);
 int proc_state(pid_t pid, char *ret_state);
+/* Whether two processes share their memory, as after vfork. False where that cannot be asked. */
+bool proc_same_memory(pid_t one, pid_t other);
 /* Call `visit` for each process below a root folder (see file.h) until it returns non-zero, which is
  * returned. */
 int proc_pids(const char *root, int (*visit)(void *arg, pid_t pid), void *arg);
@@ -83,6 +86,29 @@ int proc_cpu(pid_t tid, int *ret_cpu);
 /* Call `visit` for each thread: its state letter, and the CPU that it ran on last. -EMFILE, -ENFILE: not all
  * could be looked at. */
 int proc_threads(int dir, void (*visit)(void *arg, pid_t tid, char state, int cpu), void *arg);
+
+struct proc_leaving {
+	uint64_t start, end;
+	uint64_t to;   /* where that is, if the caller says so; 0: it does not */
+	bool moved;    /* to be had elsewhere (mremap) */
+};
+
+/*
+ * Call `visit` for what each thread has taken away from it by the system call in which it sleeps until that is known to
+ * whom it concerns (an event of a userfaultfd): one that makes smaller and moves takes two. Who sleeps in such a call
+ * for anything else has not taken it yet, or has told all.
+ * *ret_nr, *ret_running: how many threads there are, and of them do not sleep, or may be about to tell. -EPERM: it may
+ * not be looked at, or the kernel does not say what they sleep for.
+ */
+int proc_leavings(int dir, void (*visit)(void *arg, const struct proc_leaving *leaving), void *arg,
+		  unsigned *ret_nr, unsigned *ret_running);
+
+/* An mremap in which a thread sleeps: its arguments, the lengths as whole pages, and where its stack is. */
+struct proc_remap {
+	uint64_t from, old_bytes, bytes, flags, to, stack;
+};
+/* -ENOENT: it runs, or sleeps in something else. */
+int proc_remap(pid_t tid, struct proc_remap *ret_call);
 
 /* What tells the program in a process from the one before an exec: a number made of its start time
  * and of where its code and stack begin. */
@@ -110,6 +136,10 @@ bool proc_environ_has(pid_t pid, const char *entry);
  */
 int proc_present(int dir, uint64_t start, uint64_t end,
 		 void (*visit)(void *arg, uint64_t start, uint64_t end, bool huge), void *arg);
+
+/* The same of all pages that have something in them, also swapped out or just migrating; and of guard pages. */
+int proc_filled(int dir, uint64_t start, uint64_t end,
+		void (*visit)(void *arg, uint64_t start, uint64_t end, bool huge), void *arg);
 
 /* Copy from another process' memory; all bytes or an error. -EFAULT: not mapped. */
 int proc_read(pid_t pid, uint64_t address, void *buffer, size_t bytes);

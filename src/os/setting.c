@@ -177,6 +177,13 @@ static int values_read(struct settings *settings)
 	return 0;
 }
 
+static void writers_watch(struct settings *settings)
+{
+	written_begin(&settings->written);
+	for (size_t i = 0; i < settings->nr; i++)
+		written_add(&settings->written, i, settings->root, settings->table[i].path);
+}
+
 int settings_save(struct settings *settings, const char *root, const char *state_path,
 		  const struct setting *table, size_t nr)
 {
@@ -194,14 +201,27 @@ int settings_save(struct settings *settings, const char *root, const char *state
 		return error;
 	}
 	settings->lock = fd;
+	writers_watch(settings);
 	error = values_read(settings);
 	if (!error)
 		error = state_write(settings);
 	if (error) {
+		written_end(&settings->written);
 		state_remove(root, state_path, fd);
 		settings->lock = -1;
 	}
 	return error;
+}
+
+/* What it is now is put back in the end. Where that cannot be written the value of before comes back after a kill. */
+static void theirs_keep(struct settings *settings, size_t which, uint64_t value)
+{
+	bool other = settings->saved[which] != value;
+
+	settings->saved[which] = settings->known[which] = value;
+	settings->told &= ~(1u << which);
+	if (other)
+		state_write(settings);
 }
 
 int settings_change(struct settings *settings, size_t which, uint64_t value)
@@ -209,9 +229,15 @@ int settings_change(struct settings *settings, size_t which, uint64_t value)
 	if (!settings->there[which])
 		return settings->table[which].optional ? 0 : -ENOENT;
 	settings->changed = true;
+	uint64_t theirs;
+	settings->told |= written_take(&settings->written);
+	if ((settings->told >> which & 1) &&
+	    !setting_read(settings->root, settings->table[which].path, &theirs))
+		theirs_keep(settings, which, theirs);
 	int error = setting_write(settings->root, settings->table[which].path, value);
 	if (!error)
 		settings->known[which] = value;
+	settings->told |= written_take(&settings->written) & ~(1u << which);
 	return error;
 }
 
@@ -219,17 +245,18 @@ unsigned int settings_look(struct settings *settings)
 {
 	unsigned int set = 0;
 
-	for (size_t i = 0; settings->lock >= 0 && i < settings->nr; i++) {
+	if (settings->lock < 0)
+		return 0;
+	settings->told |= written_take(&settings->written);
+	for (size_t i = 0; i < settings->nr; i++) {
 		uint64_t value;
-		if (!settings->there[i] || setting_read(settings->root, settings->table[i].path, &value) ||
-		    value == settings->known[i])
+		if (!settings->there[i] || setting_read(settings->root, settings->table[i].path, &value))
 			continue;
-		settings->saved[i] = settings->known[i] = value;
-		set |= 1u << i;
+		bool other = value != settings->known[i];
+		set |= (unsigned int)other << i;
+		if (other || (settings->told >> i & 1))
+			theirs_keep(settings, i, value);
 	}
-	/* Where it cannot be written the values of before come back after a kill. */
-	if (set)
-		state_write(settings);
 	return set;
 }
 
@@ -249,6 +276,7 @@ int settings_restore(struct settings *settings)
 		else if (!error)
 			error = one;
 	}
+	written_take(&settings->written); /* ours */
 	settings->changed = error != 0;
 	return error;
 }
@@ -257,6 +285,7 @@ void settings_release(struct settings *settings)
 {
 	if (settings->lock < 0)
 		return;
+	written_end(&settings->written);
 	if (settings->changed)
 		close(settings->lock);
 	else

@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "written.h"
+
 struct setting {
 	const char *name;  /* in the state file: no blanks */
 	const char *path;
@@ -26,7 +28,7 @@ struct setting {
 	bool (*ours)(const char *root);
 };
 
-#define SETTINGS_MAX 16
+#define SETTINGS_MAX WRITTEN_MAX
 
 struct settings {
 	const struct setting *table; /* put back in this order */
@@ -37,6 +39,8 @@ struct settings {
 	uint64_t saved[SETTINGS_MAX]; /* what is put back */
 	uint64_t known[SETTINGS_MAX]; /* what was read or written last */
 	bool there[SETTINGS_MAX];
+	struct written written;
+	unsigned int told;           /* bits: others wrote to it, and it was not read since */
 };
 
 /* -EINVAL: no number in it. */
@@ -51,11 +55,12 @@ int setting_write(const char *root, const char *path, uint64_t value);
  */
 int settings_save(struct settings *settings, const char *root, const char *state_path,
 		  const struct setting *table, size_t nr);
-/* Change one of the table; an optional one that is not there is passed over. */
+/* Change one of the table; an optional one that is not there is passed over. What others have set until then is theirs,
+ * as in settings_look(). */
 int settings_change(struct settings *settings, size_t which, uint64_t value);
 /*
- * Which of them somebody else has set since: a bit for each place in the table. Their value is the one that is put
- * back from now on, also after a kill.
+ * Which of them somebody else has set since to another value: a bit for each place in the table. Their value is the one
+ * that is put back from now on, also after a kill; also where it is the one that it has, if the kernel tells of that.
  */
 unsigned int settings_look(struct settings *settings);
 /* Put all back, but for what somebody else has set meanwhile. The lock stays: nobody else begins while what they

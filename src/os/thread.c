@@ -2,6 +2,7 @@
 #include "thread.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -45,14 +46,18 @@ void thread_hurry(pid_t tid, int priority)
 	syscall(SYS_sched_setattr, tid, &attr, 0);
 }
 
-void thread_urge(int priority)
+void thread_urge(pid_t tid, int priority)
 {
 	struct thread_attr attr = {
 		.size = sizeof attr, .policy = SCHED_RR, .flags = FLAG_RESET_ON_FORK, .priority = 1,
 	};
 
-	if (syscall(SYS_sched_setattr, 0, &attr, 0))
-		thread_hurry(0, priority);
+	struct rlimit most;
+
+	/* Who has such a limit is killed for running too long without a sleep, if it is real-time. */
+	bool limited = prlimit(tid, RLIMIT_RTTIME, NULL, &most) || most.rlim_cur != RLIM_INFINITY;
+	if (limited || syscall(SYS_sched_setattr, tid, &attr, 0))
+		thread_hurry(tid, priority);
 }
 
 int thread_robust_list(pid_t tid, uint64_t *ret_address)

@@ -21,12 +21,12 @@ int thread_spread(pid_t tid, const cpu_set_t *cpus);
 void thread_hurry(pid_t tid, int priority);
 
 /*
- * The calling thread is to run at once when it is woken, before all that is not real-time: where that is
- * permitted (CAP_SYS_NICE, or RLIMIT_RTPRIO) and the control group has time for it, of the lowest priority of
- * SCHED_RR; else as thread_hurry() does. What it starts is of the normal class again in either case, without
- * a priority in the first. For threads that sleep most of the time.
+ * A thread (0: the calling one) is to run at once when it is woken, before all that is not real-time: of the lowest
+ * priority of SCHED_RR, where that is permitted (CAP_SYS_NICE, or its RLIMIT_RTPRIO), the control group has time for it
+ * and it has no RLIMIT_RTTIME; else as thread_hurry() does. What it starts is of the normal class again in either case,
+ * without a priority in the first. For threads that sleep most of the time.
  */
-void thread_urge(int priority);
+void thread_urge(pid_t tid, int priority);
 
 /* The head of a thread's list of robust mutexes, which the kernel gives over when it ends: 0 without one. -ESRCH;
  * -EPERM. */

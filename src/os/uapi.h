@@ -12,7 +12,6 @@
 
 #ifndef UFFDIO_MOVE
 #define UFFDIO_MOVE_MODE_DONTWAKE ((__u64)1 << 0)
-#define UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES ((__u64)1 << 1)
 struct uffdio_move {
 	__u64 dst;
 	__u64 src;

@@ -116,6 +116,30 @@ bool vmstat_damon_thread(const char *root)
 	return proc_parents(root, kdamond_find, (void *)(uintptr_t)root) == 1;
 }
 
+/* One of several words, in brackets. */
+static bool word_chosen(const char *root, const char *word, const char *below)
+{
+	char text[128];
+
+	return !file_read(root, text, sizeof text, "/sys/kernel/mm/transparent_hugepage/%senabled", below) &&
+	       strstr(text, word);
+}
+
+bool vmstat_large_on(const char *root)
+{
+	bool inherit = !word_chosen(root, "[never]", "");
+
+	for (unsigned int kib = 8; kib < 2048; kib *= 2) {
+		char below[32];
+
+		snprintf(below, sizeof below, "hugepages-%ukB/", kib);
+		if (word_chosen(root, "[always]", below) || word_chosen(root, "[madvise]", below) ||
+		    (inherit && word_chosen(root, "[inherit]", below)))
+			return true;
+	}
+	return false;
+}
+
 bool vmstat_demotion_on(const char *root)
 {
 	char path[PATH_MAX];

@@ -25,6 +25,8 @@ int vmstat_read(const char *root, struct vmstat *ret_vmstat);
 bool vmstat_damon_migrates(const char *root);
 /* Whether there is a kernel thread of DAMON, whoever started it. */
 bool vmstat_damon_thread(const char *root);
+/* Whether anonymous memory may be in huge pages of less than 2 MiB (mTHP). */
+bool vmstat_large_on(const char *root);
 /* Whether reclaim demotes pages to slower nodes by itself. */
 bool vmstat_demotion_on(const char *root);
 

@@ -78,7 +78,8 @@ struct sense_ops {
 	/* ret_what (static): the file that somebody else wrote; not set while it is held. After a pause it is set up
 	 * again. NULL: it sets nothing up. */
 	enum sense_hold (*hold)(const struct sense *sense, const char **ret_what);
-	void (*close)(struct sense *sense);
+	/* 0; -errno: something that it changed in the system is not as it was; the next one tries again. */
+	int (*close)(struct sense *sense);
 };
 
 struct sense {

@@ -403,17 +403,18 @@ static void damon_usage(const struct sense *sense, struct sense_usage *ret_usage
 
 /* ---- open and close ---- */
 
-static void damon_close(struct sense *sense)
+static int damon_close(struct sense *sense)
 {
 	struct damon *damon = damon_of(sense);
 
 	while (damon->targets.first)
 		targets_drop(&damon->targets, damon->targets.first);
 	damon_off(damon);
-	settings_restore(&damon->settings);
+	int error = settings_restore(&damon->settings);
 	settings_release(&damon->settings);
 	free(damon->regions);
 	free(damon);
+	return error;
 }
 
 static const struct sense_ops damon_ops = {
@@ -444,7 +445,7 @@ static const char *why_not(int error)
 		return "this kernel's DAMON does not tell processes apart: use Linux 6.6 or later, built with "
 		       "CONFIG_DAMON_VADDR";
 	default:
-		return "DAMON cannot be set up";
+		return "DAMON cannot be set up, or " DAMON_STATE_PATH " not be written: mend that";
 	}
 }
 

@@ -191,14 +191,22 @@ static void hint_rest(struct hint *hint)
 	size_set(hint, SWEEP_SIZE_LEAST_MB);
 }
 
-/* Who sets them again after us is right. */
-static void settings_let_go(struct hint *hint)
+/* None of them is ours until the next sweep: whatever others set meanwhile, be it what we would, is theirs. */
+static int settings_give_back(struct hint *hint)
 {
 	if (hint->sweep.on)
 		hint_rest(hint);
+	int error = settings_restore(&hint->settings);
+	hint->off |= !error;
+	return error;
+}
+
+/* Who sets them again after us is right. */
+static void settings_let_go(struct hint *hint)
+{
+	settings_give_back(hint);
 	hint->off = true;
 	hint->hold = SENSE_TAKEN;
-	settings_restore(&hint->settings);
 }
 
 static void settings_mind(struct hint *hint)
@@ -450,15 +458,11 @@ static int hint_pace(struct sense *sense, uint64_t period_ns)
 
 	int error = 0;
 
-	if (!period_ns && !hint->off) {
-		error = settings_change(&hint->settings, SET_BALANCING, 0);
-		hint->off = !error;
-	}
+	if (!period_ns && !hint->off)
+		error = settings_give_back(hint);
 	if (!period_ns && hint->hold == SENSE_TAKEN)
 		hint->hold = SENSE_DISPUTED;
 	hint->period_ns = period_ns && period_ns < PERIOD_LEAST_NS ? PERIOD_LEAST_NS : period_ns;
-	if (!period_ns && hint->sweep.on)
-		hint_rest(hint);
 	return error;
 }
 
@@ -480,12 +484,12 @@ static void hint_usage(const struct sense *sense, struct sense_usage *ret_usage)
 
 /* ---- open and close ---- */
 
-static void hint_close(struct sense *sense)
+static int hint_close(struct sense *sense)
 {
 	struct hint *hint = hint_of(sense);
 
 	/* No fault is made that nobody reads, and nobody else begins before our probes are gone. */
-	settings_restore(&hint->settings);
+	int error = settings_restore(&hint->settings);
 	while (hint->targets.first)
 		hint_remove(sense, hint->targets.first->pid);
 	rings_free(&hint->rings);
@@ -494,6 +498,7 @@ static void hint_close(struct sense *sense)
 	if (hint->mounted)
 		debugfs_unmount();
 	free(hint);
+	return error;
 }
 
 static const struct sense_ops hint_ops = {
@@ -541,8 +546,19 @@ static const char *why_not(int error)
 	case -ENOENT:
 		return "this kernel has no NUMA balancing, or hides debugfs: Debian's 6.12 has it; "
 		       "mount -t debugfs debugfs /sys/kernel/debug";
+	case -ENOSPC:
+	case -EDQUOT:
+		return "there is no room for " HINT_STATE_PATH ", which keeps the settings of the kernel: make some";
+	case -EROFS:
+	case -ENOTDIR:
+	case -EISDIR:
+	case -ELOOP:
+		return HINT_STATE_PATH ", which keeps the settings of the kernel, cannot be written: mend that";
+	case -EINVAL:
+		return "the kernel refuses a setting of NUMA balancing, ours or one that a killed pagetide left in "
+		       HINT_STATE_PATH ": set it yourself, and remove that file";
 	default:
-		return "the settings of NUMA balancing cannot be read or saved";
+		return "the settings of NUMA balancing cannot be read or saved in " HINT_STATE_PATH;
 	}
 }
 

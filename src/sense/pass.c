@@ -238,7 +238,7 @@ void pass_init(struct pass *pass, const struct sense_ops *sense_ops, const struc
 	pass->period_ns = PASS_LEAST_NS;
 }
 
-void pass_close(struct sense *sense)
+int pass_close(struct sense *sense)
 {
 	struct pass *pass = pass_of(sense);
 
@@ -247,4 +247,5 @@ void pass_close(struct sense *sense)
 	if (pass->ops->close)
 		pass->ops->close(pass);
 	free(pass);
+	return 0;
 }

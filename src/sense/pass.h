@@ -90,6 +90,6 @@ void pass_remove(struct sense *sense, pid_t pid);
 void pass_read(struct sense *sense, void (*visit)(void *arg, const struct sense_event *event), void *arg);
 int pass_pace(struct sense *sense, uint64_t period_ns);
 void pass_usage(const struct sense *sense, struct sense_usage *ret_usage);
-void pass_close(struct sense *sense);
+int pass_close(struct sense *sense);
 
 #endif

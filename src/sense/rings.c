@@ -95,6 +95,15 @@ void rings_note(struct followed *followed, const struct perf_record *record)
 			  (record->kind == PERF_FORK && record->pid == (uint32_t)followed->target.pid);
 }
 
+/* Since it was asked for this last. */
+static bool has_run(struct followed *followed)
+{
+	uint64_t before_ns = followed->ran_ns;
+
+	followed->ran_ns = clock_process_cpu_ns(followed->target.pid);
+	return !followed->ran_ns || followed->ran_ns != before_ns;
+}
+
 void rings_look(struct rings *rings, const struct targets *targets, uint64_t now_ns)
 {
 	bool all = now_ns - rings->looked_ns >= LOOK_NS, any = false;
@@ -106,7 +115,7 @@ void rings_look(struct rings *rings, const struct targets *targets, uint64_t now
 	/* A process that cannot be looked at has ended; its owner finds out and removes it. */
 	for (struct target *target = targets->first; target; target = target->next) {
 		struct followed *followed = (struct followed *)(void *)target;
-		followed->look |= all;
+		followed->look |= all && has_run(followed);
 		any |= followed->look;
 		if (followed->look && due)
 			rings_follow(rings, followed);

@@ -20,6 +20,7 @@
 /* A process whose threads are followed. */
 struct followed {
 	struct target target;
+	uint64_t ran_ns; /* its CPU clock when all were looked at last: who does not run starts no thread */
 	bool look; /* threads came, or their news was lost */
 };
 

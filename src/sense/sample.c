@@ -136,7 +136,7 @@ static void sample_usage(const struct sense *sense, struct sense_usage *ret_usag
 	};
 }
 
-static void sample_close(struct sense *sense)
+static int sample_close(struct sense *sense)
 {
 	struct sample *sample = sample_of(sense);
 
@@ -144,6 +144,7 @@ static void sample_close(struct sense *sense)
 		sample_remove(sense, sample->targets.first->pid);
 	rings_free(&sample->rings);
 	free(sample);
+	return 0;
 }
 
 /* What a guest touches has addresses of the guest, if the CPU samples it at all. */

@@ -167,7 +167,7 @@ static void trace_usage(const struct sense *sense, struct sense_usage *ret_usage
 
 /* ---- open and close ---- */
 
-static void trace_close(struct sense *sense)
+static int trace_close(struct sense *sense)
 {
 	struct trace *trace = trace_of(sense);
 
@@ -177,6 +177,7 @@ static void trace_close(struct sense *sense)
 		fclose(trace->file);
 	free(trace->line);
 	free(trace);
+	return 0;
 }
 
 static const struct sense_ops trace_ops = {
@@ -202,8 +203,9 @@ int trace_open(const struct trace_options *options, struct sense **ret_sense, ui
 	trace->sense.ops = &trace_ops;
 	trace->targets.root = options->root;
 	trace->period_ns = UINT64_MAX;
-	trace->file = file_below(options->root, "%s", options->path);
-	int error = trace->file ? lines_check(trace, ret_line) : -errno;
+	int error = file_plain(options->root, options->path, &trace->file);
+	if (!error)
+		error = lines_check(trace, ret_line);
 	if (error)
 		trace_close(&trace->sense);
 	else

@@ -24,7 +24,8 @@ struct trace_options {
 };
 
 /*
- * -ENOENT, -EACCES ...: it cannot be read; -EBADMSG: line *ret_line of it is no access; -ENOMEM.
+ * -ENOENT, -EACCES ...: it cannot be read; -EEXIST: it is no plain file; -EBADMSG: line *ret_line of it is no
+ * access; -ENOMEM.
  */
 int trace_open(const struct trace_options *options, struct sense **ret_sense, uint64_t *ret_line);
 

@@ -3,22 +3,32 @@
  * Adoption: taking a program's mappings into care once memory is tight.
  *
  * Which, survey.c says. Each is registered as a whole: registering a part would split it, and mremap over
- * a split mapping fails. A mapping may change between reading the file and registering, unseen, so the file
- * is read again afterwards, when every change gives an event: what is not as it was is not adopted, and stays
- * registered until the next survey. Neighbours are one extent, whatever else tells them apart.
+ * a split mapping fails. Neighbours are one extent, whatever else tells them apart.
  *
- * The lock is held exclusively throughout: no event is read between registering a mapping and
- * looking which of its pages are present, so no page is taken for present that is being discarded.
+ * The lock is held exclusively throughout. Once it is registered every change gives an event, which moves what the
+ * table has there; so what is registered has extents at once, or the event of something that nobody knows would move
+ * what others have put in its place. But it may have left before it was registered, and what is there may be managed,
+ * come from elsewhere and not told of yet. So its tract is fresh: what is told to come there may be that very
+ * mapping (former.c), and nothing is taken out. At the next moment at which nothing is under way what is not registered
+ * has its extents no longer. That moment is waited for, but not for long. To begin with, too, one is waited for.
+ *
+ * A mapping may change between the reading of the file and registering, unseen. So the file is read again: where
+ * something else has come that is not ours to have, it is let go.
  */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "assert.h"
+#include "clock.h"
 #include "journal.h"
 #include "proc.h"
 #include "program.h"
 #include "survey.h"
 #include "uffd.h"
+
+#define CALM_BEFORE_NS 2000000u
+#define CALM_AFTER_NS 20000000u
+#define CALM_PAUSE_NS 20000u
 
 /* The second reading: what has been passed of the list, which is in the same order. */
 struct confirmation {
@@ -33,10 +43,8 @@ static int mapping_confirm(void *arg, const struct proc_mapping *m)
 
 	for (size_t i = seen->next; i < s->nr && s->list[i].start < m->end; i++)
 		s->list[i].foreign |= s->list[i].end > m->start && (!m->anonymous || m->shared);
-	/* Neighbours that are registered alike merge: the mapping may be larger than it was. */
-	for (; seen->next < s->nr && s->list[seen->next].end <= m->end; seen->next++)
-		s->list[seen->next].confirmed =
-			m->anonymous && !m->shared && s->list[seen->next].start >= m->start;
+	while (seen->next < s->nr && s->list[seen->next].end <= m->end)
+		seen->next++;
 	return 0;
 }
 
@@ -46,7 +54,7 @@ struct stretch {
 	uint64_t vpn, idx;
 };
 
-static void page_present(void *arg, uint64_t start, uint64_t end, bool huge)
+static void page_found(void *arg, uint64_t start, uint64_t end, bool huge)
 {
 	const struct stretch *stretch = arg;
 	struct tract *t = stretch->tract;
@@ -62,17 +70,17 @@ static void page_present(void *arg, uint64_t start, uint64_t end, bool huge)
 	}
 }
 
-static int stretch_take(struct program *p, uint64_t vpn, uint64_t nr)
+int stretch_take(struct program *p, uint64_t vpn, uint64_t nr)
 {
 	struct stretch stretch = { .vpn = vpn };
 	int error = tract_take(p, vpn, nr, &stretch.tract, &stretch.idx);
 
 	/* This change is our own: no reason to survey again. */
 	p->seen_map_seq += !error;
-	if (!error)
-		error = proc_present(p->proc_dir, vpn << PAGE_SHIFT, (vpn + nr) << PAGE_SHIFT,
-				     page_present, &stretch);
-	return error;
+	if (error)
+		return error;
+	stretch.tract->fresh = p->fresh = true;
+	return pages_find(p, vpn, nr, page_found, &stretch);
 }
 
 /* Candidates side by side, from the first to the last. */
@@ -82,10 +90,8 @@ static void candidates_take(struct survey *s, const struct candidate *first, con
 
 	s->taken += survey_uncovered(p, first->start, last->end, stretch_take);
 	for (const struct candidate *c = first; c <= last; c++) {
-		if (!c->huge)
-			continue;
 		const struct extent *e = extent_next(p, c->start >> PAGE_SHIFT);
-		for (; e && e < p->extents + p->nr_extents && e->vpn < c->end >> PAGE_SHIFT; e++)
+		for (; c->huge && e && e < p->extents + p->nr_extents && e->vpn < c->end >> PAGE_SHIFT; e++)
 			atomic_store_explicit(&e->tract->huge, true, memory_order_relaxed);
 	}
 }
@@ -127,6 +133,28 @@ static void program_quiet(struct drained *d)
 		;
 }
 
+/*
+ * Read on until nothing is under way, or that time: whether there was such a moment. Threads that change their
+ * mappings all the time come to their next fault before long, and wait there.
+ */
+static bool program_calm(struct drained *d, uint64_t end_ns)
+{
+	for (;;) {
+		if (events_read(d->program, fault_note, d) > 0)
+			continue;
+		if (!uffd_changing(d->program->uffd)) {
+			/* What was done before has nothing to do with what is mapped now. */
+			journal_begin(d->program);
+			journal_done(d->program);
+			if (!journal_open(d->program))
+				return true;
+		}
+		if (clock_now_ns() > end_ns)
+			return false;
+		clock_sleep_ns(CALM_PAUSE_NS);
+	}
+}
+
 static void program_resume(struct drained *d)
 {
 	rwlock_unlock(&d->program->lock);
@@ -141,7 +169,7 @@ static void candidates_register(struct survey *s)
 
 	for (size_t i = 0; i < s->nr; i++) {
 		struct candidate *c = &s->list[i];
-		if (survey_pending(p, c->start, c->end)) /* since the survey */
+		if (moves_pending(&p->moves, c->start >> PAGE_SHIFT, c->end >> PAGE_SHIFT)) /* since the survey */
 			continue;
 		int error = uffd_register(p->uffd, c->start, c->end - c->start);
 		c->registered = !error;
@@ -150,40 +178,85 @@ static void candidates_register(struct survey *s)
 	}
 }
 
-static int survey_adopt(struct survey *s)
+static bool candidate_mine(const struct candidate *c)
+{
+	return c->registered && !c->foreign;
+}
+
+/* Pages that are not registered have no extent; -errno: nobody can tell now. */
+static int pages_settle(struct program *p, uint64_t vpn, uint64_t nr_pages)
+{
+	int yes = uffd_registered(p->uffd, vpn_address(vpn), nr_pages * PAGE_BYTES);
+
+	if (yes)
+		return yes > 0 ? 0 : yes;
+	if (nr_pages == 1) {
+		extent_cut(p, vpn, 1, piece_drop, NULL);
+		return 0;
+	}
+	/* It may lie in several mappings. */
+	int error = pages_settle(p, vpn, nr_pages / 2);
+	return error ? error : pages_settle(p, vpn + nr_pages / 2, nr_pages - nr_pages / 2);
+}
+
+static int extents_settle(struct program *p)
+{
+	uint64_t vpn = 0;
+	int error = 0;
+
+	for (const struct extent *e; !error && (e = extent_next(p, vpn)) && e->vpn < LIMBO_VPN;) {
+		struct extent piece = *e;
+		vpn = e->vpn + e->nr_pages;
+		if (piece.tract->fresh)
+			error = pages_settle(p, piece.vpn, piece.nr_pages);
+	}
+	return error;
+}
+
+/* Find out where what was adopted is, at a moment at which nothing is under way. */
+static void program_settle(struct program *p, struct drained *drained, uint64_t end_ns)
+{
+	int error = -EAGAIN;
+
+	while (error == -EAGAIN && program_calm(drained, end_ns))
+		error = extents_settle(p);
+	if (error) {
+		atomic_store(&p->unknown, true);
+		return;
+	}
+	for (struct tract *t = p->tracts; t; t = t->next)
+		t->fresh = false;
+	p->fresh = false;
+}
+
+static int survey_adopt(struct survey *s, struct drained *drained)
 {
 	struct program *p = s->program;
 	struct confirmation seen = { .survey = s };
 
-	candidates_register(s);
-	int error = proc_mappings(p->proc_dir, false, mapping_confirm, &seen);
-	/* A change that is under way may be in the maps already and its event still to come; one that
-	 * begins from here on finds our extents and moves them. */
-	if (!error && uffd_changing(p->uffd)) {
+	if (!program_calm(drained, clock_now_ns() + CALM_BEFORE_NS)) {
 		atomic_store(&p->unknown, true);
-		error = -EAGAIN;
+		return -EAGAIN;
 	}
+	candidates_register(s);
 	guards_look(p); /* of those to come there is an event now */
-	/* What is registered stays so: a managed mapping may have moved onto it by now. Unregistered it would tell of
-	 * nothing more, and its stored pages would be read as zeros. */
-	if (error)
-		return error;
-	/* A calm moment: what was done before has nothing to do with what is mapped here now. */
-	journal_begin(p);
-	journal_done(p);
+	int error = proc_mappings(p->proc_dir, false, mapping_confirm, &seen);
 	for (size_t i = 0, to; i < s->nr; i = to) {
 		struct candidate *c = &s->list[i];
-		for (to = i + 1; c->registered && c->confirmed && to < s->nr &&
-				 s->list[to].registered && s->list[to].confirmed &&
+		for (to = i + 1; candidate_mine(c) && to < s->nr && candidate_mine(&s->list[to]) &&
 				 s->list[to].start == s->list[to - 1].end;)
 			to++;
-		if (c->registered && c->confirmed)
+		if (candidate_mine(c))
 			candidates_take(s, c, &s->list[to - 1]);
-		else if (c->registered && c->foreign &&
-			 survey_uncovered(p, c->start, c->end, NULL) == (c->end - c->start) >> PAGE_SHIFT)
+	}
+	program_settle(p, drained, clock_now_ns() + CALM_AFTER_NS);
+	for (size_t i = 0; i < s->nr && !p->fresh; i++) {
+		const struct candidate *c = &s->list[i];
+		if (c->registered && c->foreign &&
+		    survey_uncovered(p, c->start, c->end, NULL) == (c->end - c->start) >> PAGE_SHIFT)
 			uffd_unregister(p->uffd, c->start, c->end - c->start);
 	}
-	return 0;
+	return error;
 }
 
 static int mapping_registered(void *arg, const struct proc_mapping *m)
@@ -227,16 +300,17 @@ static int child_verify(struct program *p)
 int program_adopt(struct program *p, uint64_t *ret_pages)
 {
 	struct survey s = { .program = p };
-	/* Flags (mlock) cost a walk of the page tables: only the first time. */
-	bool first = !p->surveyed;
 
 	int error = p->checked ? 0 : child_verify(p);
 	if (!error)
-		error = survey_read(&s, first);
-	if (!error && s.nr) {
+		error = survey_read(&s);
+	if (!error && (s.nr || p->fresh)) {
 		struct drained drained = { .program = p };
 		program_quiet(&drained);
-		error = survey_adopt(&s);
+		if (s.nr)
+			error = survey_adopt(&s, &drained);
+		else
+			program_settle(p, &drained, clock_now_ns() + CALM_BEFORE_NS);
 		program_resume(&drained);
 	}
 	p->surveyed |= !error;

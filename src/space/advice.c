@@ -50,16 +50,29 @@ static void advice_take(struct program *p)
 	rwlock_unlock(&p->lock);
 }
 
-void program_advice(struct program *p, uint64_t now_ns)
+bool advice_due(const struct program *p, uint64_t now_ns)
 {
-	uint64_t filled = handlers_filled(p);
+	return p->proc_dir >= 0 && handlers_filled(p) - p->advice_filled >= FILLED_LEAST &&
+	       now_ns >= p->advice_rest_ns;
+}
 
-	if (p->proc_dir < 0 || filled - p->advice_filled < FILLED_LEAST || now_ns < p->advice_rest_ns)
-		return;
+void advice_rest(struct program *p, uint64_t began_ns)
+{
+	uint64_t now_ns = clock_now_ns(), rest_ns = (now_ns - began_ns) * REST_SHARE, nr = 0;
+
+	for (const struct program *each = p->server->programs; each; each = each->next)
+		nr++;
+	rest_ns *= nr; /* all of them share that */
+	p->advice_filled = handlers_filled(p);
+	p->advice_rest_ns = now_ns + (rest_ns > REST_MIN_NS ? rest_ns : REST_MIN_NS);
+}
+
+void advice_read(struct program *p)
+{
+	uint64_t began_ns = clock_now_ns();
+
 	advice_begin(p);
 	if (!proc_mappings(p->proc_dir, true, mapping_advice, p))
 		advice_take(p);
-	uint64_t end_ns = clock_now_ns(), rest_ns = (end_ns - now_ns) * REST_SHARE;
-	p->advice_filled = filled;
-	p->advice_rest_ns = end_ns + (rest_ns > REST_MIN_NS ? rest_ns : REST_MIN_NS);
+	advice_rest(p, began_ns);
 }

@@ -37,11 +37,6 @@
 #define EDGE_SHARE 8u
 #define EDGE_PAGES 8192u
 
-static uint64_t least(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
 /* The counts of other threads may come in any order. */
 static uint64_t slow_pages(const struct server *s)
 {

@@ -12,6 +12,8 @@
  * the layout says at which places there is memory and at which there is none. Those that agree with the child must
  * all have every page at the same place (a thread may have moved it there and back): then it is that. If none
  * agrees, or they differ, nobody can tell. Changes of groups that do not meet are looked at one group at a time.
+ * Where other memory has grown since into what was unmapped, that there is memory does not say whose: that it was
+ * unmapped is taken for told in time.
  */
 #include "cut.h"
 
@@ -253,7 +255,7 @@ static int parts_walk(struct cut *c, size_t i, int (*visit)(struct cut *c, const
 		free(next->list);
 		*next = (struct layout){ 0 };
 	}
-	if (error)
+	if (error || (!c->barred[i] && change_unmaps(change) && !change->emptied))
 		return error;
 	c->made[i] = false;
 	bar(c, i, true);

@@ -9,12 +9,20 @@
 
 /* From here on there are no addresses: memory that was unmapped is kept there until nobody can want it. */
 #define LIMBO_VPN (UINT64_C(1) << 46)
+/* Where memory goes that was unmapped, and of which the table knew nothing. */
+#define NOTHING_VPN (UINT64_C(1) << 62)
 
 /* Pages that were moved, or unmapped: moved to LIMBO_VPN or beyond. */
 struct change {
 	uint64_t from, to, nr_pages;
-	bool emptied; /* nothing is mapped at the old place */
+	bool emptied; /* nothing is mapped at the old place; else, of what was unmapped: other memory has grown there */
+	uint32_t told; /* by which message, modulo 2^32 */
 };
+
+static inline bool change_unmaps(const struct change *change)
+{
+	return change->to >= LIMBO_VPN && change->to < NOTHING_VPN && change->from < LIMBO_VPN;
+}
 
 struct place {
 	uint64_t vpn, nr_pages;

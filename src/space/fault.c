@@ -16,18 +16,22 @@
  * missing one is not: every path that gives a claim back wakes.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "assert.h"
 #include "clock.h"
 #include "futex.h"
 #include "intake.h"
+#include "journal.h"
 #include "program.h"
 #include "uffd.h"
 
 /* Nobody waits for room longer while no page is demoted, whatever the mover is doing. On a busy machine a
  * single round of it may take most of a second. */
 #define ROOM_WAIT_NS 5000000000u
+#define MESSAGES_WAIT_MS 1 /* nobody tells who waits for room that messages have come */
 #define POOL_BLOCK_BYTES (2u << 20)
 #define WAKE_SAMPLE 64u
 
@@ -82,45 +86,14 @@ static void room_exceed(struct program *p)
 	s->pool->ops->usage(s->pool, &u);
 	/* A pool takes memory in blocks. */
 	bool full = u.capacity_bytes && u.used_bytes + POOL_BLOCK_BYTES > u.capacity_bytes;
-	if (s->hard && (full || s->slow_last))
-		program_fail(p, full ? "tier lz4 is full, and so are the others (--hard)"
-				     : "the slow node is full, and so is the fast one (--hard)");
+	if (s->hard && (full || s->slow_last || atomic_load(&s->all_refused)))
+		program_fail(p, full           ? "tier lz4 is full, and so are the others (--hard)"
+				: s->slow_last ? "the slow node is full, and so is the fast one (--hard)"
+					       : "tier dram is full, and tier lz4 does not take the rest (--hard)");
 	else if (first && !s->quiet)
 		server_warn(full           ? "tier lz4 is full: running on above the budget"
 			    : s->slow_last ? "the slow node is full: running on above the budget"
 					   : "no page can be moved out: running on above the budget");
-}
-
-/* Wait until memory may grow; `slack`: pages by which this fault may go beyond. No lock held. */
-static void room_wait(struct program *p, int64_t slack)
-{
-	struct server *s = p->server;
-	uint64_t end_ns = clock_now_ns() + ROOM_WAIT_NS, left = pages_left(s);
-
-	atomic_fetch_add(&s->nr_waiting, 1);
-	for (;;) {
-		uint32_t seen = atomic_load(&s->space);
-		uint64_t left_now = pages_left(s);
-		if (left_now != left)
-			end_ns = clock_now_ns() + ROOM_WAIT_NS;
-		left = left_now;
-		if (atomic_load(&s->room) > -slack || atomic_load(&p->gone) || atomic_load(&s->stopping))
-			break;
-		/* Whoever populates has the locks that making room takes, and may wait for a fault behind this. But
-		 * nobody waits for a helper that is frozen, which may populate for ever. */
-		if (atomic_load(&p->populating) && !atomic_load(&p->frozen))
-			break;
-		if (atomic_load(&s->stuck) || clock_now_ns() > end_ns) {
-			if (slow_room(s) <= 0)
-				room_exceed(p);
-			break;
-		}
-		if (atomic_load_explicit(&s->mover_idle, memory_order_acquire))
-			mover_wake(s);
-		if (!order_work(p))
-			futex_wait(&s->space, seen, 10);
-	}
-	atomic_fetch_sub(&s->nr_waiting, 1);
 }
 
 /* ---- ABSENT ---- */
@@ -374,6 +347,8 @@ static enum served serve_unknown(struct program *p, uint64_t vpn, bool write)
 {
 	uint64_t done;
 
+	if (journal_doubts(p, vpn)) /* it is not to be zeros if it is there still */
+		return served_as(-EAGAIN);
 	room_take(p->server, 1);
 	int error = write ? uffd_copy(p->uffd, vpn_address(vpn), zeros, PAGE_BYTES, &done)
 			  : uffd_zero(p->uffd, vpn_address(vpn), PAGE_BYTES, &done);
@@ -424,58 +399,84 @@ static enum served fault_dispatch(struct handler *h, uint64_t vpn, bool write)
 	return SERVED;
 }
 
-/* Memory that is only now touched waits for room; what was there before may pass a little ahead. The helper
- * touches pages on behalf of those who make room. */
-static int64_t fault_slack(struct program *p, uint64_t vpn, uint32_t tid)
+/*
+ * A thread waits in one place at a time: of two faults of one the first is over. Where its number is not known, faults
+ * at one page are one. NULL: there is no other.
+ */
+static struct deferred *deferred_find(struct handler *h, const struct deferred *fault)
 {
-	const struct extent *e = extent_find(p, vpn);
-	enum page_state state =
-		e ? page_state(word_load(e->tract, e->idx + (vpn - e->vpn))) : PAGE_ABSENT;
-
-	if (tid && tid == (uint32_t)atomic_load_explicit(&p->helper_pid, memory_order_relaxed))
-		return INT64_MAX;
-	if (state == PAGE_ABSENT)
-		return 0;
-	if (state == PAGE_STORED && slow_room(p->server) < PIECE_PAGES)
-		return (int64_t)(atomic_load_explicit(&p->server->limit, memory_order_relaxed) / 32);
-	return INT64_MAX;
+	for (size_t i = 0; i < h->nr_deferred; i++) {
+		struct deferred *d = &h->deferred[i];
+		if (d->tid == fault->tid && (d->tid || (d->address == fault->address && d->write == fault->write)))
+			return d;
+	}
+	return NULL;
 }
 
-static void defer(struct handler *h, uint64_t address, bool write, uint32_t tid)
+/* One is over; others may have that number, in another namespace. */
+static void deferred_drop(struct handler *h, const struct deferred *over, const struct deferred *other)
+{
+	if (over->address != other->address)
+		uffd_wake(h->program->uffd, over->address, PAGE_BYTES);
+}
+
+static void defer(struct handler *h, const struct deferred *fault)
 {
 	if (h->nr_deferred == h->room_deferred) {
 		size_t room = h->room_deferred ? h->room_deferred * 2 : 64;
 		struct deferred *grown = realloc(h->deferred, room * sizeof *grown);
 		if (!grown) { /* let it fault again */
-			uffd_wake(h->program->uffd, address, PAGE_BYTES);
+			uffd_wake(h->program->uffd, fault->address, PAGE_BYTES);
 			return;
 		}
 		h->deferred = grown;
 		h->room_deferred = room;
 	}
-	h->deferred[h->nr_deferred++] = (struct deferred){ address, tid, write };
+	h->deferred[h->nr_deferred++] = *fault;
 }
 
 void fault_take(void *arg, uint64_t address, bool write, uint32_t tid)
 {
-	defer(arg, address, write, tid);
+	struct handler *h = arg;
+	const struct deferred fault = { address, tid, write, h->program->growth.nr };
+	struct deferred *before = deferred_find(h, &fault);
+
+	if (!before) {
+		defer(h, &fault);
+		return;
+	}
+	deferred_drop(h, before, &fault);
+	*before = fault;
 }
 
-void fault_serve(struct handler *h, const struct deferred *fault)
+bool fault_next(struct handler *h, struct deferred *ret_fault)
+{
+	if (!h->nr_deferred)
+		return false;
+	*ret_fault = h->deferred[0];
+	memmove(h->deferred, h->deferred + 1, --h->nr_deferred * sizeof *h->deferred);
+	return true;
+}
+
+void growths_serve(struct handler *h)
+{
+	struct deferred fault;
+	size_t nr = uffd_changing(h->program->uffd) ? h->nr_deferred : 0;
+
+	for (; nr && fault_next(h, &fault); nr--)
+		if (!growth_serve(h->program, &fault))
+			defer(h, &fault);
+}
+
+/* Serve a fault for which there is room, or for which none comes. False: none can be served, the mappings change. */
+static bool fault_answer(struct handler *h, const struct deferred *fault, uint64_t began_ns)
 {
 	struct program *p = h->program;
 	uint64_t vpn = fault->address >> PAGE_SHIFT;
 
-	h->began_ns = clock_now_ns();
+	h->began_ns = began_ns;
 	h->waking_ns = h->waking_cpu_ns = 0;
 	program_lock_shared(p);
-	if (atomic_load_explicit(&p->server->room, memory_order_relaxed) <= 0) {
-		int64_t slack = fault_slack(p, vpn, fault->tid);
-		rwlock_unlock(&p->lock);
-		if (atomic_load_explicit(&p->server->room, memory_order_relaxed) <= -slack)
-			room_wait(p, slack);
-		program_lock_shared(p);
-	}
 	enum served served = fault_dispatch(h, vpn, fault->write);
 	if (served == SERVE_PREPARE) {
 		rwlock_unlock(&p->lock);
@@ -486,9 +487,117 @@ void fault_serve(struct handler *h, const struct deferred *fault)
 	atomic_store_explicit(&h->tids[fault->tid % HANDLER_TIDS], fault->tid, memory_order_relaxed);
 	rwlock_unlock(&p->lock);
 	if (served != SERVED) {
-		defer(h, fault->address, fault->write, fault->tid);
-		return;
+		const struct deferred *since = deferred_find(h, fault);
+		if (since)
+			deferred_drop(h, fault, since);
+		else
+			defer(h, fault);
+		return !uffd_changing(p->uffd);
 	}
 	histogram_add(&p->server->fault_times, fault_took_ns(h));
 	atomic_fetch_add_explicit(&h->nr_served, 1, memory_order_relaxed);
+	return true;
+}
+
+/* ---- waiting for room ---- */
+
+/* By how many pages a fault may go beyond. Memory that is only now touched waits for room; what was there before may
+ * pass a little ahead. The helper touches pages on behalf of those who make room. program.lock. */
+static int64_t fault_slack(struct program *p, const struct deferred *fault)
+{
+	uint64_t vpn = fault->address >> PAGE_SHIFT;
+	const struct extent *e = extent_find(p, vpn);
+	enum page_state state =
+		e ? page_state(word_load(e->tract, e->idx + (vpn - e->vpn))) : PAGE_ABSENT;
+
+	if (fault->tid && fault->tid == (uint32_t)atomic_load_explicit(&p->helper_pid, memory_order_relaxed))
+		return INT64_MAX;
+	if (state == PAGE_ABSENT)
+		return 0;
+	if (state == PAGE_STORED && slow_room(p->server) < PIECE_PAGES)
+		return (int64_t)(atomic_load_explicit(&p->server->limit, memory_order_relaxed) / 32);
+	return INT64_MAX;
+}
+
+static bool room_for(struct program *p, const struct deferred *fault, int64_t *ret_slack)
+{
+	int64_t slack = 0;
+
+	if (atomic_load_explicit(&p->server->room, memory_order_relaxed) <= 0) {
+		program_lock_shared(p);
+		slack = fault_slack(p, fault);
+		rwlock_unlock(&p->lock);
+	}
+	*ret_slack = slack;
+	return atomic_load_explicit(&p->server->room, memory_order_relaxed) > -slack;
+}
+
+/*
+ * Who waits for room reads on: a thread whose event is not read waits in its call, and until it has gone on no page of
+ * its program can be moved out, so no room would come. Faults that need none are served, the others wait as well.
+ */
+static void others_serve(struct handler *h)
+{
+	struct program *p = h->program;
+	struct pollfd messages = { .fd = p->uffd, .events = POLLIN };
+	struct deferred fault;
+	bool can = true;
+	int64_t slack;
+
+	/* Also for a child that waits until nothing is under way here. */
+	if (journal_open(p) || poll(&messages, 1, 0) > 0)
+		handler_read(h);
+	for (size_t nr = h->nr_deferred; can && nr && fault_next(h, &fault); nr--) {
+		if (room_for(p, &fault, &slack))
+			can = fault_answer(h, &fault, clock_now_ns());
+		else
+			defer(h, &fault);
+	}
+	growths_serve(h);
+}
+
+/* Wait until memory may grow for a fault; `slack`: pages by which it may go beyond. No lock held. */
+static void room_wait(struct handler *h, const struct deferred *fault, int64_t slack)
+{
+	struct program *p = h->program;
+	struct server *s = p->server;
+	uint64_t end_ns = clock_now_ns() + ROOM_WAIT_NS, left = pages_left(s);
+
+	atomic_fetch_add(&s->nr_waiting, 1);
+	for (;;) {
+		uint32_t seen = atomic_load(&s->space);
+		uint64_t left_now = pages_left(s);
+		if (left_now != left)
+			end_ns = clock_now_ns() + ROOM_WAIT_NS;
+		left = left_now;
+		if (atomic_load(&s->room) > -slack || atomic_load(&p->gone) || atomic_load(&s->stopping))
+			break;
+		/* Whoever populates has the locks that making room takes, and may wait for a fault behind this. But
+		 * nobody waits for a helper that is frozen, which may populate for ever. */
+		if (atomic_load(&p->populating) && !atomic_load(&p->frozen))
+			break;
+		if (growth_awaited(p, fault))
+			break;
+		if (atomic_load(&s->stuck) || clock_now_ns() > end_ns) {
+			if (slow_room(s) <= 0)
+				room_exceed(p);
+			break;
+		}
+		if (atomic_load_explicit(&s->mover_idle, memory_order_acquire))
+			mover_wake(s);
+		others_serve(h);
+		if (!order_work(p))
+			futex_wait(&s->space, seen, MESSAGES_WAIT_MS);
+	}
+	atomic_fetch_sub(&s->nr_waiting, 1);
+}
+
+bool fault_serve(struct handler *h, const struct deferred *fault)
+{
+	uint64_t began_ns = clock_now_ns();
+	int64_t slack;
+
+	if (!room_for(h->program, fault, &slack))
+		room_wait(h, fault, slack);
+	return fault_answer(h, fault, began_ns);
 }

@@ -56,12 +56,13 @@ static bool in_hold(const struct program *p, uint64_t address)
 }
 
 /* Who stopped it with a signal did not mean us, and nothing of it is to be seen: it goes on. */
-void helper_continue(const struct program *p)
+char helper_continue(const struct program *p)
 {
-	char state;
+	char state = 0;
 
 	if (!proc_state(p->helper_pid, &state) && state == 'T')
 		(void)child_signal(p->helper_pid, SIGCONT);
+	return state;
 }
 
 void helper_freeze(struct program *p)
@@ -290,7 +291,7 @@ bool helper_ready(struct program *p)
 	if (!atomic_load(&p->frozen))
 		return true;
 	if (poll(&reply, 1, 0) <= 0) {
-		helper_continue(p);
+		(void)helper_continue(p);
 		return false;
 	}
 	int error = helper_receive(p, p->overdue.seq);

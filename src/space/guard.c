@@ -12,6 +12,7 @@
 
 #include "child.h"
 #include "clock.h"
+#include "family.h"
 #include "helper.h"
 #include "keeper.h"
 #include "pidfd.h"
@@ -64,23 +65,21 @@ static void wards_prune(struct wards *wards)
 	wards->nr = kept;
 }
 
-static bool descends(pid_t pid, const struct wards *wards)
+static bool ward_is(void *arg, pid_t pid)
 {
-	for (int depth = 0; depth < 64 && pid > 1; depth++) {
-		for (size_t i = 0; i < wards->nr; i++)
-			if (wards->list[i].pid == pid)
-				return true;
-		if (proc_parent(pid, &pid))
-			return false;
-	}
+	const struct wards *wards = arg;
+
+	for (size_t i = 0; i < wards->nr; i++)
+		if (wards->list[i].pid == pid)
+			return true;
 	return false;
 }
 
 static int descendant_kill(void *arg, pid_t pid)
 {
-	const struct wards *wards = arg;
+	struct wards *wards = arg;
 
-	if (pid > 1 && pid != getpid() && (descends(pid, wards) || proc_environ_has(pid, wards->entry)))
+	if (pid > 1 && pid != getpid() && (family_has(pid, ward_is, wards) || proc_environ_has(pid, wards->entry)))
 		child_signal(pid, SIGKILL);
 	return 0;
 }
@@ -131,7 +130,7 @@ static void stop_watch(int socket, pid_t pid, pid_t server)
 			return;
 		was_stopped |= us == 'T';
 		if (us == 'T' && program != 'T' && program != 't')
-			child_signal(server, SIGCONT);
+			child_continue(server);
 		if (was_stopped && us != 'T')
 			return;
 	}

@@ -58,7 +58,8 @@
 #define FOLLOW_FAULT_NS 25000u
 #define FOLLOW_AGAIN_NS (4 * MS)
 #define VAIN_TURNS 4u
-#define BIRTH_PAUSE_NS 20000u
+#define GROWTH_TURNS 4u /* a change is mostly told by then */
+#define READ_PAUSE_NS 20000u
 #define CALM_MS 1
 #define REST_MS 1000
 #define BUFFER_BYTES ((size_t)FAULT_RUN_PAGES * PAGE_BYTES)
@@ -205,16 +206,17 @@ static void lock_exclusive(struct program *p)
 	program_lock_exclusive(p);
 }
 
-static void handler_read(struct handler *h)
+void handler_read(struct handler *h)
 {
 	struct program *p = h->program;
 
 	lock_exclusive(p);
-	while (events_read(p, fault_take, h) > 0 && h->nr_deferred < DEFERRED_MAX)
+	/* The event for which all faults wait comes behind those that are queued: one of each thread at most. */
+	while (events_read(p, fault_take, h) > 0 && (h->nr_deferred < DEFERRED_MAX || h->changing))
 		;
 	rwlock_unlock(&p->lock);
-	if (atomic_load(&p->birth)) /* the messages wait on */
-		clock_sleep_ns(BIRTH_PAUSE_NS);
+	if (atomic_load(&p->birth) || atomic_load(&p->held)) /* the messages wait on */
+		clock_sleep_ns(READ_PAUSE_NS);
 }
 
 /* A handler that sleeps before each fault, which then takes long, may not be on the CPU of the program any
@@ -246,16 +248,19 @@ static void handler_follow(struct handler *h, uint32_t tid)
 /* Serve what has been read; whether there was anything. */
 static bool handler_serve(struct handler *h)
 {
-	struct deferred now[DEFERRED_MAX];
 	size_t nr = h->nr_deferred < DEFERRED_MAX ? h->nr_deferred : DEFERRED_MAX;
+	uint32_t tid = nr ? h->deferred[0].tid : 0;
+	struct deferred fault;
 
-	memcpy(now, h->deferred, nr * sizeof *now);
-	memmove(h->deferred, h->deferred + nr, (h->nr_deferred - nr) * sizeof *now);
-	h->nr_deferred -= nr;
-	for (size_t i = 0; i < nr; i++)
-		fault_serve(h, &now[i]);
+	/* While the mappings change each try is in vain, and lets its thread fault again: before any event is read. */
+	h->changing = false;
+	for (size_t i = 0; i < nr && !h->changing && fault_next(h, &fault); i++)
+		h->changing = !fault_serve(h, &fault);
+	h->nr_changing = h->changing ? h->nr_changing + 1 : 0;
+	if (h->nr_changing && !(h->nr_changing % GROWTH_TURNS))
+		growths_serve(h);
 	if (nr)
-		handler_follow(h, now[0].tid);
+		handler_follow(h, tid);
 	h->nr_vain = nr || !h->slept ? 0 : h->nr_vain + 1;
 	if (h->nr_vain == VAIN_TURNS) {
 		h->nr_vain = 0;

@@ -26,6 +26,7 @@
 #include "bell.h"
 #include "limit.h"
 #include "number.h"
+#include "pagemap.h"
 #include "proc.h"
 #include "program.h"
 #include "sock.h"
@@ -39,6 +40,7 @@
  * after so many times nobody waits any longer. Several: if all of us were stopped meanwhile, one is over at once. */
 #define REPLY_WAIT_MS 200
 #define REPLY_WAITS 3u
+#define REPLY_WAITS_RUNNING 15u /* one that only waits for a CPU is not frozen, and works on */
 
 /*
  * The helper is to run where its caller is: waking a thread on the same CPU costs 2 us, on another
@@ -97,20 +99,21 @@ static bool reply_wait(const struct program *p)
 {
 	struct pollfd reply = { .fd = p->helper_socket, .events = POLLIN };
 
-	for (unsigned nr = 0; nr < REPLY_WAITS; nr++) {
+	for (unsigned nr = 1;; nr++) {
 		if (poll(&reply, 1, REPLY_WAIT_MS) > 0)
 			return true;
-		helper_continue(p);
+		if (nr >= (helper_continue(p) == 'R' ? REPLY_WAITS_RUNNING : REPLY_WAITS))
+			return false;
 	}
-	return false;
 }
 
-int helper_call(struct program *p)
+/* `fd` goes along, or NULL. */
+static int call(struct program *p, const int *fd)
 {
 	if (!helper_ready(p))
 		return p->helper_socket < 0 ? -ENOTCONN : -EBUSY;
 	p->command.seq = ++p->helper_seq;
-	int error = helper_send(p, &p->command, NULL);
+	int error = helper_send(p, &p->command, fd);
 	if (error) {
 		helper_leave(p);
 		return -ENOTCONN;
@@ -123,6 +126,11 @@ int helper_call(struct program *p)
 	if (error)
 		helper_leave(p);
 	return error ? -EPIPE : 0;
+}
+
+int helper_call(struct program *p)
+{
+	return call(p, NULL);
 }
 
 #define AREA_BESIDE_BYTES (HELPER_STAGE_BYTES + HELPER_STOCK_BYTES + 2 * BLOCK_PAGES * PAGE_BYTES)
@@ -158,14 +166,16 @@ static void area_unmap(struct program *p)
 /* Have the area mapped; where the kernel has no room for so much, with half as many places, and so on. */
 static int area_map(struct program *p, struct hold *hold)
 {
-	int error;
+	int pagemap, error = pagemap_open(p->proc_dir, &pagemap);
 
+	if (error)
+		return error;
 	helper_lock_take(p);
 	for (;;) {
 		p->command.op = HELPER_MAP;
 		p->command.nr_runs = 1;
 		p->command.runs[0] = (struct helper_run){ .bytes = (uint64_t)hold->nr_pages * PAGE_BYTES };
-		error = helper_call(p);
+		error = call(p, &pagemap);
 		if (!error && p->reply.result < 0)
 			error = (int)p->reply.result;
 		if (error != -ENOMEM || hold->nr_pages <= HOLD_PAGES_MIN)
@@ -175,6 +185,7 @@ static int area_map(struct program *p, struct hold *hold)
 	if (!error)
 		hold->address = (uint64_t)p->reply.result;
 	pthread_mutex_unlock(&p->helper_lock);
+	close(pagemap);
 	return error;
 }
 
@@ -384,6 +395,16 @@ static bool block_find(const struct hold *h, uint32_t *ret_place)
 		}
 	}
 	return false;
+}
+
+uint32_t hold_room(const struct program *p)
+{
+	return p->hold.nr_pages ? p->hold.nr_pages - HELPER_PAGES_MAX : 0;
+}
+
+uint64_t hold_address(const struct program *p, uint32_t place)
+{
+	return p->hold.address + ((uint64_t)place << PAGE_SHIFT);
 }
 
 uint32_t hold_take(struct program *p, uint32_t nr_pages, uint32_t *ret_place)

@@ -10,7 +10,10 @@
  * that is told later came after these. Of the others nobody knows; birth.c finds out. What was unmapped since is
  * kept in limbo, in extents where there are no addresses, and discarded at the next calm moment.
  *
- * A child that is born in between waits for the next calm moment: then all is told that may have come before it.
+ * A child that is born in between waits for the next calm moment: then all is told that may have come before it. Where
+ * something is again by then that was unmapped, its program says what before (limbo_settle() of range.c): it was
+ * never unmapped, or a neighbour has grown there, of which nothing tells but that it leaves. So what is
+ * unmapped of which the table knows nothing is a change, too, to NOTHING_VPN.
  *
  * A journal is its program's and its young children's; it stays until all have left it. Its lock comes after
  * program.lock. Its program holds it from before a message is read until the table is changed for it, so who
@@ -32,6 +35,8 @@
 /* A program whose threads change mappings all the time is never seen calm. What was begun before is told by then,
  * or nearly always: its children look at their places afterwards. */
 #define CALM_WAIT_NS 100000000u
+/* For so long a touch where nothing is known waits for what is in limbo. */
+#define DOUBT_NS UINT64_C(2000000000)
 
 struct journal *journal_new(void)
 {
@@ -81,13 +86,32 @@ static void young_known(struct journal *j, bool doubtful)
 	}
 }
 
-static bool journal_calm(struct journal *j)
+static bool journal_calm(const struct journal *j)
 {
-	if (j->uffd < 0 || uffd_changing(j->uffd))
-		return false;
+	return j->uffd >= 0 && !uffd_changing(j->uffd);
+}
+
+/* Whether something is again where memory was unmapped: what, its program finds out (limbo_settle()). If it has not
+ * come to that in `long_enough`, something has grown there. */
+static bool journal_replaced(struct journal *j, bool long_enough)
+{
+	bool some = false;
+
+	for (size_t i = j->calm; i < j->nr && !some; i++) {
+		struct change *c = &j->changes[i];
+		int there = !change_unmaps(c) ? 0 : uffd_registered(j->uffd, vpn_address(c->from), PAGE_BYTES);
+		if (there > 0 && long_enough)
+			c->emptied = false;
+		some = there == -EAGAIN || (there > 0 && !long_enough);
+	}
+	return some;
+}
+
+/* At a calm moment. */
+static void journal_known(struct journal *j)
+{
 	young_known(j, false);
 	j->calm = j->nr;
-	return true;
 }
 
 /* ---- the program ---- */
@@ -110,8 +134,13 @@ void journal_begin(struct program *p)
 	j->uffd = p->uffd;
 	if (!atomic_load(&j->open) || !journal_calm(j))
 		return;
+	if (limbo_settle(p, j->changes, j->nr, !j->filled) == -EAGAIN)
+		return;
+	journal_known(j);
+	struct moves_table table = range_table(p);
 	j->nr = j->calm = 0;
-	moves_settle(p);
+	j->filled = false;
+	moves_settle(&p->moves, &table);
 	limbo_clear(p);
 	j->limbo_pages = 0;
 	atomic_store(&j->open, false);
@@ -120,6 +149,31 @@ void journal_begin(struct program *p)
 bool journal_open(const struct program *p)
 {
 	return atomic_load_explicit(&p->journal->open, memory_order_relaxed);
+}
+
+bool journal_doubts(struct program *p, uint64_t vpn)
+{
+	struct journal *j = p->journal;
+	bool some = false;
+
+	if (!journal_open(p))
+		return false;
+	pthread_mutex_lock(&j->lock);
+	for (size_t i = 0; i < j->nr && !some; i++) {
+		const struct change *c = &j->changes[i];
+		some = c->to >= LIMBO_VPN && c->from <= vpn && vpn < c->from + c->nr_pages;
+	}
+	bool waits = some && clock_now_ns() - j->since_ns < DOUBT_NS;
+	j->filled |= some && !waits;
+	pthread_mutex_unlock(&j->lock);
+	return waits;
+}
+
+void journal_fill(struct program *p)
+{
+	pthread_mutex_lock(&p->journal->lock);
+	p->journal->filled = true;
+	pthread_mutex_unlock(&p->journal->lock);
 }
 
 void journal_done(struct program *p)
@@ -155,6 +209,8 @@ static void journal_add(struct program *p, struct change change)
 		j->calm = j->calm > j->nr ? j->calm - j->nr : 0;
 		memmove(j->changes, j->changes + j->room - j->nr, j->nr * sizeof *j->changes);
 	}
+	if (!j->nr)
+		j->since_ns = clock_now_ns();
 	j->changes[j->nr++] = change;
 	atomic_store(&j->open, true);
 }
@@ -181,6 +237,7 @@ void journal_bound(struct program *p)
 {
 	struct journal *j = p->journal;
 
+	j->told++;
 	if (j->limbo_pages <= LIMBO_PAGES_MAX)
 		return;
 	limbo_clear(p);
@@ -194,8 +251,25 @@ uint64_t journal_unmapped(struct program *p, uint64_t from, uint64_t nr_pages)
 
 	j->limbo += nr_pages;
 	j->limbo_pages += nr_pages;
-	journal_add(p, (struct change){ .from = from, .to = to, .nr_pages = nr_pages, .emptied = true });
+	journal_add(p, (struct change){ .from = from, .to = to, .nr_pages = nr_pages, .emptied = true,
+				       .told = j->told });
 	return to;
+}
+
+void journal_grown(struct program *p, uint64_t vpn, uint64_t nr_pages, bool unmapped)
+{
+	struct journal *j = p->journal;
+
+	for (size_t i = 0; i < j->nr; i++) {
+		struct change *c = &j->changes[i];
+		if (change_unmaps(c) && c->told != j->told && c->from < vpn + nr_pages && vpn < c->from + c->nr_pages)
+			c->emptied = false;
+	}
+	if (!unmapped)
+		return;
+	journal_add(p, (struct change){ .from = vpn, .to = j->limbo - LIMBO_VPN + NOTHING_VPN, .nr_pages = nr_pages,
+				       .emptied = true, .told = j->told });
+	j->limbo += nr_pages;
 }
 
 /* ---- its children ---- */
@@ -227,8 +301,13 @@ bool birth_known(struct birth *b)
 	if (atomic_load(&b->known))
 		return true;
 	pthread_mutex_lock(&j->lock);
-	if (!journal_calm(j) && clock_now_ns() - b->since_ns > CALM_WAIT_NS)
-		young_known(j, true);
+	uint64_t waited_ns = clock_now_ns() - b->since_ns;
+	if (!journal_calm(j)) {
+		if (waited_ns > CALM_WAIT_NS)
+			young_known(j, true);
+	} else if (!journal_replaced(j, waited_ns > DOUBT_NS)) {
+		journal_known(j);
+	}
 	pthread_mutex_unlock(&j->lock);
 	return atomic_load(&b->known);
 }

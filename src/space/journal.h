@@ -38,6 +38,10 @@ struct journal {
 	struct change *changes;    /* CHANGES_MAX at most */
 	size_t room, nr, calm;           /* those from `calm` on may have come after a fork that is not yet told */
 	uint64_t limbo, limbo_pages; /* where what is unmapped goes next; how much went there since it was cleared */
+	uint64_t since_ns;         /* when the first change came */
+	uint32_t told;             /* how many messages were followed, modulo 2^32 */
+	/* Since it was last settled zeros may have come where something was: what is there tells nothing. */
+	bool filled;
 	struct birth *young;       /* not known */
 	_Atomic bool open;         /* there are changes from `calm` on */
 };
@@ -53,11 +57,19 @@ void journal_begin(struct program *program);
 void journal_done(struct program *program);
 /* Whether it waits for a calm moment: messages are to be read soon, even if there are none. Any thread. */
 bool journal_open(const struct program *program);
+/* Whether a page was unmapped of late, as it was told, and may be there still: it is not to be filled yet. After long
+ * it may be, and is taken for gone. program.lock. */
+bool journal_doubts(struct program *program, uint64_t vpn);
+/* Pages are filled of which the table does not know. program.lock. */
+void journal_fill(struct program *program);
 /* In between: pages were moved; the old place of some is unmapped now; pages were unmapped, and are to go to limbo,
  * where this says. */
 void journal_moved(struct program *program, uint64_t from, uint64_t to, uint64_t nr_pages);
 void journal_emptied(struct program *program, uint64_t from, uint64_t nr_pages);
 uint64_t journal_unmapped(struct program *program, uint64_t from, uint64_t nr_pages);
+/* Something leaves there, or is discarded, of which the table knew nothing: what was unmapped there before has gone,
+ * and that has grown. Whether it is unmapped: then that is a change, too. */
+void journal_grown(struct program *program, uint64_t vpn, uint64_t nr_pages, bool unmapped);
 /* Before an event is followed: what is in limbo is discarded if it is much. Not while its mappings are cut: a tract may
  * have nothing else. */
 void journal_bound(struct program *program);

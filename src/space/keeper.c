@@ -18,6 +18,7 @@
 #include "bell.h"
 #include "child.h"
 #include "clock.h"
+#include "family.h"
 #include "file.h"
 #include "futex.h"
 #include "guard.h"
@@ -25,6 +26,7 @@
 #include "pace.h"
 #include "proc.h"
 #include "sock.h"
+#include "text.h"
 #include "thread.h"
 #include "uffd.h"
 
@@ -86,20 +88,24 @@ static int program_start(struct keeper *k)
 	return child_start(&program, &k->server->program_pid);
 }
 
+/* One line, and no more than 80 columns: one that wraps could not be written over. */
 static void live_show(struct keeper *k, bool last)
 {
 	struct server *s = k->server;
+	uint64_t faults = histogram_count(&s->fault_times), now_ns = clock_now_ns();
+	char resident[TEXT_NUMBER_BYTES], limit[TEXT_NUMBER_BYTES], stored[TEXT_NUMBER_BYTES], pool[TEXT_NUMBER_BYTES],
+		p99[TEXT_NUMBER_BYTES];
 	struct tier_usage u;
-	uint64_t faults = histogram_count(&s->fault_times);
 
 	s->pool->ops->usage(s->pool, &u);
-	fprintf(stderr, "\r\033[Kresident %llu M of %llu M | stored %llu M in %llu M | %llu faults/s, p99 %.1f us%s",
-		(unsigned long long)(atomic_load(&s->resident) * PAGE_BYTES >> 20),
-		(unsigned long long)(atomic_load(&s->limit) * PAGE_BYTES >> 20),
-		(unsigned long long)(u.pages * PAGE_BYTES >> 20),
-		(unsigned long long)(u.used_bytes >> 20), (unsigned long long)(faults - k->live_faults),
-		(double)histogram_quantile(&s->fault_times, 990) / 1000, last ? "\n" : "");
+	fprintf(stderr, "\r\033[Kresident %s of %s | stored %s in %s | %.0f faults/s, p99 %s%s",
+		text_size_format(resident, atomic_load(&s->resident) * PAGE_BYTES),
+		text_size_format(limit, atomic_load(&s->limit) * PAGE_BYTES),
+		text_size_format(stored, u.pages * PAGE_BYTES), text_size_format(pool, u.used_bytes),
+		(double)(faults - k->live_faults) * 1e9 / (double)(now_ns - k->live_ns),
+		text_time_format(p99, histogram_quantile(&s->fault_times, 990)), last ? "\n" : "");
 	k->live_faults = faults;
+	k->live_ns = now_ns;
 }
 
 static bool pid_known(const struct server *s, pid_t pid)
@@ -123,38 +129,59 @@ static int descendant_kill(void *arg, pid_t pid)
 	return 0;
 }
 
-struct unhelped {
-	struct server *server;
-	uint64_t pages;
-};
-
-/* Processes without a helper (static, setuid, under a filter) count as well; they cannot be moved. */
-static int unhelped_count(void *arg, pid_t pid)
+/* A process without a helper (static, setuid, under a filter) counts as well; it cannot be moved. Not who lives in
+ * the memory of its parent, as after vfork: that counts already. */
+static uint64_t unhelped_pages(const struct server *s, pid_t pid)
 {
-	struct unhelped *unhelped = arg;
-	uint64_t size, anon;
+	uint64_t size, anon = 0;
+	pid_t parent;
 	int dir;
 
-	if (!descends(pid) || pid_known(unhelped->server, pid) || proc_open(pid, &dir))
+	if (pid_known(s, pid) || (!proc_parent(pid, &parent) && proc_same_memory(pid, parent)) ||
+	    proc_open(pid, &dir))
 		return 0;
-	if (!proc_statm(dir, &size, &anon))
-		unhelped->pages += anon;
+	int error = proc_statm(dir, &size, &anon);
 	close(dir);
+	return error ? 0 : anon;
+}
+
+/* A look at all of /proc. */
+static int unhelped_count(const struct server *s, uint64_t *ret_pages)
+{
+	pid_t self = getpid(), *pids = NULL;
+	size_t room = 0, nr = 64;
+	uint64_t pages = 0;
+
+	while (room < nr) {
+		room = nr + nr / 4;
+		free(pids);
+		pids = calloc(room, sizeof *pids);
+		int error = pids ? family_descendants("", &self, 1, pids, room, &nr) : -ENOMEM;
+		if (error) {
+			free(pids);
+			return error;
+		}
+	}
+	for (size_t i = 0; i < nr; i++)
+		pages += unhelped_pages(s, pids[i]);
+	free(pids);
+	*ret_pages = pages;
 	return 0;
 }
 
 static void tree_count(struct keeper *k, uint64_t now_ns)
 {
-	struct unhelped unhelped = { .server = k->server };
+	struct server *s = k->server;
+	uint64_t pages = atomic_load(&s->unhelped_pages);
 
 	if (!scan_due(&k->pace.tree, now_ns))
 		return;
 	k->looks_ns += time_count(k, false);
-	proc_pids("", unhelped_count, &unhelped); /* a look at all of /proc */
-	atomic_store(&k->server->unhelped_pages, unhelped.pages);
-	if (unhelped.pages > k->server->peak_unhelped)
-		k->server->peak_unhelped = unhelped.pages;
-	scan_done(&k->pace.tree, now_ns, time_count(k, false), unhelped.pages);
+	(void)unhelped_count(s, &pages); /* else as it was */
+	atomic_store(&s->unhelped_pages, pages);
+	if (pages > s->peak_unhelped)
+		s->peak_unhelped = pages;
+	scan_done(&k->pace.tree, now_ns, time_count(k, false), pages);
 }
 
 static void bounds_renew(struct keeper *k)
@@ -367,11 +394,11 @@ int keeper_run(struct server *s, const struct keeper_options *options, int *ret_
 	int error = keeper_open(&k);
 	if (!error) {
 		bounds_renew(&k);
-		k.second_ns = clock_now_ns();
+		k.second_ns = k.live_ns = clock_now_ns();
 		pace_open(&k.pace, options->overhead_bp * 100, k.second_ns);
 		error = program_start(&k);
 	}
-	thread_urge(PRIORITY_MOVER); /* not the program, nor those that we start from here on */
+	thread_urge(0, PRIORITY_MOVER); /* not the program, nor those that we start from here on */
 	if (!error) {
 		keeper_loop(&k);
 		if (options->live)

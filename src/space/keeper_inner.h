@@ -31,7 +31,7 @@ struct keeper {
 	bool warned_space;
 	int wait_status;
 	uint64_t second_ns;       /* of the last once-a-second round */
-	uint64_t live_faults;
+	uint64_t live_faults, live_ns; /* as the live line told them last */
 	struct pace pace;
 	uint64_t counted_ns;      /* thread time that is accounted for */
 	uint64_t looks_ns;        /* thread time for looks, in this round */

@@ -35,9 +35,15 @@
 #include "uffd.h"
 
 #define PLAN_MOVES 256u
-/* Without a page demoted for so long there is no room to wait for. */
+/* Without a page demoted for so long there is no room to wait for. A round counts for an eighth of that at most: on a
+ * busy machine a single one may take as long. Where mappings were just changing, an eighth of it counts: a thread that
+ * has an event behind it and waits for its CPU ends that soon. */
 #define STUCK_NS 100000000u
 #define STUCK_ROUNDS 8u
+#define LEFT_SHARE 8u /* of the limit */
+#define REST_MS 10u
+#define REST_MS_MAX 80u /* what grows unmanaged meanwhile is over the budget for no longer */
+#define WATCH_MS_MAX 250u /* once nothing grows, however little of the time watching may take */
 #define STORE_CHUNK 32u /* pages read at once: 128 KiB stay in the second-level cache */
 #define DEMOTE_CHUNK MOVE_CALL_PAGES_MAX
 
@@ -59,8 +65,14 @@ struct mover {
 	uint8_t status[DEMOTE_CHUNK];
 	uint32_t nr_demoting;
 	bool refused;    /* the last round met a full pool */
-	unsigned nr_vain_rounds;
-	uint64_t progress_ns; /* when a page was demoted last, or there was room anyway */
+	bool unsettled;  /* in it pages were no longer, or just not then, as the plan had them */
+	uint64_t round_ns; /* when the last one ended, and */
+	uint64_t vain_ns;  /* for how long no page was demoted, and there was no room anyway */
+	uint64_t resident; /* pages, at the last round */
+	unsigned rest_ms;  /* until the next one, if nobody wakes it */
+	uint32_t watch_ppm; /* of one core, for watching; not before this: */
+	uint64_t watch_ns;
+	uint64_t counted_ns; /* thread time that is accounted for */
 };
 
 void mover_wake(struct server *s)
@@ -390,6 +402,7 @@ static bool plan_run(struct mover *v, size_t nr, struct engine_need *need)
 	struct move_result *results = v->results;
 	bool moved = false;
 
+	v->unsettled = false;
 	memset(results, 0, nr * sizeof *results);
 	for (size_t i = 0, group; i < nr; i += group) {
 		struct move *moves = &v->plan[i];
@@ -423,6 +436,7 @@ static bool plan_run(struct mover *v, size_t nr, struct engine_need *need)
 			atomic_fetch_add_explicit(&s->lowered, results[i].nr_pages[MOVE_OK],
 						  memory_order_relaxed);
 		moved |= results[i].nr_pages[MOVE_OK] > 0;
+		v->unsettled |= results[i].nr_pages[MOVE_DROP_CHANGED] > 0;
 		intake_complete(s, v->plan[i].id, &results[i]);
 	}
 	pthread_mutex_unlock(&s->engine_lock);
@@ -443,6 +457,42 @@ static void server_tidy(struct server *s)
 		tract_free(t);
 	}
 	pthread_mutex_unlock(&s->dead_lock);
+}
+
+/*
+ * Who asks for room wakes the mover; between that it watches by itself, for memory that is not managed yet tells
+ * nothing. While nothing is planned and nothing grows it looks less and less often: programs may be asleep. Watching
+ * is voluntary, and once nothing has grown for a while it keeps to its share of the time; what fills memory after
+ * that the keeper sees. What else the mover does, and a look before its share allows for it, is forced.
+ */
+static void rest_settle(struct mover *v, size_t nr_planned, const struct engine_need *need, uint64_t now_ns)
+{
+	struct server *s = v->server;
+	uint64_t cpu_ns = clock_thread_cpu_ns(), took_ns = cpu_ns - v->counted_ns;
+	bool watched = !nr_planned && !need->filling && need->resident < need->limit;
+	bool quiet = watched && need->resident == v->resident;
+
+	v->counted_ns = cpu_ns;
+	atomic_fetch_add(watched && now_ns >= v->watch_ns ? &s->voluntary_ns : &s->forced_ns, took_ns);
+	v->resident = need->resident;
+	v->rest_ms = quiet ? (unsigned)least(2 * v->rest_ms, REST_MS_MAX) : REST_MS;
+	if (!watched)
+		return;
+	uint64_t wait_ns = took_ns * 1000000 / v->watch_ppm;
+	v->watch_ns = now_ns + wait_ns;
+	if (v->rest_ms == REST_MS_MAX && wait_ns > REST_MS_MAX * UINT64_C(1000000))
+		v->rest_ms = (unsigned)least(wait_ns / 1000000 + 1, WATCH_MS_MAX);
+}
+
+/* Whether hardly a page is left that would move: then it is no use to wait for one. plan_lock held. */
+static bool hardly_any_left(struct server *s)
+{
+	uint64_t resident, left_alone;
+
+	pthread_mutex_lock(&s->engine_lock);
+	engine_left_alone(s->engine, &resident, &left_alone);
+	pthread_mutex_unlock(&s->engine_lock);
+	return left_alone && resident - left_alone < atomic_load(&s->limit) / LEFT_SHARE;
 }
 
 /*
@@ -472,15 +522,18 @@ static bool mover_round(struct mover *v)
 	}
 	if (nr)
 		server_measure(s, clock_now_ns(), &need);
+	atomic_store(&s->all_refused, s->hard && atomic_load(&s->stuck) && hardly_any_left(s));
 	pthread_mutex_unlock(&s->plan_lock);
 
-	uint64_t now_ns = clock_now_ns();
-	v->nr_vain_rounds++;
-	if (progress || need.resident < need.limit) {
-		v->progress_ns = now_ns;
-		v->nr_vain_rounds = 0;
-	}
-	atomic_store(&s->stuck, now_ns - v->progress_ns > STUCK_NS && v->nr_vain_rounds > STUCK_ROUNDS);
+	uint64_t now_ns = clock_now_ns(), took_ns = now_ns - v->round_ns;
+	v->round_ns = now_ns;
+	rest_settle(v, nr, &need, now_ns);
+	if (took_ns > STUCK_NS / STUCK_ROUNDS)
+		took_ns = STUCK_NS / STUCK_ROUNDS;
+	v->vain_ns += v->unsettled ? took_ns / STUCK_ROUNDS : took_ns;
+	if (progress || need.resident < need.limit)
+		v->vain_ns = 0;
+	atomic_store(&s->stuck, v->vain_ns > STUCK_NS);
 	futex_signal(&s->space);
 	/* A round in vain is not repeated at once: nothing has changed. What little is left to do within
 	 * the budget waits until it makes a batch. But while room is wanted, the search for pages goes on until
@@ -500,11 +553,10 @@ static void *mover_main(void *arg)
 	while (!atomic_load(&s->stopping)) {
 		uint32_t seen = atomic_load(&s->work);
 		bool again = mover_round(v);
-		atomic_store(&s->mover_ns, clock_thread_cpu_ns());
 		if (again)
 			continue;
 		atomic_store(&s->mover_idle, true);
-		futex_wait(&s->work, seen, atomic_load(&s->nr_waiting) ? 1 : 10);
+		futex_wait(&s->work, seen, atomic_load(&s->nr_waiting) ? 1 : v->rest_ms);
 		atomic_store(&s->mover_idle, false);
 	}
 	munmap(v->buffer, STORE_CHUNK * PAGE_BYTES);
@@ -512,13 +564,15 @@ static void *mover_main(void *arg)
 	return NULL;
 }
 
-int mover_start(struct server *s, pthread_t *ret_thread)
+int mover_start(struct server *s, uint32_t watch_ppm, pthread_t *ret_thread)
 {
 	struct mover *v = calloc(1, sizeof *v);
 	if (!v)
 		return -ENOMEM;
 	v->server = s;
-	v->progress_ns = clock_now_ns();
+	v->round_ns = clock_now_ns();
+	v->rest_ms = REST_MS;
+	v->watch_ppm = watch_ppm;
 	move_pace_init(&v->pace, MOVE_STALL_NS);
 	v->buffer = mmap(NULL, STORE_CHUNK * PAGE_BYTES, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);

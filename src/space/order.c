@@ -62,7 +62,9 @@ static uint32_t hold_claim(struct tract *t, uint64_t *at, uint64_t end, uint32_t
 
 	for (; *at < end; (*at)++) {
 		uint64_t word = atomic_load_explicit(&t->region.state[*at], memory_order_acquire);
-		bool here = page_state(word) == PAGE_RESIDENT && extent_place(t->program, t, *at, ret_vpn, &run);
+		/* Of what was just adopted some may be mapped that tells nothing. */
+		bool here = page_state(word) == PAGE_RESIDENT && !t->fresh &&
+			    extent_place(t->program, t, *at, ret_vpn, &run);
 		if (here)
 			run = ends_free(t->program, *ret_vpn, run);
 		if (here && run)
@@ -103,6 +105,9 @@ static bool hold_publish(struct tract *t, uint64_t idx, uint32_t place, enum hel
 		break;
 	case HELPER_BUSY:
 		reason = MOVE_FAIL_BUSY;
+		break;
+	case HELPER_AGAIN: /* its mappings were changing: no reason to leave it alone */
+		reason = MOVE_DROP_CHANGED;
 		break;
 	case HELPER_DENIED:
 		reason = MOVE_FAIL_DENIED;
@@ -148,19 +153,20 @@ static void hold_revoke(struct hold_batch *b)
 		revocation_end(&r);
 }
 
-static void hold_flush(struct hold_batch *b)
+/* Whether no page went because the program was just changing its mappings: nor would any other. */
+static bool hold_flush(struct hold_batch *b)
 {
 	struct program *p = b->program;
 
 	if (!b->nr_runs)
-		return;
+		return false;
 	p->command.op = HELPER_MOVE;
 	p->command.nr_runs = b->nr_runs;
 	int error = helper_call(p);
 	if (error == -EINPROGRESS) {
 		hold_revoke(b);
 		b->nr_runs = b->nr_pages = 0;
-		return;
+		return false;
 	}
 	/* It died in the middle: nobody knows where these pages are, and whoever is just serving one of
 	 * them would take it for a page that was never touched. */
@@ -173,14 +179,20 @@ static void hold_flush(struct hold_batch *b)
 		atomic_fetch_add_explicit(&p->server->huge_held, 1, memory_order_relaxed);
 	}
 	uint32_t page = 0;
+	bool changing = false, moved = false;
 	for (uint32_t i = 0; i < b->nr_runs; i++) {
 		const struct hold_run *run = &b->runs[i];
-		for (uint32_t k = 0; k < run->nr_pages; k++, page++)
-			if (!hold_publish(run->tract, run->idx + k, run->place + k,
-					  error ? HELPER_FAILED : p->reply.outcome[page], run->result))
+		for (uint32_t k = 0; k < run->nr_pages; k++, page++) {
+			enum helper_outcome outcome = error ? HELPER_FAILED : p->reply.outcome[page];
+			changing |= outcome == HELPER_AGAIN;
+			if (hold_publish(run->tract, run->idx + k, run->place + k, outcome, run->result))
+				moved = true;
+			else
 				hold_untake(p, run->place + k, 1);
+		}
 	}
 	b->nr_runs = b->nr_pages = 0;
+	return changing && !moved;
 }
 
 /* Add the move's next stretch to the batch, which has room; false when the move is through or no place
@@ -215,6 +227,17 @@ static bool hold_add(struct hold_batch *b, const struct move *m, uint64_t *at,
 	b->nr_pages += nr;
 	*at += nr;
 	return true;
+}
+
+/* What is left of it is not tried: it would only hold up those whose change is under way. */
+static void order_put_off(struct order *o)
+{
+	for (; o->next < o->nr; o->next++) {
+		const struct move *m = &o->moves[o->next];
+		uint64_t at = o->at ? o->at : m->first;
+		o->results[o->next].nr_pages[MOVE_DROP_CHANGED] += (uint32_t)(m->first + m->nr_pages - at);
+		o->at = 0;
+	}
 }
 
 /* Drop, or fill a batch with the next pages of the order and carry it out. helper_lock held. Returns
@@ -252,7 +275,8 @@ static bool order_batch(struct program *p, bool mover)
 		result->nr_pages[why] += (uint32_t)(m->first + m->nr_pages - o->at);
 		o->at = 0;
 	}
-	hold_flush(&b);
+	if (hold_flush(&b))
+		order_put_off(o);
 	rwlock_unlock(&p->lock);
 	bool left = o->next < o->nr || o->nr_drop;
 	atomic_store_explicit(&p->ordered, left, memory_order_release);

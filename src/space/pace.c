@@ -8,17 +8,20 @@
  *            while, since a mapping replaced by another of the same size shows nowhere
  *   choose   which handlers wait for faults
  *   tree     processes without a helper, in all of /proc
+ *   watch    the mover's looks while no room is wanted (mover.c)
  *
- * Looks are voluntary and share what --overhead allows: half for programs, each alike, an eighth for
- * each of the last two; what comes once a second has the rest. A survey because of a change is forced by
+ * Looks are voluntary and share what --overhead allows: three eighths for programs, each alike, an eighth
+ * for each of the last three; what comes once a second has the rest. A survey because of a change is forced by
  * the budget: what is not adopted cannot be held to it. So is looking while memory is above the budget,
- * or not tight yet, when nothing else would see it fill. Forced looking has a share of its own.
+ * or not tight yet, when nothing else would see it fill. Forced looking has a share of its own. The first survey
+ * of a program costs most by far and is not counted there: what comes right after it fills as fast.
  *
  * What must hold: before memory is tight, no program has time to reach the budget between two looks;
  * when it is, new mappings fill for LOOK_MAX_NS at most, unless looking were to cost more than its share.
  */
 #include "pace.h"
 
+#include "number.h"
 #include "program.h"
 
 #define MS UINT64_C(1000000)
@@ -53,7 +56,7 @@ static uint32_t share_least(uint64_t ppm)
 
 void pace_open(struct pace *pace, uint32_t share_ppm, uint64_t now_ns)
 {
-	*pace = (struct pace){ .share_ppm = share_ppm / 2 };
+	*pace = (struct pace){ .share_ppm = share_ppm * 3 / 8, .watch_ppm = share_least(share_ppm / 8) };
 	scan_init(&pace->choose, &choose_config, SCAN_WEIGHT_MAX, now_ns);
 	scan_init(&pace->tree, &tree_config, SCAN_WEIGHT_MAX, now_ns);
 	scan_bound(&pace->choose, share_least(share_ppm / 8), choose_config.max_ns);
@@ -102,8 +105,9 @@ uint64_t pace_wait_ns(const struct server *s, uint64_t now_ns)
 	uint64_t wait_ns = !s->programs ? 20 * MS : s->tight ? 2 * LOOK_MAX_NS : LOOK_LONGEST_NS;
 
 	for (const struct program *p = s->programs; p; p = p->next) {
-		uint64_t ns = scan_wait_ns(&p->look, now_ns);
-		wait_ns = ns < wait_ns ? ns : wait_ns;
+		wait_ns = least(wait_ns, scan_wait_ns(&p->look, now_ns));
+		if (atomic_load(&p->grown))
+			wait_ns = least(wait_ns, scan_may_wait_ns(&p->survey, now_ns));
 	}
 	return wait_ns;
 }

@@ -11,6 +11,7 @@ struct server;
 
 struct pace {
 	uint32_t share_ppm;       /* of one core, for looks at all programs */
+	uint32_t watch_ppm;       /* and for the mover to watch them: at least 1 */
 	struct scan choose, tree;
 };
 

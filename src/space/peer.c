@@ -8,19 +8,19 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "family.h"
 #include "keeper_inner.h"
-#include "proc.h"
 #include "sock.h"
+
+static bool self_is(void *arg, pid_t pid)
+{
+	(void)arg;
+	return pid == getpid();
+}
 
 bool process_ours(pid_t pid)
 {
-	for (int depth = 0; depth < 256 && pid > 1; depth++) {
-		if (pid == getpid())
-			return true;
-		if (proc_parent(pid, &pid))
-			return false;
-	}
-	return false;
+	return family_has(pid, self_is, NULL);
 }
 
 unsigned pending_free(const struct keeper *k)

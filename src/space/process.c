@@ -171,26 +171,6 @@ void process_close(struct process_space *space)
 	free(space);
 }
 
-void process_set_map(struct process_space *space, const struct node_map *map)
-{
-	space->map = map;
-}
-
-pid_t process_pid(const struct process_space *space)
-{
-	return space->pid;
-}
-
-int process_pidfd(const struct process_space *space)
-{
-	return space->pidfd;
-}
-
-uint32_t process_batch_pages(const struct process_space *space)
-{
-	return space->pace.pages;
-}
-
 void process_set_stall(struct process_space *space, uint64_t stall_ns)
 {
 	space->pace.stall_ns = stall_ns;
@@ -260,101 +240,5 @@ int process_threads(const struct process_space *space, uint32_t *ret_counts)
 	int error = proc_threads(space->dir, thread_take, &count);
 	if (count.nr_running)
 		memcpy(ret_counts, count.running, space->map->nr * sizeof(*ret_counts));
-	return error;
-}
-
-/* ---- children --------------------------------------------------------------------------------- */
-
-struct kin {
-	pid_t pid, parent;
-	bool ours;   /* an ancestor, or descends from one */
-};
-
-struct family {
-	struct kin *kin;
-	size_t nr, room;
-};
-
-static int kin_take(void *arg, pid_t pid, pid_t parent)
-{
-	struct family *family = arg;
-
-	if (family->nr == family->room) {
-		size_t room = family->room ? family->room * 2 : 256;
-		struct kin *more = realloc(family->kin, room * sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		family->kin = more;
-		family->room = room;
-	}
-	family->kin[family->nr++] = (struct kin){ .pid = pid, .parent = parent };
-	return 0;
-}
-
-static int kin_compare(const void *a, const void *b)
-{
-	pid_t one = ((const struct kin *)a)->pid, other = ((const struct kin *)b)->pid;
-
-	return (one > other) - (one < other);
-}
-
-static bool kin_ours(const struct family *family, pid_t pid)
-{
-	struct kin key = { .pid = pid };
-	const struct kin *kin = family->nr ? bsearch(&key, family->kin, family->nr, sizeof(key),
-						     kin_compare) : NULL;
-
-	return kin && kin->ours;
-}
-
-static bool listed(const pid_t *pids, size_t nr, pid_t pid)
-{
-	while (nr && pids[nr - 1] != pid)
-		nr--;
-	return nr;
-}
-
-/* Mark who has a parent that is ours until nobody is added: a child may have a lower number. */
-static void family_mark(struct family *family, const pid_t *pids, size_t nr)
-{
-	bool more = true;
-
-	if (family->nr)
-		qsort(family->kin, family->nr, sizeof(*family->kin), kin_compare);
-	for (size_t i = 0; i < family->nr; i++)
-		family->kin[i].ours = listed(pids, nr, family->kin[i].pid);
-	while (more) {
-		more = false;
-		for (size_t i = 0; i < family->nr; i++) {
-			struct kin *one = &family->kin[i];
-
-			if (one->ours || !kin_ours(family, one->parent))
-				continue;
-			one->ours = true;
-			more = true;
-		}
-	}
-}
-
-int process_children(const char *root, const pid_t *pids, size_t nr, pid_t *ret_pids, size_t max,
-		     size_t *ret_nr)
-{
-	struct family family = { 0 };
-	size_t found = 0;
-	int error = proc_parents(root, kin_take, &family);
-
-	if (!error) {
-		family_mark(&family, pids, nr);
-		for (size_t i = 0; i < family.nr; i++) {
-			if (!family.kin[i].ours || listed(pids, nr, family.kin[i].pid))
-				continue;
-			if (found < max)
-				ret_pids[found] = family.kin[i].pid;
-			found++;
-		}
-		*ret_nr = found;
-	}
-	free(family.kin);
 	return error;
 }

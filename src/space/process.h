@@ -74,7 +74,7 @@ struct process_options {
 };
 
 /*
- * Open process `pid`. `map` is used until the space is closed; process_set_map() gives a newer one.
+ * Open process `pid`. `map` is used until the space is closed; it may be written anew between calls.
  * -ESRCH; -EPERM, -EACCES: its memory may not be looked at (needs its user, or CAP_SYS_PTRACE).
  */
 int process_open(pid_t pid, const struct process_options *options, const struct node_map *map,
@@ -82,11 +82,7 @@ int process_open(pid_t pid, const struct process_options *options, const struct 
 void process_close(struct process_space *space);
 /* It has ended: give its descriptors back. What was counted stays; all else gives -ESRCH from now on. */
 void process_ended(struct process_space *space);
-void process_set_map(struct process_space *space, const struct node_map *map);
 
-pid_t process_pid(const struct process_space *space);
-/* Readable (poll) when the process has ended. */
-int process_pidfd(const struct process_space *space);
 /* 0: the process lives and has the memory map that we know; -ESRCH, -ESTALE. About 10 us. -EMFILE, -ENFILE, -EACCES:
  * that cannot be told now. */
 int process_look(const struct process_space *space);
@@ -140,15 +136,12 @@ struct process_tally {
 /*
  * Move pages to node `to`. Every page gets its reason, also when an error is returned; pages that
  * are on `to` already are ALREADY. With `from` not NULL a page on none of its nodes is NOT_SLOW.
- * Takes as many system calls as the bound on one needs; pass about process_batch_pages() pages of
- * 4 KiB when something else waits. Never fills the target below its high watermark: NO_ROOM. The
- * rules are those of the last process_ranges().
+ * Takes as many system calls as the bound on one needs. Never fills the target below its high
+ * watermark: NO_ROOM. The rules are those of the last process_ranges().
  * Returns 0, or -ESRCH, -ESTALE (then what was not moved is SPACE_GONE), -EPERM, -ENODEV.
  */
 int process_move(struct process_space *space, struct process_move *pages, size_t nr,
 		 const struct nodeset *from, unsigned int to, struct process_tally *tally);
-/* Pages of 4 KiB that one call may move now without exceeding the bound. */
-uint32_t process_batch_pages(const struct process_space *space);
 /* Change the bound on one call. */
 void process_set_stall(struct process_space *space, uint64_t stall_ns);
 /* Calls like those that another process's were like: before the first one. */
@@ -163,12 +156,5 @@ int process_allowed(const struct process_space *space, struct nodeset *ret_nodes
  * that were last on one of its CPUs; running and runnable ones count alone when there are any.
  */
 int process_threads(const struct process_space *space, uint32_t *ret_counts);
-
-/*
- * All descendants of some processes that live now, in no order, at most `max`; *ret_nr may be larger.
- * Found by one pass over /proc.
- */
-int process_children(const char *root, const pid_t *pids, size_t nr, pid_t *ret_pids, size_t max,
-		     size_t *ret_nr);
 
 #endif

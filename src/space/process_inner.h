@@ -34,7 +34,4 @@ struct process_space {
 #define PROCESS_PAGE 4096u
 #define PROCESS_HUGE (2u << 20)
 
-/* The first range whose end is behind an address; NULL. */
-struct process_range *process_range_behind(const struct process_space *space, uint64_t address);
-
 #endif

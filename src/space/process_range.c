@@ -176,6 +176,22 @@ static void policy_parse(char *text, struct process_range *range)
 		range->policy_nodes = set;
 }
 
+/* The first range whose end is behind an address; NULL. */
+static struct process_range *range_behind(const struct process_space *space, uint64_t address)
+{
+	size_t low = 0, high = space->nr_ranges;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (space->ranges[middle].end <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < space->nr_ranges ? &space->ranges[low] : NULL;
+}
+
 /* One line of numa_maps: "address policy ... anon=3 ...". The policy ends at the second word, but two
  * of its names have a blank in them. Blanks in names of files are written as octal numbers. */
 static void policy_line(struct process_space *space, char *line)
@@ -190,7 +206,7 @@ static void policy_line(struct process_space *space, char *line)
 			begins(policy, "weighted interleave") ? strlen("weighted interleave") :
 								0;
 	length += strcspn(policy + length, " \n");
-	struct process_range *range = process_range_behind(space, start);
+	struct process_range *range = range_behind(space, start);
 	if (!range || range->start > start)
 		return;
 	range->own_pages = range->inode && !range->shared && strstr(policy, " anon=");
@@ -371,24 +387,9 @@ int process_ranges(struct process_space *space, const struct process_range **ret
 	return 0;
 }
 
-struct process_range *process_range_behind(const struct process_space *space, uint64_t address)
-{
-	size_t low = 0, high = space->nr_ranges;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (space->ranges[middle].end <= address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < space->nr_ranges ? &space->ranges[low] : NULL;
-}
-
 const struct process_range *process_range_find(const struct process_space *space, uint64_t address)
 {
-	const struct process_range *range = process_range_behind(space, address);
+	const struct process_range *range = range_behind(space, address);
 
 	return range && range->start <= address ? range : NULL;
 }

@@ -35,7 +35,7 @@ uint64_t time_count(struct keeper *k, bool forced)
 	uint64_t cpu_ns = clock_thread_cpu_ns(), took_ns = cpu_ns - k->counted_ns;
 
 	k->counted_ns = cpu_ns;
-	atomic_fetch_add(forced ? &k->server->forced_ns : &k->server->keeper_ns, took_ns);
+	atomic_fetch_add(forced ? &k->server->forced_ns : &k->server->voluntary_ns, took_ns);
 	return took_ns;
 }
 
@@ -57,12 +57,18 @@ static bool program_ready(struct keeper *k, struct program *p)
 static uint64_t program_survey(struct keeper *k, struct program *p)
 {
 	uint64_t pages = 0, now_ns = clock_now_ns();
+	bool first = !p->surveyed;
 	bool changed = !p->adopted || p->size_pages != p->seen_size_pages ||
 		       atomic_load(&p->unknown) || atomic_load(&p->map_seq) != p->seen_map_seq;
 
-	if (p->helper_socket < 0 ||
-	    !(changed ? scan_may(&p->survey, now_ns) : scan_due(&p->survey, now_ns)))
+	if (p->helper_socket < 0)
 		return 0;
+	if (!(changed ? scan_may(&p->survey, now_ns) : scan_due(&p->survey, now_ns))) {
+		/* As soon as its share allows for it, not at some later look. */
+		if (p->size_pages != p->seen_size_pages)
+			atomic_store(&p->grown, true);
+		return 0;
+	}
 	k->looks_ns += time_count(k, false);
 	if (!program_ready(k, p))
 		return 0;
@@ -72,7 +78,13 @@ static uint64_t program_survey(struct keeper *k, struct program *p)
 	p->adopted |= !program_adopt(p, &pages);
 	p->managed_pages = extents_pages(p);
 	program_locate(p);
-	scan_done(&p->survey, clock_now_ns(), time_count(k, changed), pages);
+	uint64_t took_ns = time_count(k, changed);
+	if (first && p->surveyed) {
+		/* It costs most by far, and once: no reason to leave alone what comes just after it. */
+		took_ns = 0;
+		advice_rest(p, clock_now_ns()); /* it has read that as well */
+	}
+	scan_done(&p->survey, clock_now_ns(), took_ns, pages);
 	return pages;
 }
 
@@ -81,7 +93,7 @@ static void threads_start(struct keeper *k)
 {
 	if (k->mover_runs || warden_start(k->server))
 		return;
-	k->mover_runs = !mover_start(k->server, &k->mover);
+	k->mover_runs = !mover_start(k->server, k->pace.watch_ppm, &k->mover);
 	if (!k->mover_runs)
 		warden_join(k->server);
 }
@@ -121,6 +133,16 @@ static void programs_look(struct server *s, uint64_t now_ns)
 	}
 }
 
+/* It has a share of its own: looks are no rarer for it. */
+static void program_advice(struct keeper *k, struct program *p)
+{
+	if (!advice_due(p, clock_now_ns()))
+		return;
+	k->looks_ns += time_count(k, false);
+	advice_read(p);
+	time_count(k, false);
+}
+
 /* Adopt what the looks found, or look everywhere. Without plan_lock: new memory fills unseen while a plan
  * is carried out, and that takes long where the machine is busy. */
 static void programs_adopt(struct keeper *k, bool all)
@@ -129,7 +151,7 @@ static void programs_adopt(struct keeper *k, bool all)
 		if (p->looked || all) {
 			ends_look(p, clock_now_ns()); /* before anything is taken out */
 			p->nr_found = program_survey(k, p) + program_hurry(p);
-			program_advice(p, clock_now_ns());
+			program_advice(k, p);
 		}
 }
 

@@ -14,6 +14,7 @@
 #include "guard.h"
 #include "keeper_inner.h"
 #include "pidfd.h"
+#include "proc.h"
 
 /* A helper has died. Its number is free for another process as soon as it is waited for. */
 static void helper_mourn(struct keeper *k, pid_t pid)
@@ -68,14 +69,22 @@ static void core_warn(const struct server *s, uint64_t nr_pages)
 	server_warn(text);
 }
 
+/*
+ * Whether we stop as the program has, so that who waits for it sees that. Job control stops all of a job, and
+ * whoever continues the job continues us both. SIGSTOP is of one process: others go on that we serve, known to us or
+ * not, and may be the ones who continue it.
+ */
+static bool stops_all(int sig)
+{
+	return sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU;
+}
+
 static void program_waited(struct keeper *k, int status)
 {
 	if (WIFSIGNALED(status) && WCOREDUMP(status))
 		core_warn(k->server, pages_elsewhere(k->server, k->server->program_pid));
 	if (WIFSTOPPED(status)) {
-		int sig = WSTOPSIG(status);
-		/* Job control stops us both; whoever continues the job continues both. */
-		if (sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU) {
+		if (stops_all(WSTOPSIG(status))) {
 			guard_stopping(k->server->guard_socket, k->server->program_pid);
 			raise(SIGSTOP);
 		}
@@ -104,21 +113,48 @@ static void children_reap(struct keeper *k)
 	k->orphaned = error == -ECHILD;
 }
 
+/* From the terminal the program has got it already; a limit that we have from our parent is ours. */
+static bool kernel_means_us(int sig)
+{
+	switch (sig) {
+	case SIGINT:
+	case SIGQUIT:
+	case SIGTSTP:
+	case SIGTTIN:
+	case SIGTTOU:
+	case SIGWINCH:
+	case SIGXCPU:
+	case SIGXFSZ:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool program_stopped(const struct keeper *k)
+{
+	char state;
+
+	return !k->ended && !proc_state(k->server->program_pid, &state) && state == 'T';
+}
+
 static void signal_pass(struct keeper *k, const struct signalfd_siginfo *info)
 {
 	int sig = (int)info->ssi_signo;
+	pid_t program = k->server->program_pid;
 
-	if (sig == SIGCHLD || sig == SIGCONT || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU)
+	if (sig == SIGCHLD)
 		return;
-	/* From the terminal the program has got it already. */
-	if ((sig == SIGINT || sig == SIGQUIT || sig == SIGWINCH) && info->ssi_code == SI_KERNEL)
+	if (info->ssi_code == SI_KERNEL && kernel_means_us(sig))
 		return;
-	/* What we did ourselves: to a pipe without a reader, or beyond a limit that we have from our parent. */
-	if (info->ssi_pid == (uint32_t)getpid() ||
-	    ((sig == SIGXCPU || sig == SIGXFSZ) && info->ssi_code == SI_KERNEL))
+	/* What we did ourselves, to a pipe without a reader; what the program sends to all of its group, itself too. */
+	if (info->ssi_pid == (uint32_t)getpid() || info->ssi_pid == (uint32_t)program)
+		return;
+	/* Who continues all of a job has continued it already; the guard means us alone. */
+	if (sig == SIGCONT && (info->ssi_code == SI_QUEUE || !program_stopped(k)))
 		return;
 	if (!k->ended) {
-		child_signal(k->server->program_pid, sig);
+		child_signal(program, sig);
 		return;
 	}
 	for (struct program *p = k->server->programs; p; p = p->next)

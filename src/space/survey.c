@@ -15,6 +15,10 @@
  * has a few keeps them for nothing. Registering splits no mapping, and neighbours that are registered alike
  * merge again, so a program comes no nearer to vm.max_map_count than by itself; the tables of small ones
  * share tracts (shelf.c).
+ *
+ * Which are locked, and which may have huge pages, is read with their flags, for which the kernel walks page
+ * tables: the first time, and when as much is no longer locked as it was then. In between those that were locked
+ * are known by their bounds, which locking gives a mapping.
  */
 #include "survey.h"
 
@@ -36,16 +40,6 @@ bool survey_own(const struct program *p, uint64_t start, uint64_t end)
 	return (p->hold.address && start < hold_end + huge && end > p->hold.address - huge) ||
 	       (start < p->area + p->area_bytes && end > p->area) ||
 	       (start < p->probe + PAGE_BYTES && end > p->probe);
-}
-
-bool survey_pending(const struct program *p, uint64_t start, uint64_t end)
-{
-	for (unsigned i = 0; i < p->nr_remapped; i++) {
-		uint64_t from = p->remapped[i].vpn << PAGE_SHIFT;
-		if (start < from + (p->remapped[i].nr_pages << PAGE_SHIFT) && end > from)
-			return true;
-	}
-	return p->remapped_lost;
 }
 
 uint64_t survey_uncovered(struct program *p, uint64_t start, uint64_t end,
@@ -81,6 +75,33 @@ static bool mapping_sparse(uint64_t pages)
 	       pages / 16 > total_bytes >> PAGE_SHIFT;
 }
 
+static void locked_keep(struct survey *s, const struct proc_mapping *m)
+{
+	struct program *p = s->program;
+	struct locked *grown = realloc(p->locked, (p->nr_locked + 1) * sizeof *grown);
+
+	if (!grown) {
+		s->error = -ENOMEM;
+		return;
+	}
+	p->locked = grown;
+	p->locked[p->nr_locked++] = (struct locked){ m->start, m->end };
+}
+
+static bool mapping_locked(struct survey *s, const struct proc_mapping *m)
+{
+	const struct program *p = s->program;
+
+	if (s->flags && m->locked)
+		locked_keep(s, m);
+	if (s->flags)
+		return m->locked;
+	for (size_t i = 0; i < p->nr_locked; i++)
+		if (p->locked[i].start == m->start && p->locked[i].end == m->end)
+			return true;
+	return false;
+}
+
 /* Whether it can be managed at all; what cannot is counted. */
 static bool mapping_fit(struct survey *s, const struct proc_mapping *m)
 {
@@ -95,7 +116,7 @@ static bool mapping_fit(struct survey *s, const struct proc_mapping *m)
 		why = UNMANAGED_FILE;
 	else if (m->stack)
 		why = UNMANAGED_STACK;
-	else if (m->locked)
+	else if (mapping_locked(s, m))
 		why = UNMANAGED_LOCKED;
 	else if (mapping_sparse(pages))
 		why = UNMANAGED_SPARSE;
@@ -139,7 +160,8 @@ static int mapping_survey(void *arg, const struct proc_mapping *m)
 	s->run_end = m->end;
 	s->run_pages += (m->end - m->start) >> PAGE_SHIFT;
 	program_lock_shared(p);
-	bool wanted = !survey_pending(p, m->start, m->end) && survey_uncovered(p, m->start, m->end, NULL);
+	bool wanted = !moves_pending(&p->moves, m->start >> PAGE_SHIFT, m->end >> PAGE_SHIFT) &&
+		      survey_uncovered(p, m->start, m->end, NULL);
 	rwlock_unlock(&p->lock);
 	return wanted ? survey_add(s, m->start, m->end, m->thp) : 0;
 }
@@ -194,10 +216,19 @@ static void small_leave(struct survey *s)
 	s->nr = nr;
 }
 
-int survey_read(struct survey *s, bool flags)
+int survey_read(struct survey *s)
 {
-	int error = proc_mappings(s->program->proc_dir, flags, mapping_survey, s);
+	struct program *p = s->program;
+	uint64_t locked_kib = 0;
 
+	(void)proc_status_kib(p->proc_dir, "VmLck", &locked_kib);
+	s->flags = !p->surveyed || locked_kib != p->locked_kib;
+	if (s->flags)
+		p->nr_locked = 0;
+	int error = proc_mappings(p->proc_dir, s->flags, mapping_survey, s);
+	error = error ? error : s->error;
+	/* Once more if it was not read to its end. */
+	p->locked_kib = error && s->flags ? UINT64_MAX : locked_kib;
 	run_close(s);
 	if (!error)
 		small_leave(s);

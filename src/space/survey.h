@@ -13,8 +13,8 @@ struct candidate {
 	uint64_t start, end;       /* a mapping */
 	uint64_t run_pages;        /* of it and those that it adjoins */
 	bool huge;                 /* may have huge pages */
-	bool registered, confirmed;
-	bool foreign;              /* something else is there by now */
+	bool registered;
+	bool foreign;              /* what is there by now is not ours to have */
 };
 
 struct survey {
@@ -25,6 +25,8 @@ struct survey {
 	uint64_t run_end, run_pages; /* that run, all that could be managed */
 	uint64_t unmanaged[UNMANAGED_COUNT]; /* pages */
 	uint64_t taken;            /* pages */
+	bool flags;                /* those of mappings are being read */
+	int error;                 /* -ENOMEM */
 };
 
 /* Runs of fewer pages are left alone whatever they come to together; runs of so many are always taken. */
@@ -39,9 +41,8 @@ struct survey {
  */
 uint64_t survey_least(const uint64_t left[SURVEY_CLASSES], uint64_t most);
 
-/* List the mappings that are to be taken, count the others. `flags`: look at flags, too, for which the
- * kernel walks page tables. -ESRCH, -ENOMEM. */
-int survey_read(struct survey *survey, bool flags);
+/* List the mappings that are to be taken, count the others. -ESRCH, -ENOMEM. */
+int survey_read(struct survey *survey);
 
 /* Add a mapping to the list. -ENOMEM. */
 int survey_add(struct survey *survey, uint64_t start, uint64_t end, bool huge);
@@ -53,8 +54,5 @@ bool survey_own(const struct program *program, uint64_t start, uint64_t end);
  * program.lock. */
 uint64_t survey_uncovered(struct program *program, uint64_t start, uint64_t end,
 			  int (*visit)(struct program *program, uint64_t vpn, uint64_t nr_pages));
-
-/* Whether a mapping that moved away from [start, end) has still to be unmapped there. program.lock. */
-bool survey_pending(const struct program *program, uint64_t start, uint64_t end);
 
 #endif

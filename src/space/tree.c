@@ -48,8 +48,9 @@ struct program *program_new(struct server *s)
 	}
 	p->server = s;
 	pace_begin(p, clock_now_ns());
-	p->pidfd = p->proc_dir = p->statm = p->stock.memory = p->uffd = p->hold_uffd = -1;
-	p->helper_socket = p->helper_cpu = -1;
+	p->pidfd = p->leaving_pidfd = p->proc_dir = p->statm = p->stock.memory = p->uffd = -1;
+	atomic_init(&p->hold_uffd, -1);
+	p->helper_socket = p->helper_cpu = p->threads_dir = -1;
 	p->family = atomic_fetch_add(&s->next_family, 1);
 	pthread_mutex_init(&p->helper_lock, NULL);
 	pthread_mutex_init(&p->hold_lock, NULL);
@@ -76,11 +77,19 @@ static void slots_release(struct program *p, struct tract *t)
 	}
 }
 
+uint64_t helper_cpu_ns(const struct program *p)
+{
+	pid_t pid = atomic_load(&p->helper_pid);
+
+	return pid && pid != p->pid ? clock_process_cpu_ns(pid) : 0;
+}
+
 void program_free(struct program *p)
 {
 	struct server *s = p->server;
 
 	handlers_stop(p);
+	atomic_fetch_add(&s->forced_ns, helper_cpu_ns(p));
 	for (unsigned i = 0; i < UNMANAGED_COUNT; i++)
 		atomic_fetch_add(&s->unmanaged_ended[i], p->unmanaged[i]);
 	for (struct tract *t = p->tracts, *next; t; t = next) {
@@ -95,8 +104,10 @@ void program_free(struct program *p)
 	if (p->birth)
 		birth_free(p->birth);
 	fd_close(p->pidfd);
+	fd_close(p->leaving_pidfd);
 	fd_close(p->proc_dir);
 	fd_close(p->statm);
+	fd_close(p->threads_dir);
 	fd_close(p->uffd);
 	hold_close(p);
 	helper_leave(p);
@@ -104,6 +115,7 @@ void program_free(struct program *p)
 	pthread_mutex_destroy(&p->hold_lock);
 	stock_close(p);
 	free(p->extents);
+	free(p->locked);
 	free(p->ends);
 	free(p);
 }
@@ -241,6 +253,8 @@ static int extent_fork(struct program *child, const struct extent *e, struct leg
 	uint64_t idx;
 	int error = tract_take(child, e->vpn, e->nr_pages, &t, &idx);
 
+	if (!error && e->tract->fresh)
+		t->fresh = child->fresh = true;
 	for (uint64_t at = region_next(from, e->idx); !error && at < e->idx + e->nr_pages;
 	     at = region_next(from, at + 1)) {
 		uint64_t word = word_load(e->tract, at), i = at - e->idx;
@@ -404,6 +418,40 @@ static int program_name(struct program *p, int pidfd)
 	return 0;
 }
 
+/* Whose helper it is, and what is asked of both from here on. Takes the descriptor over. */
+static int hello_believe(struct program *p, pid_t helper_pid, int pidfd)
+{
+	int error = program_name(p, pidfd);
+
+	if (error) {
+		close(pidfd);
+		return error;
+	}
+	error = uffd_api(p->hold_uffd, HOLD_FEATURES);
+	if (!error)
+		error = proc_open(helper_pid, &p->proc_dir);
+	if (!error)
+		error = proc_statm_open(p->proc_dir, &p->statm);
+	return error ? error : program_guard(p);
+}
+
+/* It is known by now to be the helper. */
+static void helper_begin(struct program *p, const struct helper_hello *hello, pid_t helper_pid, int socket)
+{
+	atomic_store(&p->numbered_apart, proc_numbered_apart(p->proc_dir));
+	/* In a session, and so in a group of the scheduler, of its own a priority as of nice says nothing: on a busy
+	 * machine it would get no CPU for seconds, and everybody else waits for it. */
+	thread_urge(helper_pid, PRIORITY_MOVER);
+	p->helper_pid = helper_pid;
+	p->helper_socket = socket;
+	program_lock_exclusive(p);
+	p->guards = hello->guards;
+	p->guarded = false; /* a child could not be asked before */
+	guards_look(p);
+	rwlock_unlock(&p->lock);
+	(void)helper_keep(p); /* without it the guard alone keeps the program; its end is seen later */
+}
+
 int program_hello(struct server *s, int socket, const struct helper_hello *hello, const int fds[HELPER_HELLO_FDS])
 {
 	int uffd = fds[0], hold_uffd = fds[1];
@@ -434,18 +482,10 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 	p->area = hello->area;
 	p->area_bytes = hello->area_bytes;
 	p->hold_uffd = hold_uffd;
-	if (!error)
-		error = program_name(p, fds[2]);
-	if (p->pidfd < 0)
+	if (error)
 		close(fds[2]);
-	if (!error)
-		error = uffd_api(hold_uffd, HOLD_FEATURES);
-	if (!error)
-		error = proc_open(helper_pid, &p->proc_dir);
-	if (!error)
-		error = proc_statm_open(p->proc_dir, &p->statm);
-	if (!error)
-		error = program_guard(p);
+	else
+		error = hello_believe(p, helper_pid, fds[2]);
 	if (error && !p->adopted) {
 		/* Nobody would read of the probe page's unmapping, for which its program waits. */
 		s->programs = p->next;
@@ -455,16 +495,7 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 		close(socket);
 		return error;
 	}
-	atomic_store(&p->numbered_apart, proc_numbered_apart(p->proc_dir));
-	thread_hurry(helper_pid, PRIORITY_MOVER); /* known by now to be the helper */
-	p->helper_pid = helper_pid;
-	p->helper_socket = socket;
-	program_lock_exclusive(p);
-	p->guards = hello->guards;
-	p->guarded = false; /* a child could not be asked before */
-	guards_look(p);
-	rwlock_unlock(&p->lock);
-	(void)helper_keep(p); /* without it the guard alone keeps the program; its end is seen later */
+	helper_begin(p, hello, helper_pid, socket);
 	return 0;
 }
 
@@ -496,6 +527,7 @@ void program_widow(struct program *p)
 		dir = -1;
 	}
 	program_lock_exclusive(p);
+	atomic_fetch_add(&p->server->forced_ns, helper_cpu_ns(p));
 	fd_close(p->proc_dir);
 	fd_close(p->statm);
 	p->proc_dir = dir;
@@ -542,31 +574,29 @@ static bool process_left(const struct program *p)
  */
 #define LEAVE_NS UINT64_C(2000000000)
 
-/* From here on its process is its helper: where that is one, and not yet gone. */
+/* Where its helper is one, and not yet gone. */
 static void helper_watch(struct program *p, bool frozen, uint64_t now_ns)
 {
 	uint64_t seen[2];
 	int fd;
 
-	fd_close(p->pidfd);
-	p->pidfd = -1;
 	p->leave_ns = now_ns + (frozen ? 0 : LEAVE_NS);
 	if (pidfd_get(p->helper_pid, &fd))
 		return;
 	/* Its number may be another's by now: not if that has this memory, and had it from before to after. */
 	if (!proc_read(p->helper_pid, p->probe, seen, sizeof seen) && !memcmp(seen, p->token, sizeof seen) &&
 	    !pidfd_ended(fd))
-		p->pidfd = fd;
+		p->leaving_pidfd = fd;
 	else
 		close(fd);
 }
 
 static void helper_kill(struct program *p)
 {
-	if (!pidfd_ended(p->pidfd))
-		pidfd_signal(p->pidfd, SIGKILL);
-	fd_close(p->pidfd);
-	p->pidfd = -1;
+	if (!pidfd_ended(p->leaving_pidfd))
+		pidfd_signal(p->leaving_pidfd, SIGKILL);
+	fd_close(p->leaving_pidfd);
+	p->leaving_pidfd = -1;
 }
 
 /*
@@ -592,7 +622,7 @@ static bool program_ended(struct program *p, uint64_t now_ns)
 			pthread_mutex_unlock(&p->helper_lock);
 		}
 	}
-	if (p->leave_ns && p->pidfd >= 0 && now_ns >= p->leave_ns)
+	if (p->leaving_pidfd >= 0 && now_ns >= p->leave_ns)
 		helper_kill(p);
 	/* It may have forked before its table was settled: that is still to be followed. */
 	return !uffd_alive(p->uffd) && (!atomic_load(&p->birth) || atomic_load(&p->gone));
@@ -660,11 +690,13 @@ int pages_touch(struct program *p, const struct helper_run *runs, uint32_t nr)
 
 /* Break the sharing of resident pages in [vpn, vpn + nr). No lock of the program's is held during the
  * call: a page may be discarded, and fault, meanwhile, and the fault is served without the helper. Returns
- * 0, or as helper_call(). */
+ * 0, or as helper_call(); -EAGAIN: it has forked meanwhile. */
 static int stretch_unshare(struct program *p, uint64_t vpn, uint64_t nr)
 {
 	while (nr) {
 		uint64_t pass, run = resident_run(p, vpn, nr, &pass);
+		if (atomic_load(&p->forked))
+			return -EAGAIN;
 		if (run) {
 			const struct helper_run pages = { .dst = vpn << PAGE_SHIFT, .bytes = run * PAGE_BYTES };
 			int error = pages_touch(p, &pages, 1);
@@ -678,19 +710,32 @@ static int stretch_unshare(struct program *p, uint64_t vpn, uint64_t nr)
 	return 0;
 }
 
+static bool newborn_some(struct server *s)
+{
+	pthread_mutex_lock(&s->dead_lock);
+	bool some = s->newborn;
+	pthread_mutex_unlock(&s->dead_lock);
+	return some;
+}
+
 /* The others of its family have ended: its pages are still marked shared, and cannot be moved, until
  * they are written. */
 void program_unshare(struct program *p)
 {
 	if (!atomic_load(&p->forked) || p->nr_family > 1 || p->helper_socket < 0 || atomic_load(&p->frozen))
 		return;
-	atomic_store(&p->forked, false);
+	/* Whoever reads a fork event now has the lock until its child is among the newborn, whom nobody has counted. */
 	program_lock_shared(p);
+	bool alone = !newborn_some(p->server);
 	size_t nr = p->nr_extents;
-	struct extent *extents = calloc(nr + 1, sizeof *extents);
+	struct extent *extents = alone && nr ? calloc(nr, sizeof *extents) : NULL;
 	if (extents)
 		memcpy(extents, p->extents, nr * sizeof *extents);
+	if (alone)
+		atomic_store(&p->forked, false);
 	rwlock_unlock(&p->lock);
+	if (!alone)
+		return;
 	for (size_t i = 0; extents && i < nr; i++)
 		if (stretch_unshare(p, extents[i].vpn, extents[i].nr_pages)) {
 			atomic_store(&p->forked, true); /* once more, if it has one then */

@@ -7,10 +7,12 @@ import json
 import os
 import platform
 import resource
+import shutil
 import struct
+import subprocess
 import sys
 
-from tool import Skip, expect, expect_refusal, main, need_runtime, tool
+from tool import PROGRAM, Skip, expect, expect_refusal, main, need_runtime, tool
 
 NOBODY = 65534
 NEEDED = {'kernel', 'userfaultfd', 'fork-events', 'map-events', 'uffdio-missing', 'uffdio-move',
@@ -161,6 +163,31 @@ def run_refuses(pattern, *rules):
     return case
 
 
+def old_kernel():
+    """For preexec_fn: the kernel says that it is 2.6, as it does to programs that could not bear a 3."""
+    libc = ctypes.CDLL(None)
+    if libc.personality(libc.personality(0xffffffff) | 0x20000) < 0:
+        os._exit(99)
+
+
+def kernel_too_old():
+    """What to install is said by check, by run in its one line, and by the demo before it starts anything."""
+    mend = 'apt install -t bookworm-backports linux-image-amd64'
+    document, features = read_check(preexec_fn=old_kernel)
+    kernel = features['kernel']
+    expect(not document['able'] and not kernel['present'], 'able on Linux 2.6')
+    expect(kernel['reason'].startswith('this is Linux 2.6, 6.8 or later is needed'), kernel['reason'])
+    expect(mend in kernel['mend'], kernel['mend'])
+    expect_refusal(tool('run', '/bin/echo', 'ran', preexec_fn=old_kernel), 125, 'Linux 2.6, 6.8 .*; .*' + mend)
+    if not shutil.which('redis-server'):
+        raise Skip('no redis-server for the demo')
+    demo = os.path.join(os.path.dirname(__file__), '../../tools/demo')
+    done = subprocess.run([sys.executable, demo, '--mib', '16', PROGRAM], preexec_fn=old_kernel,
+                          capture_output=True, text=True, timeout=60)
+    expect(done.returncode == 1 and mend in done.stdout and done.stderr == '', 'the demo', done)
+    expect('redis-server with' not in done.stdout, 'the demo began', done)
+
+
 def harmless():
     """Checking leaves no process behind, and can be done again and again."""
     before = sorted(os.listdir('/proc/self/fd'))
@@ -198,5 +225,6 @@ if __name__ == '__main__':
             'userfaultfd', ('ioctl', USERFAULTFD_IOC_NEW, EPERM), ('userfaultfd', EPERM))),
         ('run refuses without UFFDIO_MOVE', run_refuses(
             'UFFDIO_MOVE|6\\.8', ('ioctl', UFFDIO_MOVE, EINVAL))),
+        ('the kernel is too old', kernel_too_old),
         ('checking is harmless', harmless),
     ])

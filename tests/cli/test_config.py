@@ -49,7 +49,7 @@ def what_is_printed_says_the_same():
 
 
 def as_json():
-    with Files('[rule a]\nunit = web\nexe = \\.x$\nfast_max = 40%\nfast_min = 1G\n', two='[tiers]\nslow = 1\n') as path:
+    with Files('[rule a]\nunit = web\nexe = \\.x$\nfast_max = 33.3%\nfast_min = 1G\n', two='[tiers]\nslow = 1\n') as path:
         result = tool('daemon', '-c', path, '--print-config', '--json')
     expect(result.status == 0 and result.err == '', 'refused', result)
     said = json.loads(result.out)
@@ -57,7 +57,8 @@ def as_json():
         'schema': 'pagetide.config/1', 'tiers': {'fast': None, 'slow': '1'},
         'rules': [{'name': 'a', 'cgroup': [], 'unit': ['web'], 'exe': ['\\.x$'], 'exclude_cgroup': [],
                    'exclude_unit': [], 'exclude_exe': [], 'rss_min_bytes': 0, 'weight': 5,
-                   'fast_min_bytes': 1 << 30, 'fast_max_percent': 40.0}]}, said)
+                   'fast_min_bytes': 1 << 30, 'fast_max_percent': 33.3}]}, said)
+    expect('"fast_max_percent": 33.3\n' in result.out, 'digits that say nothing', result)
 
 
 def indented_lines_are_lines():
@@ -94,9 +95,22 @@ def bad_drop_ins_are_named():
         expect_refusal(tool('daemon', '-c', path), 2, 'x.conf.d/bad.conf:3: \\(: not an extended')
 
 
+def what_may_never_end_is_not_read():
+    """A pipe or a device instead of a file; a daemon that reads its files again would answer nobody any more."""
+    with Files('[rule a]\nexe = x\n', pipe='') as path:
+        drop_in = path + '.d/pipe.conf'
+        os.remove(drop_in)
+        os.mkfifo(drop_in)
+        for words in (['--print-config'], []):
+            expect_refusal(tool('daemon', '-c', path, *words), 2, 'pipe.conf: it is no plain file: name another')
+        expect_refusal(tool('daemon', '-c', '/dev/zero'), 2, '/dev/zero: it is no plain file')
+        expect_refusal(tool('daemon', '-c', path + '.d'), 2, 'x.conf.d: it is no plain file')
+        expect_refusal(tool('attach', '--exe', 'x', '--tiers', drop_in), 2, 'it is no plain file')
+
+
 def tiers_of_attach():
     with Files('[tiers]\nfast = 9\nfsat = 1\n') as path:
-        expect_refusal(tool('attach', '--exe', 'x', '--tiers', path), 2, 'x.conf:3: unknown key fsat')
+        expect_refusal(tool('attach', '--exe', 'x', '--tiers', path), 2, 'x.conf:3: unknown key fsat of .tiers.: did you mean fast\\?')
     with Files('[tiers]\nfast = 999\n') as path:
         expect_refusal(tool('attach', '--exe', 'x', '--tiers', path), 2, 'fast 999: node 999 has no memory here')
 
@@ -104,4 +118,4 @@ def tiers_of_attach():
 if __name__ == '__main__':
     main([(case.__name__.replace('_', ' '), case) for case in (
         what_is_printed_says_the_same, as_json, indented_lines_are_lines, the_example_is_good, bad_files_are_refused,
-        bad_drop_ins_are_named, tiers_of_attach)])
+        bad_drop_ins_are_named, what_may_never_end_is_not_read, tiers_of_attach)])

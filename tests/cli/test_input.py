@@ -4,6 +4,8 @@
 
 import os
 import shutil
+import signal
+import struct
 import subprocess
 import tempfile
 
@@ -107,6 +109,7 @@ USAGE_RUN = [
     (['--tier', 'lz4,verfy'], 'unknown flag verfy: did you mean verify\\?'),
     (['--tier', 'lz4,zebra'], 'unknown flag zebra: tiers are'),
     (['--tier', 'lz4,'], 'unknown flag'),
+    (['--tier', 'lz4:1M'], 'lz4: .* give at least 4M'),
     (['--tier', 'lz4:1G,verify,'], 'unknown flag'),
     (['--tier', 'nod:1'], 'unknown tier: did you mean node\\?'),
     (['--tier', 'node'], 'no number of a node: write node:0,size=2G'),
@@ -161,7 +164,7 @@ USAGE_RUN = [
 ]
 # Budgets that no program can start in.
 TOO_SMALL = [['--tier', 'dram:1'], ['--tier', 'dram:4K'], ['--tier', 'dram:64K'], ['--memory', '4K'],
-             ['--memory', '256K']]
+             ['--memory', '256K'], ['--memory', '8M'], ['--memory', '15M']]
 
 
 class Folder:
@@ -254,6 +257,32 @@ def make_setuid(folder):
     return path
 
 
+def make_setgid(folder):
+    if os.getuid() != 0:
+        raise Skip('only root can make another group\'s setgid program')
+    path = folder.copy('setgid', 0o755)
+    os.chown(path, -1, NOBODY)
+    os.chmod(path, 0o2755)
+    return path
+
+
+def capable_program():
+    """One with capabilities of its own, as ping has in places: root gains nothing by them, others do."""
+    need_runtime()
+    folder = Folder()
+    try:
+        path = folder.copy('capable', 0o755)
+        try:
+            # Revision 2, effective: net_raw.
+            os.setxattr(path, 'security.capability', struct.pack('<5I', 0x02000001, 1 << 13, 0, 0, 0))
+        except OSError as error:
+            raise Skip('files get no capabilities here: %s' % error)
+        expect_refusal(tool('run', path, as_user=NOBODY, cwd='/'), 126, 'capable: who runs it gains rights')
+        expect(tool('run', '--quiet', path).status == 0, 'root is refused')
+    finally:
+        folder.remove()
+
+
 def make_truncated(folder):
     path = folder.copy('truncated', 0o755)
     os.truncate(path, 40)
@@ -281,7 +310,8 @@ PROGRAMS = [
     ('a folder', lambda folder: folder.path, 126, 'pagetide-cli-'),
     ('below a file', lambda folder: folder.copy('plain', 0o755) + '/x', 126, 'plain/x'),
     ('static program', make_static, 126, 'static'),
-    ('setuid program', make_setuid, 126, 'set-?uid'),
+    ('setuid program', make_setuid, 126, 'setuid: who runs it gains rights'),
+    ('setgid program', make_setgid, 126, 'setgid: who runs it gains rights'),
     ('script without its interpreter', lambda folder: make_script(folder, '#!/nowhere/sh\n'),
      127, 'script: /nowhere/sh, which runs it, is missing; install it'),
     ('script whose interpreter is below a file', lambda folder: make_script(folder, '#!/bin/sh/x -e\n'),
@@ -346,7 +376,37 @@ def half_an_installation():
 
 
 def stats_of_a_stranger():
-    expect_refusal(tool('stats', str(os.getpid())), 125, '%d' % os.getpid())
+    expect_refusal(tool('stats', str(os.getpid())), 125, '%d .*: give the number of that, not of its program' % os.getpid())
+
+
+def stats_of_another_user():
+    need_runtime()
+    child = subprocess.Popen([PROGRAM, 'run', '/bin/sh', '-c', 'echo up; exec sleep 60'], stdout=subprocess.PIPE)
+    try:
+        expect(child.stdout.readline() == b'up\n', 'the program did not start')
+        expect_refusal(tool('stats', str(child.pid), as_user=NOBODY, cwd='/'), 125,
+                       '%d belongs to another user: ask as that user, or as root' % child.pid)
+        expect(tool('stats', str(child.pid)).status == 0, 'nor is its own user answered')
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def stats_of_one_that_is_stopped():
+    """As after Ctrl-Z: it cannot answer, and nobody waits for it."""
+    need_runtime()
+    child = subprocess.Popen([PROGRAM, 'run', '/bin/sh', '-c', 'echo up; exec sleep 60'], stdout=subprocess.PIPE)
+    try:
+        expect(child.stdout.readline() == b'up\n', 'the program did not start')
+        os.kill(child.pid, signal.SIGSTOP)
+        os.waitpid(child.pid, os.WUNTRACED)
+        expect_refusal(tool('stats', str(child.pid)), 125, '%d is stopped.*kill -CONT' % child.pid)
+        os.kill(child.pid, signal.SIGCONT)
+        expect(tool('stats', str(child.pid)).status == 0, 'it goes on, and does not answer')
+    finally:
+        os.kill(child.pid, signal.SIGCONT)
+        child.terminate()
+        child.wait()
 
 
 def stats_of_a_missing_process():
@@ -373,11 +433,14 @@ if __name__ == '__main__':
     cases += [(name, program_case(make, status, pattern))
               for name, make, status, pattern in PROGRAMS]
     cases += [('as env: ' + name, as_env_case(make)) for name, make in SHELL_PROGRAMS]
-    cases += [('empty program name', empty_program),
+    cases += [('program with capabilities', capable_program),
+              ('empty program name', empty_program),
               ('line breaks in words', bytes_that_break_lines),
               ('no permission', no_permission),
               ('the library is missing', half_an_installation),
               ('stats of a process that is no server', stats_of_a_stranger),
+              ('stats of another user', stats_of_another_user),
+              ('stats of one that is stopped', stats_of_one_that_is_stopped),
               ('stats of a process that is gone', stats_of_a_missing_process),
               ('help to a full disk', full_output('help')),
               ('check --json to a full disk', full_output('check', '--json'))]

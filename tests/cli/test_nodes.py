@@ -6,6 +6,7 @@ is tested in guests with several nodes (tests/vm)."""
 import json
 import mmap
 import os
+import re
 import subprocess
 import sys
 
@@ -92,6 +93,8 @@ def measuring():
     for node in json.loads(result.out)['nodes']:
         for value in node['measured_ns'].values():
             expect(value is None or 1 < value < 100000, 'a load in %s ns' % value)
+    for value in re.findall(r'\d+\.\d+', re.sub('"version".*', '', result.out)):
+        expect(re.fullmatch(r'\d+\.\d', value), 'digits that say nothing: ' + value, result)
 
 
 def pages_are_counted():

@@ -5,6 +5,7 @@
 import json
 import os
 import pty
+import re
 import resource
 import select
 import signal
@@ -136,19 +137,21 @@ def summary_when_asked():
     expect(quiet.err.strip() != '', 'no summary although asked for', quiet)
 
 
-def on_terminal(*words):
-    """What a run writes to a terminal on standard error."""
+def on_terminal(*words, program=('true',), enough=lambda text: True):
+    """What a run writes to a terminal on standard error. Once that is enough its standard input ends."""
     need_runtime()
     try:
         ours, theirs = pty.openpty()
     except OSError as error:
         raise Skip('no terminal to be had: %s' % error)
-    child = subprocess.Popen([PROGRAM, 'run', *BOUND, *words, 'true'], stdin=subprocess.DEVNULL,
+    child = subprocess.Popen([PROGRAM, 'run', *BOUND, *words, *program], stdin=subprocess.PIPE,
                              stdout=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)
     text = b''
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
+        if enough(text):
+            child.stdin.close()
         if select.select([ours], [], [], 0.1)[0]:
             try:
                 piece = os.read(ours, 4096)
@@ -158,6 +161,7 @@ def on_terminal(*words):
                 break
             text += piece
     os.close(ours)
+    child.stdin.close()
     child.wait()
     return text.decode()
 
@@ -165,6 +169,17 @@ def on_terminal(*words):
 def summary_on_a_terminal():
     expect(on_terminal().strip() != '', 'no summary on a terminal')
     expect(on_terminal('--quiet').strip() == '', 'a summary although quiet')
+
+
+def live_line_is_one_line():
+    """Written over again and again, narrower than any terminal, and ended when the program has."""
+    text = on_terminal('--live', '--quiet', program=('cat',), enough=lambda text: text.count(b'\r') > 3)
+    expect(text.endswith('\n') and text.count('\n') == 1, 'lines', repr(text))
+    first, *shown = text.rstrip('\r\n').split('\r\033[K')
+    expect(first == '' and len(shown) >= 3, 'not refreshed', repr(text))
+    for one in shown:
+        expect(re.fullmatch(r'resident [0-9.]+[KMGT]? of 256M \| stored 0 in 0 \| 0 faults/s, p99 0ns', one),
+               'shows', repr(one))
 
 
 def live_line_without_reader():
@@ -183,7 +198,12 @@ def dry_run_starts_nothing():
         result = tool('run', *BOUND, '--dry-run', 'touch', os.path.join(folder, 'mark'))
         expect(result.status == 0, 'status', result)
         expect(os.listdir(folder) == [], 'the program ran')
-        expect((result.out + result.err).strip() != '', 'said nothing', result)
+        expect('lz4: not bounded' in result.out and 'overhead: 1.00 %' in result.out and
+               'killed' not in result.out, 'what it would do', result)
+        result = tool('run', '--tier', 'dram:64M', '--tier', 'lz4:8M,verify', '--hard', '--overhead', '0.5',
+                      '--dry-run', 'true')
+        expect('lz4: 8388608 bytes, verified' in result.out and 'overhead: 0.50 %' in result.out and
+               'killed when every tier is full' in result.out, 'what it would do', result)
         result = tool('run', *BOUND, '--dry-run', os.path.join(folder, 'missing'))
         expect(result.status == 127, 'a missing program is not found out', result)
 
@@ -246,5 +266,5 @@ if __name__ == '__main__':
     main([(case.__name__.replace('_', ' '), case) for case in (
         exit_statuses, death_by_signal, no_core_of_our_own, streams, closed_streams, arguments,
         options_after_the_program_are_its_own, environment, limits, search_path, summary_when_asked,
-        summary_on_a_terminal, live_line_without_reader, dry_run_starts_nothing, statistics_at_the_end,
+        summary_on_a_terminal, live_line_is_one_line, live_line_without_reader, dry_run_starts_nothing, statistics_at_the_end,
         statistics_of_an_odd_name, statistics_while_running, nothing_left_behind)])

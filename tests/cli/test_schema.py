@@ -12,18 +12,20 @@ from tool import expect, main, need_runtime, tool
 
 DOCUMENT = sys.argv[2]
 
-# Touches 96 MiB again and again in a bound of 32, for as long as even a sanitizer's server needs to begin, so
-# that pages really go and come back.
+# Touches 96 MiB again and again, until it has been found three times that no more than so many of it are resident: then
+# pages have gone and come back.
 BUSY = """
-import mmap, time
-started, turn = time.monotonic(), 0
+import mmap, sys
+turn = nr_small = 0
 memory = mmap.mmap(-1, 96 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-while turn < 3 or time.monotonic() - started < 2:
+while nr_small < 3:
     for page in range(0, len(memory), 4096):
         if turn == 0:
             memory[page:page + 64] = b'%063d ' % page
         assert memory[page:page + 64] == b'%063d ' % page
     turn += 1
+    with open('/proc/self/statm') as statm:
+        nr_small += int(statm.read().split()[1]) * 4096 < int(sys.argv[1]) << 20
 """
 
 
@@ -60,11 +62,11 @@ def is_of_type(value, kind):
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def run_busy(*options):
+def run_busy(resident_mib, *options):
     need_runtime()
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, 'stats.json')
-        result = tool('run', *options, '--stats', path, sys.executable, '-c', BUSY)
+        result = tool('run', *options, '--stats', path, sys.executable, '-c', BUSY, str(resident_mib))
         expect(result.status == 0, 'the program failed', result)
         with open(path) as file:
             return json.load(file)
@@ -88,15 +90,17 @@ def check_sums(stats):
     expect(moves['requested'] == moves['moved'] + sum(moves['failed'].values()) +
            sum(moves['dropped'].values()) + moves['pending'], 'moves: %s' % moves)
     expect(moves['moved'] == moves['held'] + moves['stored'] + moves['demoted'], 'moved: %s' % moves)
+    expect(stats['demoted_pages'] == moves['stored'], '%d demoted, %s' % (stats['demoted_pages'], moves))
     faults = stats['faults']
     expect(faults['p50_ns'] <= faults['p99_ns'], 'faults: %s' % faults)
     expect(stats['read_ahead']['used'] <= stats['read_ahead']['issued'], 'read ahead')
+    expect(stats['unwritten_demotions'] <= stats['demoted_pages'], 'unwritten')
     for tier in stats['tiers']:
         expect(tier['used_bytes'] <= tier['peak_bytes'], 'tier: %s' % tier)
 
 
 def with_a_dram_bound():
-    stats = run_busy('--tier', 'dram:32M', '--tier', 'lz4,verify')
+    stats = run_busy(64, '--tier', 'dram:32M', '--tier', 'lz4,verify')
     check_document(stats)
     check_sums(stats)
     expect(stats['schema'] == 'pagetide.stats/1', 'schema')
@@ -104,16 +108,19 @@ def with_a_dram_bound():
     expect(stats['tiers'][0]['capacity_bytes'] == 32 << 20, 'capacity %s' % stats['tiers'][0])
     expect(stats['demoted_pages'] > 0 and stats['promoted_pages'] > 0 and
            stats['faults']['count'] > 0, 'nothing moved: %s' % stats)
+    # After its first turn the program only reads, and in order: slots are kept until a page proves changed.
+    expect(stats['unwritten_demotions'] > 0, 'no slot was of use again: %s' % stats)
+    expect(stats['read_ahead']['used'] > 0, 'nothing was read ahead: %s' % stats)
 
 
 def with_a_bound_on_all():
-    stats = run_busy('--memory', '48M')
+    stats = run_busy(64, '--memory', '48M')
     check_document(stats)
     check_sums(stats)
 
 
 def with_memory_to_spare():
-    stats = run_busy('--tier', 'dram:1G')
+    stats = run_busy(1024, '--tier', 'dram:1G')
     check_document(stats)
     check_sums(stats)
     expect(stats['faults']['count'] == 0, 'faults although all fits')

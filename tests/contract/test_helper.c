@@ -331,6 +331,9 @@ static void page_judge(uint32_t k, uint32_t place, enum helper_outcome outcome, 
 		return;
 	}
 	fake_must(there < ID_FIRST, "a page that was not moved is in the hold area");
+	/* It would be left alone for long. */
+	fake_must(outcome != HELPER_BUSY || server.calm[k] == HELPER_BUSY || kernel.weather.pin,
+		  "a page is told to be in use, and nobody uses it");
 	if (outcome == HELPER_FAILED && !whole)
 		fake_must(fake_page_at(kernel.stage + k * FAKE_PAGE)->id != ID_SCRIBBLE,
 			  "what the program wrote into the stage is still there");
@@ -461,8 +464,6 @@ static void reply_judge(const struct helper_reply *reply, size_t bytes)
 static long call_receive(struct msghdr *message)
 {
 	struct cmsghdr *c = message->msg_control;
-	int fd = FAKE_UFFD;
-
 	message->msg_controllen = 0;
 	if (server.nr_commands == COMMANDS + server.lets_go)
 		return 0;
@@ -478,7 +479,8 @@ static long call_receive(struct msghdr *message)
 		       server.command.nr_runs * sizeof server.command.runs[0];
 	fake_must(message->msg_iov->iov_len >= bytes, "no room for a command");
 	memcpy(message->msg_iov->iov_base, &server.command, bytes);
-	if (server.command.op == HELPER_KEEP) {
+	int fd = server.command.op == HELPER_MAP ? FAKE_PAGEMAP : FAKE_UFFD;
+	if (server.command.op == HELPER_KEEP || server.command.op == HELPER_MAP) {
 		*c = (struct cmsghdr){ CMSG_LEN(sizeof fd), SOL_SOCKET, SCM_RIGHTS };
 		memcpy(CMSG_DATA(c), &fd, sizeof fd);
 		message->msg_controllen = CMSG_SPACE(sizeof fd);
@@ -551,11 +553,9 @@ static long sys6(long nr, long a, long b, long c, long d, long e, long f)
 		return call_map((uint64_t)a, (uint64_t)b);
 	case SYS_mprotect:
 		return call_protect((uint64_t)a, (uint64_t)b);
-	case SYS_openat:
-		return FAKE_PAGEMAP;
 	case SYS_close:
 	case SYS_munlock:
-	case SYS_sched_yield:
+	case SYS_nanosleep:
 		return 0;
 	default:
 		fake_fail("a system call that the helper should not make here");
@@ -570,7 +570,7 @@ static void sequence_run(uint64_t seed, struct helper *h)
 	memset(h, 0, sizeof *h);
 	h->hold_uffd = FAKE_HOLD_UFFD;
 	h->self = FAKE_SELF;
-	h->uffd = -1; /* comes with the first command */
+	h->uffd = h->pagemap = -1; /* they come with commands */
 	fake_open(seed);
 	server.lets_go = seed % 2;
 	helper_serve(h);

@@ -77,5 +77,42 @@ reason = count('SKIP', 'first\nno kernel for it\n\n', '').skipped[0][1]
 print('%s %d - the reason of a skip is its last line' % (
     'ok' if reason == 'no kernel for it' else 'not ok', len(CASES) + 1))
 bad += reason != 'no kernel for it'
-print('1..%d' % (len(CASES) + 1))
+
+# What is seen last of a run in which tests failed, and others were tried again.
+TAP_WITH_REASONS = """1..3
+# late has to be tried again: 3 of 4 came
+not ok 1 - worse
+# Failed: 2 of 3 bytes
+# and more
+# 4.2 s
+ok 2 - good
+# peak 3 MiB
+not ok 3 - last
+#   Traceback (most recent call last):
+#     File "x", line 3
+#   ValueError: five
+"""
+CMOCKA_STDERR = """[  ERROR   ] --- 0x1 != 0x2
+[   LINE   ] --- test_x.c:3: error: Failure!
+[  FAILED  ] second
+"""
+ENDS = [
+    ('why a case failed, and another had to be tried again', ('FAIL', TAP_WITH_REASONS, ''), [
+        'tried again:', '  gcc: test: late: 3 of 4 came', '', 'failed:',
+        '  gcc: test: worse: Failed: 2 of 3 bytes / and more', '  gcc: test: last: ValueError: five', '',
+        '7 s, 1 tried again', '1 passed, 2 failed, 0 skipped']),
+    ('why a test failed', ('FAIL', CMOCKA_BAD, CMOCKA_STDERR), [
+        'failed:', '  gcc: test: second: 0x1 != 0x2 / test_x.c:3: error: Failure!', '', '7 s, 0 tried again',
+        '1 passed, 1 failed, 1 skipped']),
+    ('why a program failed', ('ERROR', '', 'lost\n'), [
+        'failed:', '  gcc: test: error: lost', '', '7 s, 0 tried again', '0 passed, 1 failed, 0 skipped']),
+    ('that nothing failed', ('OK', TAP % 'ok', ''), ['7 s, 0 tried again', '3 passed, 0 failed, 1 skipped']),
+]
+for number, (name, log, wanted) in enumerate(ENDS, len(CASES) + 2):
+    got = check.end_lines(count(*log), 7)
+    bad += got != wanted
+    print('%s %d - seen at the end: %s' % ('ok' if got == wanted else 'not ok', number, name))
+    if got != wanted:
+        print('#   wanted %s, got %s' % (wanted, got))
+print('1..%d' % (len(CASES) + 1 + len(ENDS)))
 sys.exit(1 if bad else 0)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from harness import MIB, Failed, Skipped, check, judge_end, judge_stats, stats_now, tail, tests_main
+from harness import MIB, Failed, Late, Skipped, check, judge_end, judge_stats, stats_now, tail, tests_main
 
 LIMIT_MIB = 384
 # What programs fill eight of.
@@ -25,6 +25,11 @@ FILES = {
     1: {"limit": "memory.limit_in_bytes", "used": "memory.usage_in_bytes", "killed": "memory.oom_control"},
     2: {"limit": "memory.max", "used": "memory.current", "killed": "memory.events"},
 }
+
+
+class Killed(Late):
+    """The kernel killed in a group. New memory fills for some milliseconds before it is seen, on a busy machine for
+    more."""
 
 
 def our_group():
@@ -126,35 +131,12 @@ def judge_group(result, group):
 
 
 def run_in(place, group, case, tiers=(), options=(), piece_mib=PIECE_MIB, **more):
-    return place.run([os.path.join(place.programs, "live_thread"), case], piece_mib, tiers=list(tiers),
+    return place.run([os.path.join(place.programs, "live_hold"), case], piece_mib, tiers=list(tiers),
                      options=options, prefix=group.prefix(), limit_mib=LIMIT_MIB, timeout_s=120, **more)
-
-
-class Killed(Failed):
-    """The kernel killed in a group."""
-
-
-TRIES = 3
-
-
-def judged_again(run):
-    """New memory fills for some milliseconds before it is seen, on a busy machine for more: after a kill it
-    is tried again, and that is said. A wrong byte is not."""
-    def tried(place):
-        for nr_killed in range(TRIES):
-            try:
-                said = run(place)
-            except Killed:
-                if nr_killed == TRIES - 1:
-                    raise
-            else:
-                return f"killed {nr_killed} times before; {said or 'ok'}" if nr_killed else said
-    return tried
 
 
 def needs_more(tiers=(), options=()):
     """Needs half as much again as the group may have; every byte is compared."""
-    @judged_again
     def run(place):
         with Group("more") as group:
             group.limit(LIMIT_MIB)
@@ -167,7 +149,6 @@ def needs_more(tiers=(), options=()):
     return run
 
 
-@judged_again
 def nested(place):
     with Group("above") as above:
         above.limit(LIMIT_MIB)

@@ -107,8 +107,8 @@ def resident_bytes(pid):
     return 0
 
 
-def resident_sum_bytes(processes, tool):
-    """Resident anonymous memory: each address space once, the tool's own left out."""
+def resident_sum_bytes(processes, tool=None):
+    """Resident anonymous memory: each address space once, that of `tool` left out."""
     total = 0
     counted = []
     for pid in processes:
@@ -128,7 +128,7 @@ WATCH_GAP_S = 0.25
 
 
 class Watch(threading.Thread):
-    """Looks 20 times a second: peak and longest excess of resident memory, processes seen."""
+    """Looks 20 times a second: peak and longest excess of resident memory, that of `tool` left out; processes seen."""
 
     def __init__(self, root, tool, limit_bytes):
         super().__init__(daemon=True)
@@ -222,8 +222,8 @@ class Place:
         return place
 
     def linger(self, processes):
-        """Those still there two seconds after the tool has ended, helpers of ours among them."""
-        deadline = time.monotonic() + 2
+        """Those still there a while after the tool has ended, helpers of ours among them."""
+        deadline = time.monotonic() + 20
         while True:
             left = [pid for pid, start in processes.items() if alive(pid, start)]
             if not left or self.native or time.monotonic() > deadline:
@@ -240,11 +240,12 @@ class Place:
         return text
 
     def run(self, argv, budget_mib, timeout_s=60, tiers=None, options=(), env=None, stdin=None,
-            during=None, stdout=None, limit_mib=None, prefix=()):
+            during=None, stdout=None, limit_mib=None, prefix=(), with_tool=False):
         """Run to the end. `during(process)` is called while it runs. `prefix`: a command that ends by
         executing the rest of its arguments.
 
-        The program is told `budget_mib`; `limit_mib` is what it is held to if that is another.
+        The program is told `budget_mib`; `limit_mib` is what it is held to if that is another, `with_tool`: it
+        and the tool together.
         """
         result = Result()
         stats_path = os.path.join(self.folder, "stats.json")
@@ -257,7 +258,6 @@ class Place:
             environment["LIVE_BUDGET_MIB"] = str(budget_mib)
         if self.sanitized:
             environment["TSAN_OPTIONS"] = "exitcode=0 log_path=" + os.path.join(self.folder, "report")
-            environment["LIVE_SLOW"] = "1"
             timeout_s *= 5
             result.slow = True
         environment.update(env or {})
@@ -267,7 +267,7 @@ class Place:
                                        stdin=stdin or subprocess.DEVNULL,
                                        stdout=stdout or output, stderr=errors, env=environment,
                                        cwd=self.folder)
-            watch = Watch(process.pid, self.pagetide,
+            watch = Watch(process.pid, None if with_tool else self.pagetide,
                           (limit_mib or budget_mib) * MIB * 105 // 100)
             try:
                 if during:
@@ -302,7 +302,7 @@ class Place:
 def stats_now(place, process):
     """What `pagetide stats` tells of a run, or None."""
     done = subprocess.run([place.pagetide, "stats", "--json", str(process.pid)], stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL, timeout=20, check=False)
+                          stderr=subprocess.DEVNULL, timeout=60, check=False)
     return json.loads(done.stdout) if done.returncode == 0 else None
 
 
@@ -338,6 +338,9 @@ def judge_stats(stats, moved=True):
         moves["pending"]
     check(moves["requested"] == ended,
           f"moves requested {moves['requested']} but ended or pending {ended}: {moves}")
+    check(moves["moved"] == moves["held"] + moves["stored"] + moves["demoted"], f"moves: {moves}")
+    check(stats["exit_status"] is None or stats["demoted_pages"] == moves["stored"],
+          f"{stats['demoted_pages']} pages demoted, {moves['stored']} stored")
     if moved:
         demoted = stats["demoted_pages"] + moves["demoted"]
         for count, text in ((demoted, "no page was demoted"),
@@ -349,9 +352,10 @@ def judge_stats(stats, moved=True):
 
 
 def judge_budget(result, budget_mib):
-    check(result.slow or result.longest_excess_s <= 1.0,
-          f"resident memory was over {budget_mib} MiB + 5 % for {result.longest_excess_s:.1f} s "
-          f"(peak {result.peak_bytes / MIB:.1f} MiB)")
+    """The only thing that is judged by time: so who fails it may have had too little of a busy machine."""
+    if not result.slow and result.longest_excess_s > 1.0:
+        raise Late(f"resident memory was over {budget_mib} MiB + 5 % for {result.longest_excess_s:.1f} s "
+                   f"(peak {result.peak_bytes / MIB:.1f} MiB)")
 
 
 SAID = threading.Lock()
@@ -364,6 +368,10 @@ def say(*lines):
         sys.stdout.flush()
 
 
+# A machine with much else to do makes one or two of a hundred cases late; more of them it is not the machine.
+AGAIN_AT_MOST = 3
+
+
 class Tap:
     """Test Anything Protocol on standard output, with what each case took. Threads may have cases at once."""
 
@@ -374,7 +382,8 @@ class Tap:
         say(f"1..{len(names)}")
 
     def case(self, name, function, place, late=None):
-        """With a list `late`, who was late, or proved nothing, is put there and nothing is judged yet."""
+        """With a list `late`, who was late, or proved nothing, is put there and nothing is judged yet, as long as
+        these are few."""
         started = time.monotonic()
         note = ""
         try:
@@ -383,8 +392,7 @@ class Tap:
         except Skipped as reason:
             verdict, suffix = "ok", f" # SKIP {reason}"
         except Late as reason:
-            if late is not None:
-                late.append(name)
+            if late is not None and self.may_try_again(name, late):
                 say(f"# {name} has to be tried again: {reason}")
                 return
             # A sanitizer's server may be too slow for a program that is soon through.
@@ -400,6 +408,13 @@ class Tap:
             self.took.append((time.monotonic() - started, name))
             say(f"{verdict} {self.number} - {name}{suffix}", *(f"# {line}" for line in note.splitlines()),
                 f"# {self.took[-1][0]:.1f} s")
+
+    def may_try_again(self, name, late):
+        with self.lock:
+            if len(late) == AGAIN_AT_MOST:
+                return False
+            late.append(name)
+            return True
 
     def end(self, again):
         say("# slowest: " + ", ".join(f"{name} {seconds:.0f} s"
@@ -436,7 +451,7 @@ def tests_main(cases):
 
 def tap_main(cases, place, only=None, jobs=1, alone=()):
     """Run {name: function(place)}, so many at once but for those that are to be alone, and return the exit status.
-    A case that was late, or proved nothing, gets a second try at the end, by itself."""
+    A case that was late, or proved nothing, gets a second try at the end, by itself; but not more than a few."""
     names = [name for name in cases if not only or re.search(only, name)]
     reason = place.why_not()
     if reason:

@@ -183,14 +183,13 @@ void arena_cold(const struct arena *arena, size_t from, size_t to)
 {
 	struct timespec pause = { .tv_nsec = 5000000 };
 	size_t nr_written = 0, nr_absent = 0;
-	unsigned int nr_rounds = getenv("LIVE_SLOW") ? 2000 : 50; /* a sanitizer's server takes its time */
 
 	live_press();
 	if (!live_budget_bytes)
 		return;
 	for (size_t i = from; i < to; i++)
 		nr_written += arena->generation[i] != 0;
-	for (unsigned int round = 0; round < nr_rounds; round++) {
+	for (unsigned int round = 0; round < PRESS_ROUNDS; round++) {
 		nr_absent = arena_absent_pages(arena, from, to);
 		if (nr_absent * 2 >= nr_written)
 			return;
@@ -200,12 +199,12 @@ void arena_cold(const struct arena *arena, size_t from, size_t to)
 	live_fail("only %zu of %zu pages left memory under pressure", nr_absent, nr_written);
 }
 
-void live_helper_killed(void)
+void live_told(const char *name)
 {
 	const char *folder = getenv("LIVE_TMP");
 	char path[4096];
 
-	CHECK(folder && snprintf(path, sizeof(path), "%s/helper-killed", folder) < (int)sizeof(path));
+	CHECK(folder && snprintf(path, sizeof(path), "%s/%s", folder, name) < (int)sizeof(path));
 	while (live_budget_bytes && access(path, F_OK) != 0)
 		usleep(20000);
 }

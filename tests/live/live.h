@@ -26,6 +26,9 @@
 #define RW (PROT_READ | PROT_WRITE)
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 
+/* How often memory is made tight before that has had no effect: many more than are needed, however busy the machine. */
+#define PRESS_ROUNDS 2000u
+
 /* generation[i] is what page i must hold now; 0 is zeros. */
 struct arena {
 	unsigned char *base;
@@ -91,8 +94,8 @@ void page_check(const void *page, uint64_t seed, uint64_t index, uint32_t genera
 /* Touch a ballast larger than the budget, every byte checked, so that other memory goes cold. */
 void live_press(void);
 
-/* Wait until the driver has killed our helper; without one not at all. */
-void live_helper_killed(void);
+/* Wait until the driver has made a file of that name: it has done its part. Without one not at all. */
+void live_told(const char *name);
 
 /* fork(), or fail. */
 pid_t child_start(void);

@@ -134,6 +134,27 @@ static void *press_until(void *argument)
 	return NULL;
 }
 
+/*
+ * Who changes protections has the lock of all mappings for as long as that takes. A discarding that has been told of
+ * waits for it before it is done, and the helper, which needs it not, moves pages meanwhile.
+ */
+static void *protect_until(void *argument)
+{
+	atomic_bool *stop = argument;
+	size_t bytes = 64 * MIB;
+	unsigned char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE,
+				     -1, 0);
+
+	CHECK(memory != MAP_FAILED);
+	while (!atomic_load(stop)) {
+		CHECK(mprotect(memory, bytes, PROT_READ) == 0);
+		CHECK(mprotect(memory, bytes, PROT_READ | PROT_WRITE) == 0);
+		usleep(100);
+	}
+	CHECK(munmap(memory, bytes) == 0);
+	return NULL;
+}
+
 /* Pages are thrown away just when they are the ones being moved out. */
 static void dontneed_while_demoted_rule07(void)
 {
@@ -141,16 +162,18 @@ static void dontneed_while_demoted_rule07(void)
 	struct arena arena = arena_new(nr, 42);
 	atomic_bool stop = false;
 	uint64_t state = 42;
-	pthread_t presser;
+	pthread_t presser, protecter;
 
 	arena_fill(&arena, 0, nr, 1);
 	arena_cold(&arena, 0, nr);
 	CHECK(pthread_create(&presser, NULL, press_until, &stop) == 0);
+	CHECK(pthread_create(&protecter, NULL, protect_until, &stop) == 0);
 	for (uint32_t round = 2; round < 300; round++) {
 		size_t from = live_random(&state) % (nr / chunk) * chunk;
 		size_t some = 1 + live_random(&state) % chunk;
 
-		arena_check(&arena, from, from + chunk);
+		if (round % 2) /* else pages are the older, and the more likely to be on their way out */
+			arena_check(&arena, from, from + chunk);
 		CHECK(madvise(arena_page(&arena, from), some * PAGE_BYTES, MADV_DONTNEED) == 0);
 		arena_forget(&arena, from, from + some);
 		arena_check(&arena, from, from + chunk);
@@ -159,6 +182,7 @@ static void dontneed_while_demoted_rule07(void)
 	}
 	atomic_store(&stop, true);
 	CHECK(pthread_join(presser, NULL) == 0);
+	CHECK(pthread_join(protecter, NULL) == 0);
 	arena_check(&arena, 0, nr);
 }
 

@@ -298,12 +298,40 @@ static void changed_in_pieces(void)
 	arena_free(&arena);
 }
 
+/* Unmapped, what is below grown into it, forked: what has grown is new, for the child as well. */
+static void grown_then_forked(void)
+{
+	struct arena arena = arena_new(live_pages(), 46);
+	const size_t part = arena.nr_pages / 4, bytes = part * PAGE_BYTES;
+
+	for (unsigned round = 1; round <= 3; round++) {
+		arena_fill(&arena, 0, arena.nr_pages, round);
+		live_press();
+		CHECK(munmap(arena_page(&arena, part), bytes) == 0);
+		CHECK(mremap(arena.base, bytes, 2 * bytes, 0) == arena.base);
+		pid_t pid = child_start();
+		if (pid != 0 && round == 3)
+			CHECK(munmap(arena_page(&arena, part), bytes) == 0);
+		if (pid != 0 && round == 2)
+			CHECK(madvise(arena_page(&arena, part), bytes, MADV_DONTNEED) == 0);
+		for (size_t at = bytes; at < 2 * bytes && (pid == 0 || round != 3); at++)
+			CHECK(arena.base[at] == 0);
+		arena_check(&arena, 0, part);
+		arena_check(&arena, 2 * part, arena.nr_pages);
+		if (pid == 0)
+			_exit(0);
+		live_wait(pid);
+	}
+	arena_free(&arena);
+}
+
 static void changed_then_forked_all(void)
 {
 	for (unsigned kind = 0; kind < 4; kind++)
 		changed_then_forked(kind);
 	changed_then_a_daemon();
 	changed_in_pieces();
+	grown_then_forked();
 }
 
 static void *rests(void *arg)

@@ -13,6 +13,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -128,6 +129,48 @@ static void posix_spawn_with_stored_arguments(void)
 	CHECK(posix_spawn(&pid, live_self, NULL, NULL, argv, environ) == 0);
 	live_wait(pid);
 	arena_check(&arena, 32 + 4 * NR_ARGUMENTS, arena.nr_pages);
+}
+
+#define NR_MANY 3000
+
+/* With a stack that has no room for as many pointers as there are variables. */
+static void *spawn_many_variables(void *arg)
+{
+	char *const argv[] = { (char *)(uintptr_t)live_self, (char *)(uintptr_t)"many-variables", NULL };
+	pid_t pid;
+
+	CHECK(posix_spawn(&pid, live_self, NULL, NULL, argv, arg) == 0);
+	live_wait(pid);
+	CHECK(posix_spawnp(&pid, live_self, NULL, NULL, argv, arg) == 0);
+	live_wait(pid);
+	return NULL;
+}
+
+static void many_variables(void)
+{
+	size_t nr = 0;
+
+	while (environ[nr])
+		nr++;
+	CHECK(nr == NR_MANY && strcmp(environ[NR_MANY - 1], "V2999=x") == 0);
+}
+
+static void spawn_from_small_stack(void)
+{
+	struct arena arena = arena_new(live_pages(), 57);
+	char **env = calloc(NR_MANY + 1, sizeof *env);
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	CHECK(env);
+	for (size_t i = 0; i < NR_MANY; i++)
+		CHECK(asprintf(&env[i], "V%zu=x", i) > 0);
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages);
+	CHECK(pthread_attr_init(&attr) == 0 && pthread_attr_setstacksize(&attr, 16384) == 0);
+	CHECK(pthread_create(&thread, &attr, spawn_many_variables, env) == 0);
+	CHECK(pthread_join(thread, NULL) == 0);
+	arena_check(&arena, 0, arena.nr_pages);
 }
 
 /* The program an exec becomes is on tiered memory as well. */
@@ -414,6 +457,8 @@ static const struct live_case cases[] = {
 	{ "vfork-writes-then-exec", vfork_writes_then_exec },
 	{ "exec-with-stored-arguments", exec_with_stored_arguments },
 	{ "exec-with-stored-environment", exec_with_stored_environment },
+	{ "spawn-from-small-stack", spawn_from_small_stack },
+	{ "many-variables", many_variables },
 	{ "exec-then-pressure", exec_then_pressure },
 	{ "exec-then-rest", exec_then_rest },
 	{ "posix-spawn-with-stored-arguments", posix_spawn_with_stored_arguments },

@@ -55,12 +55,18 @@ static void fork_then_both_write(void)
 static void fork_then_pressure_rule18(void)
 {
 	struct arena arena = arena_new(live_pages(), 2);
+	struct arena unwritten = arena_at(arena.base, arena.nr_pages, 2);
+	size_t from = arena.nr_pages / 2, to = from + arena.nr_pages / 4;
 	int gate[2];
 	char byte;
 	pid_t pid;
 
 	arena_fill(&arena, 0, arena.nr_pages, 1);
 	arena_cold(&arena, 0, arena.nr_pages / 2);
+	/* In memory at the fork: every second of these nobody writes. */
+	arena_check(&arena, from, to);
+	for (size_t i = from + 1; i < to; i += 2)
+		unwritten.generation[i] = 1;
 	CHECK(pipe(gate) == 0);
 	pid = child_start();
 	if (pid == 0) {
@@ -79,6 +85,7 @@ static void fork_then_pressure_rule18(void)
 	live_wait(pid);
 	/* The child is gone: pages must leave memory again, also those never written since. */
 	arena_cold(&arena, 0, arena.nr_pages);
+	arena_cold(&unwritten, from, to);
 	arena_check(&arena, 0, arena.nr_pages);
 }
 
@@ -375,7 +382,7 @@ static void helper_killed_fork(void)
 	CHECK(madvise(arena.base, half * PAGE_BYTES, MADV_WIPEONFORK) == 0);
 	arena_fill(&arena, 0, arena.nr_pages, 1);
 	arena_cold(&arena, 0, half);
-	live_helper_killed();
+	live_told("helper-killed");
 	pid = child_start();
 	if (pid == 0) {
 		arena_forget(&arena, 0, half);
@@ -476,6 +483,26 @@ static void memory_outlives_its_process(void)
 	CHECK(read(report[0], word, 2) == 2 && strcmp(word, "ok") == 0);
 }
 
+static int beside_run(void *arg)
+{
+	(void)arg;
+	sleep(4);
+	return 0;
+}
+
+/* Two processes live in memory that fits: it is looked at meanwhile. */
+static void memory_of_two(void)
+{
+	struct arena arena = arena_new(20 * PAGES_PER_MIB, 56);
+	unsigned char *stack = arena_page(&arena, 16);
+
+	arena_fill(&arena, 16, arena.nr_pages, 1);
+	pid_t beside = clone(beside_run, stack, CLONE_VM | SIGCHLD, NULL);
+	CHECK(beside > 0);
+	live_wait(beside);
+	arena_check(&arena, 16, arena.nr_pages);
+}
+
 static const struct live_case cases[] = {
 	{ "fork-then-both-write", fork_then_both_write },
 	{ "fork-then-pressure-rule18", fork_then_pressure_rule18 },
@@ -492,6 +519,7 @@ static const struct live_case cases[] = {
 	{ "helper-killed-fork", helper_killed_fork },
 	{ "clone-raw-rule01-rule04", clone_raw_rule01_rule04 },
 	{ "clone-raw-orphan-rule01", clone_raw_orphan_rule01 },
+	{ "memory-of-two", memory_of_two },
 	{ "memory-outlives-its-process", memory_outlives_its_process },
 	{ NULL, NULL },
 };

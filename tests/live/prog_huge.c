@@ -76,7 +76,7 @@ static void arena_manage(const struct arena *arena)
 {
 	live_press();
 	for (unsigned round = 0; live_budget_bytes && !registered(arena->base); round++) {
-		CHECK(round < 1000);
+		CHECK(round < PRESS_ROUNDS);
 		usleep(10000);
 	}
 }
@@ -161,7 +161,7 @@ static void advice_await(struct arena *arena, bool wanted)
 	bool huge = !wanted;
 
 	for (unsigned round = 1; huge != wanted; round++) {
-		CHECK(round < 500);
+		CHECK(round < PRESS_ROUNDS);
 		usleep(10000);
 		arena_discard(arena, 0, nr);
 		arena_fill(arena, 0, nr, round);
@@ -343,7 +343,7 @@ static void huge_helper_killed(void)
 
 	arena_manage(&arena);
 	arena_fill(&arena, 0, nr * 3 / 4, 1);
-	live_helper_killed();
+	live_told("helper-killed");
 	arena_check(&arena, 0, nr * 3 / 4);
 	arena_fill(&arena, nr / 2, nr, 2);
 	arena_check(&arena, 0, nr);

@@ -15,7 +15,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 static bool range_unmapped(void *base, size_t bytes)
@@ -184,11 +183,11 @@ static void mremap_dontunmap_often(void)
 	arena_fill(&arena, 0, nr, 1);
 	arena_fill(&more, 0, more.nr_pages / 2, 1);
 	live_press();
-	for (unsigned i = 0; i < 80; i++) {
+	for (unsigned i = 0; i < 1100; i++) {
 		unsigned char *old = arena.base;
 		arena.base = mremap(old, bytes, bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
 		CHECK(arena.base != MAP_FAILED);
-		arena_check(&arena, i, i + 1);
+		arena_check(&arena, i % nr, i % nr + 1);
 	}
 	arena_fill(&more, more.nr_pages / 2, more.nr_pages, 1);
 	struct arena last = arena_new(live_pages(), 25);
@@ -215,6 +214,32 @@ static void mremap_shrink(void)
 	arena_check(&arena, 0, nr);
 	arena_fill(&arena, half, nr, 2);
 	arena_check(&arena, 0, nr);
+}
+
+/* Moved into the middle of other memory by the call that makes it smaller; then its old place is mapped anew. */
+static void mremap_shrink_to_a_place(void)
+{
+	size_t nr = live_pages() / 8, kept = nr / 4;
+	struct arena arena = arena_new(nr, 8), around = arena_new(2 * nr, 9), anew;
+	unsigned char *old = arena.base, *to = arena_page(&around, nr / 2);
+
+	arena_fill(&arena, 0, nr, 1);
+	arena_fill(&around, 0, 2 * nr, 1);
+	arena_cold(&arena, 0, nr);
+	CHECK(mremap(old, nr * PAGE_BYTES, kept * PAGE_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+	arena.base = to;
+	for (unsigned int round = 0; round < 2; round++) {
+		arena_check(&arena, 0, kept);
+		arena_check(&around, 0, nr / 2);
+		arena_check(&around, nr / 2 + kept, 2 * nr);
+		if (round)
+			break;
+		CHECK(mmap(old, nr * PAGE_BYTES, RW, ANON | MAP_FIXED, -1, 0) == old);
+		anew = arena_at(old, nr, 10);
+		arena_fill(&anew, 0, nr, 1);
+		live_press();
+	}
+	arena_check(&anew, 0, nr);
 }
 
 struct race {
@@ -518,7 +543,6 @@ static void guard_reserve_then_commit(void)
 static void address_space_limited(void)
 {
 	struct arena arena = arena_new(live_pages(), 33);
-	struct timespec pause = { .tv_nsec = 10000000 };
 	unsigned long pages = 0;
 	struct rlimit limit;
 	FILE *statm = fopen("/proc/self/statm", "r");
@@ -528,14 +552,58 @@ static void address_space_limited(void)
 	limit.rlim_cur = pages * PAGE_BYTES + 56 * MIB;
 	CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
 	arena_fill(&arena, 0, arena.nr_pages, 1);
-	for (unsigned int i = 0; i < 50; i++) {
-		arena_check(&arena, 0, arena.nr_pages);
-		nanosleep(&pause, NULL);
-	}
+	live_told("limit-is-said");
+	arena_check(&arena, 0, arena.nr_pages);
 	struct arena rest = arena_new(40 * PAGES_PER_MIB, 34);
 	arena_fill(&rest, 0, rest.nr_pages, 1);
 	arena_check(&rest, 0, rest.nr_pages);
 	arena_check(&arena, 0, arena.nr_pages);
+}
+
+/* Kernels from 6.12 on tell that the old mappings go although they refuse the new one, and all is as it was. */
+static void refuse(void *base, size_t bytes)
+{
+	struct rlimit limit, none;
+
+	CHECK(getrlimit(RLIMIT_DATA, &limit) == 0);
+	none = (struct rlimit){ MIB, limit.rlim_max };
+	CHECK(setrlimit(RLIMIT_DATA, &none) == 0);
+	void *over = mmap(base, bytes, RW, ANON | MAP_FIXED, -1, 0);
+	CHECK(setrlimit(RLIMIT_DATA, &limit) == 0);
+	CHECK(over == MAP_FAILED);
+}
+
+static void mmap_fixed_refused(void)
+{
+	struct arena arena = arena_new(live_pages(), 35);
+	size_t half = arena.nr_pages / 2;
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, half);
+	/* Longer than what is there: so it would be more data. */
+	refuse(arena.base, (arena.nr_pages + half) * PAGE_BYTES);
+	arena_check(&arena, 0, arena.nr_pages);
+	arena_cold(&arena, 0, half);
+	arena_check(&arena, 0, arena.nr_pages);
+}
+
+/* What is below has just gone; and of what it was to replace a part goes at once. */
+static void mmap_fixed_refused_in_part(void)
+{
+	struct arena arena = arena_new(live_pages(), 36);
+	size_t nr = arena.nr_pages, quarter = nr / 4;
+
+	arena_fill(&arena, 0, nr, 1);
+	arena_cold(&arena, 0, nr);
+	CHECK(munmap(arena.base, quarter * PAGE_BYTES) == 0);
+	refuse(arena_page(&arena, quarter), nr * PAGE_BYTES);
+	arena_check(&arena, quarter, nr);
+	arena_cold(&arena, quarter, nr);
+	refuse(arena_page(&arena, quarter), nr * PAGE_BYTES);
+	CHECK(munmap(arena_page(&arena, quarter), quarter * PAGE_BYTES) == 0);
+	arena_check(&arena, 2 * quarter, nr);
+	arena_cold(&arena, 2 * quarter, nr);
+	arena_check(&arena, 2 * quarter, nr);
 }
 
 /* Pages here and there in far more address space, `together` of them side by side. */
@@ -613,10 +681,13 @@ static const struct live_case cases[] = {
 	{ "mremap-dontunmap-then-on", mremap_dontunmap_then_on },
 	{ "mremap-dontunmap-often", mremap_dontunmap_often },
 	{ "mremap-shrink", mremap_shrink },
+	{ "mremap-shrink-to-a-place", mremap_shrink_to_a_place },
 	{ "mremap-target-touched-rule08", mremap_target_touched_rule08 },
 	{ "munmap-partial", munmap_partial },
 	{ "munmap-large-in-parts", munmap_large_in_parts },
 	{ "mmap-fixed-over-rule09", mmap_fixed_over_rule09 },
+	{ "mmap-fixed-refused", mmap_fixed_refused },
+	{ "mmap-fixed-refused-in-part", mmap_fixed_refused_in_part },
 	{ "many-mappings-rule11", many_mappings_rule11 },
 	{ "mprotect-ro-none-back", mprotect_ro_none_back },
 	{ "mprotect-small-pieces", mprotect_small_pieces },

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* ---- pages: holes, first touch, changes after return ----------------------------------------- */
@@ -30,19 +31,31 @@ static void holes_rule15(void)
 	arena_check(&arena, 0, nr);
 }
 
+/* Of this process, by the kernel; 0: no swap is on. */
+static size_t swapped_pages(void)
+{
+	char line[256];
+	unsigned long kib = 0;
+	FILE *status = fopen("/proc/self/status", "re");
+
+	CHECK(status);
+	while (fgets(line, sizeof(line), status))
+		sscanf(line, "VmSwap: %lu", &kib);
+	fclose(status);
+	return kib * 1024 / PAGE_BYTES;
+}
+
 static void kernel_swap_rule16(void)
 {
-	size_t nr = live_pages();
+	size_t nr = live_pages(), nr_first = nr / 8;
 	struct arena arena = arena_new(nr, 51);
-	char line[256];
-	FILE *swaps = fopen("/proc/swaps", "re");
-	bool have = swaps && fgets(line, sizeof(line), swaps) && fgets(line, sizeof(line), swaps);
 
-	if (swaps)
-		fclose(swaps);
-	if (!have)
-		live_skip("no swap is on");
-	arena_fill(&arena, 0, nr, 1);
+	/* So few that memory is not tight yet: none has gone to a tier, and the kernel has them to swap. */
+	arena_fill(&arena, 0, nr_first, 1);
+	CHECK(madvise(arena.base, nr_first * PAGE_BYTES, MADV_PAGEOUT) == 0);
+	if (!swapped_pages())
+		live_skip("no swap is on, or it is full");
+	arena_fill(&arena, nr_first, nr, 1);
 	CHECK(madvise(arena.base, nr / 2 * PAGE_BYTES, MADV_PAGEOUT) == 0);
 	live_press();
 	CHECK(madvise(arena.base, nr * PAGE_BYTES, MADV_PAGEOUT) == 0);
@@ -101,16 +114,36 @@ static void rewritten_after_return_rule19(void)
 	arena_check(&arena, 0, nr);
 }
 
+/* Faults that we had since this was asked last. */
+static size_t faults_new(void)
+{
+	static size_t before;
+	struct rusage usage;
+
+	CHECK(getrusage(RUSAGE_SELF, &usage) == 0);
+	size_t now = (size_t)(usage.ru_minflt + usage.ru_majflt), nr = now - before;
+	before = now;
+	return nr;
+}
+
+/* Memory that is touched in order for the first time is filled ahead: there is no fault for each page. */
 static void first_touch_rule21(void)
 {
 	size_t nr = live_pages(), quarter = nr / 4;
-	struct arena arena = arena_new(nr, 54);
+	struct arena arena = arena_new(nr, 54), fresh = arena_new(quarter, 55);
 	unsigned char byte = 0;
 
-	/* Pressure first, so that the arena is adopted memory before it is touched at all. */
+	/* Pressure first, so that both are adopted memory before they are touched at all. */
 	arena_fill(&arena, 3 * quarter, nr, 1);
 	arena_cold(&arena, 3 * quarter, nr);
+	faults_new();
+	arena_fill(&fresh, 0, quarter, 1);
+	size_t writes = faults_new();
 	arena_check(&arena, 0, quarter);
+	size_t reads = faults_new();
+	if (live_budget_bytes && (writes * 8 > quarter || reads * 8 > quarter))
+		live_fail("%zu faults for writing %zu pages, %zu for reading them", writes, quarter, reads);
+	arena_check(&fresh, 0, quarter);
 	arena_fill(&arena, 0, quarter, 1);
 	for (size_t i = quarter; i < 2 * quarter; i += 5)
 		arena_fill(&arena, i, i + 1, 1);
@@ -170,6 +203,44 @@ static void mlock_stays(void)
 	CHECK(munlock(arena_page(&arena, from), (to - from) * PAGE_BYTES) == 0);
 	arena_cold(&arena, 0, nr);
 	arena_check(&arena, 0, nr);
+}
+
+/* Locked memory that grows and so moves: to where there is room, to a given place, and over memory that is out. */
+static unsigned char *locked_grow(struct arena *arena, size_t nr, unsigned char *to)
+{
+	int flags = MREMAP_MAYMOVE | (to ? MREMAP_FIXED : 0);
+	unsigned char *base = mremap(arena->base, arena->nr_pages * PAGE_BYTES, nr * PAGE_BYTES, flags, to);
+
+	CHECK(base != MAP_FAILED && base != arena->base && (!to || base == to));
+	struct arena grown = arena_at(base, nr, arena->seed);
+	memcpy(grown.generation, arena->generation, arena->nr_pages * sizeof *grown.generation);
+	CHECK(arena_absent_pages(&grown, 0, nr) == 0);
+	arena_check(&grown, 0, nr);
+	arena_fill(&grown, arena->nr_pages, nr, 2);
+	free(arena->generation);
+	*arena = grown;
+	return base;
+}
+
+static void mlock_then_grows(void)
+{
+	size_t nr = live_pages() / 2;
+	struct arena beside = arena_new(nr, 62), arena = arena_new(nr, 63), rest = arena;
+
+	arena_fill(&beside, 0, nr, 1);
+	arena_fill(&arena, 0, nr, 1);
+	arena_cold(&beside, 0, nr);
+	arena_cold(&arena, 0, nr);
+	CHECK(mlock(arena.base, 64 * PAGE_BYTES) == 0);
+	arena = arena_at(arena.base, 64, 63);
+	memcpy(arena.generation, rest.generation, 64 * sizeof *rest.generation);
+	locked_grow(&arena, 128, NULL); /* the rest is behind it */
+	locked_grow(&arena, 256, space_reserve(256 * PAGE_BYTES));
+	locked_grow(&arena, 512, arena_page(&beside, nr / 2));
+	arena_check(&rest, 64, nr);
+	arena_check(&beside, 0, nr / 2);
+	arena_check(&beside, nr / 2 + 512, nr);
+	arena_check(&arena, 0, 512);
 }
 
 /* When pages are out already: all come back and stay; what is mapped from then on goes out, and no page is lost. */
@@ -280,7 +351,7 @@ static void helper_killed_counts(void)
 	CHECK(madvise(arena_page(&arena, kept), (arena.nr_pages - kept) * PAGE_BYTES, MADV_DONTNEED) == 0);
 	arena_forget(&arena, kept, arena.nr_pages);
 	arena_fill(&arena, 0, kept, 2);
-	live_helper_killed();
+	live_told("helper-killed");
 	arena_check(&arena, 0, kept);
 	pid_t pid = fork();
 	CHECK(pid >= 0);
@@ -310,6 +381,7 @@ static const struct live_case cases[] = {
 	{ "first-touch-rule21", first_touch_rule21 },
 	{ "brk-grow-shrink-rule11", brk_grow_shrink_rule11 },
 	{ "mlock-stays", mlock_stays },
+	{ "mlock-then-grows", mlock_then_grows },
 	{ "mlockall-later", mlockall_later },
 	{ "mincore-answers", mincore_answers },
 	{ "reads-every-mapping-rule26", reads_every_mapping_rule26 },

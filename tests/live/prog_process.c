@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -303,6 +304,71 @@ static void limits_lowered(void)
 	child_grows(&arena, 42);
 }
 
+/* How many pages are out of memory, for who may not open a file to see. */
+static size_t nr_out(const struct arena *arena)
+{
+	unsigned char *there = malloc(arena->nr_pages);
+	size_t nr = 0;
+
+	CHECK(there && mincore(arena->base, arena->nr_pages * PAGE_BYTES, there) == 0);
+	for (size_t i = 0; i < arena->nr_pages; i++)
+		nr += !(there[i] & 1);
+	free(there);
+	return nr;
+}
+
+/* Memory of a child's own leaves it, whatever its parent gave up. */
+static void child_without(void (*give_up)(void))
+{
+	pid_t parent = child_start();
+
+	if (parent != 0) {
+		live_wait(parent);
+		return;
+	}
+	give_up();
+	pid_t pid = child_start();
+	if (pid == 0) {
+		struct arena arena = arena_new(live_pages(), 55);
+		arena_fill(&arena, 0, arena.nr_pages, 1);
+		for (unsigned round = 0; live_budget_bytes && nr_out(&arena) < arena.nr_pages / 2; round++) {
+			CHECK(round < PRESS_ROUNDS);
+			live_press();
+			usleep(5000);
+		}
+		arena_check(&arena, 0, arena.nr_pages);
+		_exit(0);
+	}
+	live_wait(pid);
+	_exit(0);
+}
+
+static void root_left(void)
+{
+	const char *folder = getenv("LIVE_TMP");
+
+	CHECK(chroot(folder ? folder : "/tmp") == 0 && chdir("/") == 0);
+}
+
+static void rights_left(void)
+{
+	CHECK(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
+}
+
+static void child_in_another_root(void)
+{
+	if (geteuid() != 0)
+		live_skip("only root can change the root");
+	child_without(root_left);
+}
+
+static void child_without_rights(void)
+{
+	if (geteuid() != 0)
+		live_skip("only root has rights to drop");
+	child_without(rights_left);
+}
+
 /* The child reads the parent's stored pages from outside. */
 static void process_vm_readv_rule24(void)
 {
@@ -341,6 +407,8 @@ static const struct live_case cases[] = {
 	{ "pid-namespace-begins", pid_namespace_begins },
 	{ "helper-unseen-rule02", helper_unseen_rule02 },
 	{ "limits-lowered", limits_lowered },
+	{ "child-in-another-root", child_in_another_root },
+	{ "child-without-rights", child_without_rights },
 	{ "process-vm-readv-rule24", process_vm_readv_rule24 },
 	{ NULL, NULL },
 };

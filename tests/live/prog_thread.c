@@ -1,30 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Live cases: threads, signals, descriptors and rights while pages are stored.
- *
- * Also the programs that the driver interrupts, stops, or robs of their server.
+ * Live cases: threads that come and go, wait for pages and lock what is stored, and how they end.
  */
 #include "live.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <linux/userfaultfd.h>
-#include <poll.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,8 +22,6 @@ static void threads_join(pthread_t *threads, size_t nr)
 	for (size_t i = 0; i < nr; i++)
 		CHECK(pthread_join(threads[i], NULL) == 0);
 }
-
-/* ---- threads --------------------------------------------------------------------------------- */
 
 struct slice {
 	struct arena *arena;
@@ -105,6 +91,21 @@ static void many_faulting_threads_rule20(void)
 		}
 		threads_join(threads, NR);
 	}
+	arena_check(&arena, 0, arena.nr_pages);
+}
+
+/* The same of a program that has moved memory before, whose messages are read one by one. */
+static void many_faulting_threads_then_moved(void)
+{
+	struct arena arena = arena_new(live_pages() / 8, 3);
+	unsigned char *to = space_reserve(arena.nr_pages * PAGE_BYTES);
+
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages);
+	CHECK(mremap(arena.base, arena.nr_pages * PAGE_BYTES, arena.nr_pages * PAGE_BYTES,
+		     MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+	arena.base = to;
+	many_faulting_threads_rule20();
 	arena_check(&arena, 0, arena.nr_pages);
 }
 
@@ -264,6 +265,91 @@ static void eight_threads_random(void)
 	}
 	threads_join(threads, NR_RANDOM);
 	arena_check(&arena, 0, arena.nr_pages);
+}
+
+/* ---- an allocator that gives back what it can, all the time ------------------------------------- */
+
+#define NR_ALLOCATING 4u
+#define PIECES 6000u
+#define PIECE_BYTES_MAX 61440u
+
+struct piece {
+	unsigned char *bytes;
+	size_t nr;
+	uint64_t seed;
+};
+
+/* Of each of its pages one word is written, and known: what matters is how many there are. */
+static void piece_write(struct piece *piece, size_t from)
+{
+	for (size_t at = (from + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES; at + 8 <= piece->nr; at += PAGE_BYTES) {
+		uint64_t word = pattern_mix(piece->seed + at);
+		memcpy(piece->bytes + at, &word, sizeof word);
+	}
+}
+
+static void piece_check(const struct piece *piece)
+{
+	for (size_t at = 0; at + 8 <= piece->nr; at += PAGE_BYTES) {
+		uint64_t word;
+		memcpy(&word, piece->bytes + at, sizeof word);
+		if (word != pattern_mix(piece->seed + at))
+			live_fail("MISMATCH at %zu of %zu bytes", at, piece->nr);
+	}
+}
+
+static void piece_resize(struct piece *piece, size_t nr)
+{
+	size_t before = piece->nr, known = before < nr ? before : nr;
+
+	piece->bytes = realloc(piece->bytes, nr);
+	CHECK(piece->bytes);
+	piece->nr = known;
+	piece_check(piece);
+	piece->nr = nr;
+	piece_write(piece, known >= 8 ? known - 7 : 0);
+}
+
+static void *allocate_run(void *argument)
+{
+	struct piece *pieces = calloc(PIECES, sizeof *pieces);
+	const unsigned int *index = argument;
+	uint64_t state = 70 + *index;
+
+	CHECK(pieces);
+	for (unsigned int round = 0; round < 3000; round++) {
+		struct piece *piece = &pieces[live_random(&state) % PIECES];
+		size_t nr = 8 + live_random(&state) % PIECE_BYTES_MAX;
+		if (!piece->bytes || live_random(&state) % 4 == 0) {
+			piece->seed = piece->bytes ? piece->seed : live_random(&state);
+			piece_resize(piece, nr);
+		} else {
+			piece_check(piece);
+			free(piece->bytes);
+			*piece = (struct piece){ 0 };
+		}
+		if (live_random(&state) % 64 == 0)
+			malloc_trim(0);
+	}
+	for (unsigned int i = 0; i < PIECES; i++) {
+		piece_check(&pieces[i]);
+		free(pieces[i].bytes);
+	}
+	free(pieces);
+	return NULL;
+}
+
+/* There is hardly a moment in which none of the threads waits for an event of its own to be read. */
+static void discards_beside_allocations(void)
+{
+	pthread_t threads[NR_ALLOCATING];
+	unsigned int index[NR_ALLOCATING];
+
+	for (unsigned int i = 0; i < NR_ALLOCATING; i++) {
+		index[i] = i;
+		CHECK(pthread_create(&threads[i], NULL, allocate_run, &index[i]) == 0);
+	}
+	threads_join(threads, NR_ALLOCATING);
 }
 
 struct stack_user {
@@ -432,275 +518,6 @@ static void robust_mutex_of_the_killed(void)
 	CHECK(pthread_mutex_timedlock(&handed->mutex, &end) == EOWNERDEAD);
 }
 
-/* ---- signals --------------------------------------------------------------------------------- */
-
-static struct arena handler_arena;
-static volatile sig_atomic_t nr_alarms;
-
-static void alarm_handler(int signal_number)
-{
-	static uint64_t state = 7;
-	int saved = errno;
-	size_t i = live_random(&state) % handler_arena.nr_pages;
-
-	(void)signal_number;
-	nr_alarms++;
-	arena_check(&handler_arena, i, i + 1);
-	arena_fill(&handler_arena, i, i + 1, (uint32_t)nr_alarms % 1000 + 1);
-	errno = saved;
-}
-
-static void alarm_every(long microseconds)
-{
-	struct itimerval timer = { .it_interval.tv_usec = microseconds,
-				   .it_value.tv_usec = microseconds };
-
-	CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
-}
-
-static void alarm_storm(int flags)
-{
-	struct sigaction action = { .sa_handler = alarm_handler, .sa_flags = flags };
-	struct arena arena = arena_new(live_pages(), 10);
-	int fds[2];
-
-	handler_arena = arena_new(live_pages() / 2, 11);
-	arena_fill(&handler_arena, 0, handler_arena.nr_pages, 1);
-	arena_fill(&arena, 0, arena.nr_pages, 1);
-	arena_cold(&arena, 0, arena.nr_pages / 2);
-	CHECK(pipe(fds) == 0 && sigaction(SIGALRM, &action, NULL) == 0);
-	alarm_every(500);
-	for (uint32_t round = 2; round < 6; round++) {
-		arena_check(&arena, 0, arena.nr_pages);
-		for (size_t i = 0; i < arena.nr_pages; i += 3) {
-			ssize_t out = write(fds[1], arena_page(&arena, i), PAGE_BYTES), in;
-
-			/* Nothing blocks here, so nothing may be cut short by a handler. */
-			CHECK(out == PAGE_BYTES);
-			in = read(fds[0], arena_page(&arena, i), PAGE_BYTES);
-			CHECK(in == PAGE_BYTES);
-		}
-		arena_fill(&arena, 0, arena.nr_pages / 3, round);
-	}
-	alarm_every(0);
-	CHECK(nr_alarms > 20);
-	arena_check(&arena, 0, arena.nr_pages);
-	arena_check(&handler_arena, 0, handler_arena.nr_pages);
-}
-
-static void signals_restarting_rule25(void)
-{
-	alarm_storm(SA_RESTART);
-}
-
-static void signals_interrupting_rule25(void)
-{
-	alarm_storm(0);
-}
-
-/* The kernel itself writes the frame of a signal into a stored page. */
-static void signal_stack_stored(void)
-{
-	struct arena arena = arena_new(live_pages(), 12);
-	struct sigaction action = { .sa_handler = alarm_handler, .sa_flags = SA_ONSTACK };
-	stack_t stack = { .ss_sp = arena_page(&arena, 0), .ss_size = 64 * PAGE_BYTES };
-
-	handler_arena = arena_new(live_pages() / 4, 13);
-	arena_fill(&handler_arena, 0, handler_arena.nr_pages, 1);
-	arena_fill(&arena, 0, arena.nr_pages, 1);
-	CHECK(sigaltstack(&stack, NULL) == 0 && sigaction(SIGALRM, &action, NULL) == 0);
-	for (unsigned int i = 0; i < 20; i++) {
-		arena_cold(&arena, 0, 64);
-		CHECK(raise(SIGALRM) == 0);
-	}
-	CHECK(nr_alarms == 20);
-	stack.ss_flags = SS_DISABLE;
-	CHECK(sigaltstack(&stack, NULL) == 0);
-	arena_check(&arena, 64, arena.nr_pages);
-	arena_check(&handler_arena, 0, handler_arena.nr_pages);
-}
-
-/* ---- descriptors and rights ------------------------------------------------------------------ */
-
-static void close_everything_rule05(void)
-{
-	struct arena arena = arena_new(live_pages(), 20);
-	pid_t pid;
-
-	arena_fill(&arena, 0, arena.nr_pages, 1);
-	arena_cold(&arena, 0, arena.nr_pages / 2);
-	CHECK(syscall(SYS_close_range, 0u, ~0u, 0u) == 0);
-	arena_check(&arena, 0, arena.nr_pages);
-	arena_fill(&arena, 0, arena.nr_pages, 2);
-	arena_cold(&arena, 0, arena.nr_pages);
-	arena_check(&arena, 0, arena.nr_pages);
-	/* And a daemon of the old kind, one number after the other, in a child. */
-	pid = fork();
-	CHECK(pid >= 0);
-	if (pid == 0) {
-		for (int fd = 0; fd < 4096; fd++)
-			close(fd);
-		arena_check(&arena, 0, arena.nr_pages);
-		arena_fill(&arena, 0, arena.nr_pages, 3);
-		live_press();
-		arena_check(&arena, 0, arena.nr_pages);
-		_exit(0);
-	}
-	live_wait(pid);
-}
-
-/* No descriptor of ours is in the program's table, before or after pages are stored. */
-static void descriptors_own_rule05(void)
-{
-	struct arena arena = arena_new(live_pages(), 21);
-
-	for (unsigned int round = 0; round < 2; round++) {
-		DIR *folder = opendir("/proc/self/fd");
-		struct dirent *entry;
-
-		CHECK(folder);
-		while ((entry = readdir(folder))) {
-			int fd = atoi(entry->d_name);
-
-			if (entry->d_name[0] != '.' && fd > 2 && fd != dirfd(folder))
-				live_fail("descriptor %d is not the program's", fd);
-		}
-		closedir(folder);
-		arena_fill(&arena, 0, arena.nr_pages, 1);
-		arena_cold(&arena, 0, arena.nr_pages);
-	}
-	arena_check(&arena, 0, arena.nr_pages);
-}
-
-/* A program that may do little more than compute: what we need must not be done in its name. */
-static void seccomp_rule01(void)
-{
-	static const unsigned int allowed[] = {
-		SYS_read,    SYS_write,	    SYS_pread64,   SYS_openat,		SYS_close,
-		SYS_mmap,    SYS_munmap,    SYS_brk,	   SYS_clock_nanosleep, SYS_futex,
-		SYS_exit,    SYS_exit_group, SYS_nanosleep, SYS_rt_sigreturn,	SYS_madvise,
-		SYS_newfstatat, SYS_lseek,
-	};
-	enum { NR = sizeof(allowed) / sizeof(allowed[0]) };
-	struct sock_filter filter[NR + 3];
-	struct sock_fprog program = { .len = NR + 3, .filter = filter };
-	struct arena arena = arena_new(live_pages(), 22);
-
-	filter[0] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-						 offsetof(struct seccomp_data, nr));
-	for (unsigned int i = 0; i < NR; i++)
-		filter[i + 1] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, allowed[i],
-							     (uint8_t)(NR - i), 0);
-	filter[NR + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-	filter[NR + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	arena_fill(&arena, 0, arena.nr_pages, 1);
-	live_press();
-	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-	CHECK(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) ==
-	      0);
-	arena_cold(&arena, 0, arena.nr_pages);
-	arena_check(&arena, 0, arena.nr_pages);
-	arena_fill(&arena, 0, arena.nr_pages, 2);
-	arena_cold(&arena, 0, arena.nr_pages);
-	CHECK(madvise(arena.base, arena.nr_pages / 2 * PAGE_BYTES, MADV_DONTNEED) == 0);
-	arena_forget(&arena, 0, arena.nr_pages / 2);
-	arena_check(&arena, 0, arena.nr_pages);
-}
-
-static void rights_dropped(void)
-{
-	struct arena arena = arena_new(live_pages(), 23);
-	pid_t pid;
-
-	if (geteuid() != 0)
-		live_skip("only root has rights to drop");
-	arena_fill(&arena, 0, arena.nr_pages, 1);
-	arena_cold(&arena, 0, arena.nr_pages);
-	CHECK(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
-	CHECK(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
-	arena_check(&arena, 0, arena.nr_pages);
-	arena_fill(&arena, 0, arena.nr_pages, 2);
-	pid = fork();
-	CHECK(pid >= 0);
-	if (pid == 0) {
-		arena_check(&arena, 0, arena.nr_pages);
-		arena_fill(&arena, 0, arena.nr_pages / 2, 3);
-		live_press();
-		arena_check(&arena, 0, arena.nr_pages);
-		_exit(0);
-	}
-	live_press();
-	arena_check(&arena, 0, arena.nr_pages);
-	live_wait(pid);
-	arena_check(&arena, 0, arena.nr_pages);
-}
-
-/* ---- a userfaultfd of the program's own ------------------------------------------------------ */
-
-struct own_faults {
-	int fd;
-	struct arena *arena;
-	atomic_size_t nr_served;
-	atomic_bool stop;
-};
-
-static void *own_faults_serve(void *argument)
-{
-	struct own_faults *own = argument;
-	unsigned char *page = aligned_alloc(PAGE_BYTES, PAGE_BYTES);
-
-	CHECK(page);
-	while (!atomic_load(&own->stop)) {
-		struct pollfd wait = { .fd = own->fd, .events = POLLIN };
-		struct uffdio_copy copy = { .len = PAGE_BYTES, .src = (uintptr_t)page };
-		struct uffd_msg message;
-
-		if (poll(&wait, 1, 20) <= 0 ||
-		    read(own->fd, &message, sizeof(message)) != sizeof(message))
-			continue;
-		CHECK(message.event == UFFD_EVENT_PAGEFAULT);
-		copy.dst = message.arg.pagefault.address & ~(uint64_t)(PAGE_BYTES - 1);
-		pattern_page(page, own->arena->seed,
-			     (copy.dst - (uintptr_t)own->arena->base) / PAGE_BYTES, 1);
-		/* Counted first: the copy lets the toucher run on, to where it reads the count. */
-		atomic_fetch_add(&own->nr_served, 1);
-		CHECK(ioctl(own->fd, UFFDIO_COPY, &copy) == 0);
-	}
-	free(page);
-	return NULL;
-}
-
-static void foreign_userfaultfd_left_alone(void)
-{
-	size_t nr = live_pages() / 4;
-	struct arena arena = arena_new(live_pages(), 30), foreign = arena_new(nr, 31);
-	struct own_faults own = { .arena = &foreign };
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register area = { .range = { (uintptr_t)foreign.base, nr * PAGE_BYTES },
-					.mode = UFFDIO_REGISTER_MODE_MISSING };
-	pthread_t server;
-
-	own.fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
-	if (own.fd < 0)
-		live_skip("no userfaultfd for programs here");
-	CHECK(ioctl(own.fd, UFFDIO_API, &api) == 0);
-	CHECK(ioctl(own.fd, UFFDIO_REGISTER, &area) == 0);
-	CHECK(pthread_create(&server, NULL, own_faults_serve, &own) == 0);
-	arena_fill(&arena, 0, arena.nr_pages, 1);
-	arena_cold(&arena, 0, arena.nr_pages);
-	for (size_t i = 0; i < nr; i++)
-		foreign.generation[i] = 1;
-	arena_check(&foreign, 0, nr);
-	CHECK(atomic_load(&own.nr_served) == nr);
-	arena_cold(&arena, 0, arena.nr_pages);
-	CHECK(arena_absent_pages(&foreign, 0, nr) == 0);
-	arena_check(&foreign, 0, nr);
-	CHECK(atomic_load(&own.nr_served) == nr);
-	atomic_store(&own.stop, true);
-	CHECK(pthread_join(server, NULL) == 0);
-	arena_check(&arena, 0, arena.nr_pages);
-}
-
 /* ---- ends ------------------------------------------------------------------------------------ */
 
 static void *check_forever(void *argument)
@@ -746,219 +563,20 @@ static void killed_while_faulting(void)
 	raise(SIGKILL);
 }
 
-/* A proof that the comparison sees a single wrong bit. */
-static void wrong_byte_is_seen(void)
-{
-	struct arena arena = arena_new(live_pages(), 37);
-
-	arena_fill(&arena, 0, arena.nr_pages, 1);
-	arena_cold(&arena, 0, arena.nr_pages);
-	*(arena_page(&arena, 100) + 4000) ^= 1;
-	arena_check(&arena, 0, arena.nr_pages);
-}
-
-/* ---- programs for the driver ----------------------------------------------------------------- */
-
-static volatile sig_atomic_t interrupted;
-
-static void interrupt_note(int signal_number)
-{
-	interrupted = signal_number;
-}
-
-static void say(const char *line)
-{
-	CHECK(write(1, line, strlen(line)) == (ssize_t)strlen(line));
-}
-
-/* Goes round its memory, a line each round, until it is interrupted or killed. */
-static void hold_rounds(unsigned int seed)
-{
-	struct arena arena = arena_new(live_pages(), seed);
-
-	arena_fill(&arena, 0, arena.nr_pages, 1);
-	arena_cold(&arena, 0, arena.nr_pages / 2);
-	say("ready\n");
-	for (uint32_t round = 2; !interrupted; round++) {
-		arena_check(&arena, 0, arena.nr_pages);
-		arena_fill(&arena, 0, arena.nr_pages / 4, round);
-		live_press();
-		say("round\n");
-	}
-	arena_check(&arena, 0, arena.nr_pages);
-}
-
-/* Twice its budget; the driver gives it more, too. */
-static void dumps_core(void)
-{
-	struct rlimit limit;
-	struct arena arena = arena_new(live_pages(), 43);
-
-	CHECK(getrlimit(RLIMIT_CORE, &limit) == 0);
-	limit.rlim_cur = limit.rlim_max;
-	CHECK(setrlimit(RLIMIT_CORE, &limit) == 0);
-	arena_fill(&arena, 0, arena.nr_pages, 1);
-	abort();
-}
-
-static void hold(void)
-{
-	hold_rounds(40);
-}
-
-static void hold_until_signal(void)
-{
-	struct sigaction action = { .sa_handler = interrupt_note, .sa_flags = SA_RESTART };
-
-	CHECK(sigaction(SIGINT, &action, NULL) == 0 && sigaction(SIGTERM, &action, NULL) == 0);
-	hold_rounds(41);
-	say(interrupted == SIGINT ? "interrupted\n" : "terminated\n");
-}
-
-/* One thread looks at all of an arena, and writes parts of it; another changes the mappings of a second one: pages go
- * away, and others come in their place, or move to and fro. Until it is interrupted; then all is compared. */
-static void *arena_look(void *argument)
-{
-	struct arena *arena = argument;
-
-	for (uint32_t round = 2; !interrupted; round++) {
-		arena_check(arena, 0, arena->nr_pages);
-		arena_fill(arena, 0, arena->nr_pages / 8, round);
-	}
-	return NULL;
-}
-
-static void mapping_change(struct arena *arena, size_t from, size_t to, unsigned int kind)
-{
-	unsigned char *base = arena_page(arena, from), *away;
-	size_t bytes = (to - from) * PAGE_BYTES;
-
-	if (kind == 0) {
-		CHECK(madvise(base, bytes, MADV_DONTNEED) == 0);
-		arena_forget(arena, from, to);
-	} else if (kind == 1) {
-		CHECK(mmap(base, bytes, RW, ANON | MAP_FIXED, -1, 0) == base);
-		arena_forget(arena, from, to);
-	} else if (kind == 2) {
-		away = mremap(base, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, space_reserve(bytes));
-		CHECK(away != MAP_FAILED);
-		CHECK(mremap(away, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, base) == base);
-	}
-}
-
-static void changes_until_signal(void)
-{
-	struct sigaction action = { .sa_handler = interrupt_note, .sa_flags = SA_RESTART };
-	struct arena looked = arena_new(live_pages() / 8, 46), changed = arena_new(live_pages() / 8, 47);
-	uint64_t state = 48;
-	pthread_t thread;
-
-	CHECK(sigaction(SIGTERM, &action, NULL) == 0);
-	arena_fill(&looked, 0, looked.nr_pages, 1);
-	CHECK(pthread_create(&thread, NULL, arena_look, &looked) == 0);
-	for (uint32_t round = 1; !interrupted; round++) {
-		size_t from = live_random(&state) % (changed.nr_pages / GROUP) * GROUP;
-		mapping_change(&changed, from, from + GROUP, live_random(&state) % 4);
-		arena_check(&changed, from, from + GROUP);
-		arena_fill(&changed, from, from + GROUP, round);
-		usleep(200);
-	}
-	threads_join(&thread, 1);
-	arena_check(&looked, 0, looked.nr_pages);
-	arena_check(&changed, 0, changed.nr_pages);
-}
-
-static void hold_family(void)
-{
-	if (fork() == 0)
-		hold_rounds(42);
-	if (fork() == 0)
-		hold_rounds(43);
-	hold_rounds(44);
-}
-
-/* All memory fits: nothing of ours may be felt. The driver reads the statistics. */
-static void fits_rule23(void)
-{
-	struct arena arena = arena_new(live_pages(), 45);
-
-	for (uint32_t round = 1; round < 5; round++) {
-		arena_fill(&arena, 0, arena.nr_pages, round);
-		arena_check(&arena, 0, arena.nr_pages);
-		CHECK(madvise(arena.base, MIB, MADV_DONTNEED) == 0);
-		arena_forget(&arena, 0, PAGES_PER_MIB);
-		CHECK(arena_absent_pages(&arena, 0, arena.nr_pages) == 0);
-	}
-}
-
-/* As fast as it can, to more than three times the budget. */
-static void allocates_fast(void)
-{
-	size_t nr = live_pages() / 2;
-	struct arena arenas[8];
-
-	for (unsigned int i = 0; i < 8; i++) {
-		arenas[i] = arena_new(nr, 50 + i);
-		arena_fill(&arenas[i], 0, nr, 1);
-	}
-	for (unsigned int i = 0; i < 8; i++)
-		arena_check(&arenas[i], 0, nr);
-}
-
-/* Nothing happens for a while, so nobody looks often; then as fast as it can again. */
-static void allocates_after_rest(void)
-{
-	struct arena arenas[4];
-
-	for (unsigned int i = 0; i < 4; i++) {
-		usleep(1500000);
-		arenas[i] = arena_new(live_pages(), 60 + i);
-		arena_fill(&arenas[i], 0, arenas[i].nr_pages, 1);
-	}
-	for (unsigned int i = 0; i < 4; i++)
-		arena_check(&arenas[i], 0, arenas[i].nr_pages);
-}
-
-/* Under pressure once, then nothing to do for anybody. */
-static void rest_after_pressure(void)
-{
-	struct arena arena = arena_new(live_pages(), 64);
-
-	arena_fill(&arena, 0, arena.nr_pages, 1);
-	arena_cold(&arena, 0, arena.nr_pages);
-	pause();
-}
-
 static const struct live_case cases[] = {
 	{ "threads-come-and-go", threads_come_and_go },
 	{ "many-faulting-threads-rule20", many_faulting_threads_rule20 },
+	{ "many-faulting-threads-then-moved", many_faulting_threads_then_moved },
 	{ "streams-beside-changes", streams_beside_changes },
 	{ "streams-then-moved", streams_then_moved },
 	{ "first-thread-ends-first", first_thread_ends_first },
 	{ "eight-threads-random", eight_threads_random },
+	{ "discards-beside-allocations", discards_beside_allocations },
 	{ "thread-stacks", thread_stacks },
 	{ "locks-in-stored-pages", locks_in_stored_pages },
 	{ "robust-mutex-of-the-killed", robust_mutex_of_the_killed },
-	{ "signals-restarting-rule25", signals_restarting_rule25 },
-	{ "signals-interrupting-rule25", signals_interrupting_rule25 },
-	{ "signal-stack-stored", signal_stack_stored },
-	{ "close-everything-rule05", close_everything_rule05 },
-	{ "descriptors-own-rule05", descriptors_own_rule05 },
-	{ "seccomp-rule01", seccomp_rule01 },
-	{ "rights-dropped", rights_dropped },
-	{ "foreign-userfaultfd-left-alone", foreign_userfaultfd_left_alone },
 	{ "exit-while-faulting", exit_while_faulting },
-	{ "dumps-core", dumps_core },
 	{ "killed-while-faulting", killed_while_faulting },
-	{ "wrong-byte-is-seen", wrong_byte_is_seen },
-	{ "allocates-fast", allocates_fast },
-	{ "allocates-after-rest", allocates_after_rest },
-	{ "rest-after-pressure", rest_after_pressure },
-	{ "fits-rule23", fits_rule23 },
-	{ "hold", hold },
-	{ "hold-until-signal", hold_until_signal },
-	{ "hold-family", hold_family },
-	{ "changes-until-signal", changes_until_signal },
 	{ NULL, NULL },
 };
 

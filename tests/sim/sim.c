@@ -33,6 +33,7 @@
 #define COVER_MIN 100u
 #define COVER_MIN_STEP 20u /* a kind of step is no transition, reason or point of failure */
 #define COVER_STEPS 500000u /* shorter runs are not held to it */
+#define STEPS 2500000u /* enough to meet all there is */
 
 struct run {
 	uint64_t rng, seed, steps, done;
@@ -529,7 +530,7 @@ static int usage_error(void)
 int main(int argc, char **argv)
 {
 	run.seed = 1;
-	run.steps = 1000000;
+	run.steps = STEPS;
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--trace") == 0)
 			run.trace = true;

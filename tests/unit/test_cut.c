@@ -102,7 +102,7 @@ static bool trial(uint64_t *rng)
 		op_make(&child, &ops[i], false);
 	qsort(ops, OPS, sizeof *ops, op_compare);
 	for (unsigned i = 0; i < OPS; i++) {
-		changes[i] = (struct change){ place_vpn(ops[i].from), place_vpn(ops[i].to), PIECE_PAGES, true };
+		changes[i] = (struct change){ place_vpn(ops[i].from), place_vpn(ops[i].to), PIECE_PAGES, true, 0 };
 		if (ops[i].told >= told)
 			continue;
 		op_make(&table, &ops[i], false);
@@ -141,7 +141,7 @@ static void what_is_found_is_right(void **state)
 /* One that was moved there and back is where it was. */
 static void there_and_back(void **state)
 {
-	struct change changes[] = { { 1000, 1100, 4, true }, { 1100, 1000, 4, true } };
+	struct change changes[] = { { 1000, 1100, 4, true, 0 }, { 1100, 1000, 4, true, 0 } };
 	struct place place = { 1000, 4 };
 	struct memory child = { { 1 } };
 	bool made[2];
@@ -157,7 +157,7 @@ static void there_and_back(void **state)
 /* The old place stays mapped, and empty. */
 static void left_mapped(void **state)
 {
-	struct change change = { 1000, 1100, 4, false };
+	struct change change = { 1000, 1100, 4, false, 0 };
 	struct place place = { 1000, 4 };
 	struct memory child = { { 1, 1 } };
 	bool made;
@@ -170,10 +170,27 @@ static void left_mapped(void **state)
 	assert_false(made);
 }
 
+/* What the child has there may have grown there. */
+static void grown_where_unmapped(void **state)
+{
+	struct change changes[] = { { 1000, LIMBO_VPN, 4, false, 0 }, { 1200, 1300, 4, true, 0 } };
+	struct place places[] = { { LIMBO_VPN, 4 }, { 1300, 4 } };
+	struct memory child = { { 1, 0, 2, 0 } };
+	bool made[2];
+
+	(void)state;
+	assert_int_equal(cut_find(changes, 2, 2, places, 2, has_memory, &child, made), 0);
+	assert_true(made[0] && !made[1]);
+	changes[0].emptied = true;
+	assert_int_equal(cut_find(changes, 2, 2, places, 2, has_memory, &child, made), 0);
+	assert_true(!made[0] && !made[1]);
+}
+
 /* Two that have changed places by way of a third: where there is memory does not say which is where. */
 static void exchanged(void **state)
 {
-	struct change changes[] = { { 1000, 1200, 4, true }, { 1100, 1000, 4, true }, { 1200, 1100, 4, true } };
+	struct change changes[] = { { 1000, 1200, 4, true, 0 }, { 1100, 1000, 4, true, 0 },
+				    { 1200, 1100, 4, true, 0 } };
 	struct place places[] = { { 1000, 4 }, { 1100, 4 } };
 	struct memory child = { { 1, 2 } };
 	bool made[3];
@@ -194,7 +211,7 @@ static int changes_now(void *arg, uint64_t vpn)
 
 static void who_cannot_be_asked(void **state)
 {
-	struct change change = { 1000, 1100, 4, true };
+	struct change change = { 1000, 1100, 4, true, 0 };
 	struct place place = { 1000, 4 };
 	bool made;
 
@@ -208,6 +225,7 @@ int main(void)
 		cmocka_unit_test(what_is_found_is_right),
 		cmocka_unit_test(there_and_back),
 		cmocka_unit_test(left_mapped),
+		cmocka_unit_test(grown_where_unmapped),
 		cmocka_unit_test(exchanged),
 		cmocka_unit_test(who_cannot_be_asked),
 	};

@@ -297,6 +297,80 @@ static void defect_4a_04_pages_of_one_region_together(void **state)
 	world_free(w);
 }
 
+/* Room is wanted, and of many pages few are cold: each once, however often the hand comes by in the time it has. */
+static void a_page_is_held_once(void **state)
+{
+	struct world *w = world_new(1000, 1000);
+	struct region *few = world_add(w, 700, 900, 900), *many = world_add(w, 5000, 1500, 1500);
+
+	(void)state;
+	w->need.filling = 1;
+	for (uint64_t i = 0; i < 1500; i++)
+		estimate_store(many, i, place_estimate_busy(&w->engine->clocks[0].place));
+	for (uint64_t i = 0; i < 900; i++)
+		if (i % 50)
+			estimate_store(few, i, place_estimate_busy(&w->engine->clocks[0].place));
+	for (unsigned i = 0; i < 3; i++) {
+		world_plan(w);
+		assert_true(i || w->nr_plan > 0);
+		assert_null(engine_check(w->engine));
+		for (size_t k = 0; k < w->nr_plan; k++)
+			world_move(w, &w->plan[k]);
+	}
+	world_free(w);
+}
+
+/* Places that are free but not yet dropped count as held: what is held goes on once for all that. */
+static void a_page_is_stored_once(void **state)
+{
+	struct world *w = world_new(1000, 1000);
+	struct region *region = world_add(w, 700, 2000, 2000);
+
+	(void)state;
+	w->need.filling = 1;
+	w->need.held = 600;
+	for (uint64_t i = 0; i < 2000; i += 100) {
+		state_set(region, i, PAGE_HOLDING);
+		state_set(region, i, PAGE_HELD);
+	}
+	world_plan(w);
+	assert_true(w->nr_plan > 0 && w->plan[0].op == MOVE_STORE);
+	assert_null(engine_check(w->engine));
+	for (size_t k = 0; k < w->nr_plan; k++)
+		world_move(w, &w->plan[k]);
+	world_free(w);
+}
+
+/* Between cold pages of the fast node are pages of the slow one: its own clock holds them, and only that. */
+static void a_run_spans_no_page_of_the_other_node(void **state)
+{
+	struct world *w = world_new(300, 4000);
+	struct region *region = world_add(w, 700, 1000, 1000);
+	bool slow_held = false;
+
+	(void)state;
+	w->need.filling = 1;
+	w->need.resident = 400;
+	w->need.slow = 900;
+	w->need.slow_max = 5000;
+	w->need.slow_last = true;
+	w->hold_fails = MOVE_DROP_CHANGED; /* all stays where it is */
+	for (uint64_t i = 0; i < 1000; i++)
+		if (i % 2 || i > 40)
+			atomic_store(&region->state[i], page_word_on(atomic_load(&region->state[i]), true));
+	for (unsigned i = 0; i < 5; i++) {
+		w->now_ns += 100 * MS;
+		world_plan(w);
+		assert_null(engine_check(w->engine));
+		for (size_t k = 0; k < w->nr_plan; k++) {
+			slow_held |= w->plan[k].first > 40;
+			world_move(w, &w->plan[k]);
+		}
+	}
+	assert_true(slow_held);
+	world_free(w);
+}
+
 /* Nothing can be moved though memory is over its limit: the step asks to be left alone for a while. */
 static void defect_4a_12_never_spins(void **state)
 {
@@ -520,6 +594,31 @@ static void defect_4a_13_failed_pages_back_off(void **state)
 	a_page_that_did_not_move_is_put_off(MOVE_FAIL_IO, true);
 }
 
+/* What would not move now may in a moment. */
+static void what_is_denied_is_left_alone(void **state)
+{
+	static const enum move_reason reasons[] = { MOVE_OK, MOVE_FAIL_BUSY, MOVE_FAIL_DENIED };
+
+	(void)state;
+	for (unsigned r = 0; r < 3; r++) {
+		struct world *w = world_new(1000, 2000);
+		uint64_t resident, left_alone;
+
+		world_add(w, 5, 2000, 2000);
+		world_add(w, 9000, 3000, 100);
+		engine_left_alone(w->engine, &resident, &left_alone);
+		assert_int_equal(resident, 2100);
+		assert_int_equal(left_alone, 0);
+		w->hold_fails = reasons[r];
+		for (unsigned i = 0; i < 20; i++)
+			world_step(w);
+		engine_left_alone(w->engine, &resident, &left_alone);
+		assert_true(resident == 2100 || reasons[r] == MOVE_OK);
+		assert_int_equal(left_alone, reasons[r] == MOVE_FAIL_DENIED ? 2100 : 0);
+		world_free(w);
+	}
+}
+
 static void a_busy_page_lets_others_go_first(void **state)
 {
 	struct world *w = world_new(1000, 2000);
@@ -605,6 +704,39 @@ static void defect_4a_08_15_4b_05_06_a_region_may_go_while_its_pages_move(void *
 	/* 4b row 7: the other region's pages went on. */
 	engine_stats(w->engine, &after);
 	assert_true(after.moved[MOVE_STORE] > 3000);
+	world_free(w);
+}
+
+/* The region goes in which the hands stand: they go on in the others. */
+static void defect_4b_09_a_region_goes_from_under_the_hands(void **state)
+{
+	struct world *w = world_new(2000, 20000);
+	struct region *gone;
+	struct engine_stats before, after;
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++)
+		world_add(w, i * 7, 5000, 5000);
+	for (unsigned nr = 3; nr > 1; nr--) {
+		world_step(w);
+		gone = nr == 3 ? w->engine->clocks[0].back.region : w->engine->clocks[0].front.region;
+		for (uint64_t i = 0; i < gone->nr_pages; i++) {
+			w->need.held -= state_of(gone, i) == PAGE_HELD;
+			w->need.resident -= state_of(gone, i) == PAGE_HELD || state_of(gone, i) == PAGE_RESIDENT;
+		}
+		engine_region_remove(w->engine, gone);
+		free(w->memory[gone - w->region]);
+		w->memory[gone - w->region] = NULL;
+		memset(gone, 0xff, sizeof *gone); /* who looks at it now ends the test */
+		assert_null(engine_check(w->engine));
+		engine_stats(w->engine, &before);
+		for (uint64_t i = 0; i < 5000; i++) /* those that stay are in use again */
+			world_touch(w, w->engine->first, i);
+		for (unsigned i = 0; i < 100; i++)
+			world_step(w);
+		engine_stats(w->engine, &after);
+		assert_true(after.moved[MOVE_STORE] > before.moved[MOVE_STORE] + 1000);
+	}
 	world_free(w);
 }
 
@@ -744,6 +876,9 @@ int main(void)
 		cmocka_unit_test(defect_4a_06_4b_14_whole_cold_blocks_go_as_one),
 		cmocka_unit_test(defect_4a_05_no_move_is_empty_or_too_large),
 		cmocka_unit_test(defect_4a_04_pages_of_one_region_together),
+		cmocka_unit_test(a_page_is_held_once),
+		cmocka_unit_test(a_page_is_stored_once),
+		cmocka_unit_test(a_run_spans_no_page_of_the_other_node),
 		cmocka_unit_test(defect_4a_12_never_spins),
 		cmocka_unit_test(defect_4b_10_a_step_is_bounded),
 		cmocka_unit_test(what_holds_nothing_is_leapt_over),
@@ -752,9 +887,11 @@ int main(void)
 		cmocka_unit_test(hot_pages_are_left_alone_for_longer_and_longer),
 		cmocka_unit_test(pages_long_gone_never_look_young_again),
 		cmocka_unit_test(defect_4a_13_failed_pages_back_off),
+		cmocka_unit_test(what_is_denied_is_left_alone),
 		cmocka_unit_test(a_busy_page_lets_others_go_first),
 		cmocka_unit_test(defect_4a_21_a_freed_page_is_forgotten),
 		cmocka_unit_test(defect_4a_08_15_4b_05_06_a_region_may_go_while_its_pages_move),
+		cmocka_unit_test(defect_4b_09_a_region_goes_from_under_the_hands),
 		cmocka_unit_test(the_last_region_goes_and_another_comes),
 		cmocka_unit_test(same_inputs_same_plans),
 		cmocka_unit_test(defect_4a_03_touches_race_with_steps),

@@ -80,6 +80,29 @@ static void a_link_is_not_followed(void **state)
 	assert_string_equal(path, "kept");
 }
 
+/* A device, a pipe or a link would be gone. */
+static void only_a_plain_file_is_replaced(void **state)
+{
+	char path[PATH_MAX], text[16];
+	struct stat there;
+
+	(void)state;
+	snprintf(path, sizeof path, "%s/pipe", root);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(file_may_replace(path), -EEXIST);
+	assert_int_equal(file_replace(path, "x", 1), -EEXIST);
+	assert_int_equal(stat(path, &there), 0);
+	assert_true(S_ISFIFO(there.st_mode));
+	put("/real", "kept");
+	snprintf(path, sizeof path, "%s/link", root);
+	assert_int_equal(symlink("real", path), 0);
+	assert_int_equal(file_may_replace(path), -EEXIST);
+	assert_int_equal(file_replace(path, "x", 1), -EEXIST);
+	assert_true(readlink(path, text, sizeof text) == 4);
+	assert_int_equal(file_may_replace(""), -ENOENT);
+	assert_int_equal(entries(), 3);
+}
+
 static void what_is_written_is_whole_or_as_before(void **state)
 {
 	char path[PATH_MAX], link[PATH_MAX], text[16] = "";
@@ -139,6 +162,7 @@ int main(void)
 		TREE_TEST(readers_find_the_old_or_the_new),
 		TREE_TEST(nothing_stays_of_a_failure),
 		TREE_TEST(a_link_is_not_followed),
+		TREE_TEST(only_a_plain_file_is_replaced),
 		TREE_TEST(what_is_written_is_whole_or_as_before),
 		TREE_TEST(pieces_are_put_there_as_a_whole),
 	};

@@ -205,6 +205,26 @@ static void defect_4a_13_a_refused_page_keeps_its_heat(void **state)
 	assert_int_equal(heat_unpack(touch(&record, 1, &epoch, 0, 9, 102 * TICK_NS)).frequency, 3);
 }
 
+/* Who is to be woken is told by the touch that makes a page ready, and by those that make it hotter by a class. */
+static void defect_4a_19_only_a_change_is_told(void **state)
+{
+	_Atomic uint32_t record = 0, epoch = 1;
+	struct heat_moment now = heat_moment_at(100 * TICK_NS);
+	bool raised;
+
+	(void)state;
+	for (unsigned round = 0; round < 3; round++) {
+		uint32_t class = UINT32_MAX;
+
+		for (unsigned i = 0; i < 10; i++) {
+			uint32_t now_class = heat_class(heat_publish(&record, epoch, now, true, 9, false, &raised));
+			assert_int_equal(raised, now_class != class);
+			class = now_class;
+		}
+		assert_true(heat_take(&record, &(uint32_t){ 0 }));
+	}
+}
+
 static void defect_4a_21_a_freed_page_loses_its_heat(void **state)
 {
 	_Atomic uint32_t record = 0, epoch = 0;
@@ -318,6 +338,7 @@ int main(void)
 		cmocka_unit_test(a_late_touch_has_no_time_rather_than_a_wrong_one),
 		cmocka_unit_test(defect_4b_15_two_touches_within_the_window),
 		cmocka_unit_test(defect_4a_13_a_refused_page_keeps_its_heat),
+		cmocka_unit_test(defect_4a_19_only_a_change_is_told),
 		cmocka_unit_test(defect_4a_21_a_freed_page_loses_its_heat),
 		cmocka_unit_test(defect_4a_07_a_block_has_one_record),
 		cmocka_unit_test(defect_4a_03_a_record_is_never_a_mix_of_two),

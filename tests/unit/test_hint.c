@@ -76,7 +76,7 @@ static void settings_are_set_and_come_back(void **state)
 	assert_int_equal(hint_repair(&options), 0);
 }
 
-/* Paused, the kernel's scanner stands still; then it begins at once, however long its period is. */
+/* Paused, the settings are as they were found; then it begins at once, however long its period is. */
 static void paused_and_on_again(void **state)
 {
 	const struct hint_options options = { .root = root };
@@ -96,9 +96,9 @@ static void paused_and_on_again(void **state)
 	sense->ops->read(sense, never, NULL);
 	expect(MODE, "2\n");
 	assert_int_equal(sense->ops->pace(sense, 0), 0);
-	expect(MODE, "0\n");
+	expect(MODE, "1\n");
 	sense->ops->read(sense, never, NULL);
-	expect(MODE, "0\n");
+	expect(MODE, "1\n");
 	assert_int_equal(sense->ops->pace(sense, 3600 * SECOND_NS), 0);
 	sense->ops->read(sense, never, NULL);
 	expect(MODE, "2\n");
@@ -148,6 +148,26 @@ static void what_is_missing_is_said(void **state)
 	sense->ops->close(sense);
 }
 
+/* Where its file cannot be, or has what cannot be put back. */
+static void the_file_in_the_way_is_named(void **state)
+{
+	struct hint_options options = { .root = root, .state_path = MODE "/hint" };
+	struct sense *sense;
+	const char *why = NULL;
+
+	(void)state;
+	machine_lay();
+	assert_int_equal(hint_open(&options, &sense, &why), -ENOTDIR);
+	assert_non_null(strstr(why, HINT_STATE_PATH ", which keeps the settings"));
+	options.state_path = "/proc/sys/kernel";
+	assert_int_equal(hint_open(&options, &sense, &why), -EISDIR);
+	assert_non_null(strstr(why, HINT_STATE_PATH ", which keeps the settings"));
+	put(MODE, "none\n");
+	options.state_path = NULL;
+	assert_int_equal(hint_open(&options, &sense, &why), -EINVAL);
+	assert_non_null(strstr(why, "remove that file"));
+}
+
 static void when_the_kernel_moves_by_itself(void **state)
 {
 	const uint64_t gib = UINT64_C(1) << 30;
@@ -188,6 +208,7 @@ int main(void)
 		TREE_TEST(paused_and_on_again),
 		TREE_TEST(one_at_a_time),
 		TREE_TEST(what_is_missing_is_said),
+		TREE_TEST(the_file_in_the_way_is_named),
 		cmocka_unit_test(when_the_kernel_moves_by_itself),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

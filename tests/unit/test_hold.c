@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Places of the hold area: each is one page's at most, also where there are more than 32 GiB of them. */
+/* Places of the hold area: each is one page's at most, also where there are more than 32 GiB of them; and how long a
+ * helper is waited for. */
+#include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +16,7 @@
 #include <cmocka.h>
 
 #include "clock.h"
+#include "proc.h"
 #include "program.h"
 
 #define NR_PLACES (PAGE_MARK_MAX + 1 + 8 * BLOCK_PAGES)
@@ -154,6 +158,7 @@ static void after_an_error_nothing_is_mapped(void **state)
 	fake.socket = ends[1];
 	p->helper_socket = ends[0];
 	p->uffd = dup(ends[0]); /* none */
+	assert_int_equal(proc_open(getpid(), &p->proc_dir), 0);
 	assert_int_equal(pthread_create(&thread, NULL, helper_main, &fake), 0);
 	uint64_t before = p->hold.address;
 	assert_true(hold_open(p, HOLD_PAGES_MIN) < 0);
@@ -166,6 +171,86 @@ static void after_an_error_nothing_is_mapped(void **state)
 	close(ends[1]);
 }
 
+/* What the kernel says of the helper, and how often the time passes without a reply. */
+static char helper_state = 'S';
+static unsigned nr_silent;
+
+int __wrap_proc_state(pid_t pid, char *ret_state);
+int __real_poll(struct pollfd *fds, nfds_t nr, int timeout_ms);
+int __wrap_poll(struct pollfd *fds, nfds_t nr, int timeout_ms);
+
+int __wrap_proc_state(pid_t pid, char *ret_state)
+{
+	(void)pid;
+	*ret_state = helper_state;
+	return 0;
+}
+
+int __wrap_poll(struct pollfd *fds, nfds_t nr, int timeout_ms)
+{
+	if (!nr_silent)
+		return __real_poll(fds, nr, timeout_ms > 0 ? -1 : 0);
+	nr_silent--;
+	return 0;
+}
+
+/* Order something of a helper that replies when so much time has passed. */
+static int answered(struct program *p, char state, unsigned silent)
+{
+	struct fake_helper fake = { 0 };
+	pthread_t thread;
+	int ends[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+	fake.socket = ends[1];
+	p->helper_socket = ends[0];
+	assert_int_equal(pthread_create(&thread, NULL, helper_main, &fake), 0);
+	p->command.op = HELPER_POPULATE;
+	p->command.nr_runs = 0;
+	helper_state = state;
+	nr_silent = silent;
+	int error = helper_call(p);
+	assert_int_equal(atomic_load(&p->frozen), error == -EINPROGRESS);
+	nr_silent = 0;
+	helper_leave(p);
+	pthread_join(thread, NULL);
+	close(ends[1]);
+	return error;
+}
+
+/* One that waits for a CPU works on, so it is given much longer; but not for ever, for it keeps others waiting. */
+static void a_helper_that_waits_for_a_cpu_is_not_frozen(void **state)
+{
+	struct program *p = *state;
+
+	assert_int_equal(answered(p, 'S', 2), 0);
+	assert_int_equal(answered(p, 'S', 3), -EINPROGRESS);
+	assert_int_equal(answered(p, 'R', 14), 0);
+	assert_int_equal(answered(p, 'R', 15), -EINPROGRESS);
+	assert_int_equal(answered(p, 'T', 3), -EINPROGRESS);
+}
+
+/* The pages that a program shares with a child are its own again when that has ended, not before it was counted. */
+static void who_was_just_born_shares_pages(void **state)
+{
+	struct program *p = *state, *child = program_new(p->server);
+	int ends[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+	p->helper_socket = ends[0];
+	p->nr_family = 1;
+	atomic_store(&p->forked, true);
+	p->server->newborn = child;
+	program_unshare(p);
+	assert_true(atomic_load(&p->forked));
+	p->server->newborn = NULL;
+	program_unshare(p);
+	assert_false(atomic_load(&p->forked));
+	helper_leave(p);
+	close(ends[1]);
+	program_free(child);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -174,6 +259,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_a_threads_end_needs_stays, area_open, area_close),
 		cmocka_unit_test_setup_teardown(the_ends_of_threads_are_looked_at_again_soon, area_open, area_close),
 		cmocka_unit_test_setup_teardown(after_an_error_nothing_is_mapped, area_open, area_close),
+		cmocka_unit_test_setup_teardown(a_helper_that_waits_for_a_cpu_is_not_frozen, area_open, area_close),
+		cmocka_unit_test_setup_teardown(who_was_just_born_shares_pages, area_open, area_close),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -131,8 +131,6 @@ static void sets(void **state)
 	assert_string_equal(nodeset_format(text, &c), "0-1,63,65,1023");
 	assert_true(nodeset_meet(&a, &b));
 	assert_false(nodeset_meet(&c, &b));
-	assert_true(nodeset_within(&c, &a));
-	assert_false(nodeset_within(&a, &c));
 	nodeset_remove(&b, 64);
 	nodeset_remove(&b, 5000);
 	nodeset_add(&b, 5000);
@@ -158,7 +156,8 @@ static void long_text_is_cut(void **state)
 		nodeset_add(&set, node);
 	assert_true(strlen(nodeset_format(text, &set)) < NODESET_TEXT_BYTES);
 	assert_int_equal(nodeset_parse(text, NULL, &again), 0);
-	assert_true(nodeset_within(&again, &set));
+	again = nodeset_minus(&again, &set);
+	assert_true(nodeset_empty(&again));
 }
 
 int main(void)

@@ -13,6 +13,7 @@
 
 #define BALANCING "/proc/sys/kernel/numa_balancing"
 #define DEMOTION "/sys/kernel/mm/numa/demotion_enabled"
+#define HUGE "/sys/kernel/mm/transparent_hugepage/"
 #define KDAMONDS "/sys/kernel/mm/damon/admin/kdamonds/"
 
 static void nobody(void **state)
@@ -71,9 +72,26 @@ static void damon(void **state)
 	assert_int_equal(others_look(root, false), 0);
 }
 
+/* Moving a page of them moves more. */
+static void huge_pages_of_other_sizes(void **state)
+{
+	(void)state;
+	put(HUGE "enabled", "always [madvise] never\n");
+	put(HUGE "hugepages-2048kB/enabled", "always [inherit] madvise never\n");
+	put(HUGE "hugepages-64kB/enabled", "always inherit madvise [never]\n");
+	assert_int_equal(others_look(root, true), 0);
+	put(HUGE "hugepages-64kB/enabled", "always [inherit] madvise never\n");
+	assert_int_equal(others_look(root, true), OTHERS_LARGE);
+	put(HUGE "enabled", "always madvise [never]\n");
+	assert_int_equal(others_look(root, true), 0);
+	put(HUGE "hugepages-1024kB/enabled", "always inherit [madvise] never\n");
+	assert_int_equal(others_look(root, true), OTHERS_LARGE);
+}
+
 static void each_is_said(void **state)
 {
-	static const char *const words[] = { "NUMA balancing", "tiering", "demotes", "DAMON" };
+	static const char *const words[] = { "NUMA balancing", "tiering", "demotes", "DAMON",
+					    "another pagetide", "huge pages of less" };
 
 	(void)state;
 	for (unsigned int i = 0; 1u << i < OTHERS_END; i++)
@@ -87,6 +105,7 @@ int main(void)
 		TREE_TEST(balancing_and_tiering),
 		TREE_TEST(demotion),
 		TREE_TEST(damon),
+		TREE_TEST(huge_pages_of_other_sizes),
 		cmocka_unit_test(each_is_said),
 	};
 

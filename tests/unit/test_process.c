@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a process maps, read from recorded trees: kinds, what may not be moved, policies, cpusets,
- * threads and children.
+ * What a process maps, read from recorded trees: kinds, what may not be moved, policies, cpusets
+ * and threads.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -20,11 +21,27 @@
 #include "tree.h"
 
 #define PROC "/proc/77"
+#define SECOND_NS UINT64_C(1000000000)
 
 static struct node_map map;
 
+/* The clocks of the readings: what is read costs as much processor time as a test says. */
+static uint64_t now_ns, cost_ns;
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time)
+{
+	static uint64_t cpu_ns;
+	uint64_t ns = clock == CLOCK_THREAD_CPUTIME_ID ? (cpu_ns += cost_ns) : now_ns;
+
+	*ret_time = (struct timespec){ (time_t)(ns / SECOND_NS), (long)(ns % SECOND_NS) };
+	return 0;
+}
+
 static void machine_put(void)
 {
+	now_ns = 1000 * SECOND_NS;
+	cost_ns = 1000;
 	put("/sys/devices/system/node/online", "0-1\n");
 	put("/sys/devices/system/node/node0/cpulist", "0-1\n");
 	put("/sys/devices/system/node/node0/meminfo", "MemTotal: 9 kB\nMemFree: 1 kB\n");
@@ -157,6 +174,14 @@ static void locked_and_huge(void **state)
 	put(PROC "/maps", "10000-20000 rw-p 00000000 00:00 0 \n");
 	ranges = ranges_read(space, 1);
 	assert_false(ranges[0].locked);
+	/* Nor is it trusted for ever. */
+	put(PROC "/smaps", "10000-20000 rw-p 00000000 00:00 0 \nKernelPageSize: 4 kB\nVmFlags: rd wr lo\n");
+	now_ns += SECOND_NS - 1;
+	ranges = ranges_read(space, 1);
+	assert_false(ranges[0].locked);
+	now_ns++;
+	ranges = ranges_read(space, 1);
+	assert_true(ranges[0].locked);
 	space_end(space);
 }
 
@@ -164,28 +189,19 @@ static void locked_and_huge(void **state)
  * alone, and so is what may be a part that was locked. */
 static void what_costs_much_is_read_seldom(void **state)
 {
-	const size_t nr = 200000;
-	char *text = malloc(nr * 64), *end;
-
 	(void)state;
-	assert_non_null(text);
-	end = text;
-	for (size_t i = 0; i < nr; i++)
-		end += sprintf(end, "%zx interleave:0-1 anon=1 dirty=1 N0=1\n", (i + 0x10) << 12);
-	put(PROC "/numa_maps", text);
-	end = text + sprintf(text, RUN("1", "3") "VmFlags: rd lo\n" RUN("4", "8") "VmFlags: rd\n"
-				   RUN("9", "a") "VmFlags: rd\n");
-	for (size_t i = 0; i < nr; i++)
-		end += sprintf(end, "Private_Dirty:       0 kB\n");
-	put(PROC "/smaps", text);
-	free(text);
+	put(PROC "/numa_maps", "00001000 default\n");
+	put(PROC "/smaps", RUN("1", "3") "VmFlags: rd lo\n" RUN("4", "8") "VmFlags: rd\n"
+			   RUN("9", "a") "VmFlags: rd\n");
 	put(PROC "/maps", RUN("1", "3") RUN("4", "8") RUN("9", "a"));
 	put(PROC "/status", "VmLck:\t8 kB\n");
 	struct process_space *space = space_open();
+	cost_ns = SECOND_NS / 100;
 	const struct process_range *ranges = ranges_read(space, 3);
 	assert_int_equal(ranges[0].refusal, REASON_LOCKED);
 	assert_int_equal(ranges[1].refusal, REASON_MOVED);
 	assert_int_equal(ranges[2].refusal, REASON_MOVED);
+	now_ns += SECOND_NS - 1;
 	put(PROC "/smaps", "");
 	put(PROC "/numa_maps", "");
 	put(PROC "/maps", RUN("1", "3") RUN("4", "5") RUN("9", "b") RUN("c", "d"));
@@ -200,6 +216,17 @@ static void what_costs_much_is_read_seldom(void **state)
 	assert_int_equal(ranges[0].refusal, REASON_MOVED);
 	assert_int_equal(ranges[2].refusal, REASON_MOVED);
 	assert_int_equal(ranges[3].refusal, REASON_POLICY);
+	/* A hundredth of the time is its share. */
+	now_ns++;
+	put(PROC "/smaps", RUN("1", "3") "VmFlags: rd\n" RUN("4", "5") "VmFlags: rd lo\n"
+			   RUN("9", "b") "VmFlags: rd\n" RUN("c", "d") "VmFlags: rd\n");
+	put(PROC "/numa_maps", "00009000 bind:1\n");
+	put(PROC "/status", "VmLck:\t4 kB\n");
+	ranges = ranges_read(space, 4);
+	assert_int_equal(ranges[0].refusal, REASON_MOVED);
+	assert_int_equal(ranges[1].refusal, REASON_LOCKED);
+	assert_int_equal(ranges[2].policy, PROCESS_POLICY_BIND);
+	assert_int_equal(ranges[3].refusal, REASON_MOVED);
 	space_end(space);
 }
 
@@ -312,17 +339,6 @@ static void all_of_a_status_is_read(void **state)
 	close(dir);
 }
 
-static void stat_put(const char *path, const char *name, char state, int parent, int cpu)
-{
-	char text[1024];
-	int used = snprintf(text, sizeof(text), "1 (%s) %c %d", name, state, parent);
-
-	for (int field = 5; field <= 52; field++)
-		used += snprintf(text + used, sizeof(text) - (size_t)used, " %d", field == 39 ? cpu : 0);
-	snprintf(text + used, sizeof(text) - (size_t)used, "\n");
-	put(path, text);
-}
-
 static void threads(void **state)
 {
 	uint32_t counts[2];
@@ -341,43 +357,6 @@ static void threads(void **state)
 	space_end(space);
 }
 
-static int pid_compare(const void *a, const void *b)
-{
-	return *(const pid_t *)a - *(const pid_t *)b;
-}
-
-static void children(void **state)
-{
-	static const struct {
-		const char *path;
-		int parent;
-	} all[] = {
-		{ "/proc/1/stat", 0 },  { "/proc/77/stat", 1 },  { "/proc/80/stat", 77 },
-		{ "/proc/12/stat", 80 }, { "/proc/9/stat", 12 }, { "/proc/81/stat", 1 },
-		{ "/proc/82/stat", 81 }, { "/proc/90/stat", 77 },
-	};
-	pid_t pids[8];
-	size_t nr;
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
-		stat_put(all[i].path, "x", 'S', all[i].parent, 0);
-	put("/proc/meminfo", "");
-	assert_int_equal(process_children(root, (pid_t[]){ 77 }, 1, pids, 8, &nr), 0);
-	assert_int_equal(nr, 4);
-	qsort(pids, nr, sizeof(*pids), pid_compare);
-	assert_true(pids[0] == 9 && pids[1] == 12 && pids[2] == 80 && pids[3] == 90);
-	assert_int_equal(process_children(root, (pid_t[]){ 77 }, 1, pids, 1, &nr), 0);
-	assert_int_equal(nr, 4);
-	assert_int_equal(process_children(root, (pid_t[]){ 9 }, 1, pids, 8, &nr), 0);
-	assert_int_equal(nr, 0);
-	/* Who is named himself is nobody's child. */
-	assert_int_equal(process_children(root, (pid_t[]){ 81, 77, 80 }, 3, pids, 8, &nr), 0);
-	assert_int_equal(nr, 4);
-	qsort(pids, nr, sizeof(*pids), pid_compare);
-	assert_true(pids[0] == 9 && pids[1] == 12 && pids[2] == 82 && pids[3] == 90);
-}
-
 static int mapping_none(void *arg, const struct proc_mapping *mapping)
 {
 	(void)arg;
@@ -386,6 +365,110 @@ static int mapping_none(void *arg, const struct proc_mapping *mapping)
 }
 
 /* Older kernels give an empty file for who has ended: that is not a process that maps nothing. */
+struct taken {
+	struct proc_leaving list[8];
+	unsigned nr;
+};
+
+static void leaving_note(void *arg, const struct proc_leaving *leaving)
+{
+	struct taken *taken = arg;
+
+	assert_true(taken->nr < 8);
+	taken->list[taken->nr++] = *leaving;
+}
+
+static void thread_put(const char *thread, const char *call, const char *sleeps_in)
+{
+	char path[64];
+
+	snprintf(path, sizeof path, PROC "/task/%s/syscall", thread);
+	put(path, call);
+	snprintf(path, sizeof path, PROC "/task/%s/wchan", thread);
+	if (sleeps_in)
+		put(path, sleeps_in);
+}
+
+static int leavings_read(struct taken *ret_taken, unsigned *ret_nr, unsigned *ret_running)
+{
+	int dir, error;
+
+	memset(ret_taken, 0, sizeof *ret_taken);
+	assert_int_equal(proc_open_below(root, 77, &dir), 0);
+	error = proc_leavings(dir, leaving_note, ret_taken, ret_nr, ret_running);
+	close(dir);
+	return error;
+}
+
+#define EVENT "userfaultfd_event_wait_completion"
+#define UNMAPS(address) "11 0x" address " 0x1800 0x0 0x0 0x0 0x0 0x7ffc00000000 0x400000\n"
+#define MOVES(bytes) "25 0x50000 0x2000 0x" bytes " 0x3 0x90000 0x0 0x7ffc00000000 0x400000\n"
+
+/* A call in which a thread sleeps may be over and told: it is stopped, or held up, on its way out. */
+static void who_sleeps_until_it_is_read_has_taken_away(void **state)
+{
+	struct taken taken;
+	unsigned nr, nr_running;
+
+	(void)state;
+	thread_put("77", UNMAPS("10000"), EVENT);
+	thread_put("78", UNMAPS("20000"), "ptrace_stop");
+	thread_put("79", UNMAPS("30000"), "__vm_munmap");
+	thread_put("80", "running\n", "0");
+	thread_put("81", "-1 0x7ffc00000000 0x400000\n", "handle_userfault");
+	thread_put("82", "9 0x40000 0x1000 0x3 0x32 0xffffffff 0x0 0x7ffc00000000 0x400000\n",
+		   "userfaultfd_unmap_complete");
+	thread_put("83", MOVES("1000"), EVENT);
+	thread_put("84", MOVES("2000"), "mem_cgroup_handle_over_high");
+	assert_int_equal(leavings_read(&taken, &nr, &nr_running), 0);
+	assert_int_equal(nr, 8);
+	assert_int_equal(nr_running, 1);
+	assert_int_equal(taken.nr, 4);
+	uint64_t moved = 0, ends = 0;
+	for (unsigned i = 0; i < taken.nr; i++) {
+		uint64_t start = taken.list[i].start;
+		assert_true(start == 0x10000 || start == 0x40000 || start == 0x50000 || start == 0x51000);
+		moved += taken.list[i].moved ? taken.list[i].to : 0;
+		ends += taken.list[i].end - start;
+	}
+	assert_int_equal(moved, 0x90000);
+	assert_int_equal(ends, 0x2000 + 0x1000 + 0x1000 + 0x1000);
+}
+
+static void who_may_be_about_to_tell_counts_as_running(void **state)
+{
+	struct taken taken;
+	unsigned nr, nr_running;
+
+	(void)state;
+	thread_put("77", UNMAPS("10000"), "0"); /* woken between two looks */
+	thread_put("78", MOVES("3000"), "folio_wait_bit_common");
+	assert_int_equal(leavings_read(&taken, &nr, &nr_running), 0);
+	assert_int_equal(nr, 2);
+	assert_int_equal(nr_running, 2);
+	assert_int_equal(taken.nr, 0);
+	/* What is locked is filled first: its fault is read only if it is not waited for. */
+	thread_put("78", MOVES("3000"), "handle_userfault");
+	assert_int_equal(leavings_read(&taken, &nr, &nr_running), 0);
+	assert_int_equal(nr_running, 1);
+	assert_int_equal(taken.nr, 1);
+	assert_int_equal(taken.list[0].to, 0x90000);
+}
+
+static void where_it_sleeps_may_not_be_said(void **state)
+{
+	struct taken taken;
+	unsigned nr, nr_running;
+
+	(void)state;
+	thread_put("77", "202 0x1000 0x80 0x0 0x0 0x0 0x0 0x7ffc00000000 0x400000\n", NULL);
+	assert_int_equal(leavings_read(&taken, &nr, &nr_running), 0);
+	assert_int_equal(nr, 1);
+	thread_put("78", UNMAPS("10000"), NULL);
+	assert_int_equal(leavings_read(&taken, &nr, &nr_running), -EPERM);
+	assert_int_equal(taken.nr, 0);
+}
+
 static void who_has_ended_maps_nothing(void **state)
 {
 	char dir[PATH_MAX];
@@ -432,7 +515,9 @@ int main(void)
 		TREE_TEST(all_of_a_status_is_read),
 		TREE_TEST(numbers_of_a_pid_namespace_are_told_from_ours),
 		TREE_TEST(threads),
-		TREE_TEST(children),
+		TREE_TEST(who_sleeps_until_it_is_read_has_taken_away),
+		TREE_TEST(who_may_be_about_to_tell_counts_as_running),
+		TREE_TEST(where_it_sleeps_may_not_be_said),
 		TREE_TEST(who_has_ended_maps_nothing),
 		TREE_TEST(nothing_moves_in_a_recording),
 	};

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -132,6 +133,26 @@ static void defect_4b_15_no_page_waits_twice(void **state)
 	assert_true(ready_take(ready, &idx, &class));
 	assert_false(ready_take(ready, &idx, &class));
 	ready_free(ready);
+}
+
+/* What is marked already is looked at and not written: its line stays with every CPU that marks beside it. */
+static void defect_4a_19_a_mark_looks_before_it_writes(void **state)
+{
+	static const uint64_t idx[] = { 0, 63, 64, 70000, 99999 };
+	size_t bytes = (ready_bytes(100000) + 4095) & ~(size_t)4095;
+	struct ready ready;
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)state;
+	assert_true(memory != MAP_FAILED);
+	ready_init(&ready, memory, 100000);
+	for (unsigned i = 0; i < 10; i++) {
+		ready_mark(&ready, 2, idx[i % 5]);
+		if (i == 4) /* from here on a write ends the test */
+			assert_int_equal(mprotect(memory, bytes, PROT_READ), 0);
+	}
+	assert_false(ready_empty(&ready));
+	munmap(memory, bytes);
 }
 
 /* The work of a take follows the levels, not the pages: an empty set of 2^24 pages has one word to
@@ -260,6 +281,7 @@ int main(void)
 		cmocka_unit_test(hottest_class_first),
 		cmocka_unit_test(defect_4a_23_address_does_not_decide_service),
 		cmocka_unit_test(defect_4b_15_no_page_waits_twice),
+		cmocka_unit_test(defect_4a_19_a_mark_looks_before_it_writes),
 		cmocka_unit_test(defect_4a_09_holes_are_skipped),
 		cmocka_unit_test(as_the_model),
 		cmocka_unit_test(defect_4a_12_no_mark_is_lost),

@@ -99,12 +99,15 @@ static void a_reason_does_not_pass_the_share(void **state)
 	(void)state;
 	scan_init(&scan, &config, SCAN_WEIGHT_MAX, 0);
 	assert_true(scan_may(&scan, 0));
+	assert_int_equal(scan_may_wait_ns(&scan, 0), 0);
 	scan_done(&scan, 1000 * MS, 3 * MS, 0);
+	assert_int_equal(scan_may_wait_ns(&scan, 1100 * MS), 200 * MS);
 	assert_false(scan_may(&scan, 1300 * MS - 1));
 	assert_true(scan_may(&scan, 1300 * MS));
 	assert_false(scan_due(&scan, 1300 * MS));
 	scan_init(&scan, &config, 0, 0);
 	assert_false(scan_may(&scan, UINT64_MAX));
+	assert_true(scan_may_wait_ns(&scan, 0) == UINT64_MAX);
 }
 
 /* Bounds that change hold for the wait under way too, in both directions. */

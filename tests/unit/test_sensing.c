@@ -19,7 +19,7 @@ struct fake {
 	bool sees, closed, paused;
 	enum sense_hold hold;
 	unsigned nr_added;
-	int add_error;
+	int add_error, close_error;
 	uint64_t nr_touches;
 };
 
@@ -54,10 +54,11 @@ static void fake_usage(const struct sense *sense, struct sense_usage *ret_usage)
 	*ret_usage = (struct sense_usage){ nr, nr, nr, nr, nr, 1, nr };
 }
 
-static void fake_close(struct sense *sense)
+static int fake_close(struct sense *sense)
 {
 	assert_false(fake_of(sense)->closed);
 	fake_of(sense)->closed = true;
+	return fake_of(sense)->close_error;
 }
 
 static bool fake_sees(const struct sense *sense)
@@ -122,7 +123,7 @@ static int begin(void **state)
 static int finish(void **state)
 {
 	(void)state;
-	sensing_end(attach);
+	assert_int_equal(sensing_end(attach), first.close_error);
 	assert_int_equal(first.closed + second.closed, attach->nr_sensor_changes + 1);
 	free(attach);
 	return 0;
@@ -218,6 +219,21 @@ static void one_that_was_named_stays(void **state)
 	assert_int_equal(nr_asked, 0);
 }
 
+/* Far sockets, say: whoever names them as slow hears that they are not seen, and once. */
+static void nodes_that_it_does_not_see_are_said(void **state)
+{
+	(void)state;
+	nodeset_add(&attach->slow, 1);
+	nodeset_add(&attach->map.slow, 1);
+	sensing_look(attach);
+	assert_int_equal(attach->nr_warnings, 0);
+	nodeset_add(&attach->slow, 2);
+	sensing_look(attach);
+	sensing_look(attach);
+	assert_int_equal(attach->nr_warnings, 1);
+	assert_non_null(strstr(attach->warnings[0], "fast to the kernel"));
+}
+
 /* ---- somebody else has its settings ---- */
 
 static void expect_warned(size_t nr, const char *words)
@@ -244,6 +260,16 @@ static void who_sets_its_settings_twice_has_them(void **state)
 	assert_int_equal(second.nr_added, 3);
 }
 
+/* The one before is not forgotten: finish() hears of it. */
+static void what_was_not_put_back_is_told_in_the_end(void **state)
+{
+	(void)state;
+	first.close_error = -EROFS;
+	first.hold = SENSE_TAKEN;
+	sensing_look(attach);
+	assert_true(first.closed);
+}
+
 static void without_another_it_says_how_to_go_on(void **state)
 {
 	(void)state;
@@ -262,7 +288,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(without_another_it_stays_and_that_is_said_once, begin, finish),
 		cmocka_unit_test_setup_teardown(one_that_cannot_have_all_processes_is_let_go, begin, finish),
 		cmocka_unit_test_setup_teardown(one_that_was_named_stays, begin, finish),
+		cmocka_unit_test_setup_teardown(nodes_that_it_does_not_see_are_said, begin, finish),
 		cmocka_unit_test_setup_teardown(who_sets_its_settings_twice_has_them, begin, finish),
+		cmocka_unit_test_setup_teardown(what_was_not_put_back_is_told_in_the_end, begin, finish),
 		cmocka_unit_test_setup_teardown(without_another_it_says_how_to_go_on, begin, finish),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

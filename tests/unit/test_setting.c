@@ -102,6 +102,51 @@ static void what_others_set_is_theirs(void **state)
 	assert_int_equal(value(FIRST), 8);
 }
 
+/* Be it the very value that we have set: at any time but in a pause, in which it is theirs already. */
+static void what_others_set_to_our_value_is_theirs(void **state)
+{
+	struct settings settings;
+
+	(void)state;
+	values_lay();
+	assert_int_equal(settings_save(&settings, root, STATE, table, NR), 0);
+	assert_int_equal(settings_change(&settings, FIRST, 2), 0);
+	assert_int_equal(settings_change(&settings, SECOND, 0), 0);
+	put("/first", "2\n");
+	assert_int_equal(settings_look(&settings), 0); /* nothing is in our way */
+	assert_int_equal(settings_change(&settings, FIRST, 3), 0);
+	assert_int_equal(settings_change(&settings, FIRST, 4), 0);
+	/* Just before we set it anew, and just before the end. */
+	assert_int_equal(settings_restore(&settings), 0);
+	assert_int_equal(value(FIRST), 2);
+	assert_int_equal(value(SECOND), 1000);
+	assert_int_equal(settings_change(&settings, FIRST, 3), 0);
+	assert_int_equal(settings_change(&settings, SECOND, 0), 0);
+	put("/first", "3\n");
+	assert_int_equal(settings_change(&settings, FIRST, 5), 0);
+	put("/second", "0\n");
+	assert_int_equal(settings_restore(&settings), 0);
+	assert_int_equal(value(FIRST), 3);
+	assert_int_equal(value(SECOND), 0);
+	settings_release(&settings);
+}
+
+static void our_value_set_by_others_is_theirs_after_a_kill(void **state)
+{
+	struct settings settings;
+
+	(void)state;
+	values_lay();
+	assert_int_equal(settings_save(&settings, root, STATE, table, NR), 0);
+	assert_int_equal(settings_change(&settings, FIRST, 2), 0);
+	put("/first", "2\n");
+	assert_int_equal(settings_look(&settings), 0);
+	assert_int_equal(settings_change(&settings, FIRST, 6), 0);
+	settings_release(&settings); /* as if it was killed */
+	assert_int_equal(settings_repair(root, STATE, table, NR), 1);
+	assert_int_equal(value(FIRST), 2);
+}
+
 /* What they were before comes back after a kill where theirs could not be written down. */
 static void a_full_disk_leaves_what_was_saved(void **state)
 {
@@ -253,6 +298,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TREE_TEST(values_come_back),
 		TREE_TEST(what_others_set_is_theirs),
+		TREE_TEST(what_others_set_to_our_value_is_theirs),
+		TREE_TEST(our_value_set_by_others_is_theirs_after_a_kill),
 		TREE_TEST(a_full_disk_leaves_what_was_saved),
 		TREE_TEST(what_was_not_put_back_is_left_to_the_next),
 		TREE_TEST(one_owner_at_a_time),

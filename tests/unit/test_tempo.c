@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -119,6 +121,71 @@ static void after_a_pause_it_begins_as_it_was_tuned(void **state)
 	assert_true(tempo_due(&tempo, &total, now_ns));
 }
 
+/* ---- what cannot be moved ---- */
+
+enum { FAST, SLOW, NR_TOUCHED = 512, SECONDS = 120 };
+
+static void window_free(struct tiering_window *window)
+{
+	free(window);
+}
+
+/* How often it is looked at while all the time so many pages are touched, and who tries to move them hears this. */
+static unsigned looks_of(enum reason reason)
+{
+	static struct tiering_move plan[NR_TOUCHED];
+	const struct tiering_config config = {
+		.nr_nodes = 2,
+		.nodes = { [FAST] = { .fast = true, .latency_ns = 90, .distance = { 10, 30 } },
+			   [SLOW] = { .slow = true, .latency_ns = 250, .distance = { 30, 10 } } },
+	};
+	const struct tiering_need need = { .free_pages = { 100000, 100000 } };
+	struct tiering_window *slots[1];
+	struct tiering_space space;
+	static struct tiering tiering;
+	void *memory = aligned_alloc(64, (tiering_window_bytes() + 63) & ~(size_t)63);
+	unsigned looks = 0;
+	bool again;
+
+	assert_non_null(memory);
+	memset(memory, 0, tiering_window_bytes());
+	begin(NULL);
+	tiering_init(&tiering, &config);
+	tiering_space_add(&tiering, &space, NULL, slots, 1);
+	assert_int_equal(tiering_window_add(&space, tiering_window_init(memory, 0)), 0);
+	tiering_place(&tiering, &space, 0, NR_TOUCHED, SLOW, false, now_ns);
+	for (unsigned i = 0; i < SECONDS; i++) {
+		now_ns += SECOND_NS;
+		tiering_touch_run(&tiering, &space, 0, NR_TOUCHED, TIERING_NODE_UNKNOWN, now_ns);
+		size_t nr = tiering_step(&tiering, now_ns, &need, plan, NR_TOUCHED, &again);
+		for (size_t k = 0; k < nr; k++) {
+			plan[k].reason = reason;
+			plan[k].nr_moved = reason == REASON_MOVED ? plan[k].nr_pages : 0;
+		}
+		tiering_complete(&tiering, plan, nr, now_ns);
+		if (!tempo_due(&tempo, &space.counts, now_ns))
+			continue;
+		tempo_look(&tempo, &space.counts, &usage, now_ns);
+		looks++;
+	}
+	assert_true(space.counts.ended[reason]);
+	assert_true(tiering_windows_remove(&tiering, &space, 0, UINT64_MAX, window_free));
+	tiering_space_remove(&tiering, &space);
+	return looks;
+}
+
+static void what_cannot_be_moved_does_not_hasten_it(void **state)
+{
+	static const enum reason held[] = {
+		REASON_POLICY, REASON_LOCKED, REASON_PINNED, REASON_SHARED, REASON_DIRTY_FILE
+	};
+
+	(void)state;
+	assert_true(looks_of(REASON_MOVED) >= SECONDS * 9 / 10);
+	for (size_t i = 0; i < sizeof held / sizeof *held; i++)
+		assert_in_range(looks_of(held[i]), SECONDS / 16, SECONDS / 3);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -129,6 +196,7 @@ int main(void)
 		cmocka_unit_test_setup(both_together, begin),
 		cmocka_unit_test_setup(when_it_stirs_it_is_looked_at_at_once, begin),
 		cmocka_unit_test_setup(after_a_pause_it_begins_as_it_was_tuned, begin),
+		cmocka_unit_test(what_cannot_be_moved_does_not_hasten_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -47,6 +47,18 @@ static void put(const char *path, const char *text)
 	assert_int_equal(fclose(file), 0);
 }
 
+/* A file "stat" of a process or thread. */
+static inline void stat_put(const char *path, const char *name, char state, int parent, int cpu)
+{
+	char text[1024];
+	int used = snprintf(text, sizeof(text), "1 (%s) %c %d", name, state, parent);
+
+	for (int field = 5; field <= 52; field++)
+		used += snprintf(text + used, sizeof(text) - (size_t)used, " %d", field == 39 ? cpu : 0);
+	snprintf(text + used, sizeof(text) - (size_t)used, "\n");
+	put(path, text);
+}
+
 #define TREE_TEST(test) cmocka_unit_test_setup_teardown(test, tree_begin, tree_end)
 
 #endif

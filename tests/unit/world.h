@@ -57,4 +57,14 @@ static inline void world_free(struct world *w)
 	free(w);
 }
 
+/* For events_read(), of a program that has no faults. */
+static inline void no_fault(void *arg, uint64_t address, bool write, uint32_t tid)
+{
+	(void)arg;
+	(void)address;
+	(void)write;
+	(void)tid;
+	fail();
+}
+
 #endif

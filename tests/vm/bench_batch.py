@@ -10,7 +10,6 @@ in a third these are huge pages, one to a call. How long its touches take is the
 All is emulated: the sizes may be compared with each other and with nothing else.
 """
 import argparse
-import datetime
 import json
 import os
 import sys
@@ -19,7 +18,7 @@ from guest import ROOT, Guest, Machine, Missing, kernel
 
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 
-from commit import commit_name
+from commit import result_head
 
 OWNERS = ("sleeping", "touching", "huge")
 
@@ -54,8 +53,7 @@ def main():
     options = parser.parse_args()
     results = {
         "measure": "batch", "command": "tests/vm/bench_batch.py " + " ".join(sys.argv[1:]),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "load_before": round(os.getloadavg()[0], 2), "commit": commit_name(options.force), "runs": [],
+        **result_head(options.force), "runs": [],
     }
     try:
         results["guest_kernel"] = os.path.basename(kernel())

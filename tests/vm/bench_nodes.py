@@ -18,7 +18,6 @@ says what a mover costs and not what it gains. Figures of one guest may be compa
 and with nothing else. Every byte is compared at the end of a turn; a wrong one fails it.
 """
 import argparse
-import datetime
 import io
 import json
 import os
@@ -28,7 +27,7 @@ import subprocess
 import sys
 import tarfile
 
-from bench_tiering import (FAST, MIB, MOVERS, SECOND, SLOW, between, commit_name, counted, json_lines,
+from bench_tiering import (FAST, MIB, MOVERS, SECOND, SLOW, between, counted, json_lines, result_head,
                            results_write, seconds_until, worked_ns)
 from guest import ROOT, Guest, Machine, Missing, kernel, product
 
@@ -315,9 +314,7 @@ def main():
             results["runs"] = json.load(file)["runs"]
     head = {
         "command": command_of(options),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "load_before": round(os.getloadavg()[0], 2), "commit": commit_name(options.force),
-        "icount": options.icount,
+        **result_head(options.force), "icount": options.icount,
         "size_mib": options.size, "hot_mib": options.hot, "budget_mib": options.budget,
     }
     try:

@@ -16,7 +16,6 @@ rows and what is read from them (see summary()) go to one JSON file; with --add 
 it stay, for a machine that cannot be had long enough for all in one go.
 """
 import argparse
-import datetime
 import io
 import json
 import os
@@ -27,7 +26,7 @@ from guest import ROOT, Guest, Machine, Missing, kernel, product
 
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 
-from commit import commit_name
+from commit import result_head
 
 MIB = 1 << 20
 SECOND = 1_000_000_000
@@ -245,8 +244,7 @@ def read_turn(files, name):
 
 def measure(options, pattern):
     """All turns of one pattern, in one guest."""
-    here = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "load_before": round(os.getloadavg()[0], 2), "commit": commit_name(options.force)}
+    here = result_head(options.force)
     programs = os.path.join(options.build, "tests", "vm")
     machine = Machine(memory_mib=[options.fast_mib, 2 * options.size], thp="madvise")
     files = [(os.path.join(programs, name), None) for name in ("vm_hot", "vm_sample")]

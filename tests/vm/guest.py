@@ -56,8 +56,8 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CACHE = os.path.join(ROOT, "build-check", "vm-kernel")
 PACKAGE = re.compile(r"^(linux-image-6\.12\.[0-9]+[^ ]*-amd64) ", re.M)
-# Kept of those in the package, with what they depend on: virtual machines; memory that comes by a driver.
-MODULES = ("kvm_amd", "nfit", "dax_pmem", "kmem")
+# Kept of those in the package, with what they depend on: virtual machines; memory that comes by a driver; swap.
+MODULES = ("kvm_amd", "nfit", "dax_pmem", "kmem", "zram")
 OTHER_FLAVOUR = re.compile(r"-(cloud|rt)-amd64$")
 
 MIB = 1 << 20
@@ -119,12 +119,17 @@ class Missing(Exception):
 
 # ---- the kernel ----------------------------------------------------------------------------------
 
+def version(name):
+    """Of a kernel's package or image, to compare with others."""
+    return [int(part) for part in re.findall(r"\d+", os.path.basename(name))]
+
+
 def kernel():
-    """The path of the stock kernel's image."""
-    found = sorted(glob.glob(os.path.join(CACHE, "vmlinuz-6.12.*")))
+    """The path of the newest stock kernel's image."""
+    found = glob.glob(os.path.join(CACHE, "vmlinuz-6.12.*"))
     if not found:
         raise Missing("no 6.12 kernel for guests: run tests/vm/guest.py --fetch")
-    return found[-1]
+    return max(found, key=version)
 
 
 def modules_of(image):
@@ -160,9 +165,10 @@ def keep_modules(package, image):
 
 
 def module(name):
-    if not os.path.isdir(modules_of(kernel())):
-        raise Missing("no modules of the guests' kernel: run tests/vm/guest.py --fetch")
-    with open(os.path.join(modules_of(kernel()), name + ".ko"), "rb") as file:
+    path = os.path.join(modules_of(kernel()), name + ".ko")
+    if not os.path.exists(path):
+        raise Missing(f"no module {name} of the guests' kernel: run tests/vm/guest.py --fetch")
+    with open(path, "rb") as file:
         return file.read()
 
 
@@ -172,8 +178,6 @@ def output_of(*command, **more):
 
 def newest_package():
     """The name of Debian's newest package of a 6.12 kernel, as apt knows it."""
-    def version(name):
-        return [int(part) for part in re.findall(r"\d+", name)]
     offered = PACKAGE.findall(output_of("apt-cache", "search", "--names-only",
                                         "^linux-image-6.12").decode())
     offered = [name for name in offered if not OTHER_FLAVOUR.search(name)]
@@ -183,7 +187,8 @@ def newest_package():
 def fetch():
     """Get the kernel package, and keep its image and some modules. Nothing is done when they are there."""
     try:
-        module(MODULES[0])
+        for name in MODULES:
+            module(name)
         return
     except Missing:
         pass

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "family.h"
 #include "process.h"
 
 enum { MAX_SPACES = 256, MAX_MOVES = 4096 };
@@ -93,7 +94,7 @@ static void find(struct chase *chase, pid_t root)
 	pid_t pids[MAX_SPACES];
 	size_t nr;
 
-	CHECK(process_children("", &root, 1, pids, MAX_SPACES, &nr) == 0);
+	CHECK(family_descendants("", &root, 1, pids, MAX_SPACES, &nr) == 0);
 	for (size_t i = 0; i < nr && chase->nr_chased < MAX_SPACES; i++) {
 		struct chased *next = &chase->chased[chase->nr_chased];
 

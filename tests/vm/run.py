@@ -19,7 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, os.pardir, "live"))
 
 # pylint: disable=wrong-import-position
-from guest import Guest, Machine, Missing, kernel, prerequisites, product
+from guest import Guest, Machine, Missing, kernel, module, prerequisites, product
 from harness import Late, Skipped, check, judge_stats, say, tail, tap_main, total
 import openmetrics
 
@@ -206,8 +206,9 @@ def kernel_tiering(place):
 
 def process_space(place):
     """Another process's pages moved by the product, watched by their owner."""
-    said = place.lines("for c in $(vm_space list); do vm_space $c || exit; done",
-                       Machine(thp="madvise"), programs=["vm_space"])
+    programs = ["vm_space", "vm_refusals", "vm_huge"]
+    said = place.lines(f"for p in {' '.join(programs)}; do for c in $($p list); do $p $c || exit; done; done",
+                       Machine(thp="madvise"), programs=programs)
     return "\n".join(said)
 
 
@@ -288,11 +289,9 @@ def all_moves(report):
     return sums
 
 
-def storm(place):
-    """24 processes that start, fork, exec, unmap and die while their pages move: no byte is wrong, each page
-    asked for has one end, and the kernel counted as many. In the long form what is hot is promoted, and goes for
-    others; in emulation that takes minutes."""
-    seconds = place.storm_seconds
+def storm_seen(place, seconds):
+    """What a storm of so many seconds left, by file name. A long one has patience, in which what is hot is promoted,
+    and goes for others: in emulation that takes minutes."""
     patience, enough = (90, STORM_MOVES) if seconds >= STORM_LONG_S else (0, 0)
     chase_s = max(seconds // 3, min(seconds, 15))
     script = STORM_SCRIPT
@@ -304,6 +303,12 @@ def storm(place):
     files = texts_of(result)
     said = " / ".join(tail(files[name].encode()) for name in ("storm.errors", "daemon.errors"))
     check(result.status == 0, f"exit status {result.status}: {said} {tail(result.errors)}")
+    return files
+
+
+def storm_judge(files, enough):
+    """No byte is wrong (or the guest's script had failed), each page asked for has one end, and the kernel counted
+    as many."""
     family, chase = json.loads(files["storm"]), json.loads(files["chase"])
     in_time(chase["moved"] > 1000 and chase["gone"] > 0, f"this proved nothing: {chase}")
     report = json.loads(files["end"])
@@ -321,6 +326,12 @@ def storm(place):
     processes = len(report["spaces"]) + report["gone"]["processes"]
     return (f"{family}\n{chase}\n{processes} processes met, {after}; without the chase {ours} pages, the kernel "
             f"says {kernel_moved}")
+
+
+def storm(place):
+    """24 processes that start, fork, exec, unmap and die while their pages move."""
+    seconds = place.storm_seconds
+    return storm_judge(storm_seen(place, seconds), STORM_MOVES if seconds >= STORM_LONG_S else 0)
 
 
 # ---- attach: hot pages of running processes ------------------------------------------------------
@@ -483,6 +494,13 @@ echo 1 > /proc/sys/kernel/numa_balancing
 for i in $(seq 100); do [ $(cat /proc/sys/kernel/numa_balancing) != 2 ] || break; sleep 0.2; done
 [ $i != 100 ] || exit 9
 sed -i 's/numa_balancing:0$/numa_balancing:1/' $to.before
+[ -e /sys/kernel/debug/sched ] || exit 10
+ours=/sys/kernel/debug/sched/numa_balancing/scan_delay_ms
+echo $(cat $ours) > $ours
+sed -i "s/scan_delay_ms:.*/scan_delay_ms:$(cat $ours)/" $to.before
+limit=/proc/sys/kernel/numa_balancing_promote_rate_limit_MBps
+echo $(cat $limit) > $limit
+sed -i "s/rate_limit_MBps:.*/rate_limit_MBps:$(cat $limit)/" $to.before
 """
 
 
@@ -517,7 +535,7 @@ attach=$!
 slow() { # bytes of the hot half that are slow still
 	tail -n 1 $RESULTS/$1 | sed 's/.*"hot_slow_bytes": \\([0-9]*\\).*/\\1/'
 }
-for i in $(seq 60); do
+for i in $(seq 120); do
 	sleep 1
 	[ $(($(slow anon) + $(slow file) + $(slow private))) -gt $((17 << 20)) ] || break
 done
@@ -590,7 +608,7 @@ read two < /tmp/two
 for group in one two; do grep ^anon $group/memory.numa_stat; done > $RESULTS/before
 pagetide attach -p $one,$two --json > $RESULTS/json &
 attach=$!
-for i in $(seq 60); do
+for i in $(seq 120); do
 	sleep 1
 	fast=$(tail -n 1 $RESULTS/one | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/')
 	[ $fast -lt $((16 << 20)) ] || break
@@ -652,7 +670,7 @@ memory_state online_movable || exit 3
 vm_hot --size 64 --hot 16 --slow 2 --pattern runs16 > $RESULTS/hot &
 hot=$!
 until grep -q report $RESULTS/hot; do sleep 0.2; done
-for i in $(seq 40); do
+for i in $(seq 120); do
 	fast=$(tail -n 1 $RESULTS/hot | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/')
 	[ $fast -lt $((12 << 20)) ] || break
 	sleep 1
@@ -712,7 +730,7 @@ pagetide attach -p $pids --for 1s --sensor hint --json > $RESULTS/blind || exit 
 umount /sys/bus/event_source/devices/kprobe
 pagetide attach -p $pids --json > $RESULTS/json &
 attach=$!
-for i in $(seq 60); do
+for i in $(seq 120); do
 	sleep 1
 	[ $(fast huge) -lt $((8 << 20)) ] || [ $(fast small) -lt $((8 << 20)) ] || break
 done
@@ -776,7 +794,10 @@ kill -9 $attach
 wait $attach
 grep . {SETTINGS} | cmp -s - /tmp/before && echo unchanged by attach
 [ -s /run/pagetide/hint ] || echo no state file
-pagetide attach -p $hot --sensor soft-dirty --for 2s > /dev/null || echo the next one failed
+pagetide attach -p $$ --sensor soft-dirty --for 2s --json > /tmp/next 2> /dev/null || echo the next one failed
+grep -q 'was killed had left settings' /tmp/next || echo not said that settings are put back
+grep -q '"name": "vm_hot"' /tmp/next || echo a child is not looked after
+! grep '"name": "pagetide"' /tmp/next
 grep . {SETTINGS} | diff /tmp/before -
 [ ! -e /run/pagetide/hint ] || echo a state file stays
 (trap '' HUP; exec pagetide attach -p $hot > /tmp/said 2>&1) &
@@ -789,6 +810,16 @@ kill -0 $attach || echo ended by a signal that was to be ignored
 kill -QUIT $attach
 wait $attach || echo SIGQUIT: status $?
 grep . {SETTINGS} | diff /tmp/before -
+pagetide attach -p $hot --quiet > /dev/null 2> /tmp/said &
+attach=$!
+changed
+mount --bind /proc/sys/kernel /proc/sys/kernel
+mount -o remount,bind,ro /proc/sys/kernel
+kill -QUIT $attach
+wait $attach || echo without a right to write: status $?
+umount /proc/sys/kernel
+grep -q "could not be put back: Read-only file system" /tmp/said || cat /tmp/said
+grep . {SETTINGS} | cmp -s - /tmp/before && echo put back without a right
 mode=/proc/sys/kernel/numa_balancing
 turns() {{ # into this
 	for i in $(seq 60); do [ $(cat $mode) != $1 ] || return; sleep 0.2; done
@@ -797,6 +828,8 @@ turns() {{ # into this
 printf '[rule hot]\nexe = vm_hot\n' > /tmp/conf
 pagetide daemon -c /tmp/conf --sensor hint > /dev/null 2> /tmp/said &
 daemon=$!
+until grep -q "sensor hint:" /tmp/said; do sleep 0.2; done
+pagetide attach -p $hot --sensor soft-dirty --for 1s 2>&1 | grep -q "another pagetide is at work" || echo no warning
 for i in 1 2; do
 	turns 2
 	echo 1 > $mode
@@ -821,15 +854,25 @@ kill $hot
 
 
 # Its root ends; what a child of it starts later is looked after as well, and what makes itself a daemon, and nobody
-# else; but for those that end at once, of which there are plenty.
+# else; but for those that end at once, of which there are plenty. The last one may not be told who starts whom.
 ORPHANS_SCRIPT = """
-sh -c '(sleep 6; vm_hot --size 16 --hot 4 --seconds 60 > /tmp/hot & echo $! > /tmp/pid; wait) &
+has() { # what is looked after
+	for i in $(seq 200); do pagetide status --json 2> /dev/null | grep -q "$1" && return; sleep 0.3; done
+	echo not looked after: $1 >&2
+	exit 7
+}
+sh -c '(until pagetide status --json 2> /dev/null | grep -q "ended.: true"; do sleep 0.3; done
+		vm_hot --size 16 --hot 4 --seconds 600 > /tmp/hot & echo $! > /tmp/pid; wait) &
 	for i in 1 2 3 4; do (for j in $(seq 30); do sleep 0.3; done) & done
 	until pagetide status > /dev/null 2>&1; do sleep 0.3; done
-	sh -c "(vm_hot --size 8 --hot 2 --seconds 60 > /tmp/daemon & echo \\$! > /tmp/daemon.pid)"' &
+	sh -c "(vm_hot --size 8 --hot 2 --seconds 600 > /tmp/daemon & echo \\$! > /tmp/daemon.pid)"' &
 root=$!
-sleep 1
-pagetide attach -p $root --for 14s --json > $RESULTS/json || exit
+pagetide attach -p $root --json > $RESULTS/json &
+attach=$!
+until [ -s /tmp/pid ] && [ -s /tmp/daemon.pid ]; do sleep 0.2; done
+for pid in $(cat /tmp/pid /tmp/daemon.pid); do has "pid.: $pid,"; done
+kill -INT $attach
+wait $attach || exit
 cat /tmp/pid /tmp/daemon.pid
 kill $(cat /tmp/pid /tmp/daemon.pid)
 sh -c 'until pagetide status > /dev/null 2>&1; do sleep 0.2; done; sleep 4 & echo $! > /tmp/pid' &
@@ -839,14 +882,20 @@ sh -c 'vm_hot --size 16 --hot 8 --pattern runs16 --threads 16 --seconds 60 > /tm
 root=$!
 until grep -q report /tmp/many; do sleep 0.2; done
 (ulimit -n 24; pagetide attach -p $root --for 3s --json > $RESULTS/few 2> $RESULTS/errors) || exit
+/guest/setpriv --bounding-set=-perfmon,-sys_admin pagetide attach -p $root --sensor soft-dirty --for 1s --json \\
+	> $RESULTS/untold 2> /dev/null || exit
+cp /tmp/pid $RESULTS/many.pid
 kill $(cat /tmp/pid)
 """
 
 
 def attach_follows_orphans(place):
     """Children are followed whose named ancestor has ended, also when all between them ended at once, or when nobody
-    else is left, but not those that end within a second. Those that cannot be looked after are counted and the reason is said."""
-    result = place.run(ORPHANS_SCRIPT, programs=["vm_hot"], files=[(place.pagetide, None)])
+    else is left, but not those that end within a second. Those that cannot be looked after are counted and the reason
+    is said, and so is that nobody tells who starts whom."""
+    setpriv = shutil.which("setpriv")
+    check(setpriv, "no setpriv here: it is part of util-linux")
+    result = place.run(ORPHANS_SCRIPT, programs=["vm_hot"], files=[(place.pagetide, None), (setpriv, None)])
     check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
     report = json.loads(texts_of(result)["json"])
     children = {one["pid"] for one in report["spaces"] if one["child"]}
@@ -861,12 +910,54 @@ def attach_follows_orphans(place):
     report = json.loads(few)
     check(report["refused_processes"] == 1 and len(report["spaces"]) == 1, few)
     check(errors.count("more threads than files may be open: raise ulimit -n") == 1, errors)
+    untold = json.loads(texts_of(result)["untold"])
+    check([one for one in untold["warnings"] if "CAP_PERFMON" in one], str(untold["warnings"]))
+    check(int(texts_of(result)["many.pid"]) in {one["pid"] for one in untold["spaces"]}, str(untold["spaces"]))
+    check(not [one for one in report["warnings"] if "CAP_PERFMON" in one], str(report["warnings"]))
+
+
+# Hundreds of processes of which none runs: as soon as that is known hardly anything of them is looked at. The clock
+# of this guest counts instructions, so times are counted work.
+SLEEPERS_SCRIPT = """
+for i in $(seq 200); do sleep 1000 & done
+pagetide attach --exe busybox --quiet --json > $RESULTS/json &
+attach=$!
+work() { # reads, ticks of 10 ms it ran, and when, in such ticks
+	sed -n 's/^syscr: //p' /proc/$attach/io
+	sed 's/.*) //' /proc/$attach/stat | awk '{ print $12 + $13 }'
+	awk '{ print int($1 * 100) }' /proc/uptime
+}
+sleep 12
+before=$(work | tr '\\n' ' ')
+for i in $(seq 10); do
+	sleep 10
+	after=$(work | tr '\\n' ' ')
+	echo "$before $after"
+	[ $(echo $before $after | awk '{ print $4 - $1 }') -ge 1000 ] || break
+	before=$after
+done
+kill -INT $attach
+wait $attach
+"""
+
+
+def attach_looks_at_sleepers(place):
+    """200 processes that sleep cost two hundredths of a core at most, also of one that is slow."""
+    result = place.run(SLEEPERS_SCRIPT, Machine(icount=2), files=[(place.pagetide, None)])
+    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    spaces = json.loads(texts_of(result)["json"])["spaces"]
+    check(len(spaces) >= 200, f"only {len(spaces)} were looked after")
+    reads, ticks, when = ([int(word) for word in result.output.decode().split("\n")[-2].split()[i::3]] for i in range(3))
+    share = (ticks[1] - ticks[0]) / (when[1] - when[0])
+    check(reads[1] - reads[0] < 1000, f"it goes on reading: {result.output.decode()}")
+    check(share <= 0.02, f"{share:.3f} of a core: {result.output.decode()}")
+    return f"{share * 100:.1f} % of a core, {reads[1] - reads[0]} reads in {(when[1] - when[0]) / 100:.0f} s"
 
 
 def attach_killed(place):
-    """After kill -9 the next one, with another sensor, puts back what was changed; other signals end it in
-    order, or not at all. What somebody else insists on is theirs until a pause, also when nobody is looked after
-    meanwhile."""
+    """After kill -9 the next one, with another sensor, puts back what was changed, and says so; other signals end it in
+    order, or not at all. What cannot be put back is said, and put back by the next one. What somebody else insists
+    on is theirs until a pause, also when nobody is looked after meanwhile."""
     said = place.lines(KILLED_SCRIPT, programs=["vm_hot"], files=[(place.pagetide, None)])
     check(said == [], str(said))
 
@@ -880,7 +971,7 @@ for node in 0 1; do until grep -q report $RESULTS/$node; do sleep 0.2; done; don
 pagetide attach -p $(tr '\\n' , < /tmp/pids | sed 's/,$//') --json > $RESULTS/json &
 attach=$!
 fast() { tail -n 1 $RESULTS/$1 | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/'; }
-for i in $(seq 60); do
+for i in $(seq 120); do
 	sleep 1
 	[ $(fast 0) -lt $((23 << 20)) ] || [ $(fast 1) -lt $((23 << 20)) ] || break
 done
@@ -925,7 +1016,7 @@ hot=$!
 until grep -q report $RESULTS/hot; do sleep 0.2; done
 fast() { tail -n 1 $RESULTS/hot | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/'; }
 settle() {
-	for i in $(seq 60); do
+	for i in $(seq 120); do
 		sleep 1
 		[ $(fast) -lt $((30 << 20)) ] || return 0
 	done
@@ -956,7 +1047,16 @@ counts >> $RESULTS/after
 echo balancing $(cat /proc/sys/kernel/numa_balancing) >> $RESULTS/after
 pagetide status --json > $RESULTS/paused || { tail -n 2 $RESULTS/hot >&2; exit 5; }
 pagetide pages -p $hot --json > $RESULTS/pages || exit 6
+pagetide tune rate=8M > /dev/null || exit 17
+cut -d " " -f 1 /proc/uptime > $RESULTS/begun
 pagetide resume > /dev/null || exit 6
+for i in $(seq 120); do # until something has to wait
+	pagetide status --json > $RESULTS/rated || exit 17
+	! grep -q '"rate": [1-9]' $RESULTS/rated || break
+	sleep 0.5
+done
+cut -d " " -f 1 /proc/uptime > $RESULTS/rated_at
+pagetide tune rate=default > /dev/null || exit 17
 settle
 pagetide tune rate=64M stall=10ms cpu=2% weight=$hot:7 fast_min=$hot:8M fast_max=$hot:96M >> $RESULTS/said || exit 7
 pagetide tune rate=1G weight=1:1 2> $RESULTS/refused && exit 8
@@ -1039,6 +1139,12 @@ def control(place):
     check(pages["heat"] == "hint" and all(node[name] == nodes[str(node["node"])][name] for node in pages["nodes"]
                                           for name in ("hot_bytes", "warm_bytes", "cold_bytes")),
           f"pages: {files['pages']} status: {nodes}")
+    (was,), (space,) = (one["report"]["spaces"] for one in (paused, json.loads(files["rated"])))
+    check(was["moves"]["refused"]["rate"] == 0, f"waits by a rate that nobody set: {was['moves']}")
+    in_time(space["moves"]["refused"]["rate"] > 0, f"the rate held up nothing: {space['moves']}")
+    seconds = float(files["rated_at"]) - float(files["begun"])
+    check(space["promoted_bytes"] - was["promoted_bytes"] <= (8 << 20) * seconds + (2 << 20),
+          f"of 8M a second in {seconds} s {was['promoted_bytes']} became {space['promoted_bytes']}")
     space, = tuned["report"]["spaces"]
     check((space["weight"], space["fast_min_bytes"], space["fast_max_bytes"], space["tuned"]) ==
           (7, 8 << 20, 96 << 20, ["weight", "fast_min", "fast_max"]), str(space))
@@ -1117,12 +1223,22 @@ weight = 0
 cgroup = /jobs
 .
 daemon
+mkdir -p jobs/still other
+sleep 1000 &
+sleeper=$!
+echo $sleeper > jobs/still/cgroup.procs
 sleep 2
 hot new jobs/deep --size 32 --hot 24 --pattern runs16
+listed() { pagetide status --json | grep -c "\\"pid\\": $sleeper,"; }
+for i in $(seq 20); do [ $(listed) -eq 0 ] || break; sleep 1; done
+found=$(listed)
+echo $sleeper > other/cgroup.procs
 hot left jobs/left --size 32 --hot 24 --pattern runs16
 hot other other --size 32 --hot 24 --pattern runs16
 until_fast jobs/deep 25000000 20
-echo new $(fast jobs/deep) left $(fast jobs/left) other $(fast other)
+for i in $(seq 60); do [ $(listed) -ne 0 ] || break; sleep 1; done
+echo new $(fast jobs/deep) left $(fast jobs/left) other $(fast other) found $found kept $(listed)
+kill $sleeper
 printf '[rule left]\\ncgruop = /other\\n' >> /tmp/conf
 kill -HUP $daemon
 until grep -q cgruop $RESULTS/said; do sleep 0.2; done
@@ -1238,9 +1354,11 @@ def daemon_result(place, script, machine=None, **more):
 
 def daemon_selects(place):
     """Who starts later in a group that a rule names is found, weight 0 and others are left alone;
-    a bad file is refused, a good one changes who is looked after."""
+    who sleeps is let go when it is put into another group; a bad file is refused, a good one changes who is
+    looked after."""
     lines, report, files = daemon_result(place, DAEMON_SCRIPT)
     before, after = numbers(lines[0]), numbers(lines[1])
+    in_time((before["found"], before["kept"]) == (1, 0), f"who sleeps: {before}")
     in_time(before["new"] >= 25000000, f"not found: {before}")
     check(before["left"] < 1 << 20 and before["other"] < 1 << 20, f"not left alone: {before}")
     said = files["said"].splitlines()
@@ -1249,7 +1367,7 @@ def daemon_selects(place):
           files["said"])
     in_time(after["left"] >= 25000000 and after["other"] < 1 << 20, f"not reloaded: {after}")
     check([space["rule"] for space in report["spaces"]] == ["jobs"], str(report["spaces"]))
-    in_time(report["gone"]["processes"] == 1 and report["gone"]["promoted_bytes"] > 23 << 20,
+    in_time(report["gone"]["processes"] == 2 and report["gone"]["promoted_bytes"] > 23 << 20,
             str(report["gone"]))
 
 
@@ -1459,19 +1577,31 @@ kill $hot
 # Of the live programs what differs most from kernel to kernel; the host runs them all, and nodes() two more.
 RUNTIME = ("map mremap-move-rule09", "map munmap-partial", "advice dontneed", "fork clone-raw-rule01-rule04",
            "exec exec-then-pressure", "io pipe-stored-pages", "io io-uring-plain",
-           "thread threads-come-and-go", "thread seccomp-rule01")
+           "thread threads-come-and-go", "rights seccomp-rule01",
+           "map mremap-shrink-to-a-place")
 # Small, because everything takes ten times as long.
 RUNTIME_MIB = 8
+# And what needs swap.
+SWAP_MODULE, SWAP_CASES = "zram", ("page kernel-swap-rule16",)
+SWAP_ON = "{ echo 64M > /sys/block/zram0/disksize && mkswap /dev/zram0 && swapon /dev/zram0; } > /dev/null || exit 98"
 
 
 def runtime(place):
     """The main job on Debian's own kernel: programs that compare every byte of tiered memory."""
-    return live_on_nodes(place, RUNTIME, RUNTIME_MIB, f"--tier dram:{RUNTIME_MIB}M --tier lz4")[1]
+    tiers = f"--tier dram:{RUNTIME_MIB}M --tier lz4"
+    try:
+        module(SWAP_MODULE)
+    except Missing as reason: # of a guest's kernel that was fetched before this was wanted
+        said = live_on_nodes(place, RUNTIME, RUNTIME_MIB, tiers)[1]
+        return f"{said}; without {', '.join(SWAP_CASES)}: {reason}"
+    return live_on_nodes(place, RUNTIME + SWAP_CASES, RUNTIME_MIB, tiers,
+                         Machine(thp="madvise", modules=[SWAP_MODULE]), SWAP_ON)[1]
 
 
 # ---- the runtime on two nodes --------------------------------------------------------------------
 
 NODES_SCRIPT = """
+@BEFORE
 export LIVE_BUDGET_MIB=@BUDGET LIVE_TMP=/tmp
 pagetide check > $RESULTS/check || exit 99
 while read program name; do
@@ -1483,17 +1613,17 @@ done < /guest/cases
 """
 
 
-def live_on_nodes(place, cases, budget, tiers, **more):
+def live_on_nodes(place, cases, budget, tiers, machine=None, before=""):
     """Live programs in these tiers; returns the statistics of each by its name, and how long they took."""
+    script = NODES_SCRIPT.replace("@BUDGET", str(budget)).replace("@TIERS", tiers).replace("@BEFORE", before)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "cases")
         with open(path, "w", encoding="ascii") as file:
             file.write("\n".join(cases) + "\n")
-        result = place.run(NODES_SCRIPT.replace("@BUDGET", str(budget)).replace("@TIERS", tiers),
-                           Machine(thp="madvise"), programs=[],
+        result = place.run(script, machine or Machine(thp="madvise"), programs=[],
                            files=[*product(place.build), (path, None)] +
                            [(os.path.join(place.live_programs, "live_" + name), None)
-                            for name in sorted({case.split()[0] for case in cases})], **more)
+                            for name in sorted({case.split()[0] for case in cases})])
     check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
     files = results_of(result)
     ended = {words[0]: words[1:] for words in map(str.split, result.output.decode().splitlines())}
@@ -1529,7 +1659,7 @@ def nodes_then_lz4(place):
     one = stats["rewritten-after-return-rule19"]
     slow, pool = one["tiers"][1:]
     check((slow["kind"], pool["kind"]) == ("node", "lz4"), str(one["tiers"]))
-    in_time(one["moves"]["demoted"] > 500 and one["moves"]["stored"] > 500, str(one["moves"]))
+    in_time(one["moves"]["demoted"] > 100 and one["moves"]["stored"] > 100, str(one["moves"]))
     # Faults of several threads may pass the bound together, each by what it brings in.
     check(slow["peak_bytes"] <= (4 << 20) + (1 << 20), str(slow))
     return notes
@@ -1541,7 +1671,7 @@ export LIVE_BUDGET_MIB=32
 pagetide run --tier node:0,size=32M --tier node:1 --stats $RESULTS/stats -- \\
 	vm_hot --size 80 --hot 12 --pattern runs16 > $RESULTS/hot 2> $RESULTS/errors &
 run=$!
-for i in $(seq 40); do
+for i in $(seq 120); do
 	sleep 1
 	hot=$(pidof vm_hot | sed 's/.* //')
 	fast=$(tail -n 1 $RESULTS/hot | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/')
@@ -1678,6 +1808,16 @@ pagetide migrate -p $hot --from 1 --to 0 --json > $RESULTS/migrate || exit
 echo $(($(count pgmigrate_success) - before)) > $RESULTS/kernel
 pagetide pages -p $hot --json > $RESULTS/after
 pagetide pages -p $hot; vm_terminal $RESULTS/progress pagetide migrate -p $hot --from 0 --to 1
+# It says so when a part is done; on a busy machine it may be through before it is interrupted.
+for i in $(seq 5); do
+	pagetide migrate -p $hot --from 1 --to 0 --json > /dev/null || exit
+	before=$(count pgmigrate_success)
+	vm_terminal $RESULTS/cut -i '%, 16M of' pagetide migrate -p $hot --from 0 --to 1 --json > $RESULTS/stopped
+	status=$?
+	echo $(($(count pgmigrate_success) - before)) > $RESULTS/kernel_stopped
+	[ $status = 0 ] || break
+done
+echo $status > $RESULTS/status
 kill -TERM $hot; wait $hot || exit
 cp /tmp/hot $RESULTS/hot
 """
@@ -1690,9 +1830,10 @@ def verbs(place):
     check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
     with tarfile.open(fileobj=io.BytesIO(result.results)) as archive:
         text = {name: archive.extractfile("./" + name).read().decode() for name in
-                ("topo", "before", "dry", "migrate", "kernel", "after", "hot", "progress")}
-    topo, before, dry, moved, after = (json.loads(text[name]) for name in
-                                       ("topo", "before", "dry", "migrate", "after"))
+                ("topo", "before", "dry", "migrate", "kernel", "after", "hot", "progress", "cut", "stopped",
+                 "kernel_stopped", "status")}
+    topo, before, dry, moved, after, stopped = (json.loads(text[name]) for name in
+                                                ("topo", "before", "dry", "migrate", "after", "stopped"))
     check((topo["fast"], topo["slow"]) == ("0", "1"), text["topo"])
     pages = 96 << 20 >> 12
     check(before["nodes"][1]["kinds"]["anon"] == 96 << 20, text["before"])
@@ -1707,6 +1848,11 @@ def verbs(place):
     check(after["nodes"][1]["bytes"] == 0, text["after"])
     shown = [int(percent) for percent in re.findall(r"\rpagetide: +(\d+)%, ", text["progress"])]
     check(len(shown) > 2 and shown == sorted(shown) and shown[-1] >= 99, repr(text["progress"]))
+    check(text["status"] == "130\n" and stopped["stopped"], f"{text['status']} {text['stopped']}, {text['cut']!r}")
+    moves = stopped["moves"]
+    ended = moves["moved"] + moves["pending"] + total(moves["failed"]) + total(moves["dropped"])
+    check(moves["requested"] == ended and moves["moved"] and moves["pending"], text["stopped"])
+    check(int(text["kernel_stopped"]) == moves["moved"], f"the kernel counted {text['kernel_stopped']}: {text['stopped']}")
     reports(text["hot"].splitlines())
     return (f"{pages} pages in {moved['wall_ns'] / 1e9:.1f} s, {moved['stall_ns']['calls']} calls\n"
             + result.output.decode())
@@ -1727,12 +1873,16 @@ pagetide migrate -p $other --from all --to 2 --json | grep '"to"'
 pagetide pages -p $other --json | grep -c bytes
 pagetide migrate -p $other --from !3 --to 3 > /dev/null; echo $?
 pagetide pages -p $other
+for sensor in "" "--sensor hint"; do
+	pagetide attach -p $other --fast 0 --slow 1 $sensor --for 1s 2>&1 > /dev/null | grep -E "sensor (hint|damon)|to be slow"
+done
 kill $other
 """
 
 
 def four_nodes(place):
-    """Two nodes of each tier; lists of nodes; what is moved is on the node that was asked for."""
+    """Two nodes of each tier; lists of nodes; what is moved is on the node that was asked for. Of a slow node that is
+    fast to the kernel the best sensor sees nothing: another is taken, or it is said."""
     said = place.lines(FOUR, Machine(nodes=4, cpu_nodes=2, memory_mib=[512]),
                        files=[(place.pagetide, None)])
     check(said[0] == "0-3 0-1 2-3 0 1 30 40 10 40", said[0])
@@ -1740,6 +1890,10 @@ def four_nodes(place):
     check('  "to": "2",' in said, str(said))
     rows = {line.split()[0]: line for line in said if re.match(r" +\d (fast|slow) ", line)}
     # Of what stays where it was, all is code that others run, too.
+    sensors = [line for line in said if "sensor" in line]
+    check(sensors[0].startswith("pagetide: not sensor hint: it sees nothing of nodes that are fast to the kernel") and
+          [line.split(":")[1] for line in sensors[1:3]] == [" sensor damon", " sensor hint"] and
+          "sees nothing there" in sensors[3], str(sensors))
     check("anon" in rows["3"] and not re.search("anon|heap|stack", rows["0"] + rows["1"] + rows["2"]),
           "\n".join(said))
     return "\n".join(said)
@@ -1762,6 +1916,7 @@ CASES = {
     "attach-groups": attach_groups,
     "attach-nodes-change": attach_nodes_change,
     "attach-kvm": attach_kvm,
+    "attach-looks-at-sleepers": attach_looks_at_sleepers,
     "attach-killed": attach_killed,
     "attach-follows-orphans": attach_follows_orphans,
     "attach-follows-the-accessor": attach_follows_the_accessor,

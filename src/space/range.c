@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Range: what the table has at ranges of addresses, as messages change it: discarded, moved, unmapped, kept.
+ *
+ * moves.c says which of these a message means. All under program.lock, exclusive.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "intake.h"
+#include "journal.h"
+#include "proc.h"
+#include "program.h"
+#include "survey.h"
+#include "uffd.h"
+
+void page_discard(struct tract *tract, uint64_t idx)
+{
+	struct program *p = tract->program;
+	_Atomic uint64_t *at = &tract->region.state[idx];
+	uint64_t word = atomic_load_explicit(at, memory_order_acquire);
+
+	/* Only claims race with us (a handler or the mover taking the page): try again. */
+	while (page_state(word) != PAGE_ABSENT && !page_change(p->server, at, word, 0))
+		word = atomic_load_explicit(at, memory_order_acquire);
+	if (page_shadow(word))
+		atomic_fetch_sub_explicit(&p->server->nr_shadows, 1, memory_order_relaxed);
+	if (page_has_slot(word))
+		p->server->pool->ops->unref(p->server->pool, page_slot(word));
+	/* Who takes a word out of a state that owns a place releases it; STORING: the mover may still
+	 * read there, yet it drops places only when it has done. */
+	if (page_has_hold(word))
+		hold_release(p, page_place(word));
+	intake_forget(tract, idx, 1);
+}
+
+static void tract_discard(struct tract *t, uint64_t first, uint64_t nr_pages)
+{
+	struct region *region = &t->region;
+	uint64_t end = first + nr_pages;
+
+	for (uint64_t idx = region_next(region, first); idx < end; idx = region_next(region, idx + 1))
+		if (atomic_load_explicit(&region->state[idx], memory_order_relaxed))
+			page_discard(t, idx);
+	region_vacate(region, first, nr_pages);
+}
+
+void range_discard(struct program *p, uint64_t vpn, uint64_t end)
+{
+	while (vpn < end) {
+		const struct extent *e = extent_next(p, vpn);
+		if (!e || e->vpn >= end)
+			break;
+		if (vpn < e->vpn)
+			vpn = e->vpn;
+		uint64_t to = e->vpn + e->nr_pages < end ? e->vpn + e->nr_pages : end;
+		tract_discard(e->tract, e->idx + (vpn - e->vpn), to - vpn);
+		vpn = to;
+	}
+}
+
+void piece_drop(void *arg, const struct extent *piece)
+{
+	(void)arg;
+	tract_discard(piece->tract, piece->idx, piece->nr_pages);
+	if (!piece->tract->nr_mapped)
+		tract_bury(piece->tract);
+}
+
+/* The moved pages' bytes could no longer be found. */
+static void pieces_lost(struct program *p)
+{
+	program_fail(p, "no memory to follow a moved mapping");
+}
+
+/* What is in the program's memory is gone. What we have goes to limbo: a child that was forked before has it
+ * still. Where it is there. */
+static uint64_t piece_limbo(struct program *p, const struct extent *piece)
+{
+	struct extent kept = *piece;
+
+	for (uint64_t idx = region_next(&piece->tract->region, piece->idx); idx < piece->idx + piece->nr_pages;
+	     idx = region_next(&piece->tract->region, idx + 1)) {
+		enum page_state state = page_state(word_load(piece->tract, idx));
+		if (state == PAGE_RESIDENT || state == PAGE_HOLDING || state == PAGE_FILLING)
+			page_discard(piece->tract, idx);
+	}
+	kept.vpn = journal_unmapped(p, piece->vpn, piece->nr_pages);
+	if (extent_add(p, kept))
+		pieces_lost(p);
+	else if (kept.tract->shelf)
+		shelf_settle(kept.tract, kept.vpn, kept.idx, kept.nr_pages);
+	return kept.vpn;
+}
+
+/* ---- as moves.c has it ---- */
+
+struct replacement {
+	struct program *program;
+	moves_visit *visit;
+	void *arg;
+};
+
+/* A mapping is told to be moved to where another is in the table; one that was just adopted may be that very one. */
+static void piece_replace(void *arg, const struct extent *piece)
+{
+	const struct replacement *r = arg;
+	bool vague = piece->tract->fresh;
+
+	r->visit(r->arg, piece->vpn, piece->nr_pages, piece_limbo(r->program, piece), vague);
+}
+
+static void range_replace(void *arg, uint64_t vpn, uint64_t nr_pages, moves_visit *visit, void *visit_arg)
+{
+	struct replacement r = { arg, visit, visit_arg };
+
+	extent_cut(arg, vpn, nr_pages, piece_replace, &r);
+}
+
+struct relocation {
+	uint64_t from, to;
+	struct extent *pieces;
+	size_t nr;
+};
+
+static void piece_relocate(void *arg, const struct extent *piece)
+{
+	struct relocation *r = arg;
+
+	r->pieces[r->nr] = *piece;
+	r->pieces[r->nr++].vpn = piece->vpn - r->from + r->to;
+}
+
+void range_move(struct program *p, uint64_t from, uint64_t to, uint64_t nr_pages)
+{
+	struct relocation r = { .from = from, .to = to };
+	int error = 0;
+
+	r.pieces = calloc(p->nr_extents + 1, sizeof *r.pieces);
+	if (!r.pieces) {
+		pieces_lost(p);
+		return;
+	}
+	extent_cut(p, from, nr_pages, piece_relocate, &r);
+	for (size_t i = 0; i < r.nr && !error; i++) {
+		const struct extent *piece = &r.pieces[i];
+		error = extent_add(p, *piece);
+		if (piece->tract->shelf)
+			shelf_settle(piece->tract, piece->vpn, piece->idx, piece->nr_pages);
+	}
+	if (error)
+		pieces_lost(p);
+	free(r.pieces);
+}
+
+int pages_find(struct program *p, uint64_t vpn, uint64_t nr_pages,
+	       void (*visit)(void *arg, uint64_t start, uint64_t end, bool huge), void *arg)
+{
+	uint64_t start = vpn_address(vpn), end = vpn_address(vpn + nr_pages);
+
+	/* The kernel tells guard pages and swapped ones as the same. */
+	if (atomic_load_explicit(&p->guarded, memory_order_relaxed))
+		return proc_present(p->proc_dir, start, end, visit, arg);
+	return proc_filled(p->proc_dir, start, end, visit, arg);
+}
+
+static void page_found(void *arg, uint64_t start, uint64_t end, bool huge)
+{
+	struct program *p = arg;
+
+	(void)huge;
+	for (uint64_t vpn = start >> PAGE_SHIFT; vpn < end >> PAGE_SHIFT; vpn++) {
+		const struct extent *e = extent_find(p, vpn);
+		if (e)
+			page_claim(e->tract, e->idx + (vpn - e->vpn), page_word(PAGE_RESIDENT, 0, 0, 0, false));
+	}
+}
+
+static void range_follow(void *arg, uint64_t from, uint64_t to, uint64_t nr_pages)
+{
+	range_move(arg, from, to, nr_pages);
+	journal_moved(arg, from, to, nr_pages);
+}
+
+/* What was in memory all the time has been forgotten, for nobody knew where. Its thread waits in its call. */
+static void range_come(void *arg, uint64_t limbo, uint64_t to, uint64_t nr_pages)
+{
+	struct program *p = arg;
+
+	range_move(p, limbo, to, nr_pages);
+	journal_moved(p, limbo, to, nr_pages);
+	if (p->proc_dir >= 0)
+		(void)pages_find(p, to, nr_pages, page_found, p);
+}
+
+static void piece_unmap(void *arg, const struct extent *piece)
+{
+	piece_limbo(arg, piece);
+}
+
+static void range_unmap(void *arg, uint64_t vpn, uint64_t nr_pages)
+{
+	extent_cut(arg, vpn, nr_pages, piece_unmap, arg);
+}
+
+static uint64_t unknown_pages(void *arg, uint64_t vpn, uint64_t nr_pages)
+{
+	return survey_uncovered(arg, vpn_address(vpn), vpn_address(vpn + nr_pages), NULL);
+}
+
+bool range_unknown(struct program *p, uint64_t vpn, uint64_t nr_pages)
+{
+	return unknown_pages(p, vpn, nr_pages);
+}
+
+static void range_stay(void *arg, uint64_t vpn, uint64_t nr_pages)
+{
+	struct program *p = arg;
+
+	if (p->proc_dir >= 0 && !survey_own(p, vpn_address(vpn), vpn_address(vpn + nr_pages)))
+		(void)survey_uncovered(p, vpn_address(vpn), vpn_address(vpn + nr_pages), stretch_take);
+}
+
+static void program_lose(void *arg, const char *why)
+{
+	program_fail(arg, why);
+}
+
+struct moves_table range_table(struct program *p)
+{
+	return (struct moves_table){ .arg = p, .replace = range_replace, .move = range_follow, .come = range_come,
+				     .unmap = range_unmap, .unknown = unknown_pages, .stay = range_stay,
+				     .fail = program_lose };
+}
+
+/* ---- what was told to be unmapped, and was not ---- */
+
+/*
+ * The kernel (6.12 and later) tells of what an mmap() in its place was to unmap although it has refused that mmap(),
+ * and all is as before, only that the mappings are cut at both ends of the place. That is known when nothing is under
+ * way: what is registered there, and not in the table, is either that, or the neighbour below has grown there. What has
+ * grown has no page before we fill it, and that waits for this moment (journal_doubts(); if it could not, nothing is
+ * put back), and it is one with what it has grown from, until the program cuts it; then the two are of different kinds.
+ * Of different kinds they may have been before, too: then nobody can tell. Where something was told to come to since is
+ * taken for grown, for it may have left with MREMAP_DONTUNMAP. Of what was refused some may have gone since.
+ */
+struct refusal {
+	struct program *program;
+	uint64_t vpn, end; /* told to be unmapped, by one message */
+	bool beside;       /* something was told to come or leave below since */
+	bool present;
+};
+
+static void page_left(void *arg, uint64_t start, uint64_t end, bool huge)
+{
+	struct refusal *r = arg;
+
+	(void)huge;
+	r->present |= survey_uncovered(r->program, start, end, NULL) > 0;
+}
+
+/* 1: all of it is registered; 0; -EAGAIN: something is under way. */
+static int range_registered(int uffd, uint64_t vpn, uint64_t nr_pages)
+{
+	int yes = uffd_registered(uffd, vpn_address(vpn), nr_pages * PAGE_BYTES);
+
+	if (yes || nr_pages == 1)
+		return yes;
+	/* It may lie in several mappings; what does not begin or end in one is none. */
+	yes = uffd_registered(uffd, vpn_address(vpn), PAGE_BYTES);
+	if (yes > 0)
+		yes = uffd_registered(uffd, vpn_address(vpn + nr_pages - 1), PAGE_BYTES);
+	if (yes > 0)
+		yes = range_registered(uffd, vpn, nr_pages / 2);
+	return yes > 0 ? range_registered(uffd, vpn + nr_pages / 2, nr_pages - nr_pages / 2) : yes;
+}
+
+struct seam {
+	uint64_t address;
+	uint64_t end, kind; /* of the mapping before */
+	bool alike;
+};
+
+static int seam_look(void *arg, const struct proc_mapping *m)
+{
+	struct seam *seam = arg;
+
+	seam->alike = m->start == seam->address && seam->end == m->start && seam->kind == m->kind;
+	seam->end = m->end;
+	seam->kind = m->kind;
+	return m->end > seam->address;
+}
+
+/* Whether two mappings meet there that are of one kind: the kernel joins those, but for what it has cut in vain. */
+static bool mappings_cut_in_vain(const struct program *p, uint64_t vpn)
+{
+	struct seam seam = { .address = vpn_address(vpn) };
+
+	return p->proc_dir >= 0 && proc_mappings(p->proc_dir, true, seam_look, &seam) >= 0 && seam.alike;
+}
+
+/* Of what is without pages: 1, 0, -EAGAIN, or -EUCLEAN: nobody can tell. */
+static int range_cut(const struct refusal *r)
+{
+	int uffd = r->program->uffd, below = uffd_registered(uffd, vpn_address(r->vpn - 1), PAGE_BYTES);
+
+	if (below < 0 || (!below && !r->beside))
+		return below < 0 ? below : 1; /* there is nothing that could have grown */
+	int joined = uffd_registered(uffd, vpn_address(r->vpn - 1), 2 * PAGE_BYTES);
+	if (!joined)
+		joined = uffd_registered(uffd, vpn_address(r->end - 1), 2 * PAGE_BYTES);
+	if (joined)
+		return joined < 0 ? joined : 0;
+	return mappings_cut_in_vain(r->program, r->vpn) ? 1 : -EUCLEAN;
+}
+
+/* 1: all of it was, 2: and some of it has gone; 0; -EAGAIN; -EUCLEAN. Between two looks at what is registered nothing
+ * else has come there: that would have been told, or have no page. */
+static int range_refused(struct refusal *r)
+{
+	struct program *p = r->program;
+	int uffd = p->uffd, yes = uffd_registered(uffd, vpn_address(r->vpn), PAGE_BYTES);
+
+	if (!yes)
+		yes = uffd_registered(uffd, vpn_address(r->end - 1), PAGE_BYTES);
+	if (yes > 0 && p->proc_dir >= 0)
+		(void)pages_find(p, r->vpn, r->end - r->vpn, page_left, r);
+	if (yes > 0 && !r->present)
+		yes = range_cut(r);
+	if (yes <= 0)
+		return yes;
+	int whole = range_registered(uffd, r->vpn, r->end - r->vpn);
+	return whole < 0 ? whole : whole ? 1 : 2;
+}
+
+/* Where something is by now, that came later. */
+static void range_restore(struct program *p, uint64_t limbo, uint64_t to, uint64_t nr_pages)
+{
+	for (uint64_t vpn = to, end = to + nr_pages; vpn < end;) {
+		const struct extent *e = extent_next(p, vpn);
+		uint64_t next = e && e->vpn < end ? e->vpn : end, behind = e ? e->vpn + e->nr_pages : end;
+		if (next > vpn)
+			range_move(p, limbo + (vpn - to), vpn, next - vpn);
+		vpn = next < end ? behind : end;
+	}
+	if (p->proc_dir >= 0)
+		(void)pages_find(p, to, nr_pages, page_found, p);
+}
+
+static bool changes_come(const struct change *changes, size_t nr, uint64_t vpn, uint64_t end)
+{
+	bool some = false;
+
+	for (size_t i = 0; i < nr; i++)
+		some |= changes[i].to < end && vpn < changes[i].to + changes[i].nr_pages;
+	return some;
+}
+
+static bool changes_leave(const struct change *changes, size_t nr, uint64_t vpn, uint64_t end)
+{
+	bool some = false;
+
+	for (size_t i = 0; i < nr; i++)
+		some |= changes[i].from < end && vpn < changes[i].from + changes[i].nr_pages;
+	return some;
+}
+
+/* Came to what is below, or left there. One thread tells in order; of several what is told before may be later. */
+static bool changes_beside(const struct change *changes, size_t nr, uint64_t vpn)
+{
+	return changes_come(changes, nr, vpn - 1, vpn) || changes_leave(changes, nr, vpn - 1, vpn);
+}
+
+/* Whether anything is lost with what is in limbo there. */
+static bool limbo_matters(const struct program *p, uint64_t vpn, uint64_t end)
+{
+	for (const struct extent *e; vpn < end && (e = extent_next(p, vpn)) && e->vpn < end; vpn = e->vpn + e->nr_pages)
+		for (uint64_t i = region_next(&e->tract->region, e->idx); i < e->idx + e->nr_pages;
+		     i = region_next(&e->tract->region, i + 1))
+			if (page_state(word_load(e->tract, i)) != PAGE_ABSENT)
+				return true;
+	return false;
+}
+
+/* Some of it has gone: what is not registered loses its extents as what was just adopted does. */
+static void range_doubt(struct program *p, uint64_t vpn, uint64_t end)
+{
+	for (const struct extent *e; (e = extent_next(p, vpn)) && e->vpn < end; vpn = e->vpn + e->nr_pages)
+		e->tract->fresh = p->fresh = true;
+	atomic_store(&p->unknown, true);
+}
+
+/* Of what was not refused: whether other memory is there. */
+static int range_grown(const struct refusal *r, struct change *changes, size_t nr)
+{
+	int yes = uffd_registered(r->program->uffd, vpn_address(r->vpn), PAGE_BYTES);
+
+	for (size_t i = 0; i < nr && yes > 0; i++)
+		changes[i].emptied = false;
+	return yes < 0 ? yes : 0;
+}
+
+int limbo_settle(struct program *p, struct change *changes, size_t nr, bool telling)
+{
+	int yes = 0;
+
+	for (size_t i = 0, to; i < nr && yes >= 0; i = to) {
+		struct refusal r = { .program = p, .vpn = changes[i].from };
+		r.end = r.vpn + changes[i].nr_pages;
+		for (to = i + 1; to < nr && change_unmaps(&changes[to]) && changes[to].from == r.end &&
+				 changes[to].told == changes[i].told; to++)
+			r.end += changes[to].nr_pages;
+		if (!change_unmaps(&changes[i]) || changes_come(changes + to, nr - to, r.vpn, r.end) ||
+		    survey_own(p, vpn_address(r.vpn), vpn_address(r.end)) ||
+		    !survey_uncovered(p, vpn_address(r.vpn), vpn_address(r.end), NULL))
+			continue;
+		r.beside = changes_beside(changes + to, nr - to, r.vpn) ||
+			   (changes_beside(changes, i, r.vpn) && !calls_alone(p));
+		yes = telling ? range_refused(&r) : 0;
+		if (yes == -EUCLEAN && limbo_matters(p, changes[i].to, changes[i].to + (r.end - r.vpn)))
+			program_fail(p, "an mmap was refused, or memory has grown there: nobody can tell which");
+		yes = yes == -EUCLEAN ? 0 : yes;
+		for (size_t k = i; k < to && yes > 0; k++)
+			range_restore(p, changes[k].to, changes[k].from, changes[k].nr_pages);
+		if (yes > 1)
+			range_doubt(p, r.vpn, r.end);
+		if (!yes)
+			yes = range_grown(&r, changes + i, to - i);
+	}
+	return yes < 0 ? yes : 0;
+}
+
+/* What waits there for its message stays. */
+void limbo_clear(struct program *p)
+{
+	for (uint64_t vpn = LIMBO_VPN, to; vpn < UINT64_MAX; vpn = to) {
+		uint64_t end = formers_limbo(&p->moves.formers, vpn, &to);
+		if (end > vpn)
+			extent_cut(p, vpn, end - vpn, piece_drop, NULL);
+	}
+}

@@ -1,0 +1,920 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What several threads tell of their mappings, in every order in which the kernel may tell it: small programs,
+ * each searched through to its end.
+ *
+ * A thread waits for the lock of the mappings, changes them, is held up for as long as it likes, queues what it has to
+ * tell, one message after the other, and sleeps until each is read; whenever one is read all that wait are woken, and
+ * those whose turn it is not sleep again. Of a discarding the telling comes first. Who has told all may sleep in its
+ * call still. A look at the threads shows who sleeps, in which call, and whether until a message is read, but not which
+ * of its messages that is. What a thread does outside of its calls may be computing, or sleeping. Memory is taken into
+ * care at any time. The real moves.c decides.
+ *
+ * Where nothing is under way, and only there are pages brought back, every page must be found where the table says.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "moves.h"
+#include "rng.h"
+
+#define THREADS 3u
+#define OPS 4u
+#define PLACES 6u
+#define PAGES 2u
+#define CELLS (PLACES * PAGES)
+#define BASE 1000u
+#define LIMBO 9000u
+#define LIMBOS 16u
+#define FEW 12u
+#define SEEN_BITS 18u
+
+enum kind {
+	MOVE,      /* to a hole */
+	REPLACE,   /* mremap to a given place, whatever the thread has there */
+	COPY,      /* MREMAP_DONTUNMAP */
+	UNMAP,
+	HALF,      /* the first page is unmapped */
+	DISCARD,
+	MAP,       /* new memory, filled */
+};
+
+struct op {
+	uint8_t kind, from, to;
+};
+
+struct script {
+	struct op ops[OPS];
+	unsigned nr;
+};
+
+enum step { IDLE, ENTERED, BUSY, QUEUED, ASLEEP, READ, ZAPPING, LINGERING };
+
+/* What is at a page, or is thought to be. */
+enum { NONE, ABSENT, RESIDENT, STORED };
+
+#define FRESH 0x80u /* with what is known: taken into care since nothing was under way last */
+#define KNOWN 0x7fu
+
+struct thread {
+	uint8_t op, step, message, nr_messages;
+	bool early, told; /* of the present call: it unmaps what was there first; it has something to tell */
+};
+
+struct world {
+	/* The kernel: 0: nothing is mapped; else what it is to contain, STORED and more: 0s are ABSENT. */
+	uint8_t what[CELLS];
+	bool registered[CELLS], present[CELLS];
+	uint8_t owner[CELLS]; /* thread */
+	uint8_t table[CELLS], limbo[LIMBOS];
+	struct thread threads[THREADS];
+	uint8_t queue[THREADS];
+	uint8_t nr_queue;
+	/* The server. */
+	uint8_t nr_adoptions, candidate; /* its number and one more, once a survey has found it */
+	bool failed, blind;
+	bool awaiting, some;
+	uint8_t nr_left, nr_formers;
+	struct leaving left[FEW];
+	struct former formers[FEW];
+};
+
+static const struct script *scripts;
+static unsigned nr_adoptions_most, second;
+static bool blind_allowed; /* at any time it may be that nothing can be seen any more, or has been for too long */
+/* A thread may sleep on its way out of its call, which it still shows: it is throttled, or stopped. */
+static bool lingers;
+static bool hidden; /* the last thread is a process of its own in the same memory, which no look shows */
+static uint64_t *seen;
+static unsigned nr_states, nr_held, nr_formers, nr_failed;
+static struct moves moves; /* of the world that is stepped */
+static char trail[4096];
+static const char *wrong;
+
+static unsigned cell_of(uint64_t vpn)
+{
+	return (unsigned)(vpn - BASE);
+}
+
+/* ---- the table, as moves.c has it ---- */
+
+static void table_replace(void *arg, uint64_t vpn, uint64_t nr_pages, moves_visit *visit, void *visit_arg)
+{
+	struct world *w = arg;
+	bool used[LIMBOS] = { false };
+
+	for (unsigned i = 0; i < moves.formers.nr; i++)
+		for (uint64_t k = 0; k < moves.formers.list[i].nr_pages; k++)
+			if (moves.formers.list[i].limbo)
+				used[moves.formers.list[i].limbo + k - LIMBO] = true;
+	for (uint64_t i = 0, run; i < nr_pages; i += run) {
+		uint8_t first = w->table[cell_of(vpn + i)];
+		unsigned at = 0;
+		for (run = 1; i + run < nr_pages && first; run++) {
+			uint8_t next = w->table[cell_of(vpn + i + run)];
+			if (!next || (next & FRESH) != (first & FRESH))
+				break;
+		}
+		if (!first)
+			continue;
+		while (used[at] || used[at + run - 1])
+			assert_true(++at + run <= LIMBOS);
+		for (uint64_t k = 0; k < run; k++) {
+			uint8_t *t = &w->table[cell_of(vpn + i + k)];
+			w->limbo[at + k] = (*t & KNOWN) == RESIDENT ? ABSENT | (*t & FRESH) : *t;
+			*t = NONE;
+			used[at + k] = true;
+		}
+		visit(visit_arg, vpn + i, run, LIMBO + at, first & FRESH);
+	}
+}
+
+static void table_move(void *arg, uint64_t from, uint64_t to, uint64_t nr_pages)
+{
+	struct world *w = arg;
+	uint8_t kept[PAGES];
+
+	for (uint64_t i = 0; i < nr_pages; i++) {
+		kept[i] = w->table[cell_of(from + i)];
+		w->table[cell_of(from + i)] = NONE;
+	}
+	for (uint64_t i = 0; i < nr_pages; i++) {
+		assert_int_equal(w->table[cell_of(to + i)], NONE);
+		w->table[cell_of(to + i)] = kept[i];
+	}
+}
+
+static void table_come(void *arg, uint64_t limbo, uint64_t to, uint64_t nr_pages)
+{
+	struct world *w = arg;
+
+	for (uint64_t i = 0; i < nr_pages; i++) {
+		uint8_t *t = &w->table[cell_of(to + i)];
+		assert_int_equal(*t, NONE);
+		*t = w->limbo[limbo + i - LIMBO];
+		if ((*t & KNOWN) == ABSENT && w->present[cell_of(to + i)])
+			*t = RESIDENT | (*t & FRESH);
+	}
+}
+
+static void table_unmap(void *arg, uint64_t vpn, uint64_t nr_pages)
+{
+	struct world *w = arg;
+
+	memset(w->table + cell_of(vpn), NONE, nr_pages);
+}
+
+static uint64_t table_unknown(void *arg, uint64_t vpn, uint64_t nr_pages)
+{
+	const struct world *w = arg;
+	uint64_t sum = 0;
+
+	for (uint64_t i = 0; i < nr_pages; i++)
+		sum += !w->table[cell_of(vpn + i)];
+	return sum;
+}
+
+static void table_stay(void *arg, uint64_t vpn, uint64_t nr_pages)
+{
+	struct world *w = arg;
+
+	for (unsigned i = cell_of(vpn); i < cell_of(vpn) + nr_pages; i++)
+		if (!w->table[i])
+			w->table[i] = FRESH | (w->present[i] ? RESIDENT : ABSENT);
+}
+
+static void table_fail(void *arg, const char *why)
+{
+	struct world *w = arg;
+
+	(void)why;
+	w->failed = true;
+}
+
+static const struct moves_table operations = {
+	.replace = table_replace, .move = table_move, .come = table_come, .unmap = table_unmap,
+	.unknown = table_unknown, .stay = table_stay, .fail = table_fail,
+};
+
+static struct moves_table table_of(struct world *w)
+{
+	struct moves_table table = operations;
+
+	table.arg = w;
+	return table;
+}
+
+/* Of moves.c's state the world has what is used. */
+static void moves_load(const struct world *w)
+{
+	memcpy(moves.left, w->left, w->nr_left * sizeof w->left[0]);
+	memcpy(moves.formers.list, w->formers, w->nr_formers * sizeof w->formers[0]);
+	moves.nr_left = w->nr_left;
+	moves.formers.nr = w->nr_formers;
+	moves.awaiting = w->awaiting;
+	moves.some = w->some;
+	moves.left_lost = false;
+}
+
+static void moves_save(struct world *w)
+{
+	bool used[LIMBOS] = { false };
+
+	assert_true(moves.nr_left <= FEW && moves.formers.nr <= FEW);
+	memset(w->left, 0, sizeof w->left);
+	memset(w->formers, 0, sizeof w->formers);
+	memcpy(w->left, moves.left, moves.nr_left * sizeof w->left[0]);
+	memcpy(w->formers, moves.formers.list, moves.formers.nr * sizeof w->formers[0]);
+	w->nr_left = (uint8_t)moves.nr_left;
+	w->nr_formers = (uint8_t)moves.formers.nr;
+	w->awaiting = moves.awaiting;
+	w->some = moves.some;
+	for (unsigned i = 0; i < moves.formers.nr; i++)
+		for (uint64_t k = 0; k < moves.formers.list[i].nr_pages; k++)
+			if (moves.formers.list[i].limbo)
+				used[moves.formers.list[i].limbo + k - LIMBO] = true;
+	for (unsigned i = 0; i < LIMBOS; i++)
+		if (!used[i])
+			w->limbo[i] = NONE;
+}
+
+/* ---- the kernel ---- */
+
+static const struct op *op_of(const struct world *w, unsigned t)
+{
+	return &scripts[t].ops[w->threads[t].op];
+}
+
+static bool op_moves(const struct op *op)
+{
+	return op->kind == MOVE || op->kind == REPLACE || op->kind == COPY;
+}
+
+static unsigned op_first(const struct op *op)
+{
+	return op->from * PAGES;
+}
+
+/* Nothing is under way. */
+static bool world_calm(const struct world *w)
+{
+	for (unsigned t = 0; t < THREADS; t++)
+		if (w->threads[t].step >= BUSY && w->threads[t].step <= READ)
+			return false;
+	return true;
+}
+
+static bool some_registered(const struct world *w, unsigned first, unsigned nr)
+{
+	for (unsigned i = first; i < first + nr; i++)
+		if (w->what[i] && w->registered[i])
+			return true;
+	return false;
+}
+
+static void cell_clear(struct world *w, unsigned i)
+{
+	w->what[i] = w->owner[i] = 0;
+	w->registered[i] = w->present[i] = false;
+}
+
+static void kernel_move(struct world *w, const struct op *op)
+{
+	for (unsigned k = 0; k < PAGES; k++) {
+		unsigned from = op_first(op) + k, to = op->to * PAGES + k;
+		w->what[to] = w->what[from];
+		w->owner[to] = w->owner[from];
+		w->registered[to] = w->registered[from];
+		w->present[to] = w->present[from];
+		if (op->kind != COPY) {
+			cell_clear(w, from);
+		} else if (w->what[from]) {
+			w->what[from] = ABSENT;
+			w->present[from] = false;
+		}
+	}
+}
+
+/* The mappings are changed; false: not now. */
+static bool kernel_change(struct world *w, unsigned t)
+{
+	const struct op *op = op_of(w, t);
+	struct thread *thread = &w->threads[t];
+	unsigned first = op_first(op), nr = op->kind == HALF ? 1 : PAGES;
+
+	thread->early = false;
+	thread->message = 0;
+	thread->told = some_registered(w, first, nr);
+	thread->nr_messages = thread->told;
+	for (unsigned k = 0; k < PAGES && op->kind != MAP; k++)
+		assert_true(!w->what[first + k] || w->owner[first + k] == t);
+	if (op_moves(op)) {
+		/* A mapping moves as one. */
+		if (!w->what[first] || !w->what[first + 1])
+			return false;
+		for (unsigned k = 0; k < PAGES; k++) {
+			unsigned to = op->to * PAGES + k;
+			if (w->what[to] && (op->kind != REPLACE || w->owner[to] != t))
+				return false;
+		}
+		thread->early = some_registered(w, op->to * PAGES, PAGES);
+		thread->nr_messages = (uint8_t)(thread->early + (thread->told ? op->kind == COPY ? 1 : 2 : 0));
+		kernel_move(w, op);
+	} else if (op->kind == MAP) {
+		for (unsigned k = 0; k < PAGES; k++)
+			if (w->what[first + k])
+				return false;
+		for (unsigned k = 0; k < PAGES; k++) {
+			w->what[first + k] = (uint8_t)(STORED + 1 + 2 * (8 + t * OPS + thread->op) + k);
+			w->owner[first + k] = (uint8_t)t;
+			w->present[first + k] = true;
+		}
+		thread->nr_messages = 0;
+	} else if (op->kind != DISCARD) {
+		for (unsigned k = 0; k < nr; k++)
+			cell_clear(w, first + k);
+	}
+	return true;
+}
+
+static void kernel_zap(struct world *w, const struct op *op)
+{
+	for (unsigned k = 0; k < PAGES; k++) {
+		if (!w->what[op_first(op) + k])
+			continue;
+		w->what[op_first(op) + k] = ABSENT;
+		w->present[op_first(op) + k] = false;
+	}
+}
+
+static void call_over(struct thread *thread)
+{
+	*thread = (struct thread){ .op = (uint8_t)(thread->op + 1) };
+}
+
+static bool step_thread(struct world *w, unsigned t)
+{
+	struct thread *thread = &w->threads[t];
+
+	if (thread->op == scripts[t].nr)
+		return false;
+	const struct op *op = op_of(w, t);
+	switch (thread->step) {
+	case IDLE:
+		thread->step = ENTERED;
+		return true;
+	case ENTERED:
+		if (!kernel_change(w, t))
+			return false;
+		if (thread->nr_messages) {
+			thread->step = BUSY;
+		} else {
+			if (op->kind == DISCARD)
+				kernel_zap(w, op);
+			call_over(thread);
+		}
+		return true;
+	case BUSY:
+		w->queue[w->nr_queue++] = (uint8_t)t;
+		thread->step = QUEUED;
+		return true;
+	case QUEUED:
+		thread->step = ASLEEP;
+		return true;
+	case READ:
+		if (++thread->message < thread->nr_messages) {
+			w->queue[w->nr_queue++] = (uint8_t)t;
+			thread->step = QUEUED;
+		} else if (op->kind == DISCARD) {
+			thread->step = ZAPPING;
+		} else if (lingers) {
+			thread->step = LINGERING;
+		} else {
+			call_over(thread);
+		}
+		return true;
+	case LINGERING:
+		call_over(thread);
+		return true;
+	case ZAPPING:
+		kernel_zap(w, op);
+		call_over(thread);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* ---- the server ---- */
+
+static bool may_read(struct world *w, bool idle_run, bool blind)
+{
+	struct moves_look look = { .blind = blind };
+	unsigned nr_running = 0;
+
+	for (unsigned t = 0; t < THREADS; t++) {
+		const struct op *op = op_of(w, t);
+		unsigned step = w->threads[t].step;
+		if (!scripts[t].nr || (hidden && t == THREADS - 1))
+			continue;
+		bool over = w->threads[t].op == scripts[t].nr;
+		nr_running += step == BUSY || step == QUEUED || step == READ || step == ZAPPING ||
+				   (step == IDLE && idle_run && !over);
+		if (step != ASLEEP || op->kind == DISCARD || op->kind == MAP)
+			continue;
+		struct leaving call = { .vpn = BASE + op_first(op), .nr_pages = op->kind == HALF ? 1 : PAGES,
+					.to = op->kind == REPLACE ? BASE + op->to * PAGES : 0,
+					.moved = op_moves(op) };
+		if (moves_concern(&moves, &call))
+			look.calls[look.nr++] = call;
+	}
+	look.still = !nr_running && !hidden && !blind;
+	struct moves_table table = table_of(w);
+	bool known = moves_known(&moves, &table, &look);
+	nr_held += !known;
+	return known;
+}
+
+static void message_apply(struct world *w, unsigned t)
+{
+	const struct op *op = op_of(w, t);
+	struct moves_table table = table_of(w);
+	unsigned message = w->threads[t].message, first = op_first(op);
+
+	if (op->kind == DISCARD) {
+		moves_discarded(&moves, &table, BASE + first, PAGES);
+		for (unsigned k = 0; k < PAGES; k++) {
+			uint8_t *cell = &w->table[first + k];
+			*cell = w->registered[first + k] || *cell ? ABSENT | (*cell & FRESH) : NONE;
+		}
+	} else if (!op_moves(op)) {
+		moves_unmapped(&moves, &table, BASE + first, op->kind == HALF ? 1 : PAGES);
+	} else if (w->threads[t].early && message == 0) {
+		moves_unmapped(&moves, &table, BASE + op->to * PAGES, PAGES);
+	} else if (message == w->threads[t].early) {
+		moves_moved(&moves, &table, BASE + first, BASE + op->to * PAGES, PAGES);
+	} else {
+		moves_unmapped(&moves, &table, BASE + first, PAGES);
+	}
+}
+
+static bool step_read(struct world *w, bool idle_run, bool blind)
+{
+	if (w->failed || (!w->nr_queue && !w->awaiting))
+		return false;
+	struct moves_table table = table_of(w);
+	moves_load(w);
+	bool was = w->awaiting, known = may_read(w, idle_run, blind);
+	if (!known) {
+		moves_save(w);
+		return false;
+	}
+	if (world_calm(w))
+		moves_settle(&moves, &table);
+	if (!w->nr_queue) {
+		moves_save(w);
+		return was;
+	}
+	unsigned t = w->queue[0];
+	memmove(w->queue, w->queue + 1, --w->nr_queue);
+	w->queue[w->nr_queue] = 0;
+	message_apply(w, t);
+	w->threads[t].step = READ;
+	/* All that wait are woken. */
+	for (unsigned i = 0; i < THREADS; i++)
+		if (w->threads[i].step == ASLEEP)
+			w->threads[i].step = QUEUED;
+	moves_save(w);
+	return true;
+}
+
+/* A survey; `place` is found in it. */
+static bool step_survey(struct world *w, unsigned place)
+{
+	unsigned first = place * PAGES;
+
+	if (w->candidate || w->nr_adoptions == nr_adoptions_most || w->failed)
+		return false;
+	moves_load(w);
+	if (!w->what[first] || !w->what[first + 1] || moves_pending(&moves, BASE + first, BASE + first + PAGES) ||
+	    !memchr(w->table + first, NONE, PAGES))
+		return false;
+	w->candidate = (uint8_t)(first + 1);
+	w->nr_adoptions++;
+	return true;
+}
+
+static bool step_adopt(struct world *w)
+{
+	if (w->failed || !w->candidate || !world_calm(w))
+		return false;
+	unsigned first = w->candidate - 1u;
+	struct moves_table table = table_of(w);
+	w->candidate = 0;
+	moves_load(w);
+	moves_settle(&moves, &table);
+	moves_save(w);
+	if (!w->what[first] && !w->what[first + 1])
+		return true;
+	for (unsigned k = 0; k < PAGES; k++) {
+		w->registered[first + k] = w->what[first + k];
+		if (!w->table[first + k])
+			w->table[first + k] = FRESH | (w->present[first + k] ? RESIDENT : ABSENT);
+	}
+	return true;
+}
+
+/* What was taken into care is looked for there. */
+static bool step_settle(struct world *w)
+{
+	bool some = false;
+
+	if (w->failed || !world_calm(w))
+		return false;
+	for (unsigned i = 0; i < CELLS; i++) {
+		if (!(w->table[i] & FRESH))
+			continue;
+		some = true;
+		w->table[i] = w->registered[i] ? w->table[i] & KNOWN : NONE;
+	}
+	return some;
+}
+
+/* What is resident is taken out. */
+static bool step_out(struct world *w)
+{
+	bool some = false;
+
+	if (!world_calm(w) || w->failed)
+		return false;
+	for (unsigned i = 0; i < CELLS; i++) {
+		if ((w->table[i] & KNOWN) != RESIDENT || !w->present[i])
+			continue;
+		w->table[i] = w->what[i] | (w->table[i] & FRESH);
+		w->present[i] = false;
+		some = true;
+	}
+	return some;
+}
+
+/* ---- the search ---- */
+
+static bool state_new(const struct world *w)
+{
+	const uint8_t *bytes = (const uint8_t *)w;
+	size_t nr = sizeof *w;
+	uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+	for (size_t i = 0; i < nr; i++)
+		hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+	hash |= 1;
+	for (size_t at = hash >> (64 - SEEN_BITS);; at = (at + 1) & ((1u << SEEN_BITS) - 1)) {
+		if (seen[at] == hash)
+			return false;
+		if (seen[at])
+			continue;
+		seen[at] = hash;
+		assert_true(++nr_states < 1u << (SEEN_BITS - 1));
+		return true;
+	}
+}
+
+static bool cell_zapped(const struct world *w, unsigned i)
+{
+	for (unsigned t = 0; t < THREADS; t++)
+		if (w->threads[t].step == ZAPPING && op_of(w, t)->from == i / PAGES)
+			return true;
+	return false;
+}
+
+static const char *world_wrong(const struct world *w)
+{
+	if (w->failed || !world_calm(w))
+		return NULL;
+	for (unsigned i = 0; i < CELLS; i++) {
+		bool fresh = w->table[i] & FRESH;
+		uint8_t t = w->table[i] & KNOWN;
+		if (cell_zapped(w, i))
+			continue;
+		if (!w->what[i] && t && !fresh)
+			return "known where nothing is";
+		if (w->what[i] && !w->registered[i] && t && !fresh)
+			return "known where it is not registered";
+		if (w->what[i] > STORED && !w->present[i] && t != w->what[i])
+			return t > STORED ? "other bytes" : "zeros";
+		if ((w->what[i] <= ABSENT || w->present[i]) && t > STORED)
+			return "old bytes";
+	}
+	return NULL;
+}
+
+static void trail_print(const struct world *w, size_t at)
+{
+	static const char *const kinds[] = { "move", "replace", "copy", "unmap", "half", "discard", "map" };
+
+	for (unsigned t = 0; t < THREADS; t++) {
+		print_message("thread %u:", t);
+		for (unsigned i = 0; i < scripts[t].nr; i++)
+			print_message(" %s %u>%u", kinds[scripts[t].ops[i].kind], scripts[t].ops[i].from,
+				      scripts[t].ops[i].to);
+		print_message("\n");
+	}
+	print_message("%.*s\n%s\n", (int)at, trail, wrong);
+	for (unsigned i = 0; i < CELLS; i++)
+		print_message(" %u:%u%s%s/%u", i, w->what[i], w->registered[i] ? "" : "u", w->present[i] ? "p" : "",
+			      w->table[i]);
+	print_message("\n");
+}
+
+static bool search(const struct world *w, size_t at);
+
+static bool branch(const struct world *next, size_t at, char who, char what)
+{
+	trail[at] = who;
+	trail[at + 1] = what;
+	trail[at + 2] = ' ';
+	return search(next, at + 3);
+}
+
+/* false: something is wrong. */
+static bool search(const struct world *w, size_t at)
+{
+	static const char names[] = "iebqarzl";
+	bool some = false;
+	struct world next;
+
+	assert_true(at + 3 < sizeof trail);
+	if (!state_new(w))
+		return true;
+	nr_failed += w->failed;
+	wrong = w->failed && !w->blind ? "ended" : world_wrong(w);
+	if (wrong) {
+		trail_print(w, at);
+		return false;
+	}
+	if (w->failed)
+		return true;
+	for (unsigned t = 0; t < THREADS; t++) {
+		next = *w;
+		if (!step_thread(&next, t))
+			continue;
+		some = true;
+		if (!branch(&next, at, (char)('0' + t), names[next.threads[t].step]))
+			return false;
+	}
+	/* Who is in no call sleeps, or does not. */
+	for (unsigned run = 0; run < 2; run++) {
+		next = *w;
+		bool known = step_read(&next, run, false);
+		nr_formers += next.nr_formers > w->nr_formers;
+		if (!known && !memcmp(&next, w, sizeof next))
+			continue;
+		some |= known;
+		if (!branch(&next, at, 'S', run ? 'R' : 'r'))
+			return false;
+	}
+	next = *w;
+	if (blind_allowed && w->awaiting && step_read(&next, true, true)) {
+		next.blind = true;
+		if (!branch(&next, at, 'S', 'b'))
+			return false;
+	}
+	for (unsigned place = 0; place < PLACES; place++) {
+		next = *w;
+		if (step_survey(&next, place) && !branch(&next, at, 'S', 'v'))
+			return false;
+	}
+	next = *w;
+	if (step_adopt(&next) && !branch(&next, at, 'S', 'A'))
+		return false;
+	next = *w;
+	if (step_settle(&next) && !branch(&next, at, 'S', 's'))
+		return false;
+	next = *w;
+	if (step_out(&next) && !branch(&next, at, 'S', 'o'))
+		return false;
+	if (!some && w->nr_queue && !blind_allowed) { /* it is given up waiting */
+		wrong = "waits for ever";
+		trail_print(w, at);
+		return false;
+	}
+	return true;
+}
+
+/* At first each thread has one mapping, and thread 0 another at `second`. */
+static bool searched(const struct script all[THREADS])
+{
+	struct world w;
+
+	memset(&w, 0, sizeof w);
+	memset(seen, 0, sizeof *seen << SEEN_BITS);
+	nr_states = 0;
+	scripts = all;
+	for (unsigned t = 0; t <= THREADS; t++)
+		for (unsigned k = 0; (t < THREADS ? all[t].nr : second) && k < PAGES; k++) {
+			unsigned i = (t < THREADS ? t : second) * PAGES + k;
+			w.what[i] = w.table[i] = (uint8_t)(STORED + 1 + 2 * t + k);
+			w.registered[i] = true;
+			w.owner[i] = (uint8_t)(t % THREADS);
+		}
+	return search(&w, 0);
+}
+
+/* ---- the programs ---- */
+
+static void script_random(struct script *s, unsigned t, unsigned nr, unsigned kinds, uint64_t *rng)
+{
+	bool held[PLACES] = { false };
+
+	memset(s, 0, sizeof *s);
+	held[t] = true;
+	if (!t && second)
+		held[second] = true;
+	while (s->nr < nr) {
+		struct op op = { .from = (uint8_t)rng_below(rng, PLACES), .to = (uint8_t)rng_below(rng, PLACES) };
+		do
+			op.kind = (uint8_t)rng_below(rng, MAP + 1);
+		while (!(kinds & 1u << op.kind));
+		bool moved = op_moves(&op);
+		if (held[op.from] == (op.kind == MAP) || (moved && op.from == op.to))
+			continue;
+		if (moved && op.kind != REPLACE && held[op.to])
+			continue;
+		if (!moved)
+			op.to = op.from;
+		if (moved)
+			held[op.to] = true;
+		if (op.kind == UNMAP || op.kind == HALF || (moved && op.kind != COPY))
+			held[op.from] = false;
+		if (op.kind == MAP)
+			held[op.from] = true;
+		s->ops[s->nr++] = op;
+		bool some = false;
+		for (unsigned i = 0; i < PLACES; i++)
+			some |= held[i];
+		if (!some && !(kinds & 1u << MAP))
+			break;
+	}
+}
+
+static void whoever(unsigned nr_programs, unsigned nr_ops, unsigned kinds)
+{
+	nr_held = nr_formers = 0;
+	for (unsigned i = 1; i <= nr_programs; i++) {
+		struct script random[THREADS];
+		uint64_t rng = i * 7919 + 1;
+		for (unsigned t = 0; t < THREADS; t++)
+			script_random(&random[t], t, nr_ops, kinds, &rng);
+		if (!searched(random))
+			fail_msg("program %u", i);
+	}
+	assert_true(nr_held > 100 && nr_formers > 100);
+}
+
+#define PLAIN (1u << MOVE | 1u << UNMAP | 1u << HALF | 1u << DISCARD)
+
+static void rule09_whoever_goes_where(void **state)
+{
+	(void)state;
+	nr_adoptions_most = 0;
+	whoever(60, 2, PLAIN);
+}
+
+/* Of which an mremap tells before it tells of the move. */
+static void rule09_one_moves_over_its_own(void **state)
+{
+	const struct script moved[THREADS] = {
+		{ { { REPLACE, 0, 3 } }, 1 },
+		{ { { MOVE, 1, 0 }, { MOVE, 0, 4 } }, 2 },
+		{ { { 0 } }, 0 },
+	};
+	const struct script unmapped[THREADS] = {
+		{ { { REPLACE, 0, 3 } }, 1 },
+		{ { { REPLACE, 1, 0 }, { UNMAP, 0, 0 } }, 2 },
+		{ { { MOVE, 2, 0 }, { MOVE, 0, 4 } }, 2 },
+	};
+
+	(void)state;
+	nr_adoptions_most = 0;
+	second = 3;
+	bool right = searched(moved) && searched(unmapped);
+	whoever(20, 2, PLAIN | 1u << REPLACE);
+	second = 0;
+	assert_true(right);
+}
+
+/* Whoever cannot see guesses nothing: it ends the program, or nothing depends on it. */
+static void rule09_threads_are_seen_for_a_while_only(void **state)
+{
+	(void)state;
+	nr_adoptions_most = 1;
+	blind_allowed = true;
+	whoever(25, 2, PLAIN | 1u << REPLACE | 1u << MAP);
+	hidden = true;
+	whoever(20, 2, PLAIN);
+	hidden = blind_allowed = false;
+	assert_true(nr_failed > 0);
+}
+
+/* All that its call has to tell is told, and it still sleeps in it. */
+static void rule09_who_has_told_all_lingers(void **state)
+{
+	const struct script all[THREADS] = {
+		{ { { MOVE, 0, 2 }, { MOVE, 2, 4 } }, 2 },
+		{ { { MOVE, 1, 2 }, { MOVE, 2, 5 } }, 2 },
+		{ { { UNMAP, 2, 2 } }, 1 },
+	};
+
+	(void)state;
+	nr_adoptions_most = 0;
+	lingers = true;
+	bool right = searched(all);
+	whoever(10, 2, PLAIN);
+	lingers = false;
+	assert_true(right);
+}
+
+/* What MREMAP_DONTUNMAP leaves behind tells of its own changes, and of its mover there is no second message. */
+static void rule09_what_is_left_behind_moves_on(void **state)
+{
+	const struct script once[THREADS] = {
+		{ { { COPY, 0, 3 }, { MOVE, 0, 4 } }, 2 },
+		{ { { MOVE, 1, 0 } }, 1 },
+		{ { { 0 } }, 0 },
+	};
+	const struct script twice[THREADS] = {
+		{ { { COPY, 0, 3 }, { MOVE, 0, 4 }, { MOVE, 4, 5 } }, 3 },
+		{ { { MOVE, 1, 4 } }, 1 },
+		{ { { 0 } }, 0 },
+	};
+	const struct script discarded[THREADS] = {
+		{ { { COPY, 0, 3 }, { DISCARD, 0, 0 }, { UNMAP, 0, 0 } }, 3 },
+		{ { { MOVE, 1, 0 }, { UNMAP, 0, 0 } }, 2 },
+		{ { { 0 } }, 0 },
+	};
+
+	(void)state;
+	nr_adoptions_most = 1;
+	blind_allowed = true;
+	assert_true(searched(once));
+	assert_true(searched(twice));
+	assert_true(searched(discarded));
+	whoever(6, 2, PLAIN | 1u << COPY | 1u << REPLACE);
+	blind_allowed = false;
+}
+
+static void rule09_what_is_new_is_taken_into_care(void **state)
+{
+	(void)state;
+	nr_adoptions_most = 1;
+	whoever(12, 3, PLAIN | 1u << REPLACE | 1u << MAP);
+}
+
+/* What thread 2 has mapped is registered, moved on, and another's is told to be where it was first. */
+static void rule09_what_was_just_registered_moves_on(void **state)
+{
+	const struct script all[THREADS] = {
+		{ { { UNMAP, 0, 0 } }, 1 },
+		{ { { REPLACE, 1, 3 }, { MOVE, 3, 0 }, { UNMAP, 0, 0 } }, 3 },
+		{ { { MAP, 3, 3 }, { MOVE, 3, 4 }, { UNMAP, 4, 4 } }, 3 },
+	};
+
+	(void)state;
+	nr_adoptions_most = 1;
+	assert_true(searched(all));
+}
+
+static int seen_new(void **state)
+{
+	(void)state;
+	seen = calloc(1u << SEEN_BITS, sizeof *seen);
+	return seen ? 0 : -1;
+}
+
+static int seen_free(void **state)
+{
+	(void)state;
+	free(seen);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(rule09_whoever_goes_where),
+		cmocka_unit_test(rule09_one_moves_over_its_own),
+		cmocka_unit_test(rule09_threads_are_seen_for_a_while_only),
+		cmocka_unit_test(rule09_who_has_told_all_lingers),
+		cmocka_unit_test(rule09_what_is_left_behind_moves_on),
+		cmocka_unit_test(rule09_what_is_new_is_taken_into_care),
+		cmocka_unit_test(rule09_what_was_just_registered_moves_on),
+	};
+
+	return cmocka_run_group_tests(tests, seen_new, seen_free);
+}

@@ -26,6 +26,7 @@
 #include "rng.h"
 
 #define BLOCK 512u
+#define HUGE_BYTES ((size_t)2 << 20)
 #define NR_SAMPLES 200000u
 
 static void *memory_new(size_t bytes)
@@ -36,6 +37,9 @@ static void *memory_new(size_t bytes)
 		perror("engine_bench: mmap");
 		exit(1);
 	}
+	/* As the tables of a large mapping are. */
+	if (bytes >= HUGE_BYTES)
+		madvise(p, bytes, MADV_HUGEPAGE);
 	return p;
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Which commit a result of a bench is of."""
+"""Which commit a result of a bench is of, and when it was measured."""
 
+import datetime
 import os
 import subprocess
 
@@ -20,3 +21,9 @@ def commit_name(force, root=ROOT):
         raise SystemExit(f"files are not as in commit {name}, which the result would name: commit them, or say "
                          "--force and have the result say so")
     return name + " and changes"
+
+
+def result_head(force):
+    """What a result of a bench says of its circumstances."""
+    return {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "load_before": round(os.getloadavg()[0], 2), "commit": commit_name(force)}

@@ -223,7 +223,7 @@ class Place:
 
     def linger(self, processes):
         """Those still there a while after the tool has ended, helpers of ours among them."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             left = [pid for pid, start in processes.items() if alive(pid, start)]
             if not left or self.native or time.monotonic() > deadline:
@@ -239,7 +239,7 @@ class Place:
             os.unlink(path)
         return text
 
-    def run(self, argv, budget_mib, timeout_s=60, tiers=None, options=(), env=None, stdin=None,
+    def run(self, argv, budget_mib, timeout_s=180, tiers=None, options=(), env=None, stdin=None,
             during=None, stdout=None, limit_mib=None, prefix=(), with_tool=False):
         """Run to the end. `during(process)` is called while it runs. `prefix`: a command that ends by
         executing the rest of its arguments.

@@ -37,7 +37,7 @@ NO_BUDGET = {"fork", "change", "guards-before-first-touch", "huge-fork", "huge-c
              "address-space-reserved", "mprotect-small-pieces", "pid-namespace", "pid-namespace-then-exec",
              "takes-in-orphans", "helper-unseen-rule02", "limits-lowered", "mlock-stays", "mlockall-later",
              "process-vm-readv-rule24", "close-everything-rule05", "rights-dropped", "streams-beside-changes",
-             "streams-then-moved"}
+             "streams-then-moved", "fork-and-exec-while-cancelled"}
 # Cases whose program is made for another test below.
 NOT_ALONE = {"hold", "unmanaged-until-signal", "hold-until-signal", "hold-family", "changes-until-signal", "fits-rule23",
              "memory-of-two", "many-variables",

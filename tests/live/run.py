@@ -429,17 +429,21 @@ def stops_as_alone(place):
     """Who waits for a program that stops, itself or on a signal, sees that; and continues it, by the one number that
     he has. What it sends to all of its group it gets once."""
     only_with_tool(place)
-    for stop in ("kill -TSTP $$", "kill -TTIN $$", "echo go; sleep 1"):
+    for stop in ("kill -TSTP $$", "kill -TTIN $$", "echo go"):
         for one in (place.alone(), place):
-            command = one.command(["sh", "-c", f"{stop}; exit 3"], [f"dram:{BUDGET_MIB}M", "lz4"])
-            with subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0) as process:
+            # It does not end before it is told to: of who has ended nobody hears that it went on.
+            command = one.command(["sh", "-c", f"{stop}; read word; exit 3"], [f"dram:{BUDGET_MIB}M", "lz4"])
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  process_group=0) as process:
                 try:
-                    if stop.startswith("echo"):
+                    if stop == "echo go":
                         process.stdout.readline()
                         process.send_signal(signal.SIGTSTP)
                     seen = [next_status(process.pid)]
                     process.send_signal(signal.SIGCONT)
-                    seen += [next_status(process.pid), next_status(process.pid)]
+                    seen.append(next_status(process.pid))
+                    process.stdin.close()
+                    seen.append(next_status(process.pid))
                     process.returncode = seen[-1]
                     check(seen == ["stopped", "goes on", 3], f"{stop}: {seen}")
                 finally:

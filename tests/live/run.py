@@ -485,10 +485,11 @@ def kill_with_guards(place, process):
 
 # Much more than anything takes, on a machine with much else to do.
 def in_time(found, why, limit_s=60):
-    """What found() returns, once that is something."""
+    """What found() returns, once that is something. `why` may be a function that says it in the end."""
     deadline = time.monotonic() + limit_s
     while not (result := found()):
-        check(time.monotonic() < deadline, why)
+        if time.monotonic() > deadline:
+            raise Failed(why() if callable(why) else why)
         time.sleep(0.02)
     return result
 
@@ -647,24 +648,24 @@ def stats_while_running(place):
 
 def exec_frees_the_old_image(place):
     only_with_tool(place)
-    found = {}
+    path, found, wanted = os.path.join(place.folder, "said"), {}, {"stored": 0, "helpers": 1}
+
+    def freed(process):
+        """Stored pages come before the exec, and must be gone soon after it; then the new one says that it is there."""
+        stats = stats_now(place, process) or {}
+        found.update(stored=stats.get("stored_pages"), helpers=len(helpers_below(process)))
+        return stats.get("demoted_pages") and found == wanted and os.path.getsize(path)
 
     def during(process):
-        deadline = time.monotonic() + 30
-        # Stored pages come before the exec, and must be gone soon after it.
-        while time.monotonic() < deadline:
-            stats = stats_now(place, process) or {"demoted_pages": 0}
-            found.update(stored=stats.get("stored_pages"), helpers=len(helpers_below(process)))
-            if stats["demoted_pages"] and found == {"stored": 0, "helpers": 1}:
-                break
-            time.sleep(0.05)
+        in_time(lambda: freed(process), lambda: f"what the old image had is still there: {found}")
         process.send_signal(signal.SIGTERM)
 
-    result = place.run([os.path.join(place.programs, "live_exec"), "exec-then-rest"], BUDGET_MIB,
-                       during=during)
-    check(result.output == b"rest\n" and result.stats["demoted_pages"] > 0,
-          f"did not get so far: {tail(result.errors)}")
-    check(found == {"stored": 0, "helpers": 1}, f"what the old image had is still there: {found}")
+    with open(path, "w+b") as said:
+        result = place.run([os.path.join(place.programs, "live_exec"), "exec-then-rest"], BUDGET_MIB,
+                           during=during, stdout=said)
+        said.seek(0)
+        check(said.read() == b"rest\n" and result.stats["demoted_pages"] > 0, f"said: {tail(result.errors)}")
+    os.unlink(path)
 
 
 def fits_rule23(place):

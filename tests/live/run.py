@@ -1103,15 +1103,15 @@ def memory_option(place):
 
 class SmallMachine:
     """What /proc/meminfo says to those that are started with `prefix`: the machine of its size, of which we and ours
-    may have so much before less than 5 % of it is available."""
+    may have so much before less than 5 % of it is available, `mib` at first."""
 
-    def __init__(self, place):
+    def __init__(self, place, mib):
         self.path = os.path.join(place.folder, "meminfo")
         self.tool = place.pagetide
         with open("/proc/meminfo", encoding="ascii") as file:
             self.total = int(re.search(r"MemTotal: *(\d+) kB", file.read())[1]) << 10
         with open(self.path, "w", encoding="ascii") as file:
-            file.write(self.text(0))
+            file.write(self.text(self.total // 20 + mib * MIB))
         self.prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c",
                        'mount --bind "$0" /proc/meminfo && exec "$@"', self.path]
         if os.getuid() != 0 or subprocess.run([*self.prefix, "true"], stderr=subprocess.DEVNULL,
@@ -1133,17 +1133,19 @@ def machine_runs_short(place):
     """Without any bound nothing is done while the machine has memory; when others take it, room is made, and when they
     have gone the program may have it again."""
     only_with_tool(place)
-    machine = SmallMachine(place)
+    machine = SmallMachine(place, 512)
 
-    def wait_for(process, mib, why, found):
-        deadline = time.monotonic() + 30
-        while True:
-            ours = machine.give(process, mib)
-            stats = stats_now(place, process)
-            if stats and found(stats, ours):
-                return
-            check(time.monotonic() < deadline, f"{why}: {ours / MIB:.0f} MiB, {stats and stats['tiers']}")
+    def wait_for(process, mib, why, wanted):
+        text = why
+
+        def found():
+            nonlocal text
             time.sleep(0.1)
+            ours, stats = machine.give(process, mib), stats_now(place, process)
+            text = f"{why}: {ours / MIB:.0f} MiB, {stats and stats['tiers']}"
+            return stats and wanted(stats, ours)
+
+        in_time(found, lambda: text)
 
     def during(process):
         wait_for(process, 512, "it did not begin", lambda stats, ours: ours > 70 * MIB and stats["wall_ns"] > 3e9)

@@ -422,7 +422,10 @@ static void child_unmaps_all(void)
 			_exit(0);
 		live_wait(pid);
 	}
-	live_press();
+	struct arena arena = arena_new(live_pages(), 38);
+	arena_fill(&arena, 0, arena.nr_pages, 1);
+	arena_cold(&arena, 0, arena.nr_pages);
+	arena_check(&arena, 0, arena.nr_pages);
 }
 
 static const struct live_case cases[] = {

@@ -275,10 +275,16 @@ static void mincore_answers(void)
 	arena_cold(&arena, 0, nr);
 	CHECK(mincore(arena.base, nr * PAGE_BYTES, seen) == 0);
 	arena_check(&arena, 0, nr);
-	arena_check(&arena, 0, 16);
-	CHECK(mincore(arena.base, 16 * PAGE_BYTES, seen) == 0);
-	for (size_t i = 0; i < 16; i++)
-		CHECK(seen[i] & 1);
+	/* Pages that have just been touched, but for those that went out again while this process had no CPU. */
+	size_t nr_there = 0;
+	for (unsigned int round = 0; nr_there < 16; round++) {
+		CHECK(round < PRESS_ROUNDS);
+		arena_check(&arena, 0, 16);
+		CHECK(mincore(arena.base, 16 * PAGE_BYTES, seen) == 0);
+		nr_there = 0;
+		for (size_t i = 0; i < 16; i++)
+			nr_there += seen[i] & 1;
+	}
 	free(seen);
 }
 

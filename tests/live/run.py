@@ -885,17 +885,16 @@ def looking_keeps_to_its_share(place):
 
 def handlers_turns(process):
     """{"n": ..., "i": ...}: how often handlers of the normal and of the idle class were put on a CPU;
-    and whether each thread is of the class that its name says."""
-    turns, classes = {"n": 0, "i": 0}, {"n": os.SCHED_OTHER, "i": os.SCHED_IDLE}
-    right = True
+    and whether each thread is of the class that its name says. One that just ends is left out."""
+    turns, right = {"n": 0, "i": 0}, True
     for task in os.listdir(f"/proc/{process.pid}/task"):
-        with open(f"/proc/{process.pid}/task/{task}/comm", encoding="latin-1") as file:
-            name = file.read().strip()
-        if not name.startswith("handler-"):
-            continue
-        with open(f"/proc/{process.pid}/task/{task}/schedstat", encoding="latin-1") as file:
-            turns[name[8]] += int(file.read().split()[2])
-        right &= name[8] == "i" or os.sched_getscheduler(int(task)) == classes["n"]
+        folder = f"/proc/{process.pid}/task/{task}"
+        with contextlib.suppress(OSError), open(f"{folder}/comm", encoding="latin-1") as comm, \
+                open(f"{folder}/schedstat", encoding="latin-1") as schedstat:
+            name = comm.read().strip()
+            if name.startswith("handler-"):
+                turns[name[8]] += int(schedstat.read().split()[2])
+                right &= name[8] == "i" or os.sched_getscheduler(int(task)) == os.SCHED_OTHER
     return turns, right
 
 

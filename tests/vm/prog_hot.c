@@ -27,7 +27,8 @@
  * rights are written, a real CPU does not. So each touch costs a walk through the page tables, as
  * on a CPU whose own table is smaller than the hot set.
  *
- * Standard output has one JSON object a line: "ready", then a "report" each interval, then "end".
+ * Standard output has one JSON object a line: "ready", then a "report" each interval and at each
+ * SIGUSR1, then "end".
  * Bytes on nodes are what the kernel says (move_pages). `ops` are touches. A stall is one touch that
  * took long: the clock is looked at after each, for a thread that waits for one page again and again
  * may wait for the next one right after. `stalls` counts those over 1, 5, 10, 25, 50 and 100 ms, each of
@@ -357,8 +358,10 @@ static void report_until_end(const sigset_t *signals)
 					  .tv_nsec = (long)(wait % 1000000000) };
 		got = sigtimedwait(signals, NULL, &left);
 		if (got == SIGUSR1) {
+			/* Where the others are before anybody can have moved them. */
 			generation++;
 			publish_lists();
+			report(start);
 		} else if (got > 0) {
 			break;
 		}

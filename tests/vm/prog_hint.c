@@ -26,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { NR_THREADS = 2, NR_RING_PAGES = 256, SECONDS_MAX = 30 };
+enum { NR_THREADS = 2, NR_RING_PAGES = 256, SECONDS_MAX = 120 };
 #define SLOW_PAGES (64 * PAGES_PER_MIB)
 #define FAST_PAGES (8 * PAGES_PER_MIB)
 #define TUNABLES "/sys/kernel/debug/sched/numa_balancing/"
@@ -130,6 +130,7 @@ static void found_add(struct found *found, const struct sample *sample, pid_t ti
 	found->last_ns = sample->time_ns;
 	if (address >= (uintptr_t)slow && page < SLOW_PAGES) {
 		found->nr_slow++;
+		found->nr_seen += !found->seen[page];
 		found->seen[page] = 1;
 		found->nr_wrong_thread += (pid_t)sample->tid != tid ||
 					  shared->tids[page % NR_THREADS] != tid;
@@ -200,7 +201,7 @@ static size_t touch_all(unsigned int node, unsigned char *base, size_t nr)
 	return vm_pages_on(base, nr, node);
 }
 
-/* Until so many records or moves have come, or for long enough. */
+/* Until so many records have come and each page among them, or so many moves; or for long enough. */
 static void watch(struct found *found, uint64_t nr_slow, uint64_t nr_moved)
 {
 	struct timespec pause = { .tv_nsec = 20000000 };
@@ -212,7 +213,8 @@ static void watch(struct found *found, uint64_t nr_slow, uint64_t nr_moved)
 			nanosleep(&pause, NULL);
 		rings[i] = ring_open(shared->tids[i]);
 	}
-	while (found->nr_slow < nr_slow && vm_counter("pgmigrate_success") < nr_moved &&
+	while ((found->nr_slow < nr_slow || found->nr_seen < SLOW_PAGES) &&
+	       vm_counter("pgmigrate_success") < nr_moved &&
 	       vm_now_ns() - start < SECONDS_MAX * UINT64_C(1000000000)) {
 		for (size_t i = 0; i < NR_THREADS; i++)
 			ring_read(&rings[i], found, shared->tids[i]);
@@ -225,7 +227,6 @@ static struct found watched(uint64_t nr_slow, uint64_t nr_moved, uint64_t *ret_m
 {
 	static struct found found;
 	uint64_t moved_before, hints_before;
-	size_t nr_seen = 0;
 	pid_t child;
 
 	slow = vm_memory(SLOW_PAGES * PAGE_BYTES);
@@ -249,15 +250,12 @@ static struct found watched(uint64_t nr_slow, uint64_t nr_moved, uint64_t *ret_m
 	live_wait(child);
 	*ret_moved = vm_counter("pgmigrate_success") - moved_before;
 	tune(false);
-	for (size_t i = 0; i < SLOW_PAGES; i++)
-		nr_seen += found.seen[i];
-	found.nr_seen = nr_seen;
 	printf("%.1f s: hint faults %llu, delivered %llu of node 1, %llu of node 0, %llu elsewhere, "
 	       "lost %llu, throttled %llu times; pages seen %zu of %zu; moved by the kernel %llu\n",
 	       (double)(vm_now_ns() - start) / 1e9, (unsigned long long)(vm_counter("numa_hint_faults") - hints_before),
 	       (unsigned long long)found.nr_slow, (unsigned long long)found.nr_fast,
 	       (unsigned long long)found.nr_other, (unsigned long long)found.nr_lost,
-	       (unsigned long long)found.nr_throttled, nr_seen, SLOW_PAGES,
+	       (unsigned long long)found.nr_throttled, found.nr_seen, SLOW_PAGES,
 	       (unsigned long long)*ret_moved);
 	CHECK(found.nr_fast == 0);
 	CHECK(found.nr_wrong_thread == 0);

@@ -457,7 +457,7 @@ class Guest:
             with tempfile.TemporaryDirectory(prefix="pagetide-vm-") as folder:
                 result = self.run_once(command, timeout_s, show, folder)
             result.attempts = attempt
-            if result.status is not None or EMULATOR_OOPS not in result.console:
+            if EMULATOR_OOPS not in result.console: # it may also die of it while it is turned off
                 break
             if show:
                 print("guest.py: the emulator failed; once more from the start", file=sys.stderr)

@@ -66,7 +66,7 @@ class Place:
             raise Skipped(reason) from reason
         if result.attempts > 1:
             say(f"# the emulator failed {result.attempts - 1} times")
-        check(result.status is not None, str(result.reason))
+        check(result.status is not None, f"{result.reason}; the last it said: {tail(result.output + result.errors)}")
         check(not re.search(r"^\[.*\] (BUG|WARNING|Oops)", result.console, re.M),
               f"its kernel said: {result.console[-1500:]}")
         return result
@@ -260,6 +260,7 @@ wait $daemon || exit 5
 COUNTERS = "pgmigrate_success|compact_isolated|numa_pages_migrated"
 STORM_MOVES = 100  # pages promoted, and as many demoted
 STORM_LONG_S = 60
+STORM_NEW = 32  # or a tenth: pages that were on the target from their beginning
 
 
 def kernel_moves(text):
@@ -321,7 +322,7 @@ def storm_judge(files, enough):
     ours = after["moved"] - before["moved"]
     unsure = sum(after.get(name, 0) - before.get(name, 0)
                  for name in ("space_gone", "page_gone", "range_gone", "busy"))
-    check(compacted or ours - ours // 10 <= kernel_moved <= ours + unsure,
+    check(compacted or ours - max(ours // 10, STORM_NEW) <= kernel_moved <= ours + unsure,
           f"we say {ours} and at most {unsure} more, the kernel {kernel_moved}: {before} {after}")
     processes = len(report["spaces"]) + report["gone"]["processes"]
     return (f"{family}\n{chase}\n{processes} processes met, {after}; without the chase {ours} pages, the kernel "
@@ -473,7 +474,7 @@ def attach_converges(place):
     every = attached(place, ("runs16", "huge"), size=256, hot=64, hot_words="--fill 32", half_way=BESIDE_HUGE)
     for pattern, (report, (ready, seen, _)) in every.items():
         elsewhere = report["sensor"]["faults"] - report["sensor"]["own_faults"]
-        check(pattern != "huge" or elsewhere > 20000, f"beside it there were only {elsewhere} faults")
+        in_time(pattern != "huge" or elsewhere > 20000, f"beside it there were only {elsewhere} faults")
         hot = ready["hot_bytes"]
         for generation in (0, 1):
             last = [one for one in seen if one["generation"] == generation][-1]
@@ -484,7 +485,8 @@ def attach_converges(place):
         in_time(moved <= 2 * hot * 12 // 10, f"{pattern}: {moved} bytes moved for {2 * hot}")
         begin = seen[0]["since_start_ns"]
         right = [one["since_start_ns"] for one in seen if one["hot_fast_bytes"] >= hot * 95 // 100]
-        notes.append(f"{pattern}: {(right[0] - begin) / 1e9:.0f} s, {moved / (2 * hot):.2f}x")
+        notes.append(f"{pattern}: {(right[0] - begin) / 1e9:.0f} s, {moved / (2 * hot):.2f}x, "
+                     f"{elsewhere} faults beside it")
     return "; ".join(notes)
 
 
@@ -642,7 +644,7 @@ def attach_groups(place):
     check(said[1] == 0 and abs(grown[1]) <= 1 << 19, f"two: {said}, {grown}")
     shrunk = before[0][1] - after[0][1]
     check(abs(shrunk - said[0]) <= 1 << 19, f"one: {said}, node 1 lost {shrunk}")
-    check(spaces[pids[1]]["moves"]["failed"]["policy"] > 0, str(spaces[pids[1]]["moves"]))
+    in_time(spaces[pids[1]]["moves"]["failed"]["policy"] > 0, str(spaces[pids[1]]["moves"]))
     return f"promoted {said}, the kernel says {grown}; {files['faults'].split()}"
 
 
@@ -657,7 +659,7 @@ memory_state() { # of all blocks of memory that come late
 sleep 1000 & # somebody to look after
 pagetide attach -p $$ --json > $RESULTS/json &
 attach=$!
-sleep 3
+until pagetide status > /dev/null 2>&1; do sleep 0.2; done
 cd /sys/bus/nd/devices
 cat /proc/sys/kernel/random/uuid > dax0.0/uuid
 echo ram > dax0.0/mode
@@ -675,7 +677,7 @@ for i in $(seq 120); do
 	[ $fast -lt $((12 << 20)) ] || break
 	sleep 1
 done
-for i in $(seq 20); do memory_state offline && break; sleep 1; done 2> /dev/null
+for i in $(seq 60); do memory_state offline && break; sleep 1; done 2> /dev/null
 echo dax0.0 > unbind
 cat /sys/devices/system/node/online > $RESULTS/online
 # The hot set becomes another one; where it is now the kernel chose.
@@ -822,7 +824,7 @@ grep -q "could not be put back: Read-only file system" /tmp/said || cat /tmp/sai
 grep . {SETTINGS} | cmp -s - /tmp/before && echo put back without a right
 mode=/proc/sys/kernel/numa_balancing
 turns() {{ # into this
-	for i in $(seq 60); do [ $(cat $mode) != $1 ] || return; sleep 0.2; done
+	for i in $(seq 300); do [ $(cat $mode) != $1 ] || return; sleep 0.2; done
 	echo mode $(cat $mode), not $1
 }}
 printf '[rule hot]\nexe = vm_hot\n' > /tmp/conf
@@ -834,7 +836,8 @@ for i in 1 2; do
 	turns 2
 	echo 1 > $mode
 done
-for i in $(seq 60); do ! grep -q "leaves it to them" /tmp/said || break; sleep 0.2; done
+for i in $(seq 300); do ! grep -q "leaves it to them" /tmp/said || break; sleep 0.2; done
+grep -q "leaves it to them" /tmp/said || echo not left to them
 kill $hot
 wait $hot
 until pagetide status --json | grep -q '"ended": true'; do sleep 0.2; done
@@ -875,8 +878,14 @@ kill -INT $attach
 wait $attach || exit
 cat /tmp/pid /tmp/daemon.pid
 kill $(cat /tmp/pid /tmp/daemon.pid)
-sh -c 'until pagetide status > /dev/null 2>&1; do sleep 0.2; done; sleep 4 & echo $! > /tmp/pid' &
-pagetide attach -p $! --json > $RESULTS/last || exit
+rm /tmp/pid
+sh -c 'until pagetide status > /dev/null 2>&1; do sleep 0.2; done; sleep 1000 & echo $! > /tmp/pid' &
+pagetide attach -p $! --json > $RESULTS/last &
+attach=$!
+until [ -s /tmp/pid ]; do sleep 0.2; done
+has "pid.: $(cat /tmp/pid),"
+kill $(cat /tmp/pid)
+wait $attach || exit
 cp /tmp/pid $RESULTS/last.pid
 sh -c 'vm_hot --size 16 --hot 8 --pattern runs16 --threads 16 --seconds 60 > /tmp/many & echo $! > /tmp/pid; wait' &
 root=$!
@@ -1233,15 +1242,15 @@ mkdir -p jobs/still other
 sleep 1000 &
 sleeper=$!
 echo $sleeper > jobs/still/cgroup.procs
-sleep 2
+until pagetide status > /dev/null 2>&1; do sleep 0.2; done
 hot new jobs/deep --size 32 --hot 24 --pattern runs16
 listed() { pagetide status --json | grep -c "\\"pid\\": $sleeper,"; }
-for i in $(seq 20); do [ $(listed) -eq 0 ] || break; sleep 1; done
+for i in $(seq 60); do [ $(listed) -eq 0 ] || break; sleep 1; done
 found=$(listed)
 echo $sleeper > other/cgroup.procs
 hot left jobs/left --size 32 --hot 24 --pattern runs16
 hot other other --size 32 --hot 24 --pattern runs16
-until_fast jobs/deep 25000000 20
+until_fast jobs/deep 25000000 60
 for i in $(seq 60); do [ $(listed) -ne 0 ] || break; sleep 1; done
 echo new $(fast jobs/deep) left $(fast jobs/left) other $(fast other) found $found kept $(listed)
 kill $sleeper
@@ -1253,7 +1262,7 @@ cat > /tmp/conf <<'.'
 cgroup = /jobs/left
 .
 kill -HUP $daemon
-until_fast jobs/left 25000000 20
+until_fast jobs/left 25000000 60
 echo new $(fast jobs/deep) left $(fast jobs/left) other $(fast other)
 finish
 """
@@ -1326,7 +1335,7 @@ printf '[rule jobs]\\ncgroup = /jobs\\n' > /tmp/conf
 NOTIFY_SOCKET=/run/notify WATCHDOG_USEC=2000000 /guest/setpriv --bounding-set=-all,$caps --no-new-privs \\
 	pagetide daemon -c /tmp/conf --json > $RESULTS/json 2> $RESULTS/said &
 daemon=$!
-until_fast jobs/one 24000000 20
+until_fast jobs/one 24000000 60
 grep CapBnd /proc/$daemon/status
 kill -HUP $daemon
 until grep -q RELOADING $RESULTS/notify; do sleep 0.2; done
@@ -1334,6 +1343,7 @@ kill $(pidof vm_hot)
 until sed '1,/^STATUS=0 processes/d' $RESULTS/notify | grep -q WATCHDOG; do sleep 0.2; done
 kill -TERM $daemon
 wait $daemon || echo "the daemon ended with $?" >&2
+until grep -q STOPPING $RESULTS/notify; do sleep 0.1; done
 cat /proc/sys/kernel/numa_balancing
 ls /run/pagetide
 kill $notify
@@ -1434,11 +1444,12 @@ pagetide daemon -c /tmp/conf --json --metrics-listen 127.0.0.1:9464 > $RESULTS/j
 daemon=$!
 until pagetide pause > /dev/null 2>&1; do sleep 0.2; done
 hot new $jobs --size 32 --hot 24 --pattern runs16
-sleep 6
+until pagetide status --json | grep -q '"name": "vm_hot"'; do sleep 0.2; done
+sleep 4
 pagetide status --json > $RESULTS/paused
 echo paused $(fast $jobs)
 pagetide resume > /dev/null
-until_fast $jobs 25000000 20
+until_fast $jobs 25000000 60
 echo new $(fast $jobs)
 pagetide pause > /dev/null
 pid=$(pidof vm_hot)
@@ -1452,7 +1463,7 @@ pagetide tune weight=$pid:default fast_max=$pid:default > /dev/null || echo not 
 pagetide status --json > $RESULTS/back
 printf '[rule jobs]\\ncgroup = /others\\n' > /tmp/conf
 kill -HUP $daemon
-for i in $(seq 20); do
+for i in $(seq 60); do
 	sleep 1
 	scrape without
 	grep -q 'processes{state="watched"} 0' $RESULTS/without && break
@@ -1544,7 +1555,16 @@ for second in 1 2 3; do
 	done
 done > /tmp/trace
 printf '[tiers]\\nfast = 1\\nslow = 0\\n' > /tmp/tiers
-pagetide attach --cgroup / --exe 'vm_h[o]t$' --tiers /tmp/tiers --sensor trace:/tmp/trace --for 12s --json
+pagetide attach --cgroup / --exe 'vm_h[o]t$' --tiers /tmp/tiers --sensor trace:/tmp/trace --json &
+attach=$!
+for i in $(seq 300); do # until the whole trace has been played, and all of its pages are there
+	pagetide status --json > /tmp/status 2> /dev/null
+	! grep -q '"touches": 3072' /tmp/status || ! grep -q '"promoted_bytes": 4194304' /tmp/status || break
+	sleep 0.2
+done
+sleep 1
+kill -INT $attach
+wait $attach
 kill $hot
 """
 
@@ -1553,8 +1573,9 @@ def sensor_trace(place):
     """What is moved is what the trace says, whatever the program really touches; to the node of a file."""
     report = json.loads("\n".join(place.lines(TRACE_SCRIPT, programs=["vm_hot"],
                                               files=[(place.pagetide, None)])))
-    check(report["sensor"]["touches"] == 3 * 1024, str(report["sensor"]))
     space, = report["spaces"]
+    in_time(report["sensor"]["touches"] >= 3 * 1024 and space["promoted_bytes"] >= 1024 * 4096, str(report))
+    check(report["sensor"]["touches"] == 3 * 1024, str(report["sensor"]))
     check(space["name"] == "vm_hot" and space["promoted_bytes"] == 1024 * 4096, str(space))
     check(report["moved_bytes"] == [{"from": 0, "to": 1, "bytes": 1024 * 4096}], str(report["moved_bytes"]))
 
@@ -1651,8 +1672,9 @@ def nodes(place):
         fast, slow = one["tiers"]
         check((fast["name"], fast["kind"], slow["name"], slow["kind"]) ==
               ("node:0", "node", "node:1", "node"), str(one["tiers"]))
-        check(fast["capacity_bytes"] == 8 << 20 and slow["peak_bytes"] > 4 << 20, str(one["tiers"]))
-        in_time(one["moves"]["demoted"] > 1000 and one["moves"]["stored"] == 0, f"{name}: {one['moves']}")
+        check(fast["capacity_bytes"] == 8 << 20 and one["moves"]["stored"] == 0, f"{one['tiers']} {one['moves']}")
+        in_time(one["moves"]["demoted"] > 1000 and slow["peak_bytes"] > 4 << 20,
+                f"{name}: {one['tiers']} {one['moves']}")
     return notes
 
 
@@ -1663,10 +1685,11 @@ def nodes_then_lz4(place):
     one = stats["rewritten-after-return-rule19"]
     slow, pool = one["tiers"][1:]
     check((slow["kind"], pool["kind"]) == ("node", "lz4"), str(one["tiers"]))
-    in_time(one["moves"]["demoted"] > 100 and one["moves"]["stored"] > 100, str(one["moves"]))
+    moves = one["moves"]
+    in_time(moves["demoted"] > 500 and moves["stored"] > 500, str(moves))
     # Faults of several threads may pass the bound together, each by what it brings in.
     check(slow["peak_bytes"] <= (4 << 20) + (1 << 20), str(slow))
-    return notes
+    return f"{notes}; {moves['demoted']} pages to the slow node, {moves['stored']} compressed"
 
 
 # Adopted where it is, all on the slow node; the hot set must come to the fast one.
@@ -1681,11 +1704,15 @@ for i in $(seq 120); do
 	fast=$(tail -n 1 $RESULTS/hot | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/')
 	[ "${fast:-0}" -lt $((10 << 20)) ] || break
 done
-all=0
-for n in $(sed -n 's/.*anon=.* N0=\\([0-9]*\\).*/\\1/p' /proc/$hot/numa_maps); do
-	all=$((all + n))
+for i in $(seq 20); do # faults may pass the bound for a moment
+	all=0
+	for n in $(sed -n 's/.*anon=.* N0=\\([0-9]*\\).*/\\1/p' /proc/$hot/numa_maps); do
+		all=$((all + n))
+	done
+	echo $all > $RESULTS/fast
+	[ $all -gt $((32 * 256 * 105 / 100)) ] || break
+	sleep 0.2
 done
-echo $all > $RESULTS/fast
 kill -TERM $run
 wait $run
 echo $? > $RESULTS/status
@@ -1722,9 +1749,14 @@ run=$!
 until [ "$(grep -c report $RESULTS/hot)" -ge 5 ] || ! kill -0 $run; do sleep 0.5; done
 hot=$(pidof vm_hot | sed 's/.* //')
 kill -STOP $hot
-sleep 2
-pagetide stats --json $run > $RESULTS/stats
-cat /proc/$hot/numa_maps > $RESULTS/numa_maps
+used() { grep used_bytes $RESULTS/stats; }
+for i in $(seq 60); do # what was on its way has come there
+	cat /proc/$hot/numa_maps > $RESULTS/numa_maps
+	pagetide stats --json $run > $RESULTS/stats
+	[ "$before" != "$(used)" ] || break
+	before=$(used)
+	sleep 1
+done
 kill -CONT $hot
 kill -KILL $run
 for i in $(seq 60); do
@@ -1796,7 +1828,7 @@ def nodes_full(place):
     check(files["status"] == "0\n", f"{files['status']}: {files['errors']}")
     reports(files["hot"].splitlines())
     fast, slow = json.loads(files["stats"])["tiers"]
-    check(slow["peak_bytes"] > 16 << 20 and fast["capacity_bytes"] < 64 << 20, f"{fast} {slow}")
+    in_time(slow["peak_bytes"] > 16 << 20 and fast["capacity_bytes"] < 64 << 20, f"{fast} {slow}")
     return f"{fast['capacity_bytes'] >> 20} MiB of it, {slow['peak_bytes'] >> 20} MiB of the slow one"
 
 
@@ -1805,7 +1837,14 @@ vm_hot --size 96 --hot 32 --pattern pages --threads 1 > /tmp/hot & hot=$!
 until grep -q report /tmp/hot; do sleep 0.2; done
 count() { grep "^$1 " /proc/vmstat | cut -d' ' -f2; }
 pagetide topo --json > $RESULTS/topo
-pagetide pages -p $hot --for 8s --json > $RESULTS/before || exit
+for seconds in 8 30 60; do # on a busy machine not all that is in use is touched so soon
+	pagetide pages -p $hot --for ${seconds}s --json > $RESULTS/before || exit
+	used=0
+	for bytes in $(grep -oE '"(hot|warm)_bytes": [0-9]+' $RESULTS/before | grep -oE '[0-9]+$'); do
+		used=$((used + bytes))
+	done
+	[ $used -lt $((32 << 20)) ] || break
+done
 pagetide migrate -p $hot --from 1 --to 0 --dry-run --json > $RESULTS/dry || exit
 before=$(count pgmigrate_success)
 pagetide migrate -p $hot --from 1 --to 0 --json > $RESULTS/migrate || exit
@@ -1852,6 +1891,7 @@ def verbs(place):
     check(after["nodes"][1]["bytes"] == 0, text["after"])
     shown = [int(percent) for percent in re.findall(r"\rpagetide: +(\d+)%, ", text["progress"])]
     check(len(shown) > 2 and shown == sorted(shown) and shown[-1] >= 99, repr(text["progress"]))
+    in_time(text["status"] != "0\n", f"it was through each time: {text['cut']!r}")
     check(text["status"] == "130\n" and stopped["stopped"], f"{text['status']} {text['stopped']}, {text['cut']!r}")
     moves = stopped["moves"]
     ended = moves["moved"] + moves["pending"] + total(moves["failed"]) + total(moves["dropped"])
@@ -1870,7 +1910,7 @@ dd if=/dev/zero of=/dev/shm/file bs=1M count=1 2>/dev/null
 exec sleep 1000
 .
 sh /tmp/wait & other=$!
-sleep 1
+until grep -q "(sleep) S" /proc/$other/stat; do sleep 0.2; done
 pagetide topo
 pagetide migrate -p $other --from 2-3 --to 4 && exit 1
 pagetide migrate -p $other --from all --to 2 --json | grep '"to"'

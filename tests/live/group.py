@@ -37,8 +37,8 @@ def our_group():
     mounts = {}
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
         for line in file:
-            left, _, right = line.partition(" - ")
-            kind, _, options = right.split()[:3]
+            left, _, right = line.rstrip("\n").partition(" - ")
+            kind, _, options = right.split(" ")[:3] # what is mounted may have no name
             if kind == "cgroup" and "memory" in options.split(","):
                 mounts[1] = left.split()[4]
             elif kind == "cgroup2":
@@ -131,8 +131,13 @@ def judge_group(result, group):
 
 
 def run_in(place, group, case, tiers=(), options=(), piece_mib=PIECE_MIB, **more):
-    return place.run([os.path.join(place.programs, "live_hold"), case], piece_mib, tiers=list(tiers),
-                     options=options, prefix=group.prefix(), limit_mib=LIMIT_MIB, timeout_s=120, **more)
+    try:
+        return place.run([os.path.join(place.programs, "live_hold"), case], piece_mib, tiers=list(tiers),
+                         options=options, prefix=group.prefix(), limit_mib=LIMIT_MIB, timeout_s=120, **more)
+    except Failed as reason: # who was waited for may be gone
+        if group.killed():
+            raise Killed(f"the kernel killed in the group: {reason}") from reason
+        raise
 
 
 def needs_more(tiers=(), options=()):
@@ -168,7 +173,7 @@ def wait_for(place, process, what, true):
         if seen and true(seen):
             return seen
         time.sleep(0.1)
-    raise Failed(f"{what}: {seen and seen['tiers']}")
+    raise Late(f"{what}: {seen and seen['tiers']}")
 
 
 def bound_of(limit_mib):

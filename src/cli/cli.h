@@ -9,6 +9,7 @@
 #ifndef TIDE_CLI_H
 #define TIDE_CLI_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "option.h"
@@ -37,6 +38,10 @@ int cli_time_read(const char *word, uint64_t *ret_ns);
 
 /* Say why the library refused: its message, or the error's name if it had none. The exit status. */
 int cli_refused(int error, const char *message);
+
+/* In the first process of a PID namespace the tool goes on in a child, and the first process waits for it: true once it
+ * has ended, with the status to exit with. False: go on. */
+bool first_waits(int *ret_status);
 
 /* Whether all output reached standard output; if not, that is said. Gives `status` or EXIT_OWN. */
 int cli_finish(int status);

@@ -371,6 +371,8 @@ static int run(char **words)
 	if (run.nr_tiers == 1 && run.tiers[0].kind == TIDE_TIER_DRAM)
 		run.tiers[run.nr_tiers++] = (struct tide_tier_spec){ .kind = TIDE_TIER_LZ4 };
 
+	if (!run.dry_run && first_waits(&status))
+		return status;
 	err = tide_run(&run, &wait_status, message);
 	if (err) {
 		cli_say("%s", message[0] ? message : strerror(-err));

@@ -59,6 +59,8 @@ static _Noreturn void apart_be(const char *name, int (*main)(void *arg), void *a
 int child_apart(const char *name, int (*main)(void *arg), void *arg)
 {
 	int status = 0;
+
+	prctl(PR_SET_CHILD_SUBREAPER, 0); /* exec keeps it */
 	pid_t pid = fork();
 
 	if (!pid) {

@@ -23,7 +23,7 @@ int child_start(const struct child_program *program, pid_t *ret_pid);
  * Call `main` in a process of its own that is nobody's child, so that who waits for all of his does not wait
  * for it: in a session of its own, of the standard streams with standard error only, deaf to what signals can
  * be ignored. It has the descriptors and the memory of the caller, but of the threads only this one; what
- * `main` returns is its exit status. -EAGAIN, -ENOMEM.
+ * `main` returns is its exit status. The caller takes in no orphans any more. -EAGAIN, -ENOMEM.
  */
 int child_apart(const char *name, int (*main)(void *arg), void *arg);
 

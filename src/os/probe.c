@@ -56,10 +56,15 @@ static int reap(pid_t pid, int *ret_status)
 
 int probe_in_child(void (*work)(void *arg), void *arg)
 {
+	struct sigaction ignored;
 	sigset_t all, before;
 	int status, err;
 	pid_t pid;
 
+	/* Where it is ignored there would be nobody to wait for. */
+	sigaction(SIGCHLD, NULL, &ignored);
+	if (ignored.sa_handler == SIG_IGN)
+		signal(SIGCHLD, SIG_DFL);
 	/* The child must not run the caller's handlers, nor we lose its end to one of them. */
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
@@ -76,6 +81,8 @@ int probe_in_child(void (*work)(void *arg), void *arg)
 	}
 	err = pid < 0 ? -errno : reap(pid, &status);
 	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (ignored.sa_handler == SIG_IGN)
+		signal(SIGCHLD, SIG_IGN);
 	if (err)
 		return err;
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)

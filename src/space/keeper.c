@@ -40,7 +40,11 @@
 
 void keeper_name(pid_t pid, char name[64])
 {
-	snprintf(name, 64, "pagetide-%d", (int)pid);
+	char space[32] = "";
+
+	/* Numbers are of a PID namespace; these names are of a network namespace, which may have several of those. */
+	(void)file_link("", space, sizeof space, "/proc/self/ns/pid");
+	snprintf(name, 64, "pagetide-%d-%s", (int)pid, space);
 }
 
 void server_warn(const char *text)
@@ -73,6 +77,7 @@ static int program_prepare(void *arg)
 	const struct keeper *k = arg;
 
 	sigaction(SIGPIPE, &k->pipe_before, NULL);
+	sigaction(SIGCHLD, &k->child_before, NULL);
 	(void)file_limit_set(&k->files_before);
 	if (k->server->slow_bound && mempolicy_default())
 		(void)mempolicy_prefer(k->server->nodes[0]);
@@ -320,6 +325,8 @@ static int keeper_open(struct keeper *k)
 
 	for (unsigned i = 0; i < PENDING_MAX; i++)
 		k->pending[i] = -1;
+	/* Who started us may ignore it: then nobody could be waited for. */
+	sigaction(SIGCHLD, &(struct sigaction){ .sa_handler = SIG_DFL }, &k->child_before);
 	int error = file_limit_raise(&k->files_before);
 	if (!error && k->files_before.rlim_max < FILES_MIN)
 		error = -EMFILE;

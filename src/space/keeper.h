@@ -32,7 +32,7 @@ _Static_assert(KEEPER_ASK_STATS != HELPER_MAGIC, "a helper's hello is not a clie
  */
 int keeper_run(struct server *server, const struct keeper_options *options, int *ret_wait_status);
 
-/* The name of a server's socket. */
+/* The name of the socket of a server in our PID namespace. */
 void keeper_name(pid_t pid, char name[64]);
 
 #endif

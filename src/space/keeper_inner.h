@@ -18,7 +18,7 @@ struct keeper {
 	int listener, signals, device;
 	sigset_t mask_before;
 	struct rlimit files_before;
-	struct sigaction pipe_before;
+	struct sigaction pipe_before, child_before;
 	int pending[PENDING_MAX]; /* connected, not yet said hello; -1: free */
 	pthread_t mover;
 	bool mover_runs;

@@ -601,7 +601,7 @@ import ctypes, mmap, os, re, socket, struct, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
 pid = os.getpid()
 server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-while server.connect_ex("\0pagetide-%d" % pid):
+while server.connect_ex("\0pagetide-%d-%s" % (pid, os.readlink("/proc/self/ns/pid"))):
     pid = int(re.search(r"PPid:\s*(\d+)", open(f"/proc/{pid}/status").read()).group(1))
 welcome = socket.recv_fds(server, 4, 1)[0]
 fds = [libc.syscall(323, os.O_CLOEXEC | os.O_NONBLOCK) for _ in range(2)] # userfaultfd
@@ -1293,6 +1293,66 @@ def few_files(place):
     check(result.status == 125 and b"ulimit -Hn" in result.errors,
           f"exit status {result.status}: {tail(result.errors)}")
 
+APART = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+# PR_SET_CHILD_SUBREAPER
+TAKES_IN = [sys.executable, "-c", "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); "
+            "os.execvp(sys.argv[1], sys.argv[1:])"]
+
+
+def first_of_a_namespace(place):
+    """As in a container: orphans become its children, its own guard as well, and no signal ends it. Or it takes in
+    orphans, because who executed it did."""
+    only_with_tool(place)
+    if subprocess.run([*APART, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        raise Skipped("no PID namespace can be made here")
+    up = os.path.join(place.folder, "up")
+
+    def terminate(process):
+        in_time(lambda: os.path.exists(up), "the program did not begin")
+        first, = [pid for pid in descendants(process.pid) if process_stat(pid)[1] == process.pid]
+        os.kill(first, signal.SIGTERM)
+
+    for prefix in (APART, TAKES_IN):
+        judge_end(place.run(["sh", "-c", "(sleep 0.2 &); exit 7"], BUDGET_MIB, prefix=prefix), 7)
+    judge_end(place.run(["sh", "-c", "kill -KILL $$"], BUDGET_MIB, prefix=APART), 128 + signal.SIGKILL)
+    wait = f"trap 'exit 5' TERM; : > {up}; while :; do sleep 0.1; done"
+    judge_end(place.run(["sh", "-c", wait], BUDGET_MIB, during=terminate, prefix=APART), 5)
+    result = place.run([os.path.join(place.programs, "live_fork"), "fork-then-both-write"], BUDGET_MIB, prefix=APART)
+    judge_end(result)
+    judge_stats(result.stats)
+
+
+def two_of_one_number(place):
+    """Tools in PID namespaces of their own have the same numbers, and may have their sockets in one network."""
+    only_with_tool(place)
+    if subprocess.run([*APART, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        raise Skipped("no PID namespace can be made here")
+    folder = os.path.join(place.folder, "other")
+    os.makedirs(folder, exist_ok=True)
+
+    def beside(_process):
+        in_time(lambda: os.path.exists(up), "the first did not begin")
+        other = subprocess.run([*APART, place.pagetide, "run", "sh", "-c", "exit 7"], stderr=subprocess.PIPE,
+                               timeout=60, check=False)
+        with open(up + ".go", "w", encoding="ascii"):
+            pass
+        check(other.returncode == 7, f"exit status {other.returncode}: {tail(other.stderr)}")
+
+    up = os.path.join(folder, "up")
+    wait = f": > {up}; while ! [ -e {up}.go ]; do sleep 0.1; done"
+    judge_end(place.run(["sh", "-c", wait], BUDGET_MIB, during=beside, prefix=APART))
+
+
+def child_signals_ignored(place):
+    """Who starts it may ignore SIGCHLD: it waits for its children all the same, and its program ignores it."""
+    only_with_tool(place)
+    argv, prefix = ["sh", "-c", "grep SigIgn /proc/self/status; exit 7"], ["env", "--ignore-signal=CHLD"]
+    alone = place.alone().run(argv, BUDGET_MIB, prefix=prefix)
+    under = place.run(argv, BUDGET_MIB, prefix=prefix)
+    judge_end(alone, 7)
+    judge_end(under, 7)
+    check(alone.output == under.output, f"{tail(under.output)}, not {tail(alone.output)}")
+
 
 def guard_lets_go(place):
     """The guard keeps descriptors of who is there, not of each child that ever was."""
@@ -1785,6 +1845,9 @@ TOOL_CASES = {
     "streams-are-the-programs": streams_are_the_programs,
     "exit-status-kept": exit_status_kept,
     "death-by-signal-kept": death_by_signal_kept,
+    "child-signals-ignored": child_signals_ignored,
+    "first-of-a-namespace": first_of_a_namespace,
+    "two-of-one-number": two_of_one_number,
     "terminate-is-passed-on": terminate_is_passed_on,
     "ctrl-c-handled": ctrl_c_handled,
     "ctrl-c-kills": ctrl_c_kills,

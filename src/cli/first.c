@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The first process of a PID namespace, as in a container.
+ *
+ * All orphans there become its children, the tool's own guard as well, for which the tool would wait for ever; no
+ * signal ends it; and nobody is found to descend from it. So the tool is its child. It passes signals on, waits for
+ * whoever has ended, and ends when the tool does, with which the namespace ends.
+ */
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+#define OTHERS_PAUSE_NS 50000000
+#define OTHERS_PAUSES 60u
+
+/* A terminal has told all of its foreground, the tool as well. */
+static bool from_terminal(const siginfo_t *info)
+{
+	int sig = info->si_signo;
+
+	return info->si_code == SI_KERNEL && (sig == SIGINT || sig == SIGQUIT || sig == SIGTSTP || sig == SIGWINCH);
+}
+
+/* The wait status of the tool. */
+static int tool_await(pid_t tool)
+{
+	sigset_t all;
+	siginfo_t info;
+	int status;
+
+	sigfillset(&all);
+	for (;;) {
+		int sig = sigwaitinfo(&all, &info);
+		for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+			if (pid == tool)
+				return status;
+		if (sig > 0 && sig != SIGCHLD && !from_terminal(&info))
+			kill(tool, sig);
+	}
+}
+
+/* The tool was killed: its guard ends the program, and keeps what that has stored from reading as zeros until then. */
+static void others_await(void)
+{
+	const struct timespec pause = { .tv_nsec = OTHERS_PAUSE_NS };
+
+	for (unsigned i = 0; i < OTHERS_PAUSES && waitpid(-1, NULL, WNOHANG) >= 0; i++)
+		nanosleep(&pause, NULL);
+}
+
+bool first_waits(int *ret_status)
+{
+	struct sigaction child_before;
+	sigset_t all, before;
+
+	if (getpid() != 1)
+		return false;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	sigaction(SIGCHLD, &(struct sigaction){ .sa_handler = SIG_DFL }, &child_before);
+	pid_t tool = fork();
+	if (!tool) {
+		sigaction(SIGCHLD, &child_before, NULL);
+		sigprocmask(SIG_SETMASK, &before, NULL);
+		return false;
+	}
+	if (tool < 0) {
+		cli_say("cannot start a process: free memory or processes and try again");
+		*ret_status = EXIT_OWN;
+		return true;
+	}
+	prctl(PR_SET_NAME, "tide-first");
+	int status = tool_await(tool);
+	if (WIFSIGNALED(status))
+		others_await();
+	*ret_status = WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
+	return true;
+}

@@ -75,8 +75,6 @@ int stretch_take(struct program *p, uint64_t vpn, uint64_t nr)
 	struct stretch stretch = { .vpn = vpn };
 	int error = tract_take(p, vpn, nr, &stretch.tract, &stretch.idx);
 
-	/* This change is our own: no reason to survey again. */
-	p->seen_map_seq += !error;
 	if (error)
 		return error;
 	stretch.tract->fresh = p->fresh = true;
@@ -87,8 +85,11 @@ int stretch_take(struct program *p, uint64_t vpn, uint64_t nr)
 static void candidates_take(struct survey *s, const struct candidate *first, const struct candidate *last)
 {
 	struct program *p = s->program;
+	uint64_t seq = atomic_load(&p->map_seq);
 
 	s->taken += survey_uncovered(p, first->start, last->end, stretch_take);
+	/* These changes are our own: no reason to survey again. */
+	p->seen_map_seq += atomic_load(&p->map_seq) - seq;
 	for (const struct candidate *c = first; c <= last; c++) {
 		const struct extent *e = extent_next(p, c->start >> PAGE_SHIFT);
 		for (; c->huge && e && e < p->extents + p->nr_extents && e->vpn < c->end >> PAGE_SHIFT; e++)
@@ -304,7 +305,10 @@ int program_adopt(struct program *p, uint64_t *ret_pages)
 	int error = p->checked ? 0 : child_verify(p);
 	if (!error)
 		error = survey_read(&s);
-	if (!error && (s.nr || p->fresh)) {
+	program_lock_shared(p);
+	bool fresh = p->fresh; /* handlers say so, too */
+	rwlock_unlock(&p->lock);
+	if (!error && (s.nr || fresh)) {
 		struct drained drained = { .program = p };
 		program_quiet(&drained);
 		if (s.nr)

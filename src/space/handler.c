@@ -52,6 +52,7 @@
 #define NORMAL_NS (250 * MS)
 #define NORMAL_MAX_NS (4000 * MS)
 #define DEFERRED_MAX 64u /* served before more is read */
+#define READS_MAX 256u
 /* Faults before each of which it slept, how long they took each, and how long not to ask again: that takes
  * longer than a fault. */
 #define FOLLOW_TURNS 8u
@@ -209,10 +210,12 @@ static void lock_exclusive(struct program *p)
 void handler_read(struct handler *h)
 {
 	struct program *p = h->program;
+	unsigned nr = 0;
 
 	lock_exclusive(p);
-	/* The event for which all faults wait comes behind those that are queued: one of each thread at most. */
-	while (events_read(p, fault_take, h) > 0 && (h->nr_deferred < DEFERRED_MAX || h->changing))
+	/* The event for which all faults wait comes behind those that are queued: one of each thread at most. But
+	 * threads that change mappings all the time would be read for ever, and others need the lock. */
+	while (events_read(p, fault_take, h) > 0 && ++nr < READS_MAX && (h->nr_deferred < DEFERRED_MAX || h->changing))
 		;
 	rwlock_unlock(&p->lock);
 	if (atomic_load(&p->birth) || atomic_load(&p->held)) /* the messages wait on */

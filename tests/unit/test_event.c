@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What was told to be unmapped and is there, or other memory is; and what is discarded. */
+#include <sys/ioctl.h>
+
 #include "event_world.h"
 
 static void what_the_kernel_refused_to_replace_is_there(void **state)
@@ -285,6 +287,28 @@ static void rule07_what_is_discarded_unseen_is_never_found(void **state)
 	}
 }
 
+/* A program that tells all the time would be read for ever: others are to have its lock meanwhile. */
+static void who_reads_gives_way(void **state)
+{
+	struct world *w = *state;
+	struct uffd_msg m = { .event = UFFD_EVENT_REMOVE };
+	int left, before;
+
+	tract_at(w, 1000, 10);
+	m.arg.remove.start = UINT64_C(1000) << PAGE_SHIFT;
+	m.arg.remove.end = UINT64_C(1010) << PAGE_SHIFT;
+	w->program->moves.some = true;
+	for (unsigned i = 0; i < 1000; i++)
+		assert_int_equal(write(w->tell, &m, sizeof m), sizeof m);
+	assert_int_equal(ioctl(w->program->uffd, FIONREAD, &before), 0);
+	for (unsigned changing = 0; changing < 2; changing++, before = left) {
+		struct handler h = { .program = w->program, .changing = changing };
+		handler_read(&h);
+		assert_int_equal(ioctl(w->program->uffd, FIONREAD, &left), 0);
+		assert_true(left > 0 && left < before);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -306,6 +330,7 @@ int main(void)
 		EVENT_TEST(what_is_not_there_has_gone),
 		EVENT_TEST(what_is_left_of_another_is_new),
 		EVENT_TEST(rule07_what_is_discarded_unseen_is_never_found),
+		EVENT_TEST(who_reads_gives_way),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -474,6 +474,9 @@ static bool fault_answer(struct handler *h, const struct deferred *fault, uint64
 	struct program *p = h->program;
 	uint64_t vpn = fault->address >> PAGE_SHIFT;
 
+	/* All are about to be killed, for of one it is no longer known what is to be there. */
+	if (atomic_load(&p->server->lost_child))
+		return true;
 	h->began_ns = began_ns;
 	h->waking_ns = h->waking_cpu_ns = 0;
 	program_lock_shared(p);

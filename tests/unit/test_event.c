@@ -309,6 +309,34 @@ static void who_reads_gives_way(void **state)
 	}
 }
 
+static unsigned nr_filled;
+
+int __wrap_uffd_zero(int fd, uint64_t address, uint64_t bytes, uint64_t *ret_done);
+int __wrap_uffd_zero(int fd, uint64_t address, uint64_t bytes, uint64_t *ret_done)
+{
+	(void)fd;
+	(void)address;
+	nr_filled++;
+	*ret_done = bytes;
+	return 0;
+}
+
+/* Nobody knows what it has where; one without a name is killed only when the keeper comes to it. */
+static void who_is_to_be_killed_is_given_nothing(void **state)
+{
+	struct world *w = *state;
+	struct handler h = { .program = w->program };
+	const struct deferred fault = { .address = UINT64_C(1000) << PAGE_SHIFT };
+
+	atomic_store(&w->server.room, 10);
+	nr_filled = 0;
+	assert_true(fault_serve(&h, &fault));
+	assert_int_equal(nr_filled, 1);
+	program_fail(w->program, "a test");
+	assert_true(fault_serve(&h, &fault));
+	assert_int_equal(nr_filled, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -331,6 +359,7 @@ int main(void)
 		EVENT_TEST(what_is_left_of_another_is_new),
 		EVENT_TEST(rule07_what_is_discarded_unseen_is_never_found),
 		EVENT_TEST(who_reads_gives_way),
+		EVENT_TEST(who_is_to_be_killed_is_given_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

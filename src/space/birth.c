@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "journal.h"
@@ -51,10 +50,10 @@ static bool early_meets(const struct birth *b, uint64_t vpn, uint64_t nr_pages)
 
 static int early_read(struct program *p, struct birth *b)
 {
-	ssize_t bytes = read(p->uffd, b->early + b->nr_early, (EARLY_MAX - b->nr_early) * sizeof *b->early);
+	ssize_t nr = messages_fetch(p, b->early + b->nr_early, EARLY_MAX - b->nr_early);
 
-	if (bytes > 0)
-		b->nr_early += (unsigned)((size_t)bytes / sizeof *b->early);
+	if (nr > 0)
+		b->nr_early += (unsigned)nr;
 	return b->nr_early == EARLY_MAX ? -EUCLEAN : -EAGAIN;
 }
 
@@ -68,10 +67,8 @@ size_t birth_early(struct program *p, struct uffd_msg *messages, size_t max)
 	memcpy(messages, b->early, nr * sizeof *messages);
 	b->nr_early -= (unsigned)nr;
 	memmove(b->early, b->early + nr, b->nr_early * sizeof *b->early);
-	if (!b->nr_early) {
-		atomic_store(&p->birth, NULL);
-		birth_free(b);
-	}
+	if (!b->nr_early)
+		birth_free(p);
 	return nr;
 }
 
@@ -191,9 +188,7 @@ int birth_settle(struct program *p)
 		return -EAGAIN;
 	}
 	b->settled = true;
-	if (!b->nr_early) {
-		atomic_store(&p->birth, NULL);
-		birth_free(b);
-	}
+	if (!b->nr_early)
+		birth_free(p);
 	return 0;
 }

@@ -97,15 +97,8 @@ static bool read_singly(const struct program *p)
 	return p->moves.some || journal_open(p);
 }
 
-/* Messages that wait; how many, or -errno. */
-static ssize_t messages_read(struct program *p, struct uffd_msg *messages)
+ssize_t messages_fetch(struct program *p, struct uffd_msg *messages, size_t max)
 {
-	size_t nr_early = birth_early(p, messages, EVENTS_MAX);
-	if (nr_early)
-		return (ssize_t)nr_early;
-	/* While changes are under way, and of who moves at all, one by one: what comes next may have to wait, and
-	 * who has been told of goes on while the next is read. */
-	size_t max = read_singly(p) ? 1 : EVENTS_MAX;
 	ssize_t bytes = read(p->uffd, messages, max * sizeof *messages);
 
 	if (bytes < 0 && (errno == EMFILE || errno == ENFILE)) {
@@ -116,6 +109,16 @@ static ssize_t messages_read(struct program *p, struct uffd_msg *messages)
 	if (bytes < 0)
 		return errno == EINTR ? -EAGAIN : -errno;
 	return bytes / (ssize_t)sizeof *messages;
+}
+
+/* Messages that wait; how many, or -errno. */
+static ssize_t messages_read(struct program *p, struct uffd_msg *messages)
+{
+	/* While changes are under way, and of who moves at all, one by one: what comes next may have to wait, and
+	 * who has been told of goes on while the next is read. */
+	size_t max = read_singly(p) ? 1 : EVENTS_MAX, nr_early = birth_early(p, messages, max);
+
+	return nr_early ? (ssize_t)nr_early : messages_fetch(p, messages, max);
 }
 
 static int messages_take(struct program *p,

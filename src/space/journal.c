@@ -312,8 +312,9 @@ bool birth_known(struct birth *b)
 	return atomic_load(&b->known);
 }
 
-void birth_free(struct birth *b)
+void birth_free(struct program *child)
 {
+	struct birth *b = atomic_exchange(&child->birth, NULL);
 	struct journal *j = b->journal;
 
 	pthread_mutex_lock(&j->lock);
@@ -324,9 +325,14 @@ void birth_free(struct birth *b)
 		break;
 	}
 	journal_leave(j);
-	for (unsigned i = 0; i < b->nr_early; i++) /* of one that was ended */
-		if (b->early[i].event == UFFD_EVENT_FORK)
-			close((int)b->early[i].arg.fork.ufd);
+	for (unsigned i = 0; i < b->nr_early; i++) { /* of one that was ended */
+		if (b->early[i].event != UFFD_EVENT_FORK)
+			continue;
+		/* Nobody has followed that fork: what came of it may not go on. */
+		if (uffd_alive((int)b->early[i].arg.fork.ufd))
+			atomic_store(&child->server->lost_child, true);
+		close((int)b->early[i].arg.fork.ufd);
+	}
 	free(b->changes);
 	free(b);
 }

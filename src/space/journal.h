@@ -84,6 +84,7 @@ int birth_settle(struct program *child);
 size_t birth_early(struct program *child, struct uffd_msg *messages, size_t max);
 /* Whether all is known that it needs. Any thread. */
 bool birth_known(struct birth *birth);
-void birth_free(struct birth *birth);
+/* It is no longer asked for. If the child was ended with a fork of its own unfollowed the tree is. */
+void birth_free(struct program *child);
 
 #endif

@@ -60,6 +60,7 @@
 struct journal;
 struct birth;
 struct survey;
+struct uffd_msg;
 
 struct program {
 	struct server *server;
@@ -195,6 +196,9 @@ uint64_t calls_pages(struct program *program, uint64_t from, uint64_t to, uint64
 /* Find out whether it has guard pages. program.lock exclusive. */
 void guards_look(struct program *program);
 
+/* Take `max` messages at most from its userfaultfd, and do nothing with them; how many, or -errno. -EMFILE: that ends
+ * the program. program.lock exclusive. */
+ssize_t messages_fetch(struct program *program, struct uffd_msg *messages, size_t max);
 /* Read what is waiting; program.lock exclusive. Faults go to `take`. Returns 1 when more may be waiting,
  * 0 when not, or -errno. -EBUSY: nothing is read yet, where a child's memory is has still to be found out. */
 int events_read(struct program *program,

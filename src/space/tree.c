@@ -102,7 +102,7 @@ void program_free(struct program *p)
 	}
 	journal_end(p);
 	if (p->birth)
-		birth_free(p->birth);
+		birth_free(p);
 	fd_close(p->pidfd);
 	fd_close(p->leaving_pidfd);
 	fd_close(p->proc_dir);

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/* Children of a program whose threads change its mappings meanwhile: what they have where. */
+#include <errno.h>
+
+#include "event_world.h"
+
+int __wrap_guard_add(int socket, pid_t pid, int uffd, int pidfd);
+int __wrap_guard_add(int socket, pid_t pid, int uffd, int pidfd)
+{
+	(void)socket;
+	(void)pid;
+	(void)uffd;
+	(void)pidfd;
+	return 0;
+}
+
+int __wrap_handlers_start(struct program *program, bool normal);
+int __wrap_handlers_start(struct program *program, bool normal)
+{
+	(void)program;
+	(void)normal;
+	return 0;
+}
+
+static bool files_full;
+
+ssize_t __real_read(int fd, void *buffer, size_t bytes);
+ssize_t __wrap_read(int fd, void *buffer, size_t bytes);
+ssize_t __wrap_read(int fd, void *buffer, size_t bytes)
+{
+	if (!files_full || fd != born_uffd)
+		return __real_read(fd, buffer, bytes);
+	errno = EMFILE;
+	return -1;
+}
+
+/* A child with its userfaultfd, and where a test writes what that is to say. */
+struct child {
+	struct program *program;
+	int tell;
+};
+
+/* Told: a fork. What is mapped in the child is [start, end). */
+static struct child fork_told(struct world *w, uint64_t start, uint64_t end)
+{
+	struct uffd_msg m = { .event = UFFD_EVENT_FORK };
+	int ends[2];
+
+	assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
+	born_uffd = ends[0];
+	born = (struct mapped){ .calm = true, .start = start, .end = end };
+	m.arg.fork.ufd = (uint32_t)ends[0];
+	tell(w, &m);
+	struct program *child = w->server.newborn;
+	assert_non_null(child);
+	w->server.newborn = NULL;
+	return (struct child){ child, ends[1] };
+}
+
+static void child_free(struct child *child)
+{
+	program_free(child->program);
+	close(child->tell);
+}
+
+/* Nothing is under way in the parent any more, of which [start, end) is mapped; then the child is asked. */
+static void all_told(struct world *w, const struct child *child, uint64_t start, uint64_t end)
+{
+	mapped.calm = true;
+	mapped.start = start;
+	mapped.end = end;
+	nothing_told(w);
+	assert_int_equal(events_read(child->program, no_fault, NULL), -EAGAIN);
+	assert_null(child->program->birth);
+}
+
+static bool child_has(const struct child *child, uint64_t vpn)
+{
+	return extent_find(child->program, vpn);
+}
+
+static void what_moved_after_the_fork_is_where_it_was(void **state)
+{
+	struct world *w = *state;
+
+	tract_at(w, 1000, 100);
+	tell_move(w, 1000, 5000, 100);
+	struct child child = fork_told(w, 1000, 1100);
+	all_told(w, &child, 5000, 5100);
+	assert_true(child_has(&child, 1000) && child_has(&child, 1099));
+	assert_false(child_has(&child, 5000));
+	child_free(&child);
+}
+
+/* A child that tells of changes of its own before it can be asked. */
+static struct child child_told_early(struct world *w, const struct uffd_msg *messages, size_t nr)
+{
+	tract_at(w, 1000, 100);
+	tell_move(w, 1000, 5000, 100);
+	struct child child = fork_told(w, 1000, 1100);
+	mapped.calm = true;
+	nothing_told(w);
+	born.calm = false;
+	born.changing_after = 1;
+	for (size_t i = 0; i < nr; i++)
+		assert_int_equal(write(child.tell, &messages[i], sizeof messages[i]), sizeof messages[i]);
+	assert_int_equal(events_read(child.program, no_fault, NULL), -EBUSY);
+	return child;
+}
+
+static void what_was_told_early_is_followed_in_turn(void **state)
+{
+	struct uffd_msg messages[2] = { { .event = UFFD_EVENT_UNMAP }, { .event = UFFD_EVENT_UNMAP } };
+
+	messages[0].arg.remove.start = UINT64_C(9000) << PAGE_SHIFT;
+	messages[0].arg.remove.end = UINT64_C(9010) << PAGE_SHIFT;
+	messages[1].arg.remove.start = UINT64_C(9010) << PAGE_SHIFT;
+	messages[1].arg.remove.end = UINT64_C(9020) << PAGE_SHIFT;
+	struct child child = child_told_early(*state, messages, 2);
+	child.program->moves.some = true;
+	for (unsigned i = 0; i < 2; i++) {
+		assert_non_null(child.program->birth);
+		assert_int_equal(events_read(child.program, no_fault, NULL), 1);
+		assert_int_equal(child.program->journal->nr, i + 1);
+	}
+	assert_null(child.program->birth);
+	child_free(&child);
+}
+
+/* Its child would find zeros where it had pages. */
+static void who_is_ended_with_a_fork_untold_ends_the_tree(void **state)
+{
+	struct world *w = *state;
+	struct uffd_msg m = { .event = UFFD_EVENT_FORK };
+	int ends[2];
+
+	assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
+	m.arg.fork.ufd = (uint32_t)ends[0];
+	struct child child = child_told_early(w, &m, 1);
+	atomic_store(&child.program->gone, true);
+	assert_false(w->server.lost_child);
+	child_free(&child);
+	assert_true(w->server.lost_child);
+	close(ends[1]);
+}
+
+/* It waits in its fork, and nobody could ever follow that. */
+static void who_forks_without_a_file_left_is_ended(void **state)
+{
+	files_full = true;
+	struct child child = child_told_early(*state, NULL, 0);
+	files_full = false;
+	assert_true(child.program->gone);
+	child_free(&child);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		EVENT_TEST(what_moved_after_the_fork_is_where_it_was),
+		EVENT_TEST(what_was_told_early_is_followed_in_turn),
+		EVENT_TEST(who_is_ended_with_a_fork_untold_ends_the_tree),
+		EVENT_TEST(who_forks_without_a_file_left_is_ended),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

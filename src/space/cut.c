@@ -304,7 +304,7 @@ static int part_ask(struct cut *c, const struct layout *l)
 	return error;
 }
 
-/* A move that left its old place mapped, and empty. */
+/* A change that left its old place mapped, and empty; or other memory has grown there since. */
 static bool left_mapped(const struct cut *c, uint64_t vpn)
 {
 	for (size_t i = 0; i < c->nr_mine; i++) {

@@ -15,13 +15,19 @@
 /* Pages that were moved, or unmapped: moved to LIMBO_VPN or beyond. */
 struct change {
 	uint64_t from, to, nr_pages;
-	bool emptied; /* nothing is mapped at the old place; else, of what was unmapped: other memory has grown there */
+	bool emptied; /* nothing is mapped at the old place; else it was left mapped, or other memory has grown there */
 	uint32_t told; /* by which message, modulo 2^32 */
 };
 
 static inline bool change_unmaps(const struct change *change)
 {
 	return change->to >= LIMBO_VPN && change->to < NOTHING_VPN && change->from < LIMBO_VPN;
+}
+
+/* An address is left, and nothing is mapped there, as far as is known. */
+static inline bool change_empties(const struct change *change)
+{
+	return change->emptied && change->from < LIMBO_VPN && change->to < NOTHING_VPN;
 }
 
 struct place {

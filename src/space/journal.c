@@ -13,7 +13,8 @@
  * A child that is born in between waits for the next calm moment: then all is told that may have come before it. Where
  * something is again by then that was unmapped, its program says what before (limbo_settle() of range.c): it was
  * never unmapped, or a neighbour has grown there, of which nothing tells but that it leaves. So what is
- * unmapped of which the table knows nothing is a change, too, to NOTHING_VPN.
+ * unmapped of which the table knows nothing is a change, too, to NOTHING_VPN. Nor does it tell of growing where
+ * something was moved away; then a child's having memory there says nothing of that move.
  *
  * A journal is its program's and its young children's; it stays until all have left it. Its lock comes after
  * program.lock. Its program holds it from before a message is read until the table is changed for it, so who
@@ -91,7 +92,7 @@ static bool journal_calm(const struct journal *j)
 	return j->uffd >= 0 && !uffd_changing(j->uffd);
 }
 
-/* Whether something is again where memory was unmapped: what, its program finds out (limbo_settle()). If it has not
+/* Whether something is again where memory has left: what, its program finds out (journal_begin()). If it has not
  * come to that in `long_enough`, something has grown there. */
 static bool journal_replaced(struct journal *j, bool long_enough)
 {
@@ -99,12 +100,28 @@ static bool journal_replaced(struct journal *j, bool long_enough)
 
 	for (size_t i = j->calm; i < j->nr && !some; i++) {
 		struct change *c = &j->changes[i];
-		int there = !change_unmaps(c) ? 0 : uffd_registered(j->uffd, vpn_address(c->from), PAGE_BYTES);
+		int there = !change_empties(c) ? 0 : uffd_registered(j->uffd, vpn_address(c->from), PAGE_BYTES);
 		if (there > 0 && long_enough)
 			c->emptied = false;
 		some = there == -EAGAIN || (there > 0 && !long_enough);
 	}
 	return some;
+}
+
+/* Children are to know where other memory has grown into places from which something was moved away. What was
+ * unmapped is looked at by limbo_settle(). False: something is under way. */
+static bool places_look(struct program *p, struct journal *j)
+{
+	for (size_t i = 0; i < j->nr && j->young; i++) {
+		struct change *c = &j->changes[i];
+		if (!change_empties(c) || change_unmaps(c) || extent_find(p, c->from))
+			continue;
+		int there = uffd_registered(j->uffd, vpn_address(c->from), PAGE_BYTES);
+		if (there == -EAGAIN)
+			return false;
+		c->emptied = there <= 0;
+	}
+	return true;
 }
 
 /* At a calm moment. */
@@ -134,7 +151,7 @@ void journal_begin(struct program *p)
 	j->uffd = p->uffd;
 	if (!atomic_load(&j->open) || !journal_calm(j))
 		return;
-	if (limbo_settle(p, j->changes, j->nr, !j->filled) == -EAGAIN)
+	if (limbo_settle(p, j->changes, j->nr, !j->filled) == -EAGAIN || !places_look(p, j))
 		return;
 	journal_known(j);
 	struct moves_table table = range_table(p);
@@ -217,7 +234,7 @@ static void journal_add(struct program *p, struct change change)
 
 void journal_moved(struct program *p, uint64_t from, uint64_t to, uint64_t nr_pages)
 {
-	journal_add(p, (struct change){ .from = from, .to = to, .nr_pages = nr_pages });
+	journal_add(p, (struct change){ .from = from, .to = to, .nr_pages = nr_pages, .told = p->journal->told });
 }
 
 void journal_emptied(struct program *p, uint64_t from, uint64_t nr_pages)
@@ -262,7 +279,7 @@ void journal_grown(struct program *p, uint64_t vpn, uint64_t nr_pages, bool unma
 
 	for (size_t i = 0; i < j->nr; i++) {
 		struct change *c = &j->changes[i];
-		if (change_unmaps(c) && c->told != j->told && c->from < vpn + nr_pages && vpn < c->from + c->nr_pages)
+		if (change_empties(c) && c->told != j->told && c->from < vpn + nr_pages && vpn < c->from + c->nr_pages)
 			c->emptied = false;
 	}
 	if (!unmapped)

@@ -92,6 +92,35 @@ static void what_moved_after_the_fork_is_where_it_was(void **state)
 	child_free(&child);
 }
 
+/* Moved away and unmapped there, and then a neighbour grew into the place: that is not what was there. */
+static void what_grew_where_something_moved_away_is_new(void **state)
+{
+	struct world *w = *state;
+
+	tract_at(w, 1000, 100);
+	tell_move(w, 1000, 5000, 100);
+	tell_unmap(w, 5000, 100);
+	struct child child = fork_told(w, 1000, 1100);
+	all_told(w, &child, 1000, 1100);
+	assert_false(child_has(&child, 1000));
+	child_free(&child);
+}
+
+/* The same, and what grew has gone again before the fork was told. */
+static void what_grew_there_and_has_gone_is_new(void **state)
+{
+	struct world *w = *state;
+
+	tract_at(w, 1000, 100);
+	tell_move(w, 1000, 5000, 100);
+	tell_unmap(w, 5000, 100);
+	tell_unmap(w, 1000, 100);
+	struct child child = fork_told(w, 1000, 1100);
+	all_told(w, &child, 0, 0);
+	assert_false(child_has(&child, 1000));
+	child_free(&child);
+}
+
 /* A child that tells of changes of its own before it can be asked. */
 static struct child child_told_early(struct world *w, const struct uffd_msg *messages, size_t nr)
 {
@@ -158,6 +187,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		EVENT_TEST(what_moved_after_the_fork_is_where_it_was),
+		EVENT_TEST(what_grew_where_something_moved_away_is_new),
+		EVENT_TEST(what_grew_there_and_has_gone_is_new),
 		EVENT_TEST(what_was_told_early_is_followed_in_turn),
 		EVENT_TEST(who_is_ended_with_a_fork_untold_ends_the_tree),
 		EVENT_TEST(who_forks_without_a_file_left_is_ended),

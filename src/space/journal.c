@@ -70,19 +70,28 @@ static void journal_leave(struct journal *j)
 	free(j);
 }
 
+/* Of what one thread has told before it forked all was done, but what the kernel may have refused. */
+static bool birth_wants(const struct birth *b, const struct change *change, size_t i, bool doubtful)
+{
+	return !b->single || (!doubtful && i < b->at && change_unmaps(change) && change->emptied);
+}
+
 /* No change from here on has to do with those who wait. */
 static void young_known(struct journal *j, bool doubtful)
 {
 	while (j->young) {
 		struct birth *b = j->young;
+		size_t at = 0;
 		j->young = b->next;
-		size_t nr = j->nr - b->from;
-		b->changes = calloc(nr + 1, sizeof *b->changes);
-		if (b->changes)
-			memcpy(b->changes, j->changes + b->from, nr * sizeof *b->changes);
-		b->nr = nr;
-		b->at -= b->from;
-		b->doubtful = doubtful;
+		b->changes = calloc(j->nr - b->from + 1, sizeof *b->changes);
+		for (size_t i = b->from; i < j->nr && b->changes; i++) {
+			if (!birth_wants(b, &j->changes[i], i, doubtful))
+				continue;
+			at += i < b->at;
+			b->changes[b->nr++] = j->changes[i];
+		}
+		b->at = at;
+		b->doubtful = doubtful && !b->single;
 		atomic_store(&b->known, true);
 	}
 }
@@ -203,6 +212,31 @@ bool journal_unsure(const struct program *parent)
 	return parent->journal->nr > parent->journal->calm;
 }
 
+bool journal_stays(const struct program *p, uint64_t vpn, uint64_t end)
+{
+	const struct journal *j = p->journal;
+	bool some = false;
+
+	for (size_t i = j->calm; i < j->nr && !some; i++) {
+		const struct change *c = &j->changes[i];
+		some = change_unmaps(c) && c->emptied && c->from < end && vpn < c->from + c->nr_pages &&
+		       !extent_find(p, c->from);
+	}
+	return some;
+}
+
+uint64_t journal_home(const struct program *p, uint64_t vpn)
+{
+	const struct journal *j = p->journal;
+
+	for (size_t i = 0; i < j->nr && vpn >= LIMBO_VPN; i++) {
+		const struct change *c = &j->changes[i];
+		if (change_unmaps(c) && c->to <= vpn && vpn < c->to + c->nr_pages)
+			return c->from + (vpn - c->to);
+	}
+	return vpn;
+}
+
 static bool journal_grow(struct journal *j)
 {
 	size_t room = j->room * 4;
@@ -291,7 +325,7 @@ void journal_grown(struct program *p, uint64_t vpn, uint64_t nr_pages, bool unma
 
 /* ---- its children ---- */
 
-int birth_begin(struct program *child, struct program *parent)
+int birth_begin(struct program *child, struct program *parent, bool single)
 {
 	struct journal *j = parent->journal;
 	struct birth *b = calloc(1, sizeof *b);
@@ -301,6 +335,7 @@ int birth_begin(struct program *child, struct program *parent)
 	b->journal = j;
 	b->from = j->calm;
 	b->at = j->nr;
+	b->single = single;
 	b->since_ns = clock_now_ns();
 	b->next = j->young;
 	j->young = b;

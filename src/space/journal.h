@@ -22,6 +22,7 @@ struct birth {
 	struct journal *journal;   /* its parent's */
 	_Atomic bool known;        /* its changes are all that may matter */
 	bool doubtful;             /* or are thought to be: its places are to be looked at */
+	bool single;               /* its parent has one thread */
 	struct change *changes;
 	size_t from, nr, at;       /* `at` of the nr are made in its table; until then places in the journal */
 	/* program.lock of the child, exclusive: */
@@ -73,9 +74,13 @@ void journal_grown(struct program *program, uint64_t vpn, uint64_t nr_pages, boo
 /* Before an event is followed: what is in limbo is discarded if it is much. Not while its mappings are cut: a tract may
  * have nothing else. */
 void journal_bound(struct program *program);
-/* In between, a fork: whether its table may be wrong; and the child is to find out. -ENOMEM. */
+/* In between, a fork: whether its table may be wrong; whether something that was told to be unmapped may be there
+ * still, as [vpn, end) is mapped; and the child is to find out. `single`: its parent has one thread. -ENOMEM. */
 bool journal_unsure(const struct program *parent);
-int birth_begin(struct program *child, struct program *parent);
+bool journal_stays(const struct program *parent, uint64_t vpn, uint64_t end);
+/* Where what is at a place is, or was before it was kept in limbo. */
+uint64_t journal_home(const struct program *parent, uint64_t vpn);
+int birth_begin(struct program *child, struct program *parent, bool single);
 
 /* Make a child's table that of its mappings. 0: it is; -EAGAIN: not yet, nothing may be read, served or changed.
  * program.lock exclusive. */

@@ -199,9 +199,10 @@ struct legacy {
 	/* What a child gets empty, or not at all, whatever its parent has there: by address. */
 	struct { uint64_t vpn, end; } *list;
 	size_t nr, room;
-	size_t at;        /* pages are asked for in order: those before are done with */
+	size_t at;        /* of an extent pages are asked for in order: those before are done with */
 	uint64_t covered; /* pages of extents that are mapped and registered */
-	bool differs;     /* more is */
+	bool differs;     /* more is, and */
+	bool stays;       /* some where memory was told to be unmapped */
 };
 
 static int legacy_wipe(struct legacy *l, const struct proc_mapping *m)
@@ -233,6 +234,7 @@ static int mapping_legacy(void *arg, const struct proc_mapping *m)
 		}
 		l->covered += covered;
 		l->differs |= covered != end - vpn;
+		l->stays |= journal_stays(p, vpn, end);
 	}
 	/* It may have been said of it since. */
 	bool absent = m->kept && !uffd_registered(l->child->uffd, m->start, PAGE_BYTES);
@@ -250,15 +252,16 @@ static int extent_fork(struct program *child, const struct extent *e, struct leg
 {
 	const struct region *from = &e->tract->region;
 	struct tract *t;
-	uint64_t idx;
+	uint64_t idx, home = journal_home(legacy->parent, e->vpn);
 	int error = tract_take(child, e->vpn, e->nr_pages, &t, &idx);
 
+	legacy->at = home == e->vpn ? legacy->at : 0;
 	if (!error && e->tract->fresh)
 		t->fresh = child->fresh = true;
 	for (uint64_t at = region_next(from, e->idx); !error && at < e->idx + e->nr_pages;
 	     at = region_next(from, at + 1)) {
 		uint64_t word = word_load(e->tract, at), i = at - e->idx;
-		if (!word || page_wiped(legacy, e->vpn + i))
+		if (!word || page_wiped(legacy, home + i))
 			continue;
 		word = word_forked(child, e->tract, e->vpn + i, word);
 		region_occupy(&t->region, idx + i, 1);
@@ -303,14 +306,23 @@ static bool process_single(const struct program *p)
 
 /* Whether the parent's mappings are not as its table has them, or were not of late: then nobody knows yet which
  * the child has. Of a parent without a name the maps cannot be read; mostly it has just been forked itself. */
-static bool legacy_unsure(const struct legacy *l)
+static bool legacy_differs(const struct legacy *l)
 {
 	uint64_t pages = 0;
 
 	for (size_t i = 0; i < l->parent->nr_extents; i++)
 		pages += l->parent->extents[i].nr_pages;
 	bool differs = l->parent->proc_dir >= 0 && (l->differs || l->covered != pages);
-	return (differs || journal_unsure(l->parent)) && !process_single(l->parent);
+	return differs || journal_unsure(l->parent);
+}
+
+/* What the child cannot be given yet it is given later. */
+static int legacy_wait(const struct legacy *l, struct program *child, struct program *parent)
+{
+	if (!legacy_differs(l))
+		return 0;
+	bool single = process_single(parent);
+	return single && !l->stays ? 0 : birth_begin(child, parent, single);
 }
 
 void program_fork(struct program *parent, int uffd)
@@ -333,8 +345,8 @@ void program_fork(struct program *parent, int uffd)
 	}
 	if (!error) /* first of all: what is copied into the child stays there */
 		error = legacy_find(&legacy);
-	if (!error && legacy_unsure(&legacy))
-		error = birth_begin(child, parent);
+	if (!error)
+		error = legacy_wait(&legacy, child, parent);
 	/* What is in limbo only a child needs that may have it. */
 	for (size_t i = 0; !error && i < parent->nr_extents; i++)
 		if (parent->extents[i].vpn < LIMBO_VPN || child->birth)

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -325,6 +326,30 @@ static void grown_then_forked(void)
 	arena_free(&arena);
 }
 
+/* An mmap that the kernel refuses, though it tells that what is there goes; forked: that is there, and the child's. */
+static void refused_then_forked(void)
+{
+	struct arena arena = arena_new(live_pages(), 47);
+	const size_t half = arena.nr_pages / 2, bytes = (arena.nr_pages + half) * PAGE_BYTES;
+	struct rlimit limit, none;
+
+	CHECK(getrlimit(RLIMIT_DATA, &limit) == 0);
+	none = (struct rlimit){ MIB, limit.rlim_max };
+	for (unsigned round = 1; round <= 3; round++) {
+		arena_fill(&arena, 0, arena.nr_pages, round);
+		arena_cold(&arena, 0, half);
+		CHECK(setrlimit(RLIMIT_DATA, &none) == 0);
+		CHECK(mmap(arena.base, bytes, RW, ANON | MAP_FIXED, -1, 0) == MAP_FAILED);
+		pid_t pid = child_start();
+		CHECK(setrlimit(RLIMIT_DATA, &limit) == 0);
+		arena_check(&arena, 0, arena.nr_pages);
+		if (pid == 0)
+			_exit(0);
+		live_wait(pid);
+	}
+	arena_free(&arena);
+}
+
 static void changed_then_forked_all(void)
 {
 	for (unsigned kind = 0; kind < 4; kind++)
@@ -332,6 +357,7 @@ static void changed_then_forked_all(void)
 	changed_then_a_daemon();
 	changed_in_pieces();
 	grown_then_forked();
+	refused_then_forked();
 }
 
 static void *rests(void *arg)

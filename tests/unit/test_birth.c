@@ -121,6 +121,86 @@ static void what_grew_there_and_has_gone_is_new(void **state)
 	child_free(&child);
 }
 
+static void slot_count(struct tier *tier, uint32_t slot)
+{
+	(void)tier;
+	assert_int_equal(slot, 1);
+}
+
+static const struct tier_ops pool_ops = { .ref = slot_count, .unref = slot_count };
+static struct tier pool = { &pool_ops };
+
+static enum page_state child_state(const struct child *child, uint64_t vpn)
+{
+	const struct extent *e = extent_find(child->program, vpn);
+
+	assert_non_null(e);
+	return page_state(word_load(e->tract, e->idx + (vpn - e->vpn)));
+}
+
+/* One thread, an mmap that is refused though what is there is told to go, and a fork: the child has it, too. */
+static struct child refused_then_forked(struct world *w, const char *advice)
+{
+	struct tract *t = tract_at(w, 1000, 100);
+
+	assert_true(page_claim(t, 7, page_word(PAGE_RESIDENT, 0, 0, 0, false)));
+	atomic_store(&t->region.state[7], page_word(PAGE_STORED, 0, 0, 1, false));
+	w->server.pool = &pool;
+	w->program->proc_dir = dup(w->program->threads_dir);
+	w->program->pid = getpid();
+	tract_at(w, 900, 100);
+	tell_unmap(w, 1000, 100);
+	mapped = (struct mapped){ .start = 900, .cut = 1000, .end = 1100 };
+	kinds_put(advice, advice);
+	return fork_told(w, 900, 1100);
+}
+
+static void what_was_refused_to_go_is_the_child_s(void **state)
+{
+	struct world *w = *state;
+	struct child child = refused_then_forked(w, "");
+
+	all_told(w, &child, 900, 1100);
+	assert_true(child_has(&child, 1000) && child_has(&child, 1099));
+	assert_int_equal(child_state(&child, 1007), PAGE_STORED);
+	child_free(&child);
+}
+
+/* With MADV_WIPEONFORK a child has zeros there. */
+static void what_was_refused_to_go_may_be_wiped(void **state)
+{
+	struct world *w = *state;
+	struct child child = refused_then_forked(w, "wf");
+
+	all_told(w, &child, 900, 1100);
+	assert_int_equal(child_state(&child, 1007), PAGE_ABSENT);
+	child_free(&child);
+}
+
+/* But not if what is there has grown; or was unmapped at once, after the fork. */
+static void what_has_grown_is_not_what_was_refused(void **state)
+{
+	struct world *w = *state;
+	struct child child = refused_then_forked(w, "");
+
+	mapped.cut = 0;
+	all_told(w, &child, 900, 1100);
+	assert_false(child_has(&child, 1000));
+	assert_true(child_has(&child, 999));
+	child_free(&child);
+}
+
+static void what_has_grown_and_gone_is_not_what_was_refused(void **state)
+{
+	struct world *w = *state;
+	struct child child = refused_then_forked(w, "");
+
+	tell_unmap(w, 1000, 100);
+	all_told(w, &child, 900, 1000);
+	assert_false(child_has(&child, 1000));
+	child_free(&child);
+}
+
 /* A child that tells of changes of its own before it can be asked. */
 static struct child child_told_early(struct world *w, const struct uffd_msg *messages, size_t nr)
 {
@@ -189,6 +269,10 @@ int main(void)
 		EVENT_TEST(what_moved_after_the_fork_is_where_it_was),
 		EVENT_TEST(what_grew_where_something_moved_away_is_new),
 		EVENT_TEST(what_grew_there_and_has_gone_is_new),
+		EVENT_TEST_OF_ONE(what_was_refused_to_go_is_the_child_s),
+		EVENT_TEST_OF_ONE(what_was_refused_to_go_may_be_wiped),
+		EVENT_TEST_OF_ONE(what_has_grown_is_not_what_was_refused),
+		EVENT_TEST_OF_ONE(what_has_grown_and_gone_is_not_what_was_refused),
 		EVENT_TEST(what_was_told_early_is_followed_in_turn),
 		EVENT_TEST(who_is_ended_with_a_fork_untold_ends_the_tree),
 		EVENT_TEST(who_forks_without_a_file_left_is_ended),

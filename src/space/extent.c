@@ -131,7 +131,7 @@ void extent_cut(struct program *p, uint64_t vpn, uint64_t nr_pages,
 	uint64_t end = vpn + nr_pages;
 	size_t i = extent_index(p, vpn);
 
-	/* A cut in the middle of one extent makes two of it: room for that was kept ahead. */
+	/* A cut in the middle of one extent makes two of it. */
 	while (i < p->nr_extents && p->extents[i].vpn < end) {
 		struct extent e = p->extents[i];
 		uint64_t from = e.vpn > vpn ? e.vpn : vpn;
@@ -140,10 +140,13 @@ void extent_cut(struct program *p, uint64_t vpn, uint64_t nr_pages,
 		struct extent left = { e.vpn, from - e.vpn, e.tract, e.idx };
 		struct extent right = { to, e.vpn + e.nr_pages - to, e.tract, e.idx + (to - e.vpn) };
 
+		if (left.nr_pages && right.nr_pages && extents_reserve(p, 1)) {
+			/* Where the right part is nobody can tell from here on. */
+			program_fail(p, "no memory to follow a change of its mappings");
+			e.tract->nr_mapped -= right.nr_pages;
+			right.nr_pages = 0;
+		}
 		if (left.nr_pages && right.nr_pages) {
-			/* Losing the right part's place would lose its bytes. */
-			int error = extents_reserve(p, 1);
-			tide_assert(!error);
 			memmove(&p->extents[i + 1], &p->extents[i], (p->nr_extents - i) * sizeof e);
 			p->nr_extents++;
 			p->extents[i] = left;

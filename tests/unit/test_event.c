@@ -309,6 +309,31 @@ static void who_reads_gives_way(void **state)
 	}
 }
 
+static bool memory_full;
+
+void *__real_realloc(void *memory, size_t bytes);
+void *__wrap_realloc(void *memory, size_t bytes);
+void *__wrap_realloc(void *memory, size_t bytes)
+{
+	return memory_full ? NULL : __real_realloc(memory, bytes);
+}
+
+/* Of a mapping the middle goes, and there is no memory to keep the rest as two: that program alone is ended. */
+static void who_cannot_be_followed_is_ended(void **state)
+{
+	struct world *w = *state;
+	struct program *p = w->program;
+	uint64_t vpn = 1000;
+
+	do
+		tract_at(w, vpn += 100, 100);
+	while (p->nr_extents < p->room_extents);
+	memory_full = true;
+	tell_unmap(w, vpn + 50, 10);
+	memory_full = false;
+	assert_true(p->gone);
+}
+
 static unsigned nr_filled;
 
 int __wrap_uffd_zero(int fd, uint64_t address, uint64_t bytes, uint64_t *ret_done);
@@ -359,6 +384,7 @@ int main(void)
 		EVENT_TEST(what_is_left_of_another_is_new),
 		EVENT_TEST(rule07_what_is_discarded_unseen_is_never_found),
 		EVENT_TEST(who_reads_gives_way),
+		EVENT_TEST(who_cannot_be_followed_is_ended),
 		EVENT_TEST(who_is_to_be_killed_is_given_nothing),
 	};
 

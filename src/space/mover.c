@@ -31,6 +31,7 @@
 #include "proc.h"
 #include "number.h"
 #include "program.h"
+#include "spend.h"
 #include "thread.h"
 #include "uffd.h"
 
@@ -41,6 +42,7 @@
 #define STUCK_NS 100000000u
 #define STUCK_ROUNDS 8u
 #define LEFT_SHARE 8u /* of the limit */
+#define LEFT_PARTS 10u /* of the time, of which looking what is left may take one: handlers wait meanwhile */
 #define REST_MS 10u
 #define REST_MS_MAX 80u /* what grows unmanaged meanwhile is over the budget for no longer */
 #define WATCH_MS_MAX 250u /* once nothing grows, however little of the time watching may take */
@@ -70,6 +72,8 @@ struct mover {
 	uint64_t vain_ns;  /* for how long no page was demoted, and there was no room anyway */
 	uint64_t resident; /* pages, at the last round */
 	unsigned rest_ms;  /* until the next one, if nobody wakes it */
+	struct spend left; /* looking whether hardly a page is left, and */
+	bool none_left;    /* what that told */
 	uint32_t watch_ppm; /* of one core, for watching; not before this: */
 	uint64_t watch_ns;
 	uint64_t counted_ns; /* thread time that is accounted for */
@@ -495,6 +499,21 @@ static bool hardly_any_left(struct server *s)
 	return left_alone && resident - left_alone < atomic_load(&s->limit) / LEFT_SHARE;
 }
 
+/* With --hard, while it is stuck. plan_lock held. */
+static bool none_left(struct mover *v)
+{
+	struct server *s = v->server;
+	uint64_t now_ns = clock_now_ns(), began_ns = clock_thread_cpu_ns();
+
+	if (!s->hard || !atomic_load(&s->stuck))
+		v->none_left = false;
+	else if (spend_due(&v->left, LEFT_PARTS, now_ns)) {
+		v->none_left = hardly_any_left(s);
+		v->left = (struct spend){ clock_now_ns(), clock_thread_cpu_ns() - began_ns };
+	}
+	return v->none_left;
+}
+
 /*
  * One round: measure, plan, carry out, tidy, measure again if there was a plan. Returns whether to go on at once.
  */
@@ -522,7 +541,7 @@ static bool mover_round(struct mover *v)
 	}
 	if (nr)
 		server_measure(s, clock_now_ns(), &need);
-	atomic_store(&s->all_refused, s->hard && atomic_load(&s->stuck) && hardly_any_left(s));
+	atomic_store(&s->all_refused, none_left(v));
 	pthread_mutex_unlock(&s->plan_lock);
 
 	uint64_t now_ns = clock_now_ns(), took_ns = now_ns - v->round_ns;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* How long the mover sleeps when nobody wakes it: its own rounds, on a clock that is ours. */
+/*
+ * How long the mover sleeps when nobody wakes it, and how often it goes over all pages: its own rounds, on a clock that
+ * is ours.
+ */
 #include <errno.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -9,11 +12,15 @@
 
 #define RESTS_MAX 16u
 #define LIMIT_PAGES UINT64_C(100000)
+#define MS UINT64_C(1000000)
 
 static struct world *world;
 static long rests_ms[RESTS_MAX];
 static unsigned nr_rests;
 static void (*meanwhile)(unsigned nr); /* what happens while it sleeps for the time of that number */
+static uint64_t slept_ns; /* what passes then, beside what really passes */
+static uint64_t walk_ns;  /* what going over all pages takes */
+static unsigned nr_walks;
 
 long __real_syscall(long number, long a, long b, long c, long d, long e, long f);
 long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f);
@@ -33,6 +40,34 @@ long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f)
 	return -1;
 }
 
+static void pass(struct timespec *t, uint64_t ns)
+{
+	ns += (uint64_t)t->tv_nsec;
+	t->tv_sec += (time_t)(ns / 1000000000);
+	t->tv_nsec = (long)(ns % 1000000000);
+}
+
+int __real_clock_gettime(clockid_t clock, struct timespec *t);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *t);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
+{
+	int error = __real_clock_gettime(clock, t);
+
+	if (!error && clock == CLOCK_MONOTONIC)
+		pass(t, slept_ns + nr_walks * walk_ns);
+	if (!error && clock == CLOCK_THREAD_CPUTIME_ID)
+		pass(t, nr_walks * walk_ns);
+	return error;
+}
+
+void __wrap_engine_left_alone(const struct engine *engine, uint64_t *ret_resident, uint64_t *ret_left_alone);
+void __wrap_engine_left_alone(const struct engine *engine, uint64_t *ret_resident, uint64_t *ret_left_alone)
+{
+	(void)engine;
+	nr_walks++;
+	*ret_resident = *ret_left_alone = LIMIT_PAGES;
+}
+
 static int begin(void **state)
 {
 	(void)state;
@@ -42,7 +77,8 @@ static int begin(void **state)
 	world->server.wish.dram_bytes = LIMIT_PAGES * PAGE_BYTES;
 	world->server.bound_bytes = UINT64_MAX;
 	atomic_store(&world->server.unhelped_pages, LIMIT_PAGES - 100);
-	nr_rests = 0;
+	nr_rests = nr_walks = 0;
+	slept_ns = walk_ns = 0;
 	return 0;
 }
 
@@ -171,6 +207,24 @@ static void who_waits_for_room_does_not_wait_for_it(void **state)
 	assert_int_equal(rests_ms[5], 1);
 }
 
+static void sleep_long(unsigned nr)
+{
+	(void)nr;
+	slept_ns += 20 * MS;
+}
+
+/* The more there is, the dearer it is to go over it, and nothing is served meanwhile. */
+static void it_does_not_go_over_all_pages_all_the_time(void **state)
+{
+	(void)state;
+	world->server.hard = true;
+	atomic_store(&world->server.unhelped_pages, LIMIT_PAGES);
+	walk_ns = 100 * MS;
+	rests(sleep_long);
+	assert_true(world->server.all_refused);
+	assert_int_equal(nr_walks, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -182,6 +236,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_grows_is_watched_whatever_the_share, begin, end),
 		cmocka_unit_test_setup_teardown(above_the_budget_a_small_share_does_not_matter, begin, end),
 		cmocka_unit_test_setup_teardown(who_waits_for_room_does_not_wait_for_it, begin, end),
+		cmocka_unit_test_setup_teardown(it_does_not_go_over_all_pages_all_the_time, begin, end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -118,7 +118,8 @@ static void wards_kill(struct wards *wards)
 	} while (wards_left(wards));
 }
 
-/* Until the server runs again, and so says something, or ends: see whether `pid` runs alone. */
+/* Until the server runs again, and so says something, or ends: see whether `pid` runs alone. Nothing tells of a stop of
+ * somebody else's child: it is looked for. */
 static void stop_watch(int socket, pid_t pid, pid_t server)
 {
 	struct pollfd word = { .fd = socket, .events = POLLIN };

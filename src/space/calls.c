@@ -46,25 +46,26 @@ static void move_shorten(void *arg, const struct proc_leaving *l)
 		s->nr_pages = nr_pages;
 }
 
-/* Whether memory of ours is mapped at a page by now. */
 struct presence {
 	uint64_t address;
-	bool there;
+	bool there, any; /* mappings; whose first thread has ended shows none */
 };
 
 static int mapping_seek(void *arg, const struct proc_mapping *m)
 {
 	struct presence *seek = arg;
 
+	seek->any = true;
 	seek->there |= m->start <= seek->address && seek->address < m->end && m->uffd;
 	return m->end > seek->address;
 }
 
-static bool page_mapped(const struct program *p, uint64_t vpn)
+int page_mapped(const struct program *p, uint64_t vpn)
 {
 	struct presence seek = { .address = vpn_address(vpn) };
+	int error = p->proc_dir < 0 ? -ESRCH : proc_mappings(p->proc_dir, true, mapping_seek, &seek);
 
-	return p->proc_dir >= 0 && proc_mappings(p->proc_dir, true, mapping_seek, &seek) >= 0 && seek.there;
+	return error < 0 ? error : seek.any ? seek.there : -ESRCH;
 }
 
 /*
@@ -81,7 +82,7 @@ uint64_t calls_pages(struct program *p, uint64_t from, uint64_t to, uint64_t nr_
 		return nr_pages;
 	uint64_t end_ns = clock_now_ns() + HELD_MOST_NS;
 	for (unsigned tries = 1; !threads_look(p, move_shorten, &s, &nr, &nr_running); tries++) {
-		bool stays = tries == MOVER_TRIES && page_mapped(p, from);
+		bool stays = tries == MOVER_TRIES && page_mapped(p, from) > 0;
 		if (s.met || !nr_running || stays || clock_now_ns() > end_ns)
 			break;
 		clock_sleep_ns(MOVER_PAUSE_NS);

@@ -146,6 +146,35 @@ static bool former_leaves(struct moves *m, const struct moves_table *table, cons
 	return some > 0;
 }
 
+/*
+ * Memory that grows in place tells of nothing. It may grow into what another thread has left, of which it has still to
+ * tell, and leave again:
+ *
+ *   1 ─── moves X to F ─ ─ ─ held up ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ queues ▼
+ *   2 ──────────────────── W grows over X ─ moves W and X to Y ▼ ────│── told: what the table has at X goes to Y
+ *
+ * Then of the very beginning of what 1 moves nothing is known, though what was there was told to have left. Until 1 has
+ * told nothing is brought back anywhere, so it is in time to have it back. It is sure if the page below left
+ * with it and nothing is mapped there by now: who has grown up to here from below, and moves only the end of that,
+ * sleeps in its call, and has the rest still. Returns up to where it was had.
+ */
+static uint64_t range_regain(struct moves *m, const struct moves_table *table, const struct leaving *told,
+			     uint64_t end)
+{
+	struct moves_gone gone;
+	uint64_t vpn = told->vpn, nr_pages;
+
+	while (vpn < end && (nr_pages = table->gone(table->arg, told->vpn, vpn, end - vpn, &gone))) {
+		if (gone.kind == GONE_DOUBTFUL && !moves_pending(m, vpn, vpn + nr_pages))
+			table->fail(table->arg, NOBODY_KNOWS);
+		if (gone.kind != GONE_TAKEN)
+			break;
+		table->regain(table->arg, gone.at, told->to + (vpn - told->vpn), nr_pages);
+		vpn += nr_pages;
+	}
+	return vpn;
+}
+
 /* Of what is told to have moved, [vpn, end). */
 static void range_remap(struct moves *m, const struct moves_table *table, const struct leaving *told,
 			uint64_t vpn, uint64_t end)
@@ -156,7 +185,9 @@ static void range_remap(struct moves *m, const struct moves_table *table, const 
 	if (vpn >= end)
 		return;
 	if (!former_leaves(m, table, told, vpn, end, &part)) {
-		table->move(table->arg, vpn, to, end - vpn);
+		uint64_t rest = vpn == told->vpn ? range_regain(m, table, told, end) : vpn;
+		if (rest < end)
+			table->move(table->arg, rest, to + (rest - vpn), end - rest);
 		return;
 	}
 	if (part.limbo)

@@ -23,6 +23,18 @@ struct moves {
 	bool awaiting;           /* it is not known of whom the next message tells */
 };
 
+/* Of what is told to move, and of which nothing is known where it was. */
+enum gone_kind {
+	GONE_NOT,      /* nobody has told that anything had left there, or no bytes are lost with that */
+	GONE_TAKEN,    /* what grew over it has taken it along */
+	GONE_DOUBTFUL, /* or that was another, which had left before */
+};
+
+struct moves_gone {
+	enum gone_kind kind;
+	uint64_t at; /* where it is by now */
+};
+
 typedef void moves_visit(void *arg, uint64_t vpn, uint64_t nr_pages, uint64_t limbo, bool vague);
 
 /* What is known of pages, by address, and is changed as the messages say. */
@@ -39,6 +51,11 @@ struct moves_table {
 	uint64_t (*unknown)(void *arg, uint64_t vpn, uint64_t nr_pages);
 	/* Of what is unknown in a range it is to be known that something may be there, fresh. */
 	void (*stay)(void *arg, uint64_t vpn, uint64_t nr_pages);
+	/* Of what is told to move from `first` on, at `vpn`: up to nr_pages in a row of which nothing is known, and to
+	 * which the same happened. 0: something is known of that page. */
+	uint64_t (*gone)(void *arg, uint64_t first, uint64_t vpn, uint64_t nr_pages, struct moves_gone *ret_gone);
+	/* Move what was taken along from where it is to a place; what took it along stays. */
+	void (*regain)(void *arg, uint64_t at, uint64_t to, uint64_t nr_pages);
 	/* Nobody can tell where its bytes are. */
 	void (*fail)(void *arg, const char *why);
 };

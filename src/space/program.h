@@ -188,6 +188,8 @@ void helper_lock_take(struct program *program);
 bool calls_known(struct program *program);
 /* Whether all that is told is of one thread. */
 bool calls_alone(struct program *program);
+/* Whether memory of ours is mapped at a page by now: 1, 0 or -errno. */
+int page_mapped(const struct program *program, uint64_t vpn);
 /* How many pages a move is about that is told to be one of `told_pages`. Its message has just been read. */
 uint64_t calls_pages(struct program *program, uint64_t from, uint64_t to, uint64_t told_pages);
 

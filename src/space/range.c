@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "gone.h"
 #include "intake.h"
 #include "journal.h"
 #include "proc.h"
@@ -221,6 +222,51 @@ static void range_stay(void *arg, uint64_t vpn, uint64_t nr_pages)
 		(void)survey_uncovered(p, vpn_address(vpn), vpn_address(vpn + nr_pages), stretch_take);
 }
 
+/* Whether any bytes of a range are not where it is mapped. */
+static bool range_holds(const struct program *p, uint64_t vpn, uint64_t end)
+{
+	const struct extent *e;
+
+	for (; vpn < end && (e = extent_next(p, vpn)) && e->vpn < end; vpn = e->vpn + e->nr_pages) {
+		const struct region *region = &e->tract->region;
+		uint64_t idx = e->idx + (vpn > e->vpn ? vpn - e->vpn : 0), last = e->idx + e->nr_pages;
+		last = last - e->idx < end - e->vpn ? last : e->idx + (end - e->vpn);
+		for (idx = region_next(region, idx); idx < last; idx = region_next(region, idx + 1)) {
+			enum page_state state = page_state(word_load(e->tract, idx));
+			if (state != PAGE_ABSENT && state != PAGE_RESIDENT)
+				return true;
+		}
+	}
+	return false;
+}
+
+static uint64_t range_gone(void *arg, uint64_t first, uint64_t vpn, uint64_t nr_pages, struct moves_gone *ret)
+{
+	struct program *p = arg;
+	const struct journal *j = p->journal;
+	const struct extent *e = extent_next(p, vpn);
+	struct gone gone;
+
+	ret->kind = GONE_NOT;
+	if (e && e->vpn < vpn + nr_pages)
+		nr_pages = e->vpn > vpn ? e->vpn - vpn : 0;
+	if (!nr_pages || !gone_find(j->changes + j->calm, j->nr - j->calm, first, vpn, nr_pages, &gone))
+		return nr_pages;
+	ret->at = gone.at;
+	if (gone.with_below && !page_mapped(p, first - 1))
+		ret->kind = GONE_TAKEN;
+	else if (range_holds(p, gone.at, gone.at + gone.nr_pages) && !calls_alone(p))
+		ret->kind = GONE_DOUBTFUL;
+	return gone.nr_pages;
+}
+
+static void range_regain(void *arg, uint64_t at, uint64_t to, uint64_t nr_pages)
+{
+	range_come(arg, at, to, nr_pages);
+	if (at < LIMBO_VPN)
+		range_stay(arg, at, nr_pages);
+}
+
 static void program_lose(void *arg, const char *why)
 {
 	program_fail(arg, why);
@@ -230,7 +276,7 @@ struct moves_table range_table(struct program *p)
 {
 	return (struct moves_table){ .arg = p, .replace = range_replace, .move = range_follow, .come = range_come,
 				     .unmap = range_unmap, .unknown = unknown_pages, .stay = range_stay,
-				     .fail = program_lose };
+				     .gone = range_gone, .regain = range_regain, .fail = program_lose };
 }
 
 /* ---- what was told to be unmapped, and was not ---- */
@@ -371,17 +417,6 @@ static bool changes_beside(const struct change *changes, size_t nr, uint64_t vpn
 	return changes_come(changes, nr, vpn - 1, vpn) || changes_leave(changes, nr, vpn - 1, vpn);
 }
 
-/* Whether anything is lost with what is in limbo there. */
-static bool limbo_matters(const struct program *p, uint64_t vpn, uint64_t end)
-{
-	for (const struct extent *e; vpn < end && (e = extent_next(p, vpn)) && e->vpn < end; vpn = e->vpn + e->nr_pages)
-		for (uint64_t i = region_next(&e->tract->region, e->idx); i < e->idx + e->nr_pages;
-		     i = region_next(&e->tract->region, i + 1))
-			if (page_state(word_load(e->tract, i)) != PAGE_ABSENT)
-				return true;
-	return false;
-}
-
 /* Some of it has gone: what is not registered loses its extents as what was just adopted does. */
 static void range_doubt(struct program *p, uint64_t vpn, uint64_t end)
 {
@@ -417,7 +452,7 @@ int limbo_settle(struct program *p, struct change *changes, size_t nr, bool tell
 		r.beside = changes_beside(changes + to, nr - to, r.vpn) ||
 			   (changes_beside(changes, i, r.vpn) && !calls_alone(p));
 		yes = telling ? range_refused(&r) : 0;
-		if (yes == -EUCLEAN && limbo_matters(p, changes[i].to, changes[i].to + (r.end - r.vpn)))
+		if (yes == -EUCLEAN && range_holds(p, changes[i].to, changes[i].to + (r.end - r.vpn)))
 			program_fail(p, "an mmap was refused, or memory has grown there: nobody can tell which");
 		yes = yes == -EUCLEAN ? 0 : yes;
 		for (size_t k = i; k < to && yes > 0; k++)

@@ -206,6 +206,50 @@ static void moves_told_the_other_way_round(void)
 	arena_check(&other, 0, MOVED_PAGES);
 }
 
+/*
+ * What lies below has grown into the place that was left, untouched, and has left again, all of which is told first.
+ * Both are whole; what has grown is zeros.
+ */
+static void grown_over_and(bool moved)
+{
+	struct moved m = moved_new();
+	unsigned char *below = m.places[0] - MOVED_BYTES, *there = m.places[0] - 64 * MIB;
+	struct hold_up h = hold_up_new((uintptr_t)m.places[1], UFFD_FEATURE_EVENT_UNMAP);
+	pthread_t thread;
+
+	CHECK(mmap(below, MOVED_BYTES, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0) == below);
+	struct arena other = arena_at(below, 2 * MOVED_PAGES, 42);
+	arena_fill(&other, 0, MOVED_PAGES, 1);
+	arena_cold(&other, 0, MOVED_PAGES);
+	CHECK(pthread_create(&thread, NULL, moves_at_last, &m) == 0);
+	hold_up_wait(&h);
+	CHECK(mremap(below, MOVED_BYTES, 2 * MOVED_BYTES, 0) == below);
+	if (moved)
+		CHECK(mremap(below, 2 * MOVED_BYTES, 2 * MOVED_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, there) == there);
+	else
+		CHECK(munmap(below, 2 * MOVED_BYTES) == 0);
+	other.base = there;
+	hold_up_end(&h);
+	CHECK(pthread_join(thread, NULL) == 0);
+	m.arena.base = m.places[1];
+	for (unsigned round = 0; round < 2; round++) {
+		arena_check(&m.arena, 0, MOVED_PAGES);
+		if (moved)
+			arena_check(&other, 0, 2 * MOVED_PAGES);
+		arena_cold(&m.arena, 0, MOVED_PAGES);
+	}
+}
+
+static void grown_over_and_moved(void)
+{
+	grown_over_and(true);
+}
+
+static void grown_over_and_unmapped(void)
+{
+	grown_over_and(false);
+}
+
 /* ---- changed, then forked ------------------------------------------------------------------- */
 
 /* A parent that has just changed a mapping, and a child whose first deed is at the very place, or many deeds. */
@@ -460,6 +504,8 @@ static const struct live_case cases[] = {
 	{ "fork-told-after-unmapping", fork_told_after_unmapping },
 	{ "fork-told-before-a-move", fork_told_before_a_move },
 	{ "moves-told-the-other-way-round", moves_told_the_other_way_round },
+	{ "grown-over-and-moved", grown_over_and_moved },
+	{ "grown-over-and-unmapped", grown_over_and_unmapped },
 	{ "changed-then-forked", changed_then_forked_all },
 	{ "changed-then-forked-threaded", changed_then_forked_threaded },
 	{ "child-changes-at-once", child_changes_at_once },

@@ -301,6 +301,101 @@ static void rule09_an_unmapping_is_to_come_still(void **state)
 	extent_is(w, 7000, old, 0);
 }
 
+/* A mapping is somewhere, with pages of ours. */
+static void mapped_at(struct world *w, uint64_t start, uint64_t end)
+{
+	mapped.start = start;
+	mapped.cut = end;
+	mapped.end = end;
+	w->program->proc_dir = dup(w->program->threads_dir);
+	kinds_put("", "");
+}
+
+/* Told is that 900 .. 1099 moves to 5000, and last that 1000 .. 1099 had moved before: what was below grew there. */
+static void rule09_what_grew_over_another_s_gives_it_back(void **state)
+{
+	struct world *w = *state;
+	struct tract *below, *old;
+
+	assert_int_equal(tract_add(w->program, 900, 100, &below), 0);
+	assert_int_equal(tract_add(w->program, 1000, 100, &old), 0);
+	mapped_at(w, 5000, 5200);
+	tell_move(w, 900, 5000, 200);
+	extent_is(w, 5100, old, 0);
+	tell_remap(w, 1000, 7000, 100);
+	extent_is(w, 5099, below, 99);
+	extent_is(w, 7000, old, 0);
+	extent_is(w, 7099, old, 99);
+	const struct extent *grown = extent_find(w->program, 5100);
+	assert_true(grown && grown->tract->fresh);
+	assert_false(w->program->gone);
+}
+
+/* The same where it was unmapped again, in two steps. */
+static void rule09_what_grew_over_another_s_and_was_unmapped(void **state)
+{
+	struct world *w = *state;
+	struct tract *below, *old;
+
+	assert_int_equal(tract_add(w->program, 900, 100, &below), 0);
+	assert_int_equal(tract_add(w->program, 1000, 100, &old), 0);
+	mapped_at(w, 7000, 7100);
+	tell_move(w, 900, 5000, 200);
+	tell_unmap(w, 5000, 150);
+	tell_remap(w, 1000, 7000, 100);
+	extent_is(w, 7000, old, 0);
+	extent_is(w, 7049, old, 49);
+	extent_is(w, 7050, old, 50);
+	assert_null(extent_find(w->program, 5149));
+	assert_false(w->program->gone);
+}
+
+/* What is mapped below may have grown up to there, and move only that. 1007 is held. */
+static void grew_and_shrank(struct world *w, bool below_there)
+{
+	static uint32_t freed[1];
+	struct tract *old;
+
+	w->program->hold.nr_pages = 1;
+	w->program->hold.freed = freed;
+	assert_int_equal(tract_add(w->program, 1000, 100, &old), 0);
+	assert_true(page_claim(old, 7, page_word(PAGE_RESIDENT, 0, 0, 0, false)));
+	atomic_store(&old->region.state[7], page_word(PAGE_HELD, 0, 0, 0, false));
+	mapped_at(w, below_there ? 900 : 5000, below_there ? 1000 : 5100);
+	if (below_there)
+		tell_move(w, 900, 5000, 200);
+	else
+		tell_unmap(w, 1000, 100);
+	assert_false(w->program->gone);
+	tell_remap(w, 1000, 7000, 100);
+	w->program->hold.nr_pages = 0;
+}
+
+static void rule09_what_grew_and_may_be_there_is_not_guessed(void **state)
+{
+	struct world *w = *state;
+
+	grew_and_shrank(w, true);
+	assert_true(w->program->gone);
+}
+
+static void rule09_what_grew_and_shrank_is_not_guessed(void **state)
+{
+	struct world *w = *state;
+
+	grew_and_shrank(w, false);
+	assert_true(w->program->gone);
+}
+
+/* One thread tells in order. */
+static void rule09_what_one_thread_unmapped_is_gone(void **state)
+{
+	struct world *w = *state;
+
+	grew_and_shrank(w, false);
+	assert_false(w->program->gone);
+}
+
 /* What is told by one thread is told in order: of what was at the place of a move nothing is to come. */
 static void rule09_one_thread_tells_in_order(void **state)
 {
@@ -348,6 +443,11 @@ int main(void)
 		EVENT_TEST(rule09_a_former_leaves_in_parts_by_one_call),
 		EVENT_TEST(rule09_a_mover_that_makes_smaller_is_waited_for),
 		EVENT_TEST(rule09_many_unmappings_are_to_come),
+		EVENT_TEST(rule09_what_grew_over_another_s_gives_it_back),
+		EVENT_TEST(rule09_what_grew_over_another_s_and_was_unmapped),
+		EVENT_TEST(rule09_what_grew_and_may_be_there_is_not_guessed),
+		EVENT_TEST(rule09_what_grew_and_shrank_is_not_guessed),
+		EVENT_TEST_OF_ONE(rule09_what_one_thread_unmapped_is_gone),
 		EVENT_TEST_OF_ONE(rule09_one_thread_tells_in_order),
 		EVENT_TEST_OF_ONE(rule09_a_process_beside_tells_as_well),
 	};

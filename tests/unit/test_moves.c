@@ -21,6 +21,7 @@
 
 #include <cmocka.h>
 
+#include "gone.h"
 #include "moves.h"
 #include "rng.h"
 
@@ -33,6 +34,7 @@
 #define LIMBO 9000u
 #define LIMBOS 16u
 #define FEW 12u
+#define LOG 24u
 #define SEEN_BITS 18u
 
 enum kind {
@@ -43,6 +45,9 @@ enum kind {
 	HALF,      /* the first page is unmapped */
 	DISCARD,
 	MAP,       /* new memory, filled */
+	GROW,      /* in place, over the next place; then it moves, or is unmapped, with that: */
+	MOVE_BOTH,
+	UNMAP_BOTH,
 };
 
 struct op {
@@ -54,7 +59,7 @@ struct script {
 	unsigned nr;
 };
 
-enum step { IDLE, ENTERED, BUSY, QUEUED, ASLEEP, READ, ZAPPING, LINGERING };
+enum step { IDLE, ENTERED, BUSY, QUEUED, ASLEEP, TELLING, READ, ZAPPING, LINGERING };
 
 /* What is at a page, or is thought to be. */
 enum { NONE, ABSENT, RESIDENT, STORED };
@@ -83,6 +88,9 @@ struct world {
 	uint8_t nr_left, nr_formers;
 	struct leaving left[FEW];
 	struct former formers[FEW];
+	/* Where memory grows: what was told since nothing was under way last. */
+	struct change log[LOG];
+	uint8_t nr_log, told;
 };
 
 static const struct script *scripts;
@@ -90,6 +98,7 @@ static unsigned nr_adoptions_most, second;
 static bool blind_allowed; /* at any time it may be that nothing can be seen any more, or has been for too long */
 /* A thread may sleep on its way out of its call, which it still shows: it is throttled, or stopped. */
 static bool lingers;
+static bool grows; /* memory, in place: what was told to leave is known until nothing is under way */
 static bool hidden; /* the last thread is a process of its own in the same memory, which no look shows */
 static uint64_t *seen;
 static unsigned nr_states, nr_held, nr_formers, nr_failed;
@@ -102,17 +111,63 @@ static unsigned cell_of(uint64_t vpn)
 	return (unsigned)(vpn - BASE);
 }
 
+static const struct op *op_of(const struct world *w, unsigned t)
+{
+	return &scripts[t].ops[w->threads[t].op];
+}
+
+static bool op_moves(const struct op *op)
+{
+	return op->kind == MOVE || op->kind == REPLACE || op->kind == COPY || op->kind == MOVE_BOTH;
+}
+
+/* How many pages it takes away. */
+static unsigned op_pages(const struct op *op)
+{
+	return op->kind == HALF ? 1 : op->kind == MOVE_BOTH || op->kind == UNMAP_BOTH ? 2 * PAGES : PAGES;
+}
+
+static void log_add(struct world *w, uint64_t from, uint64_t to, uint64_t nr_pages)
+{
+	if (!grows)
+		return;
+	assert_true(w->nr_log < LOG);
+	w->log[w->nr_log++] = (struct change){ .from = from, .to = to, .nr_pages = nr_pages, .told = w->told };
+}
+
+/* Nothing is under way. */
+static void log_clear(struct world *w)
+{
+	memset(w->log, 0, sizeof w->log);
+	memset(w->limbo, NONE, grows ? sizeof w->limbo : 0);
+	w->nr_log = w->told = 0;
+}
+
+/* Where something is known, or kept. */
+static uint8_t *known_at(struct world *w, uint64_t vpn)
+{
+	return vpn >= LIMBO ? &w->limbo[vpn - LIMBO] : &w->table[cell_of(vpn)];
+}
+
 /* ---- the table, as moves.c has it ---- */
 
-static void table_replace(void *arg, uint64_t vpn, uint64_t nr_pages, moves_visit *visit, void *visit_arg)
+static void limbo_used(const struct world *w, bool *used)
 {
-	struct world *w = arg;
-	bool used[LIMBOS] = { false };
-
+	memset(used, 0, LIMBOS * sizeof *used);
+	for (unsigned i = 0; i < LIMBOS; i++)
+		used[i] = grows && w->limbo[i];
 	for (unsigned i = 0; i < moves.formers.nr; i++)
 		for (uint64_t k = 0; k < moves.formers.list[i].nr_pages; k++)
 			if (moves.formers.list[i].limbo)
 				used[moves.formers.list[i].limbo + k - LIMBO] = true;
+}
+
+static void table_replace(void *arg, uint64_t vpn, uint64_t nr_pages, moves_visit *visit, void *visit_arg)
+{
+	struct world *w = arg;
+	bool used[LIMBOS];
+
+	limbo_used(w, used);
 	for (uint64_t i = 0, run; i < nr_pages; i += run) {
 		uint8_t first = w->table[cell_of(vpn + i)];
 		unsigned at = 0;
@@ -131,6 +186,7 @@ static void table_replace(void *arg, uint64_t vpn, uint64_t nr_pages, moves_visi
 			*t = NONE;
 			used[at + k] = true;
 		}
+		log_add(w, vpn + i, LIMBO + at, run);
 		visit(visit_arg, vpn + i, run, LIMBO + at, first & FRESH);
 	}
 }
@@ -138,8 +194,9 @@ static void table_replace(void *arg, uint64_t vpn, uint64_t nr_pages, moves_visi
 static void table_move(void *arg, uint64_t from, uint64_t to, uint64_t nr_pages)
 {
 	struct world *w = arg;
-	uint8_t kept[PAGES];
+	uint8_t kept[2 * PAGES];
 
+	log_add(w, from, to, nr_pages);
 	for (uint64_t i = 0; i < nr_pages; i++) {
 		kept[i] = w->table[cell_of(from + i)];
 		w->table[cell_of(from + i)] = NONE;
@@ -154,20 +211,30 @@ static void table_come(void *arg, uint64_t limbo, uint64_t to, uint64_t nr_pages
 {
 	struct world *w = arg;
 
+	log_add(w, limbo, to, nr_pages);
 	for (uint64_t i = 0; i < nr_pages; i++) {
-		uint8_t *t = &w->table[cell_of(to + i)];
+		uint8_t *t = &w->table[cell_of(to + i)], *kept = known_at(w, limbo + i);
 		assert_int_equal(*t, NONE);
-		*t = w->limbo[limbo + i - LIMBO];
+		*t = *kept;
+		*kept = NONE;
 		if ((*t & KNOWN) == ABSENT && w->present[cell_of(to + i)])
 			*t = RESIDENT | (*t & FRESH);
 	}
+}
+
+static void table_visit_nothing(void *arg, uint64_t vpn, uint64_t nr_pages, uint64_t limbo, bool vague)
+{
+	(void)arg, (void)vpn, (void)nr_pages, (void)limbo, (void)vague;
 }
 
 static void table_unmap(void *arg, uint64_t vpn, uint64_t nr_pages)
 {
 	struct world *w = arg;
 
-	memset(w->table + cell_of(vpn), NONE, nr_pages);
+	if (grows)
+		table_replace(arg, vpn, nr_pages, table_visit_nothing, NULL);
+	else
+		memset(w->table + cell_of(vpn), NONE, nr_pages);
 }
 
 static uint64_t table_unknown(void *arg, uint64_t vpn, uint64_t nr_pages)
@@ -189,17 +256,61 @@ static void table_stay(void *arg, uint64_t vpn, uint64_t nr_pages)
 			w->table[i] = FRESH | (w->present[i] ? RESIDENT : ABSENT);
 }
 
+static uint64_t table_gone(void *arg, uint64_t first, uint64_t vpn, uint64_t nr_pages, struct moves_gone *ret)
+{
+	struct world *w = arg;
+	struct gone gone;
+	bool some = false;
+
+	ret->kind = GONE_NOT;
+	while (nr_pages && table_unknown(arg, vpn, nr_pages) < nr_pages)
+		nr_pages--;
+	if (!nr_pages || !gone_find(w->log, w->nr_log, first, vpn, nr_pages, &gone))
+		return nr_pages;
+	for (uint64_t i = 0; i < gone.nr_pages; i++)
+		some |= (*known_at(w, gone.at + i) & KNOWN) > STORED;
+	ret->at = gone.at;
+	if (gone.with_below && !w->what[cell_of(first) - 1])
+		ret->kind = GONE_TAKEN;
+	else if (some)
+		ret->kind = GONE_DOUBTFUL;
+	return gone.nr_pages;
+}
+
+static void table_regain(void *arg, uint64_t at, uint64_t to, uint64_t nr_pages)
+{
+	table_come(arg, at, to, nr_pages);
+	if (at < LIMBO)
+		table_stay(arg, at, nr_pages);
+}
+
+/* What is told to have moved now, and would else be taken for zeros. */
+static bool told_loses(const struct world *w)
+{
+	for (unsigned t = 0; t < THREADS; t++) {
+		const struct op *op = op_of(w, t);
+		if (!grows || w->threads[t].step != TELLING || !op_moves(op))
+			continue;
+		for (unsigned i = op->to * PAGES; i < op->to * PAGES + op_pages(op); i++)
+			if (w->what[i] > STORED && !w->present[i])
+				return true;
+	}
+	return false;
+}
+
 static void table_fail(void *arg, const char *why)
 {
 	struct world *w = arg;
 
 	(void)why;
+	w->blind |= told_loses(w);
 	w->failed = true;
 }
 
 static const struct moves_table operations = {
 	.replace = table_replace, .move = table_move, .come = table_come, .unmap = table_unmap,
-	.unknown = table_unknown, .stay = table_stay, .fail = table_fail,
+	.unknown = table_unknown, .stay = table_stay, .fail = table_fail, .gone = table_gone,
+	.regain = table_regain,
 };
 
 static struct moves_table table_of(struct world *w)
@@ -224,7 +335,7 @@ static void moves_load(const struct world *w)
 
 static void moves_save(struct world *w)
 {
-	bool used[LIMBOS] = { false };
+	bool used[LIMBOS];
 
 	assert_true(moves.nr_left <= FEW && moves.formers.nr <= FEW);
 	memset(w->left, 0, sizeof w->left);
@@ -235,26 +346,13 @@ static void moves_save(struct world *w)
 	w->nr_formers = (uint8_t)moves.formers.nr;
 	w->awaiting = moves.awaiting;
 	w->some = moves.some;
-	for (unsigned i = 0; i < moves.formers.nr; i++)
-		for (uint64_t k = 0; k < moves.formers.list[i].nr_pages; k++)
-			if (moves.formers.list[i].limbo)
-				used[moves.formers.list[i].limbo + k - LIMBO] = true;
+	limbo_used(w, used);
 	for (unsigned i = 0; i < LIMBOS; i++)
 		if (!used[i])
 			w->limbo[i] = NONE;
 }
 
 /* ---- the kernel ---- */
-
-static const struct op *op_of(const struct world *w, unsigned t)
-{
-	return &scripts[t].ops[w->threads[t].op];
-}
-
-static bool op_moves(const struct op *op)
-{
-	return op->kind == MOVE || op->kind == REPLACE || op->kind == COPY;
-}
 
 static unsigned op_first(const struct op *op)
 {
@@ -286,7 +384,7 @@ static void cell_clear(struct world *w, unsigned i)
 
 static void kernel_move(struct world *w, const struct op *op)
 {
-	for (unsigned k = 0; k < PAGES; k++) {
+	for (unsigned k = 0; k < op_pages(op); k++) {
 		unsigned from = op_first(op) + k, to = op->to * PAGES + k;
 		w->what[to] = w->what[from];
 		w->owner[to] = w->owner[from];
@@ -301,31 +399,47 @@ static void kernel_move(struct world *w, const struct op *op)
 	}
 }
 
+/* The mapping below comes to lie there, too, of which nothing is told; false: not now. */
+static bool kernel_grow(struct world *w, unsigned t, unsigned first)
+{
+	w->threads[t].nr_messages = 0;
+	if (!w->what[first - 1] || w->what[first] || w->what[first + 1])
+		return false;
+	for (unsigned i = first; i < first + PAGES; i++) {
+		w->what[i] = ABSENT;
+		w->owner[i] = (uint8_t)t;
+		w->registered[i] = w->registered[first - 1];
+	}
+	return true;
+}
+
 /* The mappings are changed; false: not now. */
 static bool kernel_change(struct world *w, unsigned t)
 {
 	const struct op *op = op_of(w, t);
 	struct thread *thread = &w->threads[t];
-	unsigned first = op_first(op), nr = op->kind == HALF ? 1 : PAGES;
+	unsigned first = op_first(op), nr = op_pages(op);
 
 	thread->early = false;
 	thread->message = 0;
 	thread->told = some_registered(w, first, nr);
 	thread->nr_messages = thread->told;
-	for (unsigned k = 0; k < PAGES && op->kind != MAP; k++)
+	for (unsigned k = 0; k < nr && op->kind != MAP; k++)
 		assert_true(!w->what[first + k] || w->owner[first + k] == t);
 	if (op_moves(op)) {
 		/* A mapping moves as one. */
-		if (!w->what[first] || !w->what[first + 1])
+		if (memchr(w->what + first, 0, nr))
 			return false;
-		for (unsigned k = 0; k < PAGES; k++) {
+		for (unsigned k = 0; k < nr; k++) {
 			unsigned to = op->to * PAGES + k;
 			if (w->what[to] && (op->kind != REPLACE || w->owner[to] != t))
 				return false;
 		}
-		thread->early = some_registered(w, op->to * PAGES, PAGES);
+		thread->early = some_registered(w, op->to * PAGES, nr);
 		thread->nr_messages = (uint8_t)(thread->early + (thread->told ? op->kind == COPY ? 1 : 2 : 0));
 		kernel_move(w, op);
+	} else if (op->kind == GROW) {
+		return kernel_grow(w, t, first + PAGES);
 	} else if (op->kind == MAP) {
 		for (unsigned k = 0; k < PAGES; k++)
 			if (w->what[first + k])
@@ -428,7 +542,7 @@ static bool may_read(struct world *w, bool idle_run, bool blind)
 				   (step == IDLE && idle_run && !over);
 		if (step != ASLEEP || op->kind == DISCARD || op->kind == MAP)
 			continue;
-		struct leaving call = { .vpn = BASE + op_first(op), .nr_pages = op->kind == HALF ? 1 : PAGES,
+		struct leaving call = { .vpn = BASE + op_first(op), .nr_pages = op_pages(op),
 					.to = op->kind == REPLACE ? BASE + op->to * PAGES : 0,
 					.moved = op_moves(op) };
 		if (moves_concern(&moves, &call))
@@ -441,26 +555,34 @@ static bool may_read(struct world *w, bool idle_run, bool blind)
 	return known;
 }
 
+static void unmap_apply(struct world *w, const struct moves_table *table, uint64_t vpn, uint64_t nr_pages)
+{
+	bool unknown = table_unknown(w, vpn, nr_pages);
+
+	if (!moves_unmapped(&moves, table, vpn, nr_pages) && unknown)
+		log_add(w, vpn, NOTHING_VPN, nr_pages);
+}
+
 static void message_apply(struct world *w, unsigned t)
 {
 	const struct op *op = op_of(w, t);
 	struct moves_table table = table_of(w);
 	unsigned message = w->threads[t].message, first = op_first(op);
 
+	w->told += grows;
+	w->threads[t].step = TELLING;
 	if (op->kind == DISCARD) {
 		moves_discarded(&moves, &table, BASE + first, PAGES);
 		for (unsigned k = 0; k < PAGES; k++) {
 			uint8_t *cell = &w->table[first + k];
 			*cell = w->registered[first + k] || *cell ? ABSENT | (*cell & FRESH) : NONE;
 		}
-	} else if (!op_moves(op)) {
-		moves_unmapped(&moves, &table, BASE + first, op->kind == HALF ? 1 : PAGES);
-	} else if (w->threads[t].early && message == 0) {
-		moves_unmapped(&moves, &table, BASE + op->to * PAGES, PAGES);
-	} else if (message == w->threads[t].early) {
-		moves_moved(&moves, &table, BASE + first, BASE + op->to * PAGES, PAGES);
+	} else if (op_moves(op) && w->threads[t].early && message == 0) {
+		unmap_apply(w, &table, BASE + op->to * PAGES, op_pages(op));
+	} else if (op_moves(op) && message == w->threads[t].early) {
+		moves_moved(&moves, &table, BASE + first, BASE + op->to * PAGES, op_pages(op));
 	} else {
-		moves_unmapped(&moves, &table, BASE + first, PAGES);
+		unmap_apply(w, &table, BASE + first, op_pages(op));
 	}
 }
 
@@ -475,8 +597,10 @@ static bool step_read(struct world *w, bool idle_run, bool blind)
 		moves_save(w);
 		return false;
 	}
-	if (world_calm(w))
+	if (world_calm(w)) {
 		moves_settle(&moves, &table);
+		log_clear(w);
+	}
 	if (!w->nr_queue) {
 		moves_save(w);
 		return was;
@@ -616,7 +740,8 @@ static const char *world_wrong(const struct world *w)
 
 static void trail_print(const struct world *w, size_t at)
 {
-	static const char *const kinds[] = { "move", "replace", "copy", "unmap", "half", "discard", "map" };
+	static const char *const kinds[] = { "move", "replace", "copy", "unmap", "half", "discard", "map", "grow",
+					     "move both", "unmap both" };
 
 	for (unsigned t = 0; t < THREADS; t++) {
 		print_message("thread %u:", t);
@@ -645,7 +770,7 @@ static bool branch(const struct world *next, size_t at, char who, char what)
 /* false: something is wrong. */
 static bool search(const struct world *w, size_t at)
 {
-	static const char names[] = "iebqarzl";
+	static const char names[] = "iebqatrzl";
 	bool some = false;
 	struct world next;
 
@@ -761,6 +886,15 @@ static void script_random(struct script *s, unsigned t, unsigned nr, unsigned ki
 		if (!some && !(kinds & 1u << MAP))
 			break;
 	}
+}
+
+/* It grows and moves, or the other way round. */
+static struct script script_growing(unsigned t, unsigned to, bool grows_first)
+{
+	struct op move = { .kind = grows_first ? MOVE_BOTH : MOVE, .from = (uint8_t)t, .to = (uint8_t)to };
+	struct op grow = { .kind = GROW, .from = (uint8_t)(grows_first ? t : to) };
+
+	return (struct script){ { grows_first ? grow : move, grows_first ? move : grow }, 2 };
 }
 
 static void whoever(unsigned nr_programs, unsigned nr_ops, unsigned kinds)
@@ -890,6 +1024,76 @@ static void rule09_what_was_just_registered_moves_on(void **state)
 	assert_true(searched(all));
 }
 
+/*
+ * What grows over a place of which it is not told yet that it was left, and leaves again, takes along what the table
+ * has there: it is had again when that is told to have moved.
+ */
+static void rule09_what_grows_over_another_s_gives_it_back(void **state)
+{
+	const struct script moved[THREADS] = {
+		{ { { GROW, 0, 0 }, { MOVE_BOTH, 0, 4 } }, 2 },
+		{ { { MOVE, 1, 3 } }, 1 },
+		{ { { 0 } }, 0 },
+	};
+	const struct script moved_then_unmapped[THREADS] = {
+		{ { { GROW, 0, 0 }, { MOVE_BOTH, 0, 4 }, { UNMAP_BOTH, 4, 4 } }, 3 },
+		{ { { MOVE, 1, 3 } }, 1 },
+		{ { { 0 } }, 0 },
+	};
+	const struct script unmapped[THREADS] = {
+		{ { { GROW, 0, 0 }, { UNMAP_BOTH, 0, 0 } }, 2 },
+		{ { { MOVE, 1, 3 } }, 1 },
+		{ { { 0 } }, 0 },
+	};
+
+	(void)state;
+	nr_adoptions_most = 0;
+	grows = true;
+	bool right = searched(moved) && searched(moved_then_unmapped) && searched(unmapped);
+	grows = false;
+	assert_true(right);
+}
+
+/* Who makes it smaller again might be who had unmapped that place: nobody can tell, if something would be lost. */
+static void rule09_what_grew_over_another_s_and_shrank_is_not_guessed(void **state)
+{
+	const struct script all[THREADS] = {
+		{ { { GROW, 0, 0 }, { UNMAP, 1, 1 } }, 2 },
+		{ { { MOVE, 1, 3 } }, 1 },
+		{ { { 0 } }, 0 },
+	};
+
+	(void)state;
+	nr_adoptions_most = nr_failed = 0;
+	grows = true;
+	bool right = searched(all);
+	grows = false;
+	assert_true(right && nr_failed > 0);
+}
+
+/* Two threads that grow and move what they have, the first to where nothing was, are not ended, and lose nothing. */
+static void rule09_whoever_grows_and_moves(void **state)
+{
+	(void)state;
+	nr_adoptions_most = nr_failed = 0;
+	grows = true;
+	for (unsigned i = 0; i < 2 * 2 * 2 * (PLACES - 1); i++) {
+		unsigned to = i / 8;
+		bool first = i & 1, second_first = i & 2;
+		const struct script both[THREADS] = {
+			script_growing(0, i & 4 ? 3 : 4, first),
+			script_growing(1, to, second_first),
+			{ { { 0 } }, 0 },
+		};
+		if (to == 1 || (second_first && to < 3))
+			continue;
+		if (!searched(both))
+			fail_msg("program %u", i);
+	}
+	grows = false;
+	assert_int_equal(nr_failed, 0);
+}
+
 static int seen_new(void **state)
 {
 	(void)state;
@@ -914,6 +1118,9 @@ int main(void)
 		cmocka_unit_test(rule09_what_is_left_behind_moves_on),
 		cmocka_unit_test(rule09_what_is_new_is_taken_into_care),
 		cmocka_unit_test(rule09_what_was_just_registered_moves_on),
+		cmocka_unit_test(rule09_what_grows_over_another_s_gives_it_back),
+		cmocka_unit_test(rule09_what_grew_over_another_s_and_shrank_is_not_guessed),
+		cmocka_unit_test(rule09_whoever_grows_and_moves),
 	};
 
 	return cmocka_run_group_tests(tests, seen_new, seen_free);

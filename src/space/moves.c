@@ -12,6 +12,7 @@
 #include "moves.h"
 
 #define NOBODY_KNOWS "its threads move mappings over each other, and nobody can tell which was first"
+#define NOBODY_KNOWS_WHOSE "its memory grew where other memory was just moved away, and nobody can tell whose is what"
 
 static bool leaving_meets(const struct leaving *left, uint64_t vpn, uint64_t end)
 {
@@ -166,7 +167,7 @@ static uint64_t range_regain(struct moves *m, const struct moves_table *table, c
 
 	while (vpn < end && (nr_pages = table->gone(table->arg, told->vpn, vpn, end - vpn, &gone))) {
 		if (gone.kind == GONE_DOUBTFUL && !moves_pending(m, vpn, vpn + nr_pages))
-			table->fail(table->arg, NOBODY_KNOWS);
+			table->fail(table->arg, NOBODY_KNOWS_WHOSE);
 		if (gone.kind != GONE_TAKEN)
 			break;
 		table->regain(table->arg, gone.at, told->to + (vpn - told->vpn), nr_pages);

@@ -8,7 +8,7 @@
  * The lock is held exclusively throughout. Once it is registered every change gives an event, which moves what the
  * table has there; so what is registered has extents at once, or the event of something that nobody knows would move
  * what others have put in its place. But it may have left before it was registered, and what is there may be managed,
- * come from elsewhere and not told of yet. So its tract is fresh: what is told to come there may be that very
+ * come from elsewhere and not told of yet. So its extent is fresh: what is told to come there may be that very
  * mapping (former.c), and nothing is taken out. At the next moment at which nothing is under way what is not registered
  * has its extents no longer. That moment is waited for, but not for long. To begin with, too, one is waited for.
  *
@@ -77,7 +77,7 @@ int stretch_take(struct program *p, uint64_t vpn, uint64_t nr)
 
 	if (error)
 		return error;
-	stretch.tract->fresh = p->fresh = true;
+	extent_doubt(p, vpn);
 	return pages_find(p, vpn, nr, page_found, &stretch);
 }
 
@@ -208,7 +208,7 @@ static int extents_settle(struct program *p)
 	for (const struct extent *e; !error && (e = extent_next(p, vpn)) && e->vpn < LIMBO_VPN;) {
 		struct extent piece = *e;
 		vpn = e->vpn + e->nr_pages;
-		if (piece.tract->fresh)
+		if (piece.fresh)
 			error = pages_settle(p, piece.vpn, piece.nr_pages);
 	}
 	return error;
@@ -225,8 +225,8 @@ static void program_settle(struct program *p, struct drained *drained, uint64_t 
 		atomic_store(&p->unknown, true);
 		return;
 	}
-	for (struct tract *t = p->tracts; t; t = t->next)
-		t->fresh = false;
+	for (size_t i = 0; i < p->nr_extents; i++)
+		p->extents[i].fresh = false;
 	p->fresh = false;
 }
 

@@ -125,6 +125,11 @@ int extent_add(struct program *p, struct extent extent)
 	return 0;
 }
 
+void extent_doubt(struct program *p, uint64_t vpn)
+{
+	p->extents[extent_index(p, vpn)].fresh = p->fresh = true;
+}
+
 void extent_cut(struct program *p, uint64_t vpn, uint64_t nr_pages,
 		void (*cut)(void *arg, const struct extent *piece), void *arg)
 {
@@ -136,9 +141,9 @@ void extent_cut(struct program *p, uint64_t vpn, uint64_t nr_pages,
 		struct extent e = p->extents[i];
 		uint64_t from = e.vpn > vpn ? e.vpn : vpn;
 		uint64_t to = e.vpn + e.nr_pages < end ? e.vpn + e.nr_pages : end;
-		struct extent piece = { from, to - from, e.tract, e.idx + (from - e.vpn) };
-		struct extent left = { e.vpn, from - e.vpn, e.tract, e.idx };
-		struct extent right = { to, e.vpn + e.nr_pages - to, e.tract, e.idx + (to - e.vpn) };
+		struct extent piece = { from, to - from, e.tract, e.idx + (from - e.vpn), e.fresh };
+		struct extent left = { e.vpn, from - e.vpn, e.tract, e.idx, e.fresh };
+		struct extent right = { to, e.vpn + e.nr_pages - to, e.tract, e.idx + (to - e.vpn), e.fresh };
 
 		if (left.nr_pages && right.nr_pages && extents_reserve(p, 1)) {
 			/* Where the right part is nobody can tell from here on. */
@@ -200,7 +205,7 @@ int tract_add(struct program *p, uint64_t vpn, uint64_t nr_pages, struct tract *
 
 	if (error)
 		return error;
-	error = extent_add(p, (struct extent){ vpn, nr_pages, t, 0 });
+	error = extent_add(p, (struct extent){ vpn, nr_pages, t, 0, false });
 	if (error)
 		tract_bury(t);
 	else

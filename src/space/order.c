@@ -63,8 +63,8 @@ static uint32_t hold_claim(struct tract *t, uint64_t *at, uint64_t end, uint32_t
 	for (; *at < end; (*at)++) {
 		uint64_t word = atomic_load_explicit(&t->region.state[*at], memory_order_acquire);
 		/* Of what was just adopted some may be mapped that tells nothing. */
-		bool here = page_state(word) == PAGE_RESIDENT && !t->fresh &&
-			    extent_place(t->program, t, *at, ret_vpn, &run);
+		bool here = page_state(word) == PAGE_RESIDENT && extent_place(t->program, t, *at, ret_vpn, &run) &&
+			    !(t->program->fresh && extent_find(t->program, *ret_vpn)->fresh);
 		if (here)
 			run = ends_free(t->program, *ret_vpn, run);
 		if (here && run)

@@ -138,7 +138,7 @@ struct program {
 	/* Its extents are those of its mappings: nothing may be taken out before. A child's are not sure to be.
 	 * lock; keeper to change. */
 	bool checked;
-	bool fresh;                /* some of its tracts are; lock, exclusive to change */
+	bool fresh;                /* some of its extents are; lock, exclusive to change */
 	struct locked { uint64_t start, end; } *locked; /* mappings that are: keeper, as are the next four */
 	size_t nr_locked;
 	uint64_t locked_kib;       /* as the kernel told when these were read */

@@ -106,9 +106,7 @@ struct replacement {
 static void piece_replace(void *arg, const struct extent *piece)
 {
 	const struct replacement *r = arg;
-	bool vague = piece->tract->fresh;
-
-	r->visit(r->arg, piece->vpn, piece->nr_pages, piece_limbo(r->program, piece), vague);
+	r->visit(r->arg, piece->vpn, piece->nr_pages, piece_limbo(r->program, piece), piece->fresh);
 }
 
 static void range_replace(void *arg, uint64_t vpn, uint64_t nr_pages, moves_visit *visit, void *visit_arg)
@@ -421,7 +419,7 @@ static bool changes_beside(const struct change *changes, size_t nr, uint64_t vpn
 static void range_doubt(struct program *p, uint64_t vpn, uint64_t end)
 {
 	for (const struct extent *e; (e = extent_next(p, vpn)) && e->vpn < end; vpn = e->vpn + e->nr_pages)
-		e->tract->fresh = p->fresh = true;
+		extent_doubt(p, e->vpn);
 	atomic_store(&p->unknown, true);
 }
 

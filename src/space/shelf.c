@@ -149,7 +149,7 @@ int tract_take(struct program *p, uint64_t vpn, uint64_t nr_pages, struct tract 
 	} else {
 		error = shelf_take(p, nr_pages, &t, &idx);
 		if (!error)
-			error = extent_add(p, (struct extent){ vpn, nr_pages, t, idx });
+			error = extent_add(p, (struct extent){ vpn, nr_pages, t, idx, false });
 		if (!error)
 			shelf_settle(t, vpn, idx, nr_pages);
 	}

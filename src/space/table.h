@@ -37,7 +37,6 @@ struct tract {
 	uint32_t serial;           /* in a recording */
 	_Atomic bool huge;         /* may have huge pages, as far as is known */
 	bool located;              /* the words say which node its pages are on: keeper */
-	bool fresh;                /* some of it was just adopted, and may be elsewhere; program.lock exclusive */
 	uint8_t advice;            /* while advice is read: enum advice. Keeper */
 	_Atomic uint32_t nr_users; /* handlers that hold on to it without the lock; raised under it */
 	struct tract *next;        /* in program.tracts or server.dead_tracts */
@@ -58,6 +57,7 @@ struct extent {
 	uint64_t vpn, nr_pages;
 	struct tract *tract;
 	uint64_t idx;              /* of the first page in the tract */
+	bool fresh;                /* it was just adopted, and may be elsewhere; program.lock exclusive */
 };
 
 /* ---- extent.c: where pages are. program.lock held: shared to look, exclusive to change ---- */
@@ -73,6 +73,8 @@ bool extent_place(const struct program *program, const struct tract *tract, uint
 /* Pages of all extents; takes the lock itself. */
 uint64_t extents_pages(struct program *program);
 int extent_add(struct program *program, struct extent extent);
+/* The extent that holds a page is fresh. */
+void extent_doubt(struct program *program, uint64_t vpn);
 /* Take everything out of [vpn, vpn + nr): calls `cut` for each piece. */
 void extent_cut(struct program *program, uint64_t vpn, uint64_t nr_pages,
 		void (*cut)(void *arg, const struct extent *piece), void *arg);

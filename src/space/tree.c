@@ -256,8 +256,8 @@ static int extent_fork(struct program *child, const struct extent *e, struct leg
 	int error = tract_take(child, e->vpn, e->nr_pages, &t, &idx);
 
 	legacy->at = home == e->vpn ? legacy->at : 0;
-	if (!error && e->tract->fresh)
-		t->fresh = child->fresh = true;
+	if (!error && e->fresh)
+		extent_doubt(child, e->vpn);
 	for (uint64_t at = region_next(from, e->idx); !error && at < e->idx + e->nr_pages;
 	     at = region_next(from, at + 1)) {
 		uint64_t word = word_load(e->tract, at), i = at - e->idx;

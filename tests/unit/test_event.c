@@ -182,7 +182,7 @@ static void what_is_left_of_what_was_refused_is_there(void **state)
 	extent_is(w, 1010, t, 10);
 	extent_is(w, 1099, t, 99);
 	/* What is not there is found out before anything is taken out. */
-	assert_true(w->program->fresh && t->fresh);
+	assert_true(w->program->fresh && extent_find(w->program, 1010)->fresh);
 }
 
 /* Where we ourselves have mapped something since. */
@@ -260,10 +260,33 @@ static void what_is_left_of_another_is_new(void **state)
 	nothing_told(w);
 	extent_is(w, 7000, moved, 0);
 	const struct extent *left = extent_find(w->program, 1000);
-	assert_true(left && left->tract != old && left->tract != moved && left->tract->fresh);
+	assert_true(left && left->tract != old && left->tract != moved && left->fresh);
 	/* That has still to be surveyed, and when that was done is the keeper's alone to say. */
 	assert_int_equal(w->program->seen_map_seq, 0);
 	assert_int_equal(page_state(word_load(left->tract, left->idx + 50)), PAGE_ABSENT);
+}
+
+/* Of small mappings, which share a tract: what is left of the one is in doubt and looked at soon, the other is not. */
+static void what_is_left_of_one_says_nothing_of_its_neighbours(void **state)
+{
+	struct world *w = *state;
+	struct tract *shelf, *moved;
+	uint64_t idx;
+
+	w->program->proc_dir = dup(w->program->threads_dir);
+	assert_int_equal(tract_take(w->program, 1000, 10, &shelf, &idx), 0);
+	assert_int_equal(tract_take(w->program, 3000, 10, &moved, &idx), 0);
+	assert_ptr_equal(moved, shelf);
+	assert_int_equal(tract_add(w->program, 5000, 10, &moved), 0);
+	tell_remap(w, 1000, 7000, 10);
+	w->program->seen_map_seq = w->program->map_seq;
+	mapped.calm = true;
+	nothing_told(w);
+	assert_true(w->program->fresh && extent_find(w->program, 1000));
+	assert_int_not_equal(w->program->seen_map_seq, w->program->map_seq);
+	mapped.calm = false;
+	tell_remap(w, 5000, 3000, 10);
+	assert_int_equal(w->program->moves.formers.list[0].state, FORMER_AWAITED);
 }
 
 /* Memory has grown behind what is known, which is not told. */
@@ -382,6 +405,7 @@ int main(void)
 		EVENT_TEST(what_was_filled_before_all_is_told_is_new),
 		EVENT_TEST(what_is_not_there_has_gone),
 		EVENT_TEST(what_is_left_of_another_is_new),
+		EVENT_TEST(what_is_left_of_one_says_nothing_of_its_neighbours),
 		EVENT_TEST(rule07_what_is_discarded_unseen_is_never_found),
 		EVENT_TEST(who_reads_gives_way),
 		EVENT_TEST(who_cannot_be_followed_is_ended),

@@ -327,7 +327,7 @@ static void rule09_what_grew_over_another_s_gives_it_back(void **state)
 	extent_is(w, 7000, old, 0);
 	extent_is(w, 7099, old, 99);
 	const struct extent *grown = extent_find(w->program, 5100);
-	assert_true(grown && grown->tract->fresh);
+	assert_true(grown && grown->fresh);
 	assert_false(w->program->gone);
 }
 

@@ -20,7 +20,8 @@ int uffd_device_open(int *ret_fd);
 /* Shake hands. -EPERM: a feature needs CAP_SYS_PTRACE (fork events); -EINVAL: not known here. */
 int uffd_api(int fd, uint64_t features);
 
-/* Ask for missing-page faults on a whole mapping. -EBUSY: another userfaultfd has it. */
+/* Ask for missing-page faults on a whole mapping. -EBUSY: another userfaultfd has it. What is registered so already
+ * stays as it is. */
 int uffd_register(int fd, uint64_t address, uint64_t bytes);
 int uffd_unregister(int fd, uint64_t address, uint64_t bytes);
 

@@ -184,34 +184,24 @@ static bool candidate_mine(const struct candidate *c)
 	return c->registered && !c->foreign;
 }
 
-/* Pages that are not registered have no extent; -errno: nobody can tell now. */
-static int pages_settle(struct program *p, uint64_t vpn, uint64_t nr_pages)
+static void page_gone(struct program *p, uint64_t vpn)
 {
-	int yes = uffd_registered(p->uffd, vpn_address(vpn), nr_pages * PAGE_BYTES);
-
-	if (yes)
-		return yes > 0 ? 0 : yes;
-	if (nr_pages == 1) {
-		extent_cut(p, vpn, 1, piece_drop, NULL);
-		return 0;
-	}
-	/* It may lie in several mappings. */
-	int error = pages_settle(p, vpn, nr_pages / 2);
-	return error ? error : pages_settle(p, vpn + nr_pages / 2, nr_pages - nr_pages / 2);
+	extent_cut(p, vpn, 1, piece_drop, NULL);
 }
 
+/* Pages that are not registered have no extent; -errno: nobody can tell now. */
 static int extents_settle(struct program *p)
 {
 	uint64_t vpn = 0;
-	int error = 0;
+	int yes = 0;
 
-	for (const struct extent *e; !error && (e = extent_next(p, vpn)) && e->vpn < LIMBO_VPN;) {
+	for (const struct extent *e; yes >= 0 && (e = extent_next(p, vpn)) && e->vpn < LIMBO_VPN;) {
 		struct extent piece = *e;
 		vpn = e->vpn + e->nr_pages;
 		if (piece.fresh)
-			error = pages_settle(p, piece.vpn, piece.nr_pages);
+			yes = range_registered(p, piece.vpn, piece.nr_pages, page_gone);
 	}
-	return error;
+	return yes < 0 ? yes : 0;
 }
 
 /* Find out where what was adopted is, at a moment at which nothing is under way. */

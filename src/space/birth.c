@@ -106,19 +106,8 @@ static int child_place(struct program *p, struct birth *b)
 	return error;
 }
 
-static int run_verify(const struct program *p, uint64_t vpn, uint64_t nr_pages)
-{
-	int yes = uffd_registered(p->uffd, vpn_address(vpn), nr_pages * PAGE_BYTES);
-
-	if (yes || nr_pages == 1)
-		return yes > 0 ? 0 : yes ? yes : -EUCLEAN;
-	/* It may lie in several mappings. */
-	int error = run_verify(p, vpn, nr_pages / 2);
-	return error ? error : run_verify(p, vpn + nr_pages / 2, nr_pages - nr_pages / 2);
-}
-
 /* Whether stored pages are all where the child has memory. */
-static int extent_verify(const struct program *p, const struct birth *b, const struct extent *e)
+static int extent_verify(struct program *p, const struct birth *b, const struct extent *e)
 {
 	for (uint64_t i = 0, run; i < e->nr_pages; i += run) {
 		for (run = 0; i + run < e->nr_pages && page_has_slot(word_load(e->tract, e->idx + i + run)); run++)
@@ -127,14 +116,14 @@ static int extent_verify(const struct program *p, const struct birth *b, const s
 			run += !run;
 			continue;
 		}
-		int error = run_verify(p, e->vpn + i, run);
-		if (error)
-			return error;
+		int yes = range_registered(p, e->vpn + i, run, NULL);
+		if (yes <= 0)
+			return yes < 0 ? yes : -EUCLEAN;
 	}
 	return 0;
 }
 
-static int child_verify_places(const struct program *p, const struct birth *b)
+static int child_verify_places(struct program *p, const struct birth *b)
 {
 	int error = 0;
 

@@ -11,7 +11,7 @@
  * kept in limbo, in extents where there are no addresses, and discarded at the next calm moment.
  *
  * A child that is born in between waits for the next calm moment: then all is told that may have come before it. Where
- * something is again by then that was unmapped, its program says what before (limbo_settle() of range.c): it was
+ * something is again by then that was unmapped, its program says what before (limbo_settle() of refusal.c): it was
  * never unmapped, or a neighbour has grown there, of which nothing tells but that it leaves. So what is
  * unmapped of which the table knows nothing is a change, too, to NOTHING_VPN. Nor does it tell of growing where
  * something was moved away; then a child's having memory there says nothing of that move.

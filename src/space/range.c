@@ -4,7 +4,6 @@
  *
  * moves.c says which of these a message means. All under program.lock, exclusive.
  */
-#include <errno.h>
 #include <stdlib.h>
 
 #include "gone.h"
@@ -94,6 +93,22 @@ static uint64_t piece_limbo(struct program *p, const struct extent *piece)
 	return kept.vpn;
 }
 
+int range_registered(struct program *p, uint64_t vpn, uint64_t nr_pages, void (*gone)(struct program *p, uint64_t vpn))
+{
+	int yes = uffd_registered(p->uffd, vpn_address(vpn), nr_pages * PAGE_BYTES);
+
+	if (!yes && nr_pages == 1 && gone)
+		gone(p, vpn);
+	if (yes || nr_pages == 1)
+		return yes;
+	/* It may lie in several mappings. */
+	yes = range_registered(p, vpn, nr_pages / 2, gone);
+	if (yes < 0 || (!yes && !gone))
+		return yes;
+	int rest = range_registered(p, vpn + nr_pages / 2, nr_pages - nr_pages / 2, gone);
+	return rest < 0 ? rest : yes && rest;
+}
+
 /* ---- as moves.c has it ---- */
 
 struct replacement {
@@ -181,15 +196,18 @@ static void range_follow(void *arg, uint64_t from, uint64_t to, uint64_t nr_page
 	journal_moved(arg, from, to, nr_pages);
 }
 
-/* What was in memory all the time has been forgotten, for nobody knew where. Its thread waits in its call. */
-static void range_come(void *arg, uint64_t limbo, uint64_t to, uint64_t nr_pages)
+void range_return(struct program *p, uint64_t limbo, uint64_t to, uint64_t nr_pages)
 {
-	struct program *p = arg;
-
 	range_move(p, limbo, to, nr_pages);
-	journal_moved(p, limbo, to, nr_pages);
 	if (p->proc_dir >= 0)
 		(void)pages_find(p, to, nr_pages, page_found, p);
+}
+
+/* Its thread waits in its call. */
+static void range_come(void *arg, uint64_t limbo, uint64_t to, uint64_t nr_pages)
+{
+	range_return(arg, limbo, to, nr_pages);
+	journal_moved(arg, limbo, to, nr_pages);
 }
 
 static void piece_unmap(void *arg, const struct extent *piece)
@@ -220,8 +238,7 @@ static void range_stay(void *arg, uint64_t vpn, uint64_t nr_pages)
 		(void)survey_uncovered(p, vpn_address(vpn), vpn_address(vpn + nr_pages), stretch_take);
 }
 
-/* Whether any bytes of a range are not where it is mapped. */
-static bool range_holds(const struct program *p, uint64_t vpn, uint64_t end)
+bool range_holds(const struct program *p, uint64_t vpn, uint64_t end)
 {
 	const struct extent *e;
 
@@ -275,192 +292,6 @@ struct moves_table range_table(struct program *p)
 	return (struct moves_table){ .arg = p, .replace = range_replace, .move = range_follow, .come = range_come,
 				     .unmap = range_unmap, .unknown = unknown_pages, .stay = range_stay,
 				     .gone = range_gone, .regain = range_regain, .fail = program_lose };
-}
-
-/* ---- what was told to be unmapped, and was not ---- */
-
-/*
- * The kernel (6.12 and later) tells of what an mmap() in its place was to unmap although it has refused that mmap(),
- * and all is as before, only that the mappings are cut at both ends of the place. That is known when nothing is under
- * way: what is registered there, and not in the table, is either that, or the neighbour below has grown there. What has
- * grown has no page before we fill it, and that waits for this moment (journal_doubts(); if it could not, nothing is
- * put back), and it is one with what it has grown from, until the program cuts it; then the two are of different kinds.
- * Of different kinds they may have been before, too: then nobody can tell. Where something was told to come to since is
- * taken for grown, for it may have left with MREMAP_DONTUNMAP. Of what was refused some may have gone since.
- */
-struct refusal {
-	struct program *program;
-	uint64_t vpn, end; /* told to be unmapped, by one message */
-	bool beside;       /* something was told to come or leave below since */
-	bool present;
-};
-
-static void page_left(void *arg, uint64_t start, uint64_t end, bool huge)
-{
-	struct refusal *r = arg;
-
-	(void)huge;
-	r->present |= survey_uncovered(r->program, start, end, NULL) > 0;
-}
-
-/* 1: all of it is registered; 0; -EAGAIN: something is under way. */
-static int range_registered(int uffd, uint64_t vpn, uint64_t nr_pages)
-{
-	int yes = uffd_registered(uffd, vpn_address(vpn), nr_pages * PAGE_BYTES);
-
-	if (yes || nr_pages == 1)
-		return yes;
-	/* It may lie in several mappings; what does not begin or end in one is none. */
-	yes = uffd_registered(uffd, vpn_address(vpn), PAGE_BYTES);
-	if (yes > 0)
-		yes = uffd_registered(uffd, vpn_address(vpn + nr_pages - 1), PAGE_BYTES);
-	if (yes > 0)
-		yes = range_registered(uffd, vpn, nr_pages / 2);
-	return yes > 0 ? range_registered(uffd, vpn + nr_pages / 2, nr_pages - nr_pages / 2) : yes;
-}
-
-struct seam {
-	uint64_t address;
-	uint64_t end, kind; /* of the mapping before */
-	bool alike;
-};
-
-static int seam_look(void *arg, const struct proc_mapping *m)
-{
-	struct seam *seam = arg;
-
-	seam->alike = m->start == seam->address && seam->end == m->start && seam->kind == m->kind;
-	seam->end = m->end;
-	seam->kind = m->kind;
-	return m->end > seam->address;
-}
-
-/* Whether two mappings meet there that are of one kind: the kernel joins those, but for what it has cut in vain. */
-static bool mappings_cut_in_vain(const struct program *p, uint64_t vpn)
-{
-	struct seam seam = { .address = vpn_address(vpn) };
-
-	return p->proc_dir >= 0 && proc_mappings(p->proc_dir, true, seam_look, &seam) >= 0 && seam.alike;
-}
-
-/* Of what is without pages: 1, 0, -EAGAIN, or -EUCLEAN: nobody can tell. */
-static int range_cut(const struct refusal *r)
-{
-	int uffd = r->program->uffd, below = uffd_registered(uffd, vpn_address(r->vpn - 1), PAGE_BYTES);
-
-	if (below < 0 || (!below && !r->beside))
-		return below < 0 ? below : 1; /* there is nothing that could have grown */
-	int joined = uffd_registered(uffd, vpn_address(r->vpn - 1), 2 * PAGE_BYTES);
-	if (!joined)
-		joined = uffd_registered(uffd, vpn_address(r->end - 1), 2 * PAGE_BYTES);
-	if (joined)
-		return joined < 0 ? joined : 0;
-	return mappings_cut_in_vain(r->program, r->vpn) ? 1 : -EUCLEAN;
-}
-
-/* 1: all of it was, 2: and some of it has gone; 0; -EAGAIN; -EUCLEAN. Between two looks at what is registered nothing
- * else has come there: that would have been told, or have no page. */
-static int range_refused(struct refusal *r)
-{
-	struct program *p = r->program;
-	int uffd = p->uffd, yes = uffd_registered(uffd, vpn_address(r->vpn), PAGE_BYTES);
-
-	if (!yes)
-		yes = uffd_registered(uffd, vpn_address(r->end - 1), PAGE_BYTES);
-	if (yes > 0 && p->proc_dir >= 0)
-		(void)pages_find(p, r->vpn, r->end - r->vpn, page_left, r);
-	if (yes > 0 && !r->present)
-		yes = range_cut(r);
-	if (yes <= 0)
-		return yes;
-	int whole = range_registered(uffd, r->vpn, r->end - r->vpn);
-	return whole < 0 ? whole : whole ? 1 : 2;
-}
-
-/* Where something is by now, that came later. */
-static void range_restore(struct program *p, uint64_t limbo, uint64_t to, uint64_t nr_pages)
-{
-	for (uint64_t vpn = to, end = to + nr_pages; vpn < end;) {
-		const struct extent *e = extent_next(p, vpn);
-		uint64_t next = e && e->vpn < end ? e->vpn : end, behind = e ? e->vpn + e->nr_pages : end;
-		if (next > vpn)
-			range_move(p, limbo + (vpn - to), vpn, next - vpn);
-		vpn = next < end ? behind : end;
-	}
-	if (p->proc_dir >= 0)
-		(void)pages_find(p, to, nr_pages, page_found, p);
-}
-
-static bool changes_come(const struct change *changes, size_t nr, uint64_t vpn, uint64_t end)
-{
-	bool some = false;
-
-	for (size_t i = 0; i < nr; i++)
-		some |= changes[i].to < end && vpn < changes[i].to + changes[i].nr_pages;
-	return some;
-}
-
-static bool changes_leave(const struct change *changes, size_t nr, uint64_t vpn, uint64_t end)
-{
-	bool some = false;
-
-	for (size_t i = 0; i < nr; i++)
-		some |= changes[i].from < end && vpn < changes[i].from + changes[i].nr_pages;
-	return some;
-}
-
-/* Came to what is below, or left there. One thread tells in order; of several what is told before may be later. */
-static bool changes_beside(const struct change *changes, size_t nr, uint64_t vpn)
-{
-	return changes_come(changes, nr, vpn - 1, vpn) || changes_leave(changes, nr, vpn - 1, vpn);
-}
-
-/* Some of it has gone: what is not registered loses its extents as what was just adopted does. */
-static void range_doubt(struct program *p, uint64_t vpn, uint64_t end)
-{
-	for (const struct extent *e; (e = extent_next(p, vpn)) && e->vpn < end; vpn = e->vpn + e->nr_pages)
-		extent_doubt(p, e->vpn);
-	atomic_store(&p->unknown, true);
-}
-
-/* Of what was not refused: whether other memory is there. */
-static int range_grown(const struct refusal *r, struct change *changes, size_t nr)
-{
-	int yes = uffd_registered(r->program->uffd, vpn_address(r->vpn), PAGE_BYTES);
-
-	for (size_t i = 0; i < nr && yes > 0; i++)
-		changes[i].emptied = false;
-	return yes < 0 ? yes : 0;
-}
-
-int limbo_settle(struct program *p, struct change *changes, size_t nr, bool telling)
-{
-	int yes = 0;
-
-	for (size_t i = 0, to; i < nr && yes >= 0; i = to) {
-		struct refusal r = { .program = p, .vpn = changes[i].from };
-		r.end = r.vpn + changes[i].nr_pages;
-		for (to = i + 1; to < nr && change_unmaps(&changes[to]) && changes[to].from == r.end &&
-				 changes[to].told == changes[i].told; to++)
-			r.end += changes[to].nr_pages;
-		if (!change_unmaps(&changes[i]) || changes_come(changes + to, nr - to, r.vpn, r.end) ||
-		    survey_own(p, vpn_address(r.vpn), vpn_address(r.end)) ||
-		    !survey_uncovered(p, vpn_address(r.vpn), vpn_address(r.end), NULL))
-			continue;
-		r.beside = changes_beside(changes + to, nr - to, r.vpn) ||
-			   (changes_beside(changes, i, r.vpn) && !calls_alone(p));
-		yes = telling ? range_refused(&r) : 0;
-		if (yes == -EUCLEAN && range_holds(p, changes[i].to, changes[i].to + (r.end - r.vpn)))
-			program_fail(p, "an mmap was refused, or memory has grown there: nobody can tell which");
-		yes = yes == -EUCLEAN ? 0 : yes;
-		for (size_t k = i; k < to && yes > 0; k++)
-			range_restore(p, changes[k].to, changes[k].from, changes[k].nr_pages);
-		if (yes > 1)
-			range_doubt(p, r.vpn, r.end);
-		if (!yes)
-			yes = range_grown(&r, changes + i, to - i);
-	}
-	return yes < 0 ? yes : 0;
 }
 
 /* What waits there for its message stays. */

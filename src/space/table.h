@@ -133,10 +133,18 @@ void piece_drop(void *arg, const struct extent *piece);
 void range_discard(struct program *program, uint64_t vpn, uint64_t end);
 /* Whether there are pages of which the table knows nothing. program.lock. */
 bool range_unknown(struct program *program, uint64_t vpn, uint64_t nr_pages);
+/* Whether all of them are registered, in whatever mappings: 1 or 0, -EAGAIN, -ESRCH. Without `gone` it ends at the
+ * first that is not, else visits each. */
+int range_registered(struct program *program, uint64_t vpn, uint64_t nr_pages,
+		     void (*gone)(struct program *program, uint64_t vpn));
 /* What is at `from` is at `to` from here on, where nothing is. */
 void range_move(struct program *program, uint64_t from, uint64_t to, uint64_t nr_pages);
-/* Put back what was told to be unmapped and has stayed, of a program of which nothing is under way, unless what is
- * there is not `telling`; and mark where other memory has grown. -EAGAIN: something is under way. */
+/* The same from limbo, where what was in memory all the time is not known any more. */
+void range_return(struct program *program, uint64_t limbo, uint64_t to, uint64_t nr_pages);
+/* Whether any bytes of a range are not where it is mapped. */
+bool range_holds(const struct program *program, uint64_t vpn, uint64_t end);
+/* refusal.c: put back what was told to be unmapped and has stayed, of a program of which nothing is under way, unless
+ * what is there is not `telling`; and mark where other memory has grown. -EAGAIN: something is under way. */
 int limbo_settle(struct program *program, struct change *changes, size_t nr, bool telling);
 /* What was unmapped is no longer kept for children. */
 void limbo_clear(struct program *program);

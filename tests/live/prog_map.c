@@ -606,6 +606,27 @@ static void mmap_fixed_refused_in_part(void)
 	arena_check(&arena, 2 * quarter, nr);
 }
 
+/* Of what it was to replace a part goes at once, and what is below grows there: that is zeros, the rest as before. */
+static void mmap_fixed_refused_then_grown_over(void)
+{
+	struct arena arena = arena_new(live_pages(), 37);
+	size_t nr = arena.nr_pages, quarter = nr / 4;
+
+	for (uint32_t round = 1; round < 4; round++) {
+		arena_fill(&arena, 0, nr, round);
+		arena_cold(&arena, quarter, 2 * quarter);
+		/* Without a page in memory nobody could tell it from what has grown. */
+		arena_check(&arena, nr - 64, nr);
+		refuse(arena_page(&arena, quarter), nr * PAGE_BYTES);
+		CHECK(munmap(arena_page(&arena, quarter), quarter * PAGE_BYTES) == 0);
+		CHECK(mremap(arena.base, quarter * PAGE_BYTES, 2 * quarter * PAGE_BYTES, 0) == arena.base);
+		arena_forget(&arena, quarter, 2 * quarter);
+		arena_check(&arena, 0, nr);
+		arena_cold(&arena, 0, quarter);
+		arena_check(&arena, 0, nr);
+	}
+}
+
 /* Pages here and there in far more address space, `together` of them side by side. */
 static void noreserve_sparse(size_t gib, size_t together)
 {
@@ -688,6 +709,7 @@ static const struct live_case cases[] = {
 	{ "mmap-fixed-over-rule09", mmap_fixed_over_rule09 },
 	{ "mmap-fixed-refused", mmap_fixed_refused },
 	{ "mmap-fixed-refused-in-part", mmap_fixed_refused_in_part },
+	{ "mmap-fixed-refused-then-grown-over", mmap_fixed_refused_then_grown_over },
 	{ "many-mappings-rule11", many_mappings_rule11 },
 	{ "mprotect-ro-none-back", mprotect_ro_none_back },
 	{ "mprotect-small-pieces", mprotect_small_pieces },

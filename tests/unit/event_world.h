@@ -68,6 +68,7 @@ static struct mapped {
 	uint64_t present;        /* a page of it; 0: none */
 	uint64_t swapped;        /* another */
 	unsigned changing_after; /* so many looks something begins; 0: nothing does */
+	bool other;              /* all of it is registered with another descriptor */
 } mapped, born;
 static int born_uffd;
 
@@ -127,6 +128,14 @@ int __wrap_uffd_registered(int fd, uint64_t address, uint64_t bytes)
 	if (m->changing_after && !--m->changing_after)
 		return -EAGAIN;
 	return vpn >= m->start && end <= m->end && !(vpn < m->cut && m->cut < end);
+}
+
+int __wrap_uffd_register(int fd, uint64_t address, uint64_t bytes);
+int __wrap_uffd_register(int fd, uint64_t address, uint64_t bytes)
+{
+	(void)address;
+	(void)bytes;
+	return mapped_of(fd)->other ? -EBUSY : 0;
 }
 
 int __wrap_proc_present(int dir, uint64_t start, uint64_t end,

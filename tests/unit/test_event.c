@@ -82,6 +82,19 @@ static void what_has_grown_and_was_cut_is_not_guessed(void **state)
 	assert_false(w->program->gone);
 }
 
+/* Or named. */
+static void what_has_grown_and_was_named_is_not_guessed(void **state)
+{
+	struct world *w = *state;
+
+	told_to_go(w, 900, 1100, 0);
+	mapped.cut = 1000;
+	put("/smaps", "384000-3e8000 rw-p 00000000 00:00 0 \nVmFlags: rd wr mr mw me ac um\n"
+		      "3e8000-44c000 rw-p 00000000 00:00 0 [anon:new]\nVmFlags: rd wr mr mw me ac um\n");
+	nothing_told(w);
+	extent_is(w, 1000, NULL, 0);
+}
+
 static void what_may_be_either_is_ended_if_it_matters(void **state)
 {
 	struct world *w = *state;
@@ -119,9 +132,11 @@ static void stored_told_to_go(struct world *w)
 	atomic_store(&t->region.state[7], page_word(PAGE_HELD, 0, 0, 0, false));
 	tell_unmap(w, 1000, 100);
 	w->program->proc_dir = dup(w->program->threads_dir);
-	mapped.cut = 0;
 	mapped.start = 1000;
 	mapped.end = 1100;
+	mapped.cut = 1050;
+	kinds_put("", "hg");
+	mapped.cut = 0;
 }
 
 /* By two threads: what is below grew into it, and was unmapped, which is told first. */
@@ -181,8 +196,186 @@ static void what_is_left_of_what_was_refused_is_there(void **state)
 	nothing_told(w);
 	extent_is(w, 1010, t, 10);
 	extent_is(w, 1099, t, 99);
-	/* What is not there is found out before anything is taken out. */
-	assert_true(w->program->fresh && extent_find(w->program, 1010)->fresh);
+	extent_is(w, 1000, NULL, 0);
+	extent_is(w, 1009, NULL, 0);
+}
+
+/* The same, and what is below has grown there: that is new, whenever it is found out. */
+static void what_grew_into_a_part_of_what_was_refused_is_new(void **state)
+{
+	struct world *w = *state;
+	struct tract *t = told_to_go(w, 900, 1100, 1050);
+
+	mapped.calm = false;
+	tell_unmap(w, 1000, 10);
+	mapped.calm = true;
+	mapped.cut = 1010;
+	nothing_told(w);
+	extent_is(w, 1000, NULL, 0);
+	extent_is(w, 1009, NULL, 0);
+	extent_is(w, 1010, t, 10);
+	extent_is(w, 1099, t, 99);
+	assert_false(w->program->gone);
+}
+
+/* The same without a page: it may have grown there before, and be what is left of that. */
+static void what_grew_into_a_part_may_have_grown_before(void **state)
+{
+	struct world *w = *state;
+
+	stored_told_to_go(w);
+	tell_unmap(w, 1000, 5);
+	mapped.start = 900;
+	mapped.calm = true;
+	nothing_told(w);
+	extent_is(w, 1007, NULL, 0);
+	assert_true(w->program->gone);
+	w->program->hold.nr_pages = 0;
+}
+
+/* But what was all told to be unmapped again is not looked for. */
+static void what_grows_and_shrinks_is_new(void **state)
+{
+	struct world *w = *state;
+
+	stored_told_to_go(w);
+	tell_unmap(w, 1000, 100);
+	mapped.start = 900;
+	mapped.calm = true;
+	nothing_told(w);
+	extent_is(w, 1000, NULL, 0);
+	assert_false(w->program->gone);
+	w->program->hold.nr_pages = 0;
+}
+
+/* Nothing had come to light by then but that nothing is left on either side. */
+static void the_middle_of_what_was_refused_is_there(void **state)
+{
+	struct world *w = *state;
+	struct tract *t = told_to_go(w, 1010, 1090, 0);
+
+	mapped.calm = false;
+	tell_unmap(w, 1000, 10);
+	tell_unmap(w, 1090, 10);
+	mapped.calm = true;
+	nothing_told(w);
+	extent_is(w, 1009, NULL, 0);
+	extent_is(w, 1010, t, 10);
+	extent_is(w, 1089, t, 89);
+	extent_is(w, 1090, NULL, 0);
+}
+
+/* A program that is refused it tries once more. */
+static void what_was_refused_twice_is_there(void **state)
+{
+	struct world *w = *state;
+	struct tract *t = told_to_go(w, 900, 1200, 1050);
+
+	mapped.calm = false;
+	tell_unmap(w, 1000, 100);
+	mapped.calm = true;
+	nothing_told(w);
+	extent_is(w, 1000, t, 0);
+	extent_is(w, 1099, t, 99);
+}
+
+/* Something else was moved to a part of it. */
+static void what_was_not_moved_over_is_there(void **state)
+{
+	struct world *w = *state;
+	struct tract *t = told_to_go(w, 1000, 1100, 1050), *moved;
+
+	mapped.calm = false;
+	assert_int_equal(tract_add(w->program, 5000, 10, &moved), 0);
+	tell_move(w, 5000, 1000, 10);
+	mapped.calm = true;
+	nothing_told(w);
+	extent_is(w, 1000, moved, 0);
+	extent_is(w, 1010, t, 10);
+	extent_is(w, 1099, t, 99);
+}
+
+/* The message was of memory, too, that had grown before, of which nobody knew: the kernel cuts it off behind that. */
+static void what_was_refused_with_what_had_grown_is_there(void **state)
+{
+	struct world *w = *state;
+	struct tract *t;
+
+	assert_int_equal(tract_add(w->program, 1000, 50, &t), 0);
+	w->program->proc_dir = dup(w->program->threads_dir);
+	tell_unmap(w, 1000, 100);
+	mapped.calm = true;
+	mapped.start = 900;
+	mapped.end = 1100;
+	mapped.cut = 1000;
+	kinds_put("", "");
+	nothing_told(w);
+	extent_is(w, 1000, t, 0);
+	extent_is(w, 1049, t, 49);
+	extent_is(w, 1050, NULL, 0);
+}
+
+/* What is below has grown into a part of it, and the rest is memory that tells nothing: a page there shows nothing. */
+static void what_is_beside_other_memory_is_new(void **state)
+{
+	struct world *w = *state;
+
+	told_to_go(w, 900, 1050, 1060);
+	nothing_told(w);
+	extent_is(w, 1000, NULL, 0);
+	extent_is(w, 1060, NULL, 0);
+}
+
+/* With a userfaultfd of its own the program serves what it has mapped there since. */
+static void what_another_userfaultfd_has_is_not_ours(void **state)
+{
+	struct world *w = *state;
+
+	told_to_go(w, 1000, 1100, 1050);
+	mapped.other = true;
+	nothing_told(w);
+	extent_is(w, 1000, NULL, 0);
+	assert_false(w->program->gone);
+}
+
+/* A stack grows down; but then what was refused may have been made one with what is above it. */
+static void what_may_have_grown_down_is_not_guessed(void **state)
+{
+	struct world *w = *state;
+
+	stored_told_to_go(w);
+	mapped.end = 1200;
+	mapped.calm = true;
+	nothing_told(w);
+	extent_is(w, 1000, NULL, 0);
+	assert_true(w->program->gone);
+	w->program->hold.nr_pages = 0;
+}
+
+/* To look at the mappings takes long. What could not be seen, or while something began, is looked at once more. */
+static void nobody_is_ended_for_a_look_that_failed(void **state)
+{
+	struct world *w = *state;
+
+	stored_told_to_go(w);
+	mapped.start = 900;
+	mapped.cut = 1000;
+	mapped.calm = true;
+	kinds_put("", "hg");
+	assert_int_equal(unlinkat(w->program->proc_dir, "smaps", 0), 0);
+	nothing_told(w);
+	assert_false(w->program->gone);
+	kinds_put("", "hg");
+	mapped.changing_after = 5;
+	nothing_told(w);
+	assert_int_equal(mapped.changing_after, 0);
+	assert_false(w->program->gone);
+	extent_is(w, 1000, NULL, 0);
+	kinds_put("", "");
+	nothing_told(w);
+	assert_non_null(extent_find(w->program, 1000));
+	assert_false(w->program->gone);
+	w->program->hold.nr_pages = 0;
 }
 
 /* Where we ourselves have mapped something since. */
@@ -396,11 +589,23 @@ int main(void)
 		EVENT_TEST(what_was_filled_in_doubt_is_new),
 		EVENT_TEST(what_was_cut_in_vain_is_there),
 		EVENT_TEST(what_has_grown_and_was_cut_is_not_guessed),
+		EVENT_TEST(what_has_grown_and_was_named_is_not_guessed),
 		EVENT_TEST(what_may_be_either_is_ended_if_it_matters),
 		EVENT_TEST(what_grew_from_what_was_told_first_is_not_guessed),
 		EVENT_TEST_OF_ONE(what_grew_over_a_gap_is_not_guessed),
 		EVENT_TEST_OF_ONE(what_was_refused_beside_what_has_gone_is_there),
 		EVENT_TEST(what_is_left_of_what_was_refused_is_there),
+		EVENT_TEST(what_grew_into_a_part_of_what_was_refused_is_new),
+		EVENT_TEST(what_grew_into_a_part_may_have_grown_before),
+		EVENT_TEST(what_grows_and_shrinks_is_new),
+		EVENT_TEST(the_middle_of_what_was_refused_is_there),
+		EVENT_TEST(what_was_refused_twice_is_there),
+		EVENT_TEST(what_was_not_moved_over_is_there),
+		EVENT_TEST(what_was_refused_with_what_had_grown_is_there),
+		EVENT_TEST(what_is_beside_other_memory_is_new),
+		EVENT_TEST(what_another_userfaultfd_has_is_not_ours),
+		EVENT_TEST(what_may_have_grown_down_is_not_guessed),
+		EVENT_TEST(nobody_is_ended_for_a_look_that_failed),
 		EVENT_TEST(what_is_our_own_is_not_the_program_s),
 		EVENT_TEST(what_was_filled_before_all_is_told_is_new),
 		EVENT_TEST(what_is_not_there_has_gone),

@@ -250,11 +250,13 @@ int hold_open(struct program *p, uint32_t nr_pages)
 		return error;
 	}
 	stock_open(p, stage + HELPER_STAGE_BYTES); /* first: through its descriptor held pages may be read */
-	/* An order may be under way: both locks, so that it finds all of the area or nothing. */
+	/* An order may be under way, or an event of a child: all locks, so that it finds all of the area or nothing. */
 	helper_lock_take(p);
+	program_lock_exclusive(p);
 	pthread_mutex_lock(&p->hold_lock);
 	p->hold = hold;
 	pthread_mutex_unlock(&p->hold_lock);
+	rwlock_unlock(&p->lock);
 	pthread_mutex_unlock(&p->helper_lock);
 	return 0;
 }

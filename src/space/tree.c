@@ -394,7 +394,9 @@ static bool probe_mark(struct program *p, const struct helper_hello *hello, pid_
 		   !memcmp(seen, token, sizeof seen);
 	uffd_unregister(p->uffd, hello->probe, PAGE_BYTES);
 	if (yes) {
+		program_lock_exclusive(p); /* a child's handlers look what is ours */
 		p->probe = hello->probe;
+		rwlock_unlock(&p->lock);
 		memcpy(p->token, token, sizeof p->token);
 	}
 	return yes;
@@ -433,7 +435,7 @@ static int program_name(struct program *p, int pidfd)
 /* Whose helper it is, and what is asked of both from here on. Takes the descriptor over. */
 static int hello_believe(struct program *p, pid_t helper_pid, int pidfd)
 {
-	int error = program_name(p, pidfd);
+	int error = program_name(p, pidfd), dir = -1, statm = -1;
 
 	if (error) {
 		close(pidfd);
@@ -441,9 +443,13 @@ static int hello_believe(struct program *p, pid_t helper_pid, int pidfd)
 	}
 	error = uffd_api(p->hold_uffd, HOLD_FEATURES);
 	if (!error)
-		error = proc_open(helper_pid, &p->proc_dir);
+		error = proc_open(helper_pid, &dir);
 	if (!error)
-		error = proc_statm_open(p->proc_dir, &p->statm);
+		error = proc_statm_open(dir, &statm);
+	program_lock_exclusive(p);
+	p->proc_dir = dir;
+	p->statm = statm;
+	rwlock_unlock(&p->lock);
 	return error ? error : program_guard(p);
 }
 
@@ -491,8 +497,10 @@ int program_hello(struct server *s, int socket, const struct helper_hello *hello
 		if (!probe_mark(p, hello, helper_pid))
 			error = -ESRCH;
 	}
+	program_lock_exclusive(p);
 	p->area = hello->area;
 	p->area_bytes = hello->area_bytes;
+	rwlock_unlock(&p->lock);
 	p->hold_uffd = hold_uffd;
 	if (error)
 		close(fds[2]);

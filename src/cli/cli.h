@@ -43,6 +43,9 @@ int cli_refused(int error, const char *message);
  * has ended, with the status to exit with. False: go on. */
 bool first_waits(int *ret_status);
 
+/* Whether the first process waits for us. A tool that dies of a signal was killed, to it. */
+bool first_is_above(void);
+
 /* Whether all output reached standard output; if not, that is said. Gives `status` or EXIT_OWN. */
 int cli_finish(int status);
 

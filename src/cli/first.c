@@ -8,6 +8,7 @@
  */
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,7 +23,20 @@ static bool from_terminal(const siginfo_t *info)
 {
 	int sig = info->si_signo;
 
-	return info->si_code == SI_KERNEL && (sig == SIGINT || sig == SIGQUIT || sig == SIGTSTP || sig == SIGWINCH);
+	return info->si_code == SI_KERNEL && (sig == SIGINT || sig == SIGQUIT || sig == SIGTSTP || sig == SIGTTIN ||
+					      sig == SIGTTOU || sig == SIGWINCH);
+}
+
+/* With the number of who sent it: what the program sends to all of its group it has got already, by which the tool
+ * knows that. A SIGCONT that is queued would be the guard's. */
+static void signal_pass(pid_t tool, const siginfo_t *info)
+{
+	siginfo_t same = { .si_signo = info->si_signo, .si_code = SI_QUEUE };
+
+	same.si_pid = info->si_pid;
+	same.si_uid = info->si_uid;
+	if (info->si_signo == SIGCONT || syscall(SYS_rt_sigqueueinfo, tool, info->si_signo, &same))
+		kill(tool, info->si_signo);
 }
 
 /* The wait status of the tool. */
@@ -39,7 +53,7 @@ static int tool_await(pid_t tool)
 			if (pid == tool)
 				return status;
 		if (sig > 0 && sig != SIGCHLD && !from_terminal(&info))
-			kill(tool, sig);
+			signal_pass(tool, &info);
 	}
 }
 
@@ -48,8 +62,21 @@ static void others_await(void)
 {
 	const struct timespec pause = { .tv_nsec = OTHERS_PAUSE_NS };
 
-	for (unsigned i = 0; i < OTHERS_PAUSES && waitpid(-1, NULL, WNOHANG) >= 0; i++)
+	for (unsigned i = 0; i < OTHERS_PAUSES; i++) {
+		pid_t pid;
+		while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+			;
+		if (pid < 0)
+			return;
 		nanosleep(&pause, NULL);
+	}
+}
+
+static bool above;
+
+bool first_is_above(void)
+{
+	return above;
 }
 
 bool first_waits(int *ret_status)
@@ -64,6 +91,7 @@ bool first_waits(int *ret_status)
 	sigaction(SIGCHLD, &(struct sigaction){ .sa_handler = SIG_DFL }, &child_before);
 	pid_t tool = fork();
 	if (!tool) {
+		above = true;
 		sigaction(SIGCHLD, &child_before, NULL);
 		sigprocmask(SIG_SETMASK, &before, NULL);
 		return false;

@@ -380,6 +380,8 @@ static int run(char **words)
 	}
 	if (run.dry_run)
 		return cli_finish(0);
+	if (WIFSIGNALED(wait_status) && first_is_above())
+		return EXIT_SIGNAL + WTERMSIG(wait_status);
 	if (WIFSIGNALED(wait_status))
 		return die_of(WTERMSIG(wait_status));
 	return WEXITSTATUS(wait_status);

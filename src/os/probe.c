@@ -82,7 +82,7 @@ int probe_in_child(void (*work)(void *arg), void *arg)
 	err = pid < 0 ? -errno : reap(pid, &status);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (ignored.sa_handler == SIG_IGN)
-		signal(SIGCHLD, SIG_IGN);
+		sigaction(SIGCHLD, &ignored, NULL);
 	if (err)
 		return err;
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)

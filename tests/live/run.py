@@ -1299,6 +1299,14 @@ TAKES_IN = [sys.executable, "-c", "import ctypes, os, sys; ctypes.CDLL(None).prc
             "os.execvp(sys.argv[1], sys.argv[1:])"]
 
 
+TELLS_ITS_GROUP = """
+import os, signal, time
+signal.signal(signal.SIGUSR1, lambda *_: print("got"))
+os.kill(0, signal.SIGUSR1)
+time.sleep(1)
+"""
+
+
 def first_of_a_namespace(place):
     """As in a container: orphans become its children, its own guard as well, and no signal ends it. Or it takes in
     orphans, because who executed it did."""
@@ -1306,6 +1314,8 @@ def first_of_a_namespace(place):
     if subprocess.run([*APART, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
         raise Skipped("no PID namespace can be made here")
     up = os.path.join(place.folder, "up")
+    with contextlib.suppress(FileNotFoundError): # of the try before
+        os.unlink(up)
 
     def terminate(process):
         in_time(lambda: os.path.exists(up), "the program did not begin")
@@ -1317,6 +1327,13 @@ def first_of_a_namespace(place):
     judge_end(place.run(["sh", "-c", "kill -KILL $$"], BUDGET_MIB, prefix=APART), 128 + signal.SIGKILL)
     wait = f"trap 'exit 5' TERM; : > {up}; while :; do sleep 0.1; done"
     judge_end(place.run(["sh", "-c", wait], BUDGET_MIB, during=terminate, prefix=APART), 5)
+    # Of a group, as a container's first process is; what it sends to that it gets once.
+    result = place.run([sys.executable, "-c", TELLS_ITS_GROUP], BUDGET_MIB, prefix=[*APART, "setsid"])
+    judge_end(result)
+    check(result.output.split() == [b"got"], f"got {result.output}")
+    result = place.run(["true"], BUDGET_MIB, prefix=["unshare", "--pid", "--fork", "--kill-child"])
+    check(result.status == 125 and b"--mount-proc" in result.errors,
+          f"exit status {result.status}: {tail(result.errors)}")
     result = place.run([os.path.join(place.programs, "live_fork"), "fork-then-both-write"], BUDGET_MIB, prefix=APART)
     judge_end(result)
     judge_stats(result.stats)

@@ -277,7 +277,7 @@ static int child_verify(struct program *p)
 	}
 	uint64_t vpn = 0;
 	for (size_t i = 0; !error && i <= s.nr; i++) {
-		uint64_t to = i < s.nr ? s.list[i].start >> PAGE_SHIFT : UINT64_MAX >> PAGE_SHIFT;
+		uint64_t to = i < s.nr ? s.list[i].start >> PAGE_SHIFT : LIMBO_VPN;
 		if (to > vpn)
 			extent_cut(p, vpn, to - vpn, piece_drop, NULL);
 		vpn = i < s.nr ? s.list[i].end >> PAGE_SHIFT : to;

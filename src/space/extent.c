@@ -149,6 +149,7 @@ void extent_cut(struct program *p, uint64_t vpn, uint64_t nr_pages,
 			/* Where the right part is nobody can tell from here on. */
 			program_fail(p, "no memory to follow a change of its mappings");
 			e.tract->nr_mapped -= right.nr_pages;
+			piece_drop(NULL, &right); /* the tract is not buried: the rest of it counts */
 			right.nr_pages = 0;
 		}
 		if (left.nr_pages && right.nr_pages) {

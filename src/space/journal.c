@@ -70,10 +70,16 @@ static void journal_leave(struct journal *j)
 	free(j);
 }
 
-/* Of what one thread has told before it forked all was done, but what the kernel may have refused. */
-static bool birth_wants(const struct birth *b, const struct change *change, size_t i, bool doubtful)
+/* Of what one thread has told before it forked all was done, but what the kernel may have refused: not where something
+ * has come since. */
+static bool birth_wants(const struct birth *b, const struct change *changes, size_t i, bool doubtful)
 {
-	return !b->single || (!doubtful && i < b->at && change_unmaps(change) && change->emptied);
+	const struct change *c = &changes[i];
+	bool wants = !b->single || (!doubtful && i < b->at && change_unmaps(c) && c->emptied);
+
+	for (size_t k = i + 1; wants && b->single && k < b->at; k++)
+		wants = changes[k].to >= c->from + c->nr_pages || c->from >= changes[k].to + changes[k].nr_pages;
+	return wants;
 }
 
 /* No change from here on has to do with those who wait. */
@@ -85,7 +91,7 @@ static void young_known(struct journal *j, bool doubtful)
 		j->young = b->next;
 		b->changes = calloc(j->nr - b->from + 1, sizeof *b->changes);
 		for (size_t i = b->from; i < j->nr && b->changes; i++) {
-			if (!birth_wants(b, &j->changes[i], i, doubtful))
+			if (!birth_wants(b, j->changes, i, doubtful))
 				continue;
 			at += i < b->at;
 			b->changes[b->nr++] = j->changes[i];
@@ -277,7 +283,7 @@ void journal_emptied(struct program *p, uint64_t from, uint64_t nr_pages)
 
 	for (size_t i = j->nr; i-- > 0;) {
 		struct change *c = &j->changes[i];
-		if (c->from != from || c->nr_pages != nr_pages || c->emptied)
+		if (c->from != from || c->nr_pages != nr_pages || c->emptied || c->to >= LIMBO_VPN)
 			continue;
 		c->emptied = true;
 		return;

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "journal.h"
+#include "probe.h"
 #include "proc.h"
 #include "program.h"
 #include "survey.h"
@@ -219,6 +220,8 @@ static int place_refused(struct refusal *r)
 	}
 	if (!r->present && (!some || r->lacking))
 		return 0;
+	if (!r->whole) /* each part is asked by itself */
+		return some;
 	return place_sure(r, r->present ? 1 : place_cut(r));
 }
 
@@ -286,9 +289,17 @@ static int place_grown(const struct refusal *r, struct change *changes, size_t n
 	return yes < 0 ? yes : 0;
 }
 
+/* Before 6.12 what was told to be unmapped was. */
+static bool kernel_refuses(void)
+{
+	unsigned major, minor;
+
+	return probe_kernel(&major, &minor) || major > 6 || (major == 6 && minor >= 12);
+}
+
 static int place_settle(struct refusal *r, struct change *changes, size_t nr, bool telling)
 {
-	int yes = telling ? place_refused(r) : 0;
+	int yes = telling && kernel_refuses() ? place_refused(r) : 0;
 
 	if (yes == -EUCLEAN)
 		place_doubt(r);

@@ -102,14 +102,16 @@ static inline int world_open(void **state)
 	return 0;
 }
 
-/* One before 6.15 tells of a move that makes smaller the length that it had. */
-static bool old_kernel;
+/* One before 6.15 tells of a move that makes smaller the length that it had, one before 6.12 of nothing that it then
+ * refuses to unmap. */
+#define KERNEL_MINOR 18u
+static unsigned kernel_minor = KERNEL_MINOR;
 
 int __wrap_probe_kernel(unsigned *ret_major, unsigned *ret_minor);
 int __wrap_probe_kernel(unsigned *ret_major, unsigned *ret_minor)
 {
 	*ret_major = 6;
-	*ret_minor = old_kernel ? 12 : 18;
+	*ret_minor = kernel_minor;
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "cut.h"
 #include "proc.h"
 #include "survey.h"
 #include "uffd.h"
@@ -356,6 +357,23 @@ static void what_had_left_is_found_out_later(void **state)
 	assert_null(tract_at(w, 2));
 }
 
+/* Before anything is taken out of a child. What it was told to unmap may have stayed: that is known later. */
+static void what_a_child_has_in_limbo_stays(void **state)
+{
+	struct world *w = *state;
+	struct tract *kept, *gone;
+
+	assert_int_equal(tract_add(w->program, LIMBO_VPN, 4, &kept), 0);
+	assert_int_equal(tract_add(w->program, AT(5) >> PAGE_SHIFT, 4, &gone), 0);
+	mapping_add(1, 2);
+	before[0].uffd = true;
+	w->program->checked = false;
+	adopt(w);
+	assert_true(w->program->checked);
+	assert_null(extent_find(w->program, AT(5) >> PAGE_SHIFT));
+	assert_non_null(extent_find(w->program, LIMBO_VPN));
+}
+
 int main(void)
 {
 #define EACH(test) cmocka_unit_test_setup_teardown(test, world_open, world_close)
@@ -369,6 +387,7 @@ int main(void)
 		EACH(while_it_changes_nothing_is_done),
 		EACH(what_is_adopted_is_moved_and_another_comes),
 		EACH(what_had_left_is_found_out_later),
+		EACH(what_a_child_has_in_limbo_stays),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

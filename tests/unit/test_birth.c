@@ -166,6 +166,23 @@ static void what_was_refused_to_go_is_the_child_s(void **state)
 	child_free(&child);
 }
 
+/* Whatever else was unmapped before, and something has come there since. */
+static void what_was_refused_is_the_child_s_beside_what_has_come(void **state)
+{
+	struct world *w = *state;
+
+	tract_at(w, 3000, 50);
+	tract_at(w, 4000, 50);
+	tell_unmap(w, 3000, 50);
+	tell_move(w, 4000, 3000, 50);
+	tell_unmap(w, 4000, 50);
+	struct child child = refused_then_forked(w, "");
+
+	all_told(w, &child, 900, 1100);
+	assert_int_equal(child_state(&child, 1007), PAGE_STORED);
+	child_free(&child);
+}
+
 /* With MADV_WIPEONFORK a child has zeros there. */
 static void what_was_refused_to_go_may_be_wiped(void **state)
 {
@@ -270,6 +287,7 @@ int main(void)
 		EVENT_TEST(what_grew_where_something_moved_away_is_new),
 		EVENT_TEST(what_grew_there_and_has_gone_is_new),
 		EVENT_TEST_OF_ONE(what_was_refused_to_go_is_the_child_s),
+		EVENT_TEST_OF_ONE(what_was_refused_is_the_child_s_beside_what_has_come),
 		EVENT_TEST_OF_ONE(what_was_refused_to_go_may_be_wiped),
 		EVENT_TEST_OF_ONE(what_has_grown_is_not_what_was_refused),
 		EVENT_TEST_OF_ONE(what_has_grown_and_gone_is_not_what_was_refused),

@@ -338,6 +338,21 @@ static void what_another_userfaultfd_has_is_not_ours(void **state)
 	assert_false(w->program->gone);
 }
 
+/* Kernels that tell of nothing that they refuse have done what they tell. */
+static void what_was_told_to_go_has_gone_before_6_12(void **state)
+{
+	struct world *w = *state;
+
+	stored_told_to_go(w);
+	mapped.end = 1200;
+	mapped.calm = true;
+	kernel_minor = 11;
+	nothing_told(w);
+	kernel_minor = KERNEL_MINOR;
+	extent_is(w, 1000, NULL, 0);
+	assert_false(w->program->gone);
+}
+
 /* A stack grows down; but then what was refused may have been made one with what is above it. */
 static void what_may_have_grown_down_is_not_guessed(void **state)
 {
@@ -605,6 +620,7 @@ int main(void)
 		EVENT_TEST(what_is_beside_other_memory_is_new),
 		EVENT_TEST(what_another_userfaultfd_has_is_not_ours),
 		EVENT_TEST(what_may_have_grown_down_is_not_guessed),
+		EVENT_TEST(what_was_told_to_go_has_gone_before_6_12),
 		EVENT_TEST(nobody_is_ended_for_a_look_that_failed),
 		EVENT_TEST(what_is_our_own_is_not_the_program_s),
 		EVENT_TEST(what_was_filled_before_all_is_told_is_new),

@@ -249,10 +249,10 @@ static void rule09_a_mover_that_makes_smaller_is_waited_for(void **state)
 	struct tract *moved = tract_at(w, 5000, 20), *behind = tract_at(w, 1010, 10);
 	pthread_t thread;
 
-	old_kernel = true;
+	kernel_minor = 12;
 	assert_int_equal(pthread_create(&thread, NULL, sleeps_late, NULL), 0);
 	tell_remap(w, 5000, 1000, 20);
-	old_kernel = false;
+	kernel_minor = KERNEL_MINOR;
 	pthread_join(thread, NULL);
 	extent_is(w, 1009, moved, 9);
 	extent_is(w, 1010, behind, 0);

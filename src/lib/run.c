@@ -207,9 +207,9 @@ static int run_look(const struct tide_run_options *o, struct budget *ret_budget,
 	if (!error)
 		error = program_look(o->argv[0], ret_message);
 	if (!error)
-		error = inject_find(ret_inject, ret_message);
-	if (!error)
 		error = proc_look(ret_message);
+	if (!error)
+		error = inject_find(ret_inject, ret_message);
 	return error ? error : features_look(ret_message);
 }
 

@@ -225,6 +225,14 @@ static int place_refused(struct refusal *r)
 	return place_sure(r, r->present ? 1 : place_cut(r));
 }
 
+/* Before 6.12 what was told to be unmapped was, nearly always. */
+static bool kernel_refuses(void)
+{
+	unsigned major, minor;
+
+	return probe_kernel(&major, &minor) || major > 6 || (major == 6 && minor >= 12);
+}
+
 /* Nobody can tell whether it is there. */
 static void place_doubt(const struct refusal *r)
 {
@@ -236,7 +244,7 @@ static void place_doubt(const struct refusal *r)
 		if (place_since(r, vpn, &to, &again) != SINCE_CHANGED)
 			matters |= range_holds(r->program, r->limbo + (vpn - r->vpn), r->limbo + (to - r->vpn));
 	}
-	if (matters)
+	if (matters && kernel_refuses())
 		program_fail(r->program, "an mmap was refused, or memory has grown there: nobody can tell which");
 }
 
@@ -289,17 +297,9 @@ static int place_grown(const struct refusal *r, struct change *changes, size_t n
 	return yes < 0 ? yes : 0;
 }
 
-/* Before 6.12 what was told to be unmapped was. */
-static bool kernel_refuses(void)
-{
-	unsigned major, minor;
-
-	return probe_kernel(&major, &minor) || major > 6 || (major == 6 && minor >= 12);
-}
-
 static int place_settle(struct refusal *r, struct change *changes, size_t nr, bool telling)
 {
-	int yes = telling && kernel_refuses() ? place_refused(r) : 0;
+	int yes = telling ? place_refused(r) : 0;
 
 	if (yes == -EUCLEAN)
 		place_doubt(r);

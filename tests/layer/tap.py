@@ -98,6 +98,38 @@ def a_wrong_byte_is_not_tried_again():
         "not ok 2 - odd\n# KeyError: 'moves'\n" in text
 
 
+def giving_up(status, *said):
+    """A case whose guest ends so the first time, and says that."""
+    left = [said]
+
+    def case(_place):
+        if left:
+            harness.gave_up("gave up\nok 9 - another", status, *left.pop(0))
+    return case
+
+
+def a_guest_that_only_gave_up_is_tried_again():
+    """It ran out of time or its script gave up: three at most, each named with the reason."""
+    status, text = ran({"hung": giving_up(None, b"begun\n", b""), "slow": giving_up(3, b"only 5 of 8 are fast\n"),
+                        "locked": giving_up(143, b"FAILED only 0 of 64 pages left memory under pressure",
+                                            b"[ 60.1] watchdog: BUG: soft lockup - CPU#1 stuck for 26s!")})
+    return status == 0 and "# tried again: 3 hung slow locked\n" in text and text.count("\nok ") == 3 and \
+        text.count("has to be tried again: gave up / ok 9 - another\n") == 3
+
+
+def a_guest_where_something_was_wrong_is_not():
+    """Whoever says so, wherever it says so, and who died of a signal."""
+    wrong = (b"MISMATCH page 7 word 0 expected 1 got 0", b"FAILED prog.c:7: not true: nr > 0 (errno 0)",
+             b"pagetide: internal error: x does not hold", b"ERROR: AddressSanitizer: heap-use-after-free",
+             b"WARNING: ThreadSanitizer: data race", b"[ 9.1] Oops: general protection fault",
+             b"[ 9.1] BUG: Bad page state", b"[ 9.1] Out of memory: Killed process 7",
+             b"pagetide: ending the program: its server cannot wait", b"Segmentation fault")
+    cases = {f"wrong-{number}": giving_up(1, b"", said) for number, said in enumerate(wrong)}
+    cases |= {f"died-{number}": giving_up(128 + number) for number in (6, 9, 11)}
+    status, text = ran(cases)
+    return status == 1 and text.count("\nnot ok ") == len(cases) and "# tried again: 0\n" in text
+
+
 def a_skip_has_its_reason():
     status, text = ran({"none": raising(harness.Skipped("no such device"))})
     return status == 0 and "ok 1 - none # SKIP no such device\n" in text and \
@@ -105,7 +137,8 @@ def a_skip_has_its_reason():
 
 
 TESTS = [lines_of_threads_are_whole, late_once_is_tried_again, late_twice_fails, many_late_ones_fail,
-         a_wrong_byte_is_not_tried_again, a_skip_has_its_reason]
+         a_wrong_byte_is_not_tried_again, a_guest_that_only_gave_up_is_tried_again,
+         a_guest_where_something_was_wrong_is_not, a_skip_has_its_reason]
 bad = 0
 for index, test in enumerate(TESTS, 1):
     good = test()

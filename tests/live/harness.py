@@ -48,6 +48,26 @@ def check(condition, text):
         raise Failed(text)
 
 
+# What programs, the tool, sanitizers, the C library, shells and kernels say when something is wrong: none of it is
+# said of what is only too slow. A CPU that got no time from the host is called locked up by an emulated kernel.
+WRONG = re.compile(rb"MISMATCH|FAILED (?!only \d+ of \d+ pages left memory)|internal error|ending the program|"
+                   rb"[Ss]anitizer|BUG: (?!soft lockup|workqueue lockup)|\] WARNING|Oops|Kernel panic|Out of memory|"
+                   rb"Killed|core dumped|Segmentation fault|Aborted|Bus error|Illegal instruction|stack smashing|"
+                   rb"corrupt|double free")
+
+# A shell's status of who died of a signal that no test sends to who is to go on.
+CRASHED = [128 + number for number in (signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE,
+                                       signal.SIGKILL, signal.SIGSEGV, signal.SIGSYS)]
+
+
+def gave_up(text, status, *said):
+    """What ran in an emulated guest came to an end that it was not to come to, or to none (status None). Where it
+    crashed, or anybody has said that something is wrong, the case fails at once; else it was only late."""
+    if status in CRASHED or any(WRONG.search(one) for one in said):
+        raise Failed(text)
+    raise Late(text)
+
+
 def process_stat(pid):
     """(state, parent, start time) of a process, or None when it is gone."""
     try:
@@ -393,7 +413,8 @@ class Tap:
             verdict, suffix = "ok", f" # SKIP {reason}"
         except Late as reason:
             if late is not None and self.may_try_again(name, late):
-                say(f"# {name} has to be tried again: {reason}")
+                said = str(reason).replace("\n", " / ") # one line, or what a guest said could be read as results
+                say(f"# {name} has to be tried again: {said}")
                 return
             # A sanitizer's server may be too slow for a program that is soon through.
             slow = isinstance(reason, Unproved) and place is not None and place.sanitized

@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.join(HERE, os.pardir, "live"))
 
 # pylint: disable=wrong-import-position
 from guest import Guest, Machine, Missing, kernel, prerequisites, product
-from harness import Late, Skipped, check, judge_stats, say, tail, tap_main, total
+from harness import Late, Skipped, check, gave_up, judge_stats, say, tail, tap_main, total
 import openmetrics
 
 
@@ -66,16 +66,28 @@ class Place:
             raise Skipped(reason) from reason
         if result.attempts > 1:
             say(f"# the emulator failed {result.attempts - 1} times")
-        check(result.status is not None, f"{result.reason}; the last it said: {tail(result.output + result.errors)}")
-        check(not re.search(r"^\[.*\] (BUG|WARNING|Oops)", result.console, re.M),
+        if result.status is None:
+            gave_up(f"{result.reason}; the last it said: {tail(result.output + result.errors)}", None, *said_in(result))
+        check(not re.search(r"^\[.*\] (BUG: (?!workqueue lockup)|WARNING|Oops)", result.console, re.M),
               f"its kernel said: {result.console[-1500:]}")
         return result
 
     def lines(self, command, machine=None, **more):
         """What a command printed, which must go well."""
         result = self.run(command, machine, **more)
-        check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+        judge_script(result)
         return result.output.decode().split("\n")[:-1]
+
+
+def said_in(result):
+    """All that a guest has said, its files with it: they come in an archive that is not compressed."""
+    return result.output, result.errors, result.results, result.console.encode()
+
+
+def judge_script(result, more=""):
+    """The guest's script came to its end; each of its other ends has a status of its own."""
+    if result.status != 0:
+        gave_up(f"exit status {result.status}: {more}{tail(result.errors)}", result.status, *said_in(result))
 
 
 def results_of(result):
@@ -187,7 +199,7 @@ def kernel_tiering(place):
     """The workload, and the kernel's own tiering of it: what is hot moves, and another set is not."""
     notes = []
     result = place.run(TIERING_SCRIPT, Machine(thp="madvise"), programs=["vm_hot"])
-    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    judge_script(result)
     for pattern, said in texts_of(result).items():
         ready, seen, _ = reports(said.splitlines())
         hot = ready["hot_bytes"]
@@ -303,7 +315,7 @@ def storm_seen(place, seconds):
                        timeout_s=2 * seconds + patience + GUEST_S)
     files = texts_of(result)
     said = " / ".join(tail(files[name].encode()) for name in ("storm.errors", "daemon.errors"))
-    check(result.status == 0, f"exit status {result.status}: {said} {tail(result.errors)}")
+    judge_script(result, f"{said} ")
     return files
 
 
@@ -451,7 +463,7 @@ def attached(place, patterns, words="", size=384, hot=96, share=95, seconds=60,
         script = script.replace("@" + name, str(value))
     result = place.run(script, machine or Machine(thp="madvise"), programs=["vm_hot"],
                        files=[(place.pagetide, None)], timeout_s=seconds * 2 * len(patterns) + GUEST_S)
-    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    judge_script(result)
     files = texts_of(result)
     return {pattern: judge_attached({name.partition(".")[2]: text for name, text in files.items()
                                      if name.startswith(pattern + ".")}) for pattern in patterns}
@@ -552,7 +564,7 @@ def attach_shared(place):
     """What two processes map and one uses is one population: each page moves once, for both, and the
     kernel counts the same; both compare every byte. A private mapping's own pages are its own."""
     result = place.run(SHARED_SCRIPT, programs=["vm_share"], files=[(place.pagetide, None)])
-    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    judge_script(result)
     files = texts_of(result)
     said = {kind: [json.loads(line) for line in files[kind].splitlines()]
             for kind in ("anon", "file", "private", "copy")}
@@ -628,7 +640,7 @@ wait
 def attach_groups(place):
     """What the report says of the processes of a group is what the kernel counts for the group."""
     result = place.run(GROUPS_SCRIPT, programs=["vm_hot"], files=[(place.pagetide, None)])
-    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    judge_script(result)
     files = texts_of(result)
     report = json.loads(files["json"])
     before, after = ([[int(number) for number in re.findall(r"N[01]=(\d+)", line)]
@@ -695,7 +707,7 @@ def attach_nodes_change(place):
     goes on, asks for nothing there, and every byte is what it was."""
     machine = Machine(nodes=3, memory_mib=[1024, 512, 512], late=True)
     result = place.run(COMING_SCRIPT, machine, programs=["vm_hot"], files=[(place.pagetide, None)])
-    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    judge_script(result)
     files = texts_of(result)
     check(files["online"] == "0-1\n", f"node 2 is still there: {files['online']}")
     ready, seen, _ = reports(files["hot"].splitlines())
@@ -750,7 +762,7 @@ def attach_kvm(place):
     Where the best sensor cannot see that another is taken, also when the guests begin later, or it is said."""
     result = place.run(KVM_SCRIPT, Machine(thp="madvise", modules=["kvm_amd"]), programs=["vm_kvm"],
                        files=[(place.pagetide, None)])
-    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    judge_script(result)
     files = texts_of(result)
     changed, chosen, blind, report = (json.loads(files[name]) for name in ("changed", "chosen", "blind", "json"))
     check((changed["sensor"]["name"], changed["sensor"]["changes"], changed["sensor"]["unseen_guests"])
@@ -905,7 +917,7 @@ def attach_follows_orphans(place):
     setpriv = shutil.which("setpriv")
     check(setpriv, "no setpriv here: it is part of util-linux")
     result = place.run(ORPHANS_SCRIPT, programs=["vm_hot"], files=[(place.pagetide, None), (setpriv, None)])
-    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    judge_script(result)
     report = json.loads(texts_of(result)["json"])
     children = {one["pid"] for one in report["spaces"] if one["child"]}
     check({int(pid) for pid in result.output.split()} <= children, f"{result.output}: {report['spaces']}")
@@ -953,7 +965,7 @@ wait $attach
 def attach_looks_at_sleepers(place):
     """200 processes that sleep cost two hundredths of a core at most, also of one that is slow."""
     result = place.run(SLEEPERS_SCRIPT, Machine(icount=2), files=[(place.pagetide, None)])
-    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    judge_script(result)
     spaces = json.loads(texts_of(result)["json"])["spaces"]
     check(len(spaces) >= 200, f"only {len(spaces)} were looked after")
     reads, ticks, when = ([int(word) for word in result.output.decode().split("\n")[-2].split()[i::3]] for i in range(3))
@@ -995,7 +1007,7 @@ def attach_follows_the_accessor(place):
     """Of two fast nodes it is the one where the threads run, never a fixed one."""
     result = place.run(TARGET_SCRIPT, Machine(nodes=4, cpu_nodes=2, memory_mib=[512]), programs=["vm_hot"],
                        files=[(place.pagetide, None)])
-    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    judge_script(result)
     files = texts_of(result)
     moved = {(one["from"], one["to"]): one["bytes"] for one in json.loads(files["json"])["moved_bytes"]}
     check(set(moved) <= {(3, 0), (3, 1)}, str(moved))
@@ -1136,7 +1148,7 @@ def control(place):
     result = place.run(CONTROL_SCRIPT, programs=["vm_hot"],
                        files=[(place.pagetide, None)])
     in_time(result.status != 3, tail(result.errors))
-    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    judge_script(result)
     files = texts_of(result)
     reports(files["hot"].splitlines())
     before, after = (dict(line.split() for line in files[name].splitlines())
@@ -1359,8 +1371,8 @@ def daemon_result(place, script, machine=None, **more):
     """The lines a script printed, the daemon's report and what it said."""
     result = place.run(script, machine or Machine(thp="madvise"), programs=["vm_hot", "vm_share", "vm_notify"],
                        files=[(place.pagetide, None)] + more.pop("files", []), **more)
-    check(result.status == 0 and not result.errors,
-          f"exit status {result.status}: {tail(result.errors)}")
+    judge_script(result)
+    check(not result.errors, tail(result.errors))
     files = texts_of(result)
     report = json.loads(files["json"])
     for space in report["spaces"]:
@@ -1649,7 +1661,7 @@ def live_on_nodes(place, cases, budget, tiers, machine=None, before=""):
                            files=[*product(place.build), (path, None)] +
                            [(os.path.join(place.live_programs, "live_" + name), None)
                             for name in sorted({case.split()[0] for case in cases})])
-    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    judge_script(result)
     files = results_of(result)
     ended = {words[0]: words[1:] for words in map(str.split, result.output.decode().splitlines())}
     stats = {}
@@ -1657,8 +1669,9 @@ def live_on_nodes(place, cases, budget, tiers, machine=None, before=""):
         name = case.split()[1]
         said = files[name + ".out"]
         check(b"MISMATCH" not in said, f"{name}: {tail(said)}")
-        check(name in ended and ended[name][0] == "0",
-              f"{name}: exit status and seconds {ended.get(name)}: {tail(said)}")
+        status = int(ended[name][0])
+        if status != 0: # 143: its time was over
+            gave_up(f"{name}: exit status {status} after {ended[name][1]} s: {tail(said)}", status, said)
         stats[name] = json.loads(files[name + ".json"])
         judge_stats(stats[name])
     return stats, ", ".join(f"{name} {words[1]} s" for name, words in ended.items())
@@ -1787,7 +1800,7 @@ def nodes_killed(place):
     result = place.run(NODES_KILLED, Machine(thp="madvise"), programs=["vm_hot"],
                        files=product(place.build))
     files = texts_of(result)
-    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    judge_script(result)
     refused = files["refused"].splitlines()
     for said, status, what in zip(refused[::2], refused[1::2],
                                   ("node:1: slower than node 0: name the fastest tier first",
@@ -1823,7 +1836,7 @@ def nodes_full(place):
     """A fast node that others fill: less of it is used, and nothing goes wrong."""
     result = place.run(NODES_FULL, Machine(memory_mib=[384, 512], thp="madvise"), programs=["vm_hot"],
                        files=product(place.build))
-    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    judge_script(result)
     files = texts_of(result)
     check(files["status"] == "0\n", f"{files['status']}: {files['errors']}")
     reports(files["hot"].splitlines())
@@ -1870,7 +1883,7 @@ def verbs(place):
     """topo, pages and migrate, with its progress, of a process in use, which compares its bytes at the end."""
     result = place.run(VERBS, Machine(thp="madvise"), programs=["vm_hot", "vm_terminal"],
                        files=[(place.pagetide, None)])
-    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    judge_script(result)
     with tarfile.open(fileobj=io.BytesIO(result.results)) as archive:
         text = {name: archive.extractfile("./" + name).read().decode() for name in
                 ("topo", "before", "dry", "migrate", "kernel", "after", "hot", "progress", "cut", "stopped",

@@ -23,7 +23,7 @@ PROGRAMS = {'bin/pagetide', 'pagetide/libpagetide-inject.so'}
 def installed(place):
     """Each file by the end of its name as in FILES, or by all of it."""
     done = subprocess.run(['meson', 'install', '-C', os.path.dirname(tool.PROGRAM), '--no-rebuild', '--quiet',
-                           '--destdir', place], capture_output=True, text=True, timeout=60)
+                           '--destdir', place], capture_output=True, text=True, timeout=300)
     expect(done.returncode == 0, 'meson install', done.stdout + done.stderr)
     found = {}
     for folder, _, names in os.walk(place):

@@ -148,7 +148,7 @@ def on_terminal(*words, program=('true',), enough=lambda text: True):
                              stdout=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)
     text = b''
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         if enough(text):
             child.stdin.close()

@@ -42,7 +42,7 @@ def tool(*words, as_user=None, **more):
         more['preexec_fn'] = become
     try:
         done = subprocess.run([PROGRAM] + list(words), stdin=more.pop('stdin', subprocess.DEVNULL),
-                              capture_output='stdout' not in more, timeout=60, **more)
+                              capture_output='stdout' not in more, timeout=300, **more)
     except PermissionError:
         if as_user is None:
             raise

@@ -111,7 +111,7 @@ def giving_up(status, *said):
 def a_guest_that_only_gave_up_is_tried_again():
     """It ran out of time or its script gave up: three at most, each named with the reason."""
     status, text = ran({"hung": giving_up(None, b"begun\n", b""), "slow": giving_up(3, b"only 5 of 8 are fast\n"),
-                        "locked": giving_up(143, b"FAILED only 0 of 64 pages left memory under pressure",
+                        "locked": giving_up(143, b"LATE only 0 of 64 pages left memory under pressure",
                                             b"[ 60.1] watchdog: BUG: soft lockup - CPU#1 stuck for 26s!")})
     return status == 0 and "# tried again: 3 hung slow locked\n" in text and text.count("\nok ") == 3 and \
         text.count("has to be tried again: gave up / ok 9 - another\n") == 3

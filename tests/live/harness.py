@@ -50,10 +50,9 @@ def check(condition, text):
 
 # What programs, the tool, sanitizers, the C library, shells and kernels say when something is wrong: none of it is
 # said of what is only too slow. A CPU that got no time from the host is called locked up by an emulated kernel.
-WRONG = re.compile(rb"MISMATCH|FAILED (?!only \d+ of \d+ pages left memory)|internal error|ending the program|"
-                   rb"[Ss]anitizer|BUG: (?!soft lockup|workqueue lockup)|\] WARNING|Oops|Kernel panic|Out of memory|"
-                   rb"Killed|core dumped|Segmentation fault|Aborted|Bus error|Illegal instruction|stack smashing|"
-                   rb"corrupt|double free")
+WRONG = re.compile(rb"MISMATCH|FAILED|internal error|ending the program|[Ss]anitizer|Oops|Kernel panic|"
+                   rb"BUG: (?!soft lockup|workqueue lockup)|\] WARNING|Out of memory|Killed|core dumped|Aborted|"
+                   rb"Segmentation fault|Bus error|Illegal instruction|stack smashing|corrupt|double free")
 
 # A shell's status of who died of a signal that no test sends to who is to go on.
 CRASHED = [128 + number for number in (signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE,

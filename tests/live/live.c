@@ -43,6 +43,16 @@ void live_fail(const char *format, ...)
 	_exit(1);
 }
 
+void live_late(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	live_say("LATE", format, args);
+	va_end(args);
+	_exit(1);
+}
+
 void live_skip(const char *format, ...)
 {
 	va_list args;
@@ -196,7 +206,7 @@ void arena_cold(const struct arena *arena, size_t from, size_t to)
 		nanosleep(&pause, NULL);
 		live_press();
 	}
-	live_fail("only %zu of %zu pages left memory under pressure", nr_absent, nr_written);
+	live_late("only %zu of %zu pages left memory under pressure", nr_absent, nr_written);
 }
 
 void live_told(const char *name)

@@ -47,8 +47,10 @@ extern size_t live_budget_bytes;
 /* The path by which this program can be started again. */
 extern const char *live_self;
 
-/* Both end the process: status 1, or 77 for what this machine cannot do. */
+/* These end the process: status 1, or 77 for what this machine cannot do. Late is what did not come in all the time
+ * it had, when nothing else is wrong. */
 void live_fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+void live_late(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 void live_skip(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 #define CHECK(condition)                                                                      \

@@ -64,7 +64,7 @@ static void hear(struct sense *sense, pid_t pid, const char *what)
 	hearing.since_ns = vm_now_ns();
 	while (!hearing.nr_armed) {
 		if (vm_now_ns() - hearing.since_ns > MOST_NS)
-			live_fail("CPU %d %s: nothing of it is told", CPU, what);
+			live_late("CPU %d %s: nothing of it is told", CPU, what);
 		nanosleep(&pause, NULL);
 		sense->ops->read(sense, event_visit, &hearing);
 	}

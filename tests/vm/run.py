@@ -31,8 +31,23 @@ def in_time(condition, text):
 
 
 # Much more than any guest takes, on a machine with much else to do.
-GUEST_S = 300
+GUEST_S = 600
 TIERS = "/sys/devices/virtual/memory_tiering"
+
+
+# For every guest's script.
+TOOLS = """
+alive() { # PID: else nobody waits any longer for what it was to do
+	! kill -0 $1 2> /dev/null || return 0
+	wait $1
+	status=$?
+	echo "what was waited for ended with $status" >&2
+	exit $((status ? status : 90))
+}
+hot_bytes() { # FILE: what is fast of the hot set, by the last whole line that vm_hot wrote there
+	sed -n 's/.*"hot_fast_bytes": \\([0-9]*\\),.*}$/\\1/p' $1 | tail -n 1
+}
+"""
 
 
 class Place:
@@ -61,11 +76,14 @@ class Place:
         """A guest's result; a case fails here when the guest did not come to its end."""
         carried = [(os.path.join(self.vm_programs, name), None) for name in programs]
         try:
-            result = Guest(machine, carried + list(files)).run(command, timeout_s)
+            result = Guest(machine, carried + list(files)).run(TOOLS + command, timeout_s)
         except Missing as reason: # some modules of the kernel; the rest was looked for at the start
             raise Skipped(reason) from reason
         if result.attempts > 1:
             say(f"# the emulator failed {result.attempts - 1} times")
+        # Before anything else is judged that may be only late.
+        wrong = re.search(rb"MISMATCH[^\n]*", b"\n".join(said_in(result)))
+        check(not wrong, wrong and tail(wrong[0]))
         if result.status is None:
             gave_up(f"{result.reason}; the last it said: {tail(result.output + result.errors)}", None, *said_in(result))
         check(not re.search(r"^\[.*\] (BUG: (?!workqueue lockup)|WARNING|Oops)", result.console, re.M),
@@ -115,12 +133,14 @@ def comes_back(place):
 
 def death_is_told(_place):
     dead = Guest().run("echo c > /proc/sysrq-trigger", timeout_s=GUEST_S)
+    in_time(dead.status is not None or "no end after" not in dead.reason, f"it did not come so far: {dead.reason}")
     check(dead.status is None and "the guest died" in dead.reason,
           f"a panic gave {dead.status}: {dead.reason}")
     for timeout_s in (8, 30, 120): # it has to come as far as that
         late = Guest().run("echo begun; sleep 1000", timeout_s=timeout_s)
         if late.output:
             break
+    in_time(late.output, f"it did not come so far: {late.reason}")
     check(late.status is None and "no end after" in late.reason and late.output == b"begun\n",
           f"out of time gave {late.status} {late.output}")
 
@@ -165,29 +185,29 @@ def reports(lines):
 def wrong_byte_is_seen(place):
     """What the workload says of its memory is worth something: one byte changed behind its back."""
     result = place.run("vm_hot --size 64 --hot 16 > /tmp/said 2> /tmp/errors &\nhot=$!\n"
-                       "until grep -q report /tmp/said; do sleep 0.2; done\n"
+                       "until grep -q report /tmp/said; do alive $hot; sleep 0.2; done\n"
                        "address=$(sed -n 's/.*\"address\": \\([0-9]*\\).*/\\1/p' /tmp/said)\n"
                        "printf X | dd of=/proc/$hot/mem bs=1 seek=$((address + 50000001)) "
-                       "conv=notrunc\nkill -TERM $hot\nwait $hot\necho $?\ncat /tmp/errors",
+                       "conv=notrunc\nkill -TERM $hot\nwait $hot\necho $?\nsed s/MISMATCH/seen/ /tmp/errors",
                        programs=["vm_hot"])
     said = result.output.decode()
-    check(said.startswith(f"1\nMISMATCH page {50000001 // 4096} "), f"{said} {tail(result.errors)}")
+    check(said.startswith(f"1\nseen page {50000001 // 4096} "), f"{said} {tail(result.errors)}")
 
 
-# Until nine tenths of the hot set are fast, or for a minute; then other memory becomes hot.
+# Until nine tenths of the hot set are fast, or for some minutes; then other memory becomes hot.
 TIERING_SCRIPT = """
 for pattern in pages huge; do
 	vm_hot --size 128 --hot 32 --pattern $pattern --threads 2 > $RESULTS/$pattern &
 	hot=$!
-	until grep -q report $RESULTS/$pattern; do sleep 0.2; done
+	until grep -q report $RESULTS/$pattern; do alive $hot; sleep 0.2; done
 	echo 2 > /proc/sys/kernel/numa_balancing
-	for i in $(seq 60); do
+	for i in $(seq 150); do
 		sleep 1
-		fast=$(tail -n 1 $RESULTS/$pattern | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/')
+		fast=$(hot_bytes $RESULTS/$pattern)
 		[ $fast -lt $((29 << 20)) ] || break
 	done
 	kill -USR1 $hot
-	until grep -q '"generation": 1' $RESULTS/$pattern || ! kill -0 $hot; do sleep 0.2; done
+	until grep -q '"generation": 1' $RESULTS/$pattern; do alive $hot; sleep 0.2; done
 	kill -TERM $hot
 	wait $hot || exit
 	echo 0 > /proc/sys/kernel/numa_balancing
@@ -204,13 +224,13 @@ def kernel_tiering(place):
         ready, seen, _ = reports(said.splitlines())
         hot = ready["hot_bytes"]
         check(seen[0]["hot_slow_bytes"] == hot == 32 << 20, "the hot set does not start slow")
-        check(ready["huge_bytes"] == (ready["bytes"] if pattern == "huge" else 0),
-              f"{pattern}: {ready['huge_bytes']} bytes of huge pages")
+        in_time(ready["huge_bytes"] == (ready["bytes"] if pattern == "huge" else 0),
+                f"{pattern}: {ready['huge_bytes']} bytes of huge pages")
         check(seen[-1]["generation"] == 1, "the hot set did not move on")
         before = [one for one in seen if one["generation"] == 0][-1]
         after = [one for one in seen if one["generation"] == 1][0]
         in_time(before["hot_fast_bytes"] > hot * 9 // 10, f"{pattern}: the kernel moved {before}")
-        check(after["hot_fast_bytes"] < before["hot_fast_bytes"], f"{pattern}: the same set again")
+        in_time(after["hot_fast_bytes"] < before["hot_fast_bytes"], f"{pattern}: the same set again")
         notes.append(f"{pattern}: {before['hot_fast_bytes'] / hot:.0%} fast after "
                      f"{before['since_start_ns'] / 1e9:.0f} s, {before['ops_per_s']:.0f} touches/s")
     return "\n".join(notes)
@@ -234,7 +254,7 @@ printf '[rule family]\\nexe = vm_storm\\nfast_max = 6M\\n' > /tmp/conf
 pagetide daemon -c /tmp/conf --json > $RESULTS/end 2> $RESULTS/daemon.errors &
 daemon=$!
 renice -n -15 $daemon > /dev/null
-until pagetide status > /dev/null 2>&1; do sleep 0.2; done
+until pagetide status > /dev/null 2>&1; do alive $daemon; sleep 0.2; done
 vm_storm $((@ALL + @PATIENCE + 60)) > $RESULTS/storm 2> $RESULTS/storm.errors &
 storm=$!
 kernel() { grep -E "@COUNTERS" /proc/vmstat; }
@@ -355,10 +375,10 @@ SETTINGS = ("/proc/sys/kernel/numa_balancing /sys/kernel/debug/sched/numa_balanc
 # counted is looked at from outside, too.
 ATTACH_SCRIPT = f"""
 settle() {{ # until so many MiB of this generation's hot set are fast, or so many seconds have passed
-	until tail -n 1 $to.hot | grep -q '"generation": '$1, || ! kill -0 $hot; do sleep 0.2; done
+	until grep -q '"generation": '$1, $to.hot; do alive $hot; sleep 0.2; done
 	for i in $(seq @SECONDS); do
 		sleep 1
-		fast=$(tail -n 1 $to.hot | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/')
+		fast=$(hot_bytes $to.hot)
 		[ $fast -lt $((@ENOUGH << 20)) ] || break
 	done
 }}
@@ -366,7 +386,7 @@ for pattern in @PATTERNS; do
 	to=$RESULTS/$pattern
 	vm_hot --size @SIZE --hot @HOT --pattern $pattern @HOT_WORDS > $to.hot &
 	hot=$!
-	until grep -q report $to.hot; do sleep 0.2; done
+	until grep -q report $to.hot; do alive $hot; sleep 0.2; done
 	mount -t debugfs debugfs /sys/kernel/debug
 	grep . {SETTINGS} > $to.before
 	umount /sys/kernel/debug
@@ -454,7 +474,7 @@ def judge_attached(files):
     return report, reports(files["hot"].splitlines())
 
 
-def attached(place, patterns, words="", size=384, hot=96, share=95, seconds=60,
+def attached(place, patterns, words="", size=384, hot=96, share=95, seconds=120,
              machine=None, hot_words="", half_way=""):
     """By pattern: the report, and what vm_hot said."""
     script = ATTACH_SCRIPT
@@ -473,7 +493,8 @@ def attached(place, patterns, words="", size=384, hot=96, share=95, seconds=60,
 BESIDE_HUGE = """
 	if [ $pattern = huge ]; then
 		vm_hot --size 256 --hot 240 > /tmp/beside &
-		until [ $(grep -c report /tmp/beside) -ge 4 ]; do sleep 0.2; done
+		beside=$!
+		until [ $(grep -c report /tmp/beside) -ge 4 ]; do alive $beside; sleep 0.2; done
 	fi
 """
 
@@ -505,8 +526,8 @@ def attach_converges(place):
 # Somebody else sets the kernel's mode, and wants to find it again.
 SET_BY_OTHERS = """
 echo 1 > /proc/sys/kernel/numa_balancing
-for i in $(seq 100); do [ $(cat /proc/sys/kernel/numa_balancing) != 2 ] || break; sleep 0.2; done
-[ $i != 100 ] || exit 9
+for i in $(seq 300); do [ $(cat /proc/sys/kernel/numa_balancing) != 2 ] || break; sleep 0.2; done
+[ $i != 300 ] || exit 9
 sed -i 's/numa_balancing:0$/numa_balancing:1/' $to.before
 [ -e /sys/kernel/debug/sched ] || exit 10
 ours=/sys/kernel/debug/sched/numa_balancing/scan_delay_ms
@@ -525,7 +546,8 @@ def attach_dry_run(place):
                                            hot_words="--reserve 16384", half_way=SET_BY_OTHERS).values()
     warned = [one for one in report["warnings"] if "somebody else set /proc/sys/kernel/numa_balancing" in one]
     check(len(warned) == 1, str(report["warnings"]))
-    check(report["dry_run"] and report["kernel"]["pgmigrate_success"] == 0, str(report["kernel"]))
+    kernel = report["kernel"]
+    check(report["dry_run"] and (kernel["pgmigrate_success"] == 0 or kernel["compact_isolated"]), str(kernel))
     check(seen[-1]["hot_fast_bytes"] == 0, "it moved something")
     would = report["spaces"][0]["promoted_bytes"]
     in_time(ready["hot_bytes"] // 2 <= would <= 2 * ready["hot_bytes"] * 12 // 10,
@@ -540,14 +562,14 @@ for kind in anon file private copy; do
 	[ $kind != copy ] || size=24
 	vm_share $kind $size 1 /tmp/$kind > $RESULTS/$kind &
 	echo $! >> /tmp/shares
-	until grep -q ready $RESULTS/$kind; do sleep 0.2; done
+	until grep -q ready $RESULTS/$kind; do alive $!; sleep 0.2; done
 done
 pids=$(sed -n 's/.*\\[\\(.*\\), \\(.*\\)\\].*/\\1,\\2/p' $RESULTS/anon $RESULTS/file $RESULTS/private \\
 	$RESULTS/copy | tr '\\n' ',')
 pagetide attach -p ${pids%,} --json > $RESULTS/json &
 attach=$!
 slow() { # bytes of the hot half that are slow still
-	tail -n 1 $RESULTS/$1 | sed 's/.*"hot_slow_bytes": \\([0-9]*\\).*/\\1/'
+	sed -n 's/.*"hot_slow_bytes": \\([0-9]*\\).*}$/\\1/p' $RESULTS/$1 | tail -n 1
 }
 for i in $(seq 120); do
 	sleep 1
@@ -616,7 +638,7 @@ for group in one two; do
 	echo $! > /tmp/$group
 	echo $$ > cgroup.procs
 done
-for group in one two; do until grep -q report $RESULTS/$group; do sleep 0.2; done; done
+for group in one two; do until grep -q report $RESULTS/$group; do alive $(cat /tmp/$group); sleep 0.2; done; done
 read one < /tmp/one
 read two < /tmp/two
 for group in one two; do grep ^anon $group/memory.numa_stat; done > $RESULTS/before
@@ -624,7 +646,7 @@ pagetide attach -p $one,$two --json > $RESULTS/json &
 attach=$!
 for i in $(seq 120); do
 	sleep 1
-	fast=$(tail -n 1 $RESULTS/one | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/')
+	fast=$(hot_bytes $RESULTS/one)
 	[ $fast -lt $((16 << 20)) ] || break
 done
 sleep 2
@@ -671,7 +693,7 @@ memory_state() { # of all blocks of memory that come late
 sleep 1000 & # somebody to look after
 pagetide attach -p $$ --json > $RESULTS/json &
 attach=$!
-until pagetide status > /dev/null 2>&1; do sleep 0.2; done
+until pagetide status > /dev/null 2>&1; do alive $attach; sleep 0.2; done
 cd /sys/bus/nd/devices
 cat /proc/sys/kernel/random/uuid > dax0.0/uuid
 echo ram > dax0.0/mode
@@ -683,9 +705,9 @@ blocks=$(grep -l offline /sys/devices/system/memory/memory*/state | sed 's,/stat
 memory_state online_movable || exit 3
 vm_hot --size 64 --hot 16 --slow 2 --pattern runs16 > $RESULTS/hot &
 hot=$!
-until grep -q report $RESULTS/hot; do sleep 0.2; done
+until grep -q report $RESULTS/hot; do alive $hot; sleep 0.2; done
 for i in $(seq 120); do
-	fast=$(tail -n 1 $RESULTS/hot | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/')
+	fast=$(hot_bytes $RESULTS/hot)
 	[ $fast -lt $((12 << 20)) ] || break
 	sleep 1
 done
@@ -694,7 +716,10 @@ echo dax0.0 > unbind
 cat /sys/devices/system/node/online > $RESULTS/online
 # The hot set becomes another one; where it is now the kernel chose.
 kill -USR1 $hot
-sleep 5
+for i in $(seq 60); do # until it knows that the node has gone, and longer
+	sleep 2
+	! pagetide status --json | grep -q '"slow": "1"' || [ $i -lt 3 ] || break
+done
 kill -TERM $hot
 wait $hot || exit 4
 kill -INT $attach
@@ -709,7 +734,7 @@ def attach_nodes_change(place):
     result = place.run(COMING_SCRIPT, machine, programs=["vm_hot"], files=[(place.pagetide, None)])
     judge_script(result)
     files = texts_of(result)
-    check(files["online"] == "0-1\n", f"node 2 is still there: {files['online']}")
+    in_time(files["online"] == "0-1\n", f"node 2 is still there: {files['online']}")
     ready, seen, _ = reports(files["hot"].splitlines())
     report = json.loads(files["json"])
     for population in populations(report):
@@ -717,7 +742,7 @@ def attach_nodes_change(place):
     moved = {(one["from"], one["to"]): one["bytes"] for one in report["moved_bytes"]}
     in_time(moved.get((2, 0), 0) >= ready["hot_bytes"] // 2, f"{moved} {seen[-1]}")
     check(all(to != 2 for _, to in moved), f"it was moved to a node that goes: {moved}")
-    check((report["fast"], report["slow"]) == ("0", "1"), f"{report['fast']} {report['slow']}")
+    in_time((report["fast"], report["slow"]) == ("0", "1"), f"{report['fast']} {report['slow']}")
     return f"moved {moved}"
 
 
@@ -799,7 +824,7 @@ mount -t debugfs debugfs /sys/kernel/debug
 grep . {SETTINGS} > /tmp/before
 vm_hot --size 64 --hot 16 > /tmp/hot &
 hot=$!
-until grep -q report /tmp/hot; do sleep 0.2; done
+until grep -q report /tmp/hot; do alive $hot; sleep 0.2; done
 pagetide attach -p $hot > /tmp/said 2>&1 &
 attach=$!
 changed() {{ while kill -0 $attach && grep . {SETTINGS} | cmp -s - /tmp/before; do sleep 0.2; done; }}
@@ -837,25 +862,25 @@ grep . {SETTINGS} | cmp -s - /tmp/before && echo put back without a right
 mode=/proc/sys/kernel/numa_balancing
 turns() {{ # into this
 	for i in $(seq 300); do [ $(cat $mode) != $1 ] || return; sleep 0.2; done
-	echo mode $(cat $mode), not $1
+	echo late: mode $(cat $mode), not $1
 }}
 printf '[rule hot]\nexe = vm_hot\n' > /tmp/conf
 pagetide daemon -c /tmp/conf --sensor hint > /dev/null 2> /tmp/said &
 daemon=$!
-until grep -q "sensor hint:" /tmp/said; do sleep 0.2; done
+until grep -q "sensor hint:" /tmp/said; do alive $daemon; sleep 0.2; done
 pagetide attach -p $hot --sensor soft-dirty --for 1s 2>&1 | grep -q "another pagetide is at work" || echo no warning
 for i in 1 2; do
 	turns 2
 	echo 1 > $mode
 done
 for i in $(seq 300); do ! grep -q "leaves it to them" /tmp/said || break; sleep 0.2; done
-grep -q "leaves it to them" /tmp/said || echo not left to them
+grep -q "leaves it to them" /tmp/said || echo late: not left to them
 kill $hot
 wait $hot
-until pagetide status --json | grep -q '"ended": true'; do sleep 0.2; done
+until pagetide status --json | grep -q '"ended": true'; do alive $daemon; sleep 0.2; done
 vm_hot --size 64 --hot 16 > /tmp/hot &
 hot=$!
-until pagetide status --json | grep -q "pid.: $hot,"; do sleep 0.2; done
+until pagetide status --json | grep -q "pid.: $hot,"; do alive $daemon; sleep 0.2; done
 sleep 2
 turns 1
 pagetide pause > /dev/null
@@ -884,7 +909,7 @@ sh -c '(until pagetide status --json 2> /dev/null | grep -q "ended.: true"; do s
 root=$!
 pagetide attach -p $root --json > $RESULTS/json &
 attach=$!
-until [ -s /tmp/pid ] && [ -s /tmp/daemon.pid ]; do sleep 0.2; done
+until [ -s /tmp/pid ] && [ -s /tmp/daemon.pid ]; do alive $attach; sleep 0.2; done
 for pid in $(cat /tmp/pid /tmp/daemon.pid); do has "pid.: $pid,"; done
 kill -INT $attach
 wait $attach || exit
@@ -894,14 +919,14 @@ rm /tmp/pid
 sh -c 'until pagetide status > /dev/null 2>&1; do sleep 0.2; done; sleep 1000 & echo $! > /tmp/pid' &
 pagetide attach -p $! --json > $RESULTS/last &
 attach=$!
-until [ -s /tmp/pid ]; do sleep 0.2; done
+until [ -s /tmp/pid ]; do alive $attach; sleep 0.2; done
 has "pid.: $(cat /tmp/pid),"
 kill $(cat /tmp/pid)
 wait $attach || exit
 cp /tmp/pid $RESULTS/last.pid
-sh -c 'vm_hot --size 16 --hot 8 --pattern runs16 --threads 16 --seconds 60 > /tmp/many & echo $! > /tmp/pid; wait' &
+sh -c 'vm_hot --size 16 --hot 8 --pattern runs16 --threads 16 --seconds 600 > /tmp/many & echo $! > /tmp/pid; wait' &
 root=$!
-until grep -q report /tmp/many; do sleep 0.2; done
+until grep -q report /tmp/many; do alive $root; sleep 0.2; done
 (ulimit -n 24; pagetide attach -p $root --for 3s --json > $RESULTS/few 2> $RESULTS/errors) || exit
 /guest/setpriv --bounding-set=-perfmon,-sys_admin pagetide attach -p $root --sensor soft-dirty --for 1s --json \\
 	> $RESULTS/untold 2> /dev/null || exit
@@ -980,7 +1005,8 @@ def attach_killed(place):
     order, or not at all. What cannot be put back is said, and put back by the next one. What somebody else insists
     on is theirs until a pause, also when nobody is looked after meanwhile."""
     said = place.lines(KILLED_SCRIPT, programs=["vm_hot"], files=[(place.pagetide, None)])
-    check(said == [], str(said))
+    check(all(line.startswith("late: ") for line in said), str(said))
+    in_time(not said, str(said))
 
 
 TARGET_SCRIPT = """
@@ -988,13 +1014,12 @@ for node in 0 1; do
 	taskset $((node + 1)) vm_hot --size 96 --hot 24 --slow 3 --fast $node > $RESULTS/$node &
 	echo $! >> /tmp/pids
 done
-for node in 0 1; do until grep -q report $RESULTS/$node; do sleep 0.2; done; done
+for node in 0 1; do until grep -q report $RESULTS/$node; do alive $!; sleep 0.2; done; done
 pagetide attach -p $(tr '\\n' , < /tmp/pids | sed 's/,$//') --json > $RESULTS/json &
 attach=$!
-fast() { tail -n 1 $RESULTS/$1 | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/'; }
 for i in $(seq 120); do
 	sleep 1
-	[ $(fast 0) -lt $((23 << 20)) ] || [ $(fast 1) -lt $((23 << 20)) ] || break
+	[ $(hot_bytes $RESULTS/0) -lt $((23 << 20)) ] || [ $(hot_bytes $RESULTS/1) -lt $((23 << 20)) ] || break
 done
 kill -INT $attach
 wait $attach || exit
@@ -1034,14 +1059,13 @@ CONTROL_SCRIPT = """
 mkdir /tmp/metrics
 vm_hot --size 128 --hot 32 --pattern runs16 > $RESULTS/hot &
 hot=$!
-until grep -q report $RESULTS/hot; do sleep 0.2; done
-fast() { tail -n 1 $RESULTS/hot | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/'; }
+until grep -q report $RESULTS/hot; do alive $hot; sleep 0.2; done
 settle() {
 	for i in $(seq 120); do
 		sleep 1
-		[ $(fast) -lt $((30 << 20)) ] || return 0
+		[ $(hot_bytes $RESULTS/hot) -lt $((30 << 20)) ] || return 0
 	done
-	echo "only $(fast) bytes of the hot set are fast" >&2
+	echo "only $(hot_bytes $RESULTS/hot) bytes of the hot set are fast" >&2
 	exit 3
 }
 quiet() { # what was prepared before a pause faults once more
@@ -1059,11 +1083,11 @@ settle
 pagetide pause > $RESULTS/said || exit 4
 kill -USR1 $hot
 quiet
-echo fast $(fast) > $RESULTS/before
+echo fast $(hot_bytes $RESULTS/hot) > $RESULTS/before
 counts >> $RESULTS/before
 echo balancing $(cat /proc/sys/kernel/numa_balancing) >> $RESULTS/before
 sleep 4
-echo fast $(fast) > $RESULTS/after
+echo fast $(hot_bytes $RESULTS/hot) > $RESULTS/after
 counts >> $RESULTS/after
 echo balancing $(cat /proc/sys/kernel/numa_balancing) >> $RESULTS/after
 heat() { grep -oE '"(hot|warm|cold)_bytes": [0-9]*' $RESULTS/$1; }
@@ -1163,8 +1187,11 @@ def control(place):
     check(tuned["state"] == "running" and tuned["settings"] ==
           {"rate_bytes_per_s": 64 << 20, "stall_ns": 10000000, "cpu_ppm": 20000}, str(tuned["settings"]))
     pages, nodes = json.loads(files["pages"]), paused["report"]["spaces"][0]["nodes"]
+    still, heats = json.loads(files["still"])["report"]["spaces"][0]["nodes"], ("hot_bytes", "warm_bytes", "cold_bytes")
+    in_time(all(nodes[number][name] == still[number][name] for number in nodes for name in heats),
+            f"counted anew each time: {nodes} {still}")
     check(pages["heat"] == "hint" and all(node[name] == nodes[str(node["node"])][name] for node in pages["nodes"]
-                                          for name in ("hot_bytes", "warm_bytes", "cold_bytes")),
+                                          for name in heats),
           f"pages: {files['pages']} status: {nodes}")
     (was,), (space,) = (one["report"]["spaces"] for one in (paused, json.loads(files["rated"])))
     check(was["moves"]["refused"]["rate"] == 0, f"waits by a rate that nobody set: {was['moves']}")
@@ -1212,7 +1239,7 @@ hot() {
 	[ $group = ${group%/*} ] || echo +memory > ${group%/*}/cgroup.subtree_control
 	sh -c 'echo $$ > /sys/fs/cgroup/$0/cgroup.procs; exec "$@"' $group \
 		vm_hot "$@" > $RESULTS/$name &
-	until grep -qs report $RESULTS/$name; do sleep 0.2; done
+	until grep -qs report $RESULTS/$name; do alive $!; sleep 0.2; done
 }
 all_fast() { # with what is shared
 	sum=0
@@ -1254,7 +1281,7 @@ mkdir -p jobs/still other
 sleep 1000 &
 sleeper=$!
 echo $sleeper > jobs/still/cgroup.procs
-until pagetide status > /dev/null 2>&1; do sleep 0.2; done
+until pagetide status > /dev/null 2>&1; do alive $daemon; sleep 0.2; done
 hot new jobs/deep --size 32 --hot 24 --pattern runs16
 listed() { pagetide status --json | grep -c "\\"pid\\": $sleeper,"; }
 for i in $(seq 60); do [ $(listed) -eq 0 ] || break; sleep 1; done
@@ -1268,7 +1295,7 @@ echo new $(fast jobs/deep) left $(fast jobs/left) other $(fast other) found $fou
 kill $sleeper
 printf '[rule left]\\ncgruop = /other\\n' >> /tmp/conf
 kill -HUP $daemon
-until grep -q cgruop $RESULTS/said; do sleep 0.2; done
+until grep -q cgruop $RESULTS/said; do alive $daemon; sleep 0.2; done
 cat > /tmp/conf <<'.'
 [rule jobs]
 cgroup = /jobs/left
@@ -1287,7 +1314,7 @@ mkdir -p jobs/four
 echo +memory > jobs/cgroup.subtree_control
 sh -c 'echo $$ > /sys/fs/cgroup/jobs/four/cgroup.procs; exec vm_share anon 48 1 /tmp/none 3' > $RESULTS/share &
 share=$!
-until grep -qs ready $RESULTS/share; do sleep 0.2; done
+until grep -qs ready $RESULTS/share; do alive $share; sleep 0.2; done
 printf '[rule jobs]\\ncgroup = /jobs\\nfast_max = 16M\\n' > /tmp/conf
 most=0
 seen() { # CONDITION: until it holds of `four` and `one` for the third time
@@ -1296,6 +1323,8 @@ seen() { # CONDITION: until it holds of `four` and `one` for the third time
 		four=$(all_fast jobs/four)
 		one=$(all_fast jobs/one 2> /dev/null)
 		one=$((one + 0))
+		less=$(all_fast jobs/four) # what has gone from them meanwhile may be in the other's by now
+		[ $less -ge $four ] || four=$less
 		[ $((four + one)) -le $most ] || most=$((four + one))
 		[ $(($1)) = 0 ] || held=$((held + 1))
 		[ $held -lt 3 ] || break
@@ -1321,7 +1350,7 @@ printf '[rule kept]\\ncgroup = /kept\\nfast_min = 56M\\n[rule rest]\\ncgroup = /
 hot kept kept --size 32 --hot 2 --slow 0 --fast 1
 sh -c 'echo $$ > /sys/fs/cgroup/kept/cgroup.procs; exec vm_share anon 32 0' > $RESULTS/share &
 share=$!
-until grep -qs ready $RESULTS/share; do sleep 0.2; done
+until grep -qs ready $RESULTS/share; do alive $share; sleep 0.2; done
 hot lost lost --size 64 --hot 2 --slow 0 --fast 1
 hot greedy greedy --size 192 --hot 184 --pattern runs16
 echo kept $(all_fast kept) lost $(all_fast lost) greedy $(all_fast greedy)
@@ -1341,7 +1370,7 @@ caps=$(sed -n 's/^CapabilityBoundingSet=//p' /guest/pagetide.service.in | tr 'A-
 	sed 's/cap_/+/g; s/ /,/g')
 vm_notify /run/notify > $RESULTS/notify &
 notify=$!
-until grep -qs listening $RESULTS/notify; do sleep 0.1; done
+until grep -qs listening $RESULTS/notify; do alive $notify; sleep 0.1; done
 hot one jobs/one --size 32 --hot 24 --pattern runs16
 printf '[rule jobs]\\ncgroup = /jobs\\n' > /tmp/conf
 NOTIFY_SOCKET=/run/notify WATCHDOG_USEC=2000000 /guest/setpriv --bounding-set=-all,$caps --no-new-privs \\
@@ -1349,13 +1378,14 @@ NOTIFY_SOCKET=/run/notify WATCHDOG_USEC=2000000 /guest/setpriv --bounding-set=-a
 daemon=$!
 until_fast jobs/one 24000000 60
 grep CapBnd /proc/$daemon/status
+until grep -q WATCHDOG $RESULTS/notify; do alive $daemon; sleep 0.2; done
 kill -HUP $daemon
-until grep -q RELOADING $RESULTS/notify; do sleep 0.2; done
+until grep -q RELOADING $RESULTS/notify; do alive $daemon; sleep 0.2; done
 kill $(pidof vm_hot)
-until sed '1,/^STATUS=0 processes/d' $RESULTS/notify | grep -q WATCHDOG; do sleep 0.2; done
+until sed '1,/^STATUS=0 processes/d' $RESULTS/notify | grep -q WATCHDOG; do alive $daemon; sleep 0.2; done
 kill -TERM $daemon
 wait $daemon || echo "the daemon ended with $?" >&2
-until grep -q STOPPING $RESULTS/notify; do sleep 0.1; done
+until grep -q STOPPING $RESULTS/notify; do alive $notify; sleep 0.1; done
 cat /proc/sys/kernel/numa_balancing
 ls /run/pagetide
 kill $notify
@@ -1454,9 +1484,9 @@ jobs='jobs/a"b\\c' # a name that has to be quoted in metrics
 printf '[rule jobs]\\ncgroup = /jobs\\nweight = 3\\nfast_max = 64M\\n' > /tmp/conf
 pagetide daemon -c /tmp/conf --json --metrics-listen 127.0.0.1:9464 > $RESULTS/json 2> $RESULTS/said &
 daemon=$!
-until pagetide pause > /dev/null 2>&1; do sleep 0.2; done
+until pagetide pause > /dev/null 2>&1; do alive $daemon; sleep 0.2; done
 hot new $jobs --size 32 --hot 24 --pattern runs16
-until pagetide status --json | grep -q '"name": "vm_hot"'; do sleep 0.2; done
+until pagetide status --json | grep -q '"name": "vm_hot"'; do alive $daemon; sleep 0.2; done
 sleep 4
 pagetide status --json > $RESULTS/paused
 echo paused $(fast $jobs)
@@ -1468,7 +1498,7 @@ pid=$(pidof vm_hot)
 pagetide tune weight=$pid:7 fast_max=$pid:40M > /dev/null || echo not tuned >&2
 printf '[rule jobs]\\ncgroup = /jobs\\nweight = 4\\nfast_max = 48M\\n' > /tmp/conf
 kill -HUP $daemon
-until grep -q "reloaded" $RESULTS/said; do sleep 0.2; done
+until grep -q "reloaded" $RESULTS/said; do alive $daemon; sleep 0.2; done
 pagetide status --json > $RESULTS/tuned
 scrape with
 pagetide tune weight=$pid:default fast_max=$pid:default > /dev/null || echo not taken back >&2
@@ -1508,7 +1538,7 @@ def daemon_control(place):
               f"{name}: {family.samples}")
     for metrics, states in ((before, (1, 0)), (after, (0, 1))):
         found = tuple(metrics["pagetide_processes"].value(state=state) for state in ("watched", "gone"))
-        check(found == states, f"processes: {found}")
+        in_time(found == states, f"processes: {found}")
     in_time(before["pagetide_migrated_bytes"].total(reason="promotion") > 23 << 20, "promoted")
     check(not after["pagetide_resident_bytes"].samples, "a process that is not watched")
     for name, family in before.items():
@@ -1524,7 +1554,7 @@ def daemon_control(place):
 
 def sensed(place, sensor, patterns, share, most):
     """The hot set is promoted by a sensor that is asked for; moved at most `most` times its bytes."""
-    every = attached(place, patterns, f"--sensor {sensor}", size=192, hot=48, share=share, seconds=40)
+    every = attached(place, patterns, f"--sensor {sensor}", size=192, hot=48, share=share)
     notes = []
     for pattern, (report, (ready, seen, _)) in every.items():
         check(report["sensor"]["name"] == sensor and report["spaces"][0]["sensor"] == sensor,
@@ -1557,7 +1587,7 @@ def sensor_damon(place):
 TRACE_SCRIPT = """
 vm_hot --size 32 --hot 4 --slow 0 --fast 1 > /tmp/hot &
 hot=$!
-until grep -q report /tmp/hot; do sleep 0.2; done
+until grep -q report /tmp/hot; do alive $hot; sleep 0.2; done
 address=$(sed -n 's/.*"address": \\([0-9]*\\).*/\\1/p' /tmp/hot)
 for second in 1 2 3; do
 	page=2048
@@ -1596,7 +1626,7 @@ DAMON_OWNED = """
 cd /sys/kernel/mm/damon/admin/kdamonds
 vm_hot --size 16 --hot 4 > /tmp/hot &
 hot=$!
-until grep -q report /tmp/hot; do sleep 0.2; done
+until grep -q report /tmp/hot; do alive $hot; sleep 0.2; done
 echo 1 > nr_kdamonds
 echo 1 > 0/contexts/nr_contexts
 echo vaddr > 0/contexts/0/operations
@@ -1643,7 +1673,7 @@ export LIVE_BUDGET_MIB=@BUDGET LIVE_TMP=/tmp
 pagetide check > $RESULTS/check || exit 99
 while read program name; do
 	begin=$(cut -d. -f1 /proc/uptime)
-	timeout 100 pagetide run @TIERS --stats $RESULTS/$name.json -- \\
+	timeout 250 pagetide run @TIERS --stats $RESULTS/$name.json -- \\
 		/guest/live_$program $name > $RESULTS/$name.out 2>&1
 	echo $name $? $(($(cut -d. -f1 /proc/uptime) - begin))
 done < /guest/cases
@@ -1701,7 +1731,7 @@ def nodes_then_lz4(place):
     moves = one["moves"]
     in_time(moves["demoted"] > 500 and moves["stored"] > 500, str(moves))
     # Faults of several threads may pass the bound together, each by what it brings in.
-    check(slow["peak_bytes"] <= (4 << 20) + (1 << 20), str(slow))
+    in_time(slow["peak_bytes"] <= (4 << 20) + (1 << 20), str(slow))
     return f"{notes}; {moves['demoted']} pages to the slow node, {moves['stored']} compressed"
 
 
@@ -1714,7 +1744,7 @@ run=$!
 for i in $(seq 120); do
 	sleep 1
 	hot=$(pidof vm_hot | sed 's/.* //')
-	fast=$(tail -n 1 $RESULTS/hot | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/')
+	fast=$(hot_bytes $RESULTS/hot)
 	[ "${fast:-0}" -lt $((10 << 20)) ] || break
 done
 for i in $(seq 20); do # faults may pass the bound for a moment
@@ -1741,7 +1771,7 @@ def nodes_hot_set(place):
     ready, seen, _ = reports(files["hot"].splitlines())
     in_time(seen[0]["hot_fast_bytes"] < ready["hot_bytes"] // 2, f"it begins fast: {seen[0]}")
     in_time(seen[-1]["hot_fast_bytes"] >= ready["hot_bytes"] * 8 // 10, f"{seen[-1]} {files['stats']}")
-    check(1 << 20 < int(files["fast"]) << 12 <= (32 << 20) * 105 // 100, f"{files['fast']} pages on the fast node")
+    in_time(1 << 20 < int(files["fast"]) << 12 <= (32 << 20) * 105 // 100, f"{files['fast']} pages on the fast node")
     took_ns = seen[-1]["since_start_ns"] - seen[0]["since_start_ns"]
     return f"{seen[-1]['hot_fast_bytes'] / ready['hot_bytes']:.0%} fast after {took_ns / 1e9:.0f} s"
 
@@ -1759,7 +1789,7 @@ export LIVE_BUDGET_MIB=16
 (ulimit -v 1200000; exec pagetide run --tier node:0,size=16M --tier node:1 -- vm_hot --size 48 --hot 6 \
 	--pattern runs16) > $RESULTS/hot 2> $RESULTS/errors &
 run=$!
-until [ "$(grep -c report $RESULTS/hot)" -ge 5 ] || ! kill -0 $run; do sleep 0.5; done
+until [ "$(grep -c report $RESULTS/hot)" -ge 5 ]; do alive $run; sleep 0.5; done
 hot=$(pidof vm_hot | sed 's/.* //')
 kill -STOP $hot
 used() { grep used_bytes $RESULTS/stats; }
@@ -1772,7 +1802,7 @@ for i in $(seq 60); do # what was on its way has come there
 done
 kill -CONT $hot
 kill -KILL $run
-for i in $(seq 60); do
+for i in $(seq 240); do
 	grep -q "State:.*[RSDTt] " /proc/$hot/status || break
 	sleep 0.5
 done 2> /dev/null
@@ -1810,10 +1840,10 @@ def nodes_killed(place):
     check(len(refused) == 8, f"{refused}")
     used = [tier["used_bytes"] >> 12 for tier in json.loads(files["stats"])["tiers"]]
     there = [anon_pages_on(files["numa_maps"], node) for node in (0, 1)]
-    check(there[1] > 16 << 8, f"{there} pages on the nodes")
+    in_time(there[1] > 16 << 8, f"{there} pages on the nodes")
     for node in (0, 1):
         check(abs(used[node] - there[node]) <= 256, f"node {node}: {used} pages by us, {there} by the kernel")
-    check(not files["left"] or "Z" in files["left"], f"it runs on: {files['left']}")
+    check(not files["left"] or re.search("[ZX]", files["left"]), f"it runs on: {files['left']}")
     check("pagetide: the server ended; ending the program" in files["errors"], files["errors"])
     check("MISMATCH" not in files["errors"], files["errors"])
     return f"{used} pages by us, {there} by the kernel"
@@ -1847,7 +1877,7 @@ def nodes_full(place):
 
 VERBS = """
 vm_hot --size 96 --hot 32 --pattern pages --threads 1 > /tmp/hot & hot=$!
-until grep -q report /tmp/hot; do sleep 0.2; done
+until grep -q report /tmp/hot; do alive $hot; sleep 0.2; done
 count() { grep "^$1 " /proc/vmstat | cut -d' ' -f2; }
 pagetide topo --json > $RESULTS/topo
 for seconds in 8 30 60; do # on a busy machine not all that is in use is touched so soon
@@ -1899,6 +1929,7 @@ def verbs(place):
     check(slow["hot_bytes"] + slow["warm_bytes"] + slow["cold_bytes"] <= slow["bytes"], text["before"])
     check(before["nodes"][0]["hot_bytes"] is None, text["before"]) # the sensor sees nothing there
     check(dry["moves"]["would_move"] == pages and dry["moves"]["moved"] == 0, text["dry"])
+    in_time(not moved["moves"]["failed"].get("busy"), text["migrate"]) # it is in use
     check(moved["moves"]["moved"] == moved["moves"]["requested"] == pages, text["migrate"])
     check(int(text["kernel"]) == pages, f"the kernel counted {text['kernel']}")
     check(after["nodes"][1]["bytes"] == 0, text["after"])
@@ -1908,7 +1939,8 @@ def verbs(place):
     check(text["status"] == "130\n" and stopped["stopped"], f"{text['status']} {text['stopped']}, {text['cut']!r}")
     moves = stopped["moves"]
     ended = moves["moved"] + moves["pending"] + total(moves["failed"]) + total(moves["dropped"])
-    check(moves["requested"] == ended and moves["moved"] and moves["pending"], text["stopped"])
+    in_time(moves["pending"], f"it was nearly through: {text['stopped']}")
+    check(moves["requested"] == ended and moves["moved"], text["stopped"])
     check(int(text["kernel_stopped"]) == moves["moved"], f"the kernel counted {text['kernel_stopped']}: {text['stopped']}")
     reports(text["hot"].splitlines())
     return (f"{pages} pages in {moved['wall_ns'] / 1e9:.1f} s, {moved['stall_ns']['calls']} calls\n"
@@ -1923,7 +1955,7 @@ dd if=/dev/zero of=/dev/shm/file bs=1M count=1 2>/dev/null
 exec sleep 1000
 .
 sh /tmp/wait & other=$!
-until grep -q "(sleep) S" /proc/$other/stat; do sleep 0.2; done
+until grep -q "(sleep) S" /proc/$other/stat; do alive $other; sleep 0.2; done
 pagetide topo
 pagetide migrate -p $other --from 2-3 --to 4 && exit 1
 pagetide migrate -p $other --from all --to 2 --json | grep '"to"'

@@ -760,25 +760,23 @@ for kind in huge small; do
 	vm_kvm 32 $kind > $RESULTS/$kind &
 	echo $! > /tmp/$kind
 done
-# One that fails has ended, and says so.
-alive() { for kind in huge small; do kill -0 $(cat /tmp/$kind) || exit 9; done; }
-for kind in huge small; do until grep -q report $RESULTS/$kind; do alive; sleep 0.2; done; done
+both_alive() { for kind in huge small; do alive $(cat /tmp/$kind); done; }
+for kind in huge small; do until grep -q report $RESULTS/$kind; do both_alive; sleep 0.2; done; done
 pids=$(cat /tmp/huge),$(cat /tmp/small)
-fast() { tail -n 1 $RESULTS/$1 | sed 's/.*"hot_fast_bytes": \\([0-9]*\\).*/\\1/'; }
-until grep -q 'sensor damon:' $RESULTS/said; do alive; sleep 0.2; done
+until grep -q 'sensor damon:' $RESULTS/said; do both_alive; sleep 0.2; done
 kill -INT $attach
 wait $attach || exit 2
-alive
+both_alive
 pagetide attach -p $pids --for 1s --json > $RESULTS/chosen || exit 3
-alive
+both_alive
 pagetide attach -p $pids --for 5s --sensor hint --json > $RESULTS/blind || exit 3
 umount /sys/bus/event_source/devices/kprobe
 pagetide attach -p $pids --json > $RESULTS/json &
 attach=$!
 for i in $(seq 120); do
 	sleep 1
-	alive
-	[ $(fast huge) -lt $((8 << 20)) ] || [ $(fast small) -lt $((8 << 20)) ] || break
+	both_alive
+	[ $(hot_bytes $RESULTS/huge) -lt $((8 << 20)) ] || [ $(hot_bytes $RESULTS/small) -lt $((8 << 20)) ] || break
 done
 kill -INT $attach
 wait $attach || exit 4

@@ -126,22 +126,14 @@ static void fault_note(void *arg, uint64_t address, bool write, uint32_t tid)
 	d->addresses[d->nr++] = address;
 }
 
-/* Take the lock exclusively with no event waiting; and give it back. */
-static void program_quiet(struct drained *d)
-{
-	program_lock_exclusive(d->program);
-	while (events_read(d->program, fault_note, d) > 0)
-		;
-}
-
 /*
  * Read on until nothing is under way, or that time: whether there was such a moment. Threads that change their
- * mappings all the time come to their next fault before long, and wait there.
+ * mappings all the time come to their next fault before long, and wait there; but for those that touch nothing.
  */
 static bool program_calm(struct drained *d, uint64_t end_ns)
 {
 	for (;;) {
-		if (events_read(d->program, fault_note, d) > 0)
+		if (events_read(d->program, fault_note, d) > 0 && clock_now_ns() < end_ns)
 			continue;
 		if (!uffd_changing(d->program->uffd)) {
 			/* What was done before has nothing to do with what is mapped now. */
@@ -266,15 +258,16 @@ static int mapping_registered(void *arg, const struct proc_mapping *m)
 static int child_verify(struct program *p)
 {
 	struct survey s = { .program = p };
-
 	struct drained drained = { .program = p };
+	int error = -EAGAIN;
 
-	program_quiet(&drained);
-	int error = proc_mappings(p->proc_dir, true, mapping_registered, &s);
-	if (!error && (p->birth || uffd_changing(p->uffd))) {
-		atomic_store(&p->unknown, true);
+	program_lock_exclusive(p);
+	if (program_calm(&drained, clock_now_ns() + CALM_BEFORE_NS))
+		error = proc_mappings(p->proc_dir, true, mapping_registered, &s);
+	if (!error && (p->birth || uffd_changing(p->uffd)))
 		error = -EAGAIN;
-	}
+	if (error == -EAGAIN)
+		atomic_store(&p->unknown, true);
 	uint64_t vpn = 0;
 	for (size_t i = 0; !error && i <= s.nr; i++) {
 		uint64_t to = i < s.nr ? s.list[i].start >> PAGE_SHIFT : LIMBO_VPN;
@@ -300,7 +293,7 @@ int program_adopt(struct program *p, uint64_t *ret_pages)
 	rwlock_unlock(&p->lock);
 	if (!error && (s.nr || fresh)) {
 		struct drained drained = { .program = p };
-		program_quiet(&drained);
+		program_lock_exclusive(p);
 		if (s.nr)
 			error = survey_adopt(&s, &drained);
 		else

@@ -26,7 +26,10 @@ static bool changing;             /* a change of a mapping is under way, or */
 static bool changes_later;        /* from the second reading on */
 static uint64_t registered[64];   /* pages of each MiB */
 static unsigned nr_released;
+static unsigned nr_told, nr_endless; /* so many more messages come, one as soon as the last is read */
 
+ssize_t __real_read(int fd, void *buffer, size_t bytes);
+ssize_t __wrap_read(int fd, void *buffer, size_t bytes);
 int __wrap_proc_mappings(int dir, bool flags, int (*visit)(void *arg, const struct proc_mapping *mapping), void *arg);
 int __wrap_proc_present(int dir, uint64_t start, uint64_t end,
 			void (*visit)(void *arg, uint64_t start, uint64_t end, bool huge), void *arg);
@@ -68,6 +71,19 @@ int __wrap_proc_filled(int dir, uint64_t start, uint64_t end,
 	(void)end;
 	visit(arg, start, start + 2 * PAGE_BYTES, false);
 	return 0;
+}
+
+ssize_t __wrap_read(int fd, void *buffer, size_t bytes)
+{
+	struct uffd_msg m = { .event = UFFD_EVENT_UNMAP };
+
+	if (nr_told == nr_endless)
+		return __real_read(fd, buffer, bytes);
+	nr_told++;
+	m.arg.remove.start = AT(40);
+	m.arg.remove.end = AT(41);
+	memcpy(buffer, &m, sizeof m);
+	return sizeof m;
 }
 
 static void register_set(uint64_t address, uint64_t bytes, uint64_t pages)
@@ -121,7 +137,7 @@ static int world_open(void **state)
 	w->tell = ends[1];
 	w->program->checked = true;
 	w->server.programs = w->program;
-	nr_before = nr_after = nr_reads = nr_released = 0;
+	nr_before = nr_after = nr_reads = nr_released = nr_told = nr_endless = 0;
 	changing = changes_later = false;
 	memset(registered, 0, sizeof registered);
 	*state = w;
@@ -374,6 +390,25 @@ static void what_a_child_has_in_limbo_stays(void **state)
 	assert_non_null(extent_find(w->program, LIMBO_VPN));
 }
 
+/* A thread changes mappings all the time: the keeper has others to look at. */
+static void who_changes_all_the_time_is_left_alone(void **state)
+{
+	struct world *w = *state;
+	uint64_t pages;
+
+	mapping_add(1, 1);
+	changing = true;
+	for (unsigned i = 0; i < 2; i++) {
+		w->program->checked = i;
+		nr_told = 0;
+		nr_endless = 1u << 16;
+		assert_int_equal(program_adopt(w->program, &pages), -EAGAIN);
+		assert_true(nr_told > 0 && nr_told < nr_endless);
+		assert_true(atomic_exchange(&w->program->unknown, false));
+	}
+	assert_null(tract_at(w, 1));
+}
+
 int main(void)
 {
 #define EACH(test) cmocka_unit_test_setup_teardown(test, world_open, world_close)
@@ -388,6 +423,7 @@ int main(void)
 		EACH(what_is_adopted_is_moved_and_another_comes),
 		EACH(what_had_left_is_found_out_later),
 		EACH(what_a_child_has_in_limbo_stays),
+		EACH(who_changes_all_the_time_is_left_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

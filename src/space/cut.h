@@ -16,6 +16,7 @@
 struct change {
 	uint64_t from, to, nr_pages;
 	bool emptied; /* nothing is mapped at the old place; else it was left mapped, or other memory has grown there */
+	bool refused; /* it was told to be unmapped, is known not to have been, and is put back */
 	uint32_t told; /* by which message, modulo 2^32 */
 };
 

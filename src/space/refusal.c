@@ -287,13 +287,14 @@ static int place_restore(struct refusal *r, enum since which)
 	return 0;
 }
 
-/* Of what was not refused: whether other memory is there. */
+/* Of what was not refused: whether other memory is there; not what was put back when this was looked at before, and
+ * something began in the middle of it. */
 static int place_grown(const struct refusal *r, struct change *changes, size_t nr)
 {
 	int yes = uffd_registered(r->program->uffd, vpn_address(r->vpn), PAGE_BYTES);
 
 	for (size_t i = 0; i < nr && yes > 0; i++)
-		changes[i].emptied = false;
+		changes[i].emptied &= changes[i].refused && extent_find(r->program, changes[i].from);
 	return yes < 0 ? yes : 0;
 }
 
@@ -305,6 +306,8 @@ static int place_settle(struct refusal *r, struct change *changes, size_t nr, bo
 		place_doubt(r);
 	if (!yes || yes == -EUCLEAN)
 		return place_grown(r, changes, nr);
+	for (size_t i = 0; i < nr && yes > 0; i++)
+		changes[i].refused |= r->whole && !r->lacking;
 	if (yes > 0)
 		yes = place_restore(r, SINCE_NOTHING);
 	return yes ? yes : place_restore(r, SINCE_UNMAPPED);

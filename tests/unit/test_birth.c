@@ -207,6 +207,37 @@ static void what_has_grown_is_not_what_was_refused(void **state)
 	child_free(&child);
 }
 
+/* Half of what was refused is unmapped at once. When the other half is put back something begins, and the rest is
+ * looked at once more: what is there by now is what was put back, and has not grown. */
+static void what_was_put_back_before_is_the_child_s(void **state)
+{
+	struct world *w = *state;
+	struct tract *kept = tract_at(w, 1000, 50);
+
+	tract_at(w, 1050, 50);
+	assert_true(page_claim(kept, 7, page_word(PAGE_RESIDENT, 0, 0, 0, false)));
+	atomic_store(&kept->region.state[7], page_word(PAGE_STORED, 0, 0, 1, false));
+	w->server.pool = &pool;
+	w->program->proc_dir = dup(w->program->threads_dir);
+	w->program->pid = getpid();
+	tell_unmap(w, 1000, 100);
+	tell_unmap(w, 1050, 50);
+	mapped = (struct mapped){ .start = 1000, .cut = 1050, .end = 1050, .present = 1010 };
+	kinds_put("", "");
+	struct child child = fork_told(w, 1000, 1050);
+	mapped.calm = true;
+	mapped.changing_after = 9;
+	nothing_told(w);
+	assert_int_equal(mapped.changing_after, 0);
+	extent_is(w, 1000, kept, 0);
+	assert_true(journal_open(w->program));
+	all_told(w, &child, 1000, 1050);
+	assert_true(child_has(&child, 1000) && child_has(&child, 1049));
+	assert_false(child_has(&child, 1050));
+	assert_int_equal(child_state(&child, 1007), PAGE_STORED);
+	child_free(&child);
+}
+
 static void what_has_grown_and_gone_is_not_what_was_refused(void **state)
 {
 	struct world *w = *state;
@@ -290,6 +321,7 @@ int main(void)
 		EVENT_TEST_OF_ONE(what_was_refused_is_the_child_s_beside_what_has_come),
 		EVENT_TEST_OF_ONE(what_was_refused_to_go_may_be_wiped),
 		EVENT_TEST_OF_ONE(what_has_grown_is_not_what_was_refused),
+		EVENT_TEST_OF_ONE(what_was_put_back_before_is_the_child_s),
 		EVENT_TEST_OF_ONE(what_has_grown_and_gone_is_not_what_was_refused),
 		EVENT_TEST(what_was_told_early_is_followed_in_turn),
 		EVENT_TEST(who_is_ended_with_a_fork_untold_ends_the_tree),

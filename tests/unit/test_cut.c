@@ -102,7 +102,8 @@ static bool trial(uint64_t *rng)
 		op_make(&child, &ops[i], false);
 	qsort(ops, OPS, sizeof *ops, op_compare);
 	for (unsigned i = 0; i < OPS; i++) {
-		changes[i] = (struct change){ place_vpn(ops[i].from), place_vpn(ops[i].to), PIECE_PAGES, true, 0 };
+		changes[i] = (struct change){ .from = place_vpn(ops[i].from), .to = place_vpn(ops[i].to),
+					      .nr_pages = PIECE_PAGES, .emptied = true };
 		if (ops[i].told >= told)
 			continue;
 		op_make(&table, &ops[i], false);
@@ -141,7 +142,7 @@ static void what_is_found_is_right(void **state)
 /* One that was moved there and back is where it was. */
 static void there_and_back(void **state)
 {
-	struct change changes[] = { { 1000, 1100, 4, true, 0 }, { 1100, 1000, 4, true, 0 } };
+	struct change changes[] = { { 1000, 1100, 4, true, false, 0 }, { 1100, 1000, 4, true, false, 0 } };
 	struct place place = { 1000, 4 };
 	struct memory child = { { 1 } };
 	bool made[2];
@@ -157,7 +158,7 @@ static void there_and_back(void **state)
 /* The old place stays mapped, and empty. */
 static void left_mapped(void **state)
 {
-	struct change change = { 1000, 1100, 4, false, 0 };
+	struct change change = { 1000, 1100, 4, false, false, 0 };
 	struct place place = { 1000, 4 };
 	struct memory child = { { 1, 1 } };
 	bool made;
@@ -173,7 +174,7 @@ static void left_mapped(void **state)
 /* What the child has there may have grown there. */
 static void grown_where_unmapped(void **state)
 {
-	struct change changes[] = { { 1000, LIMBO_VPN, 4, false, 0 }, { 1200, 1300, 4, true, 0 } };
+	struct change changes[] = { { 1000, LIMBO_VPN, 4, false, false, 0 }, { 1200, 1300, 4, true, false, 0 } };
 	struct place places[] = { { LIMBO_VPN, 4 }, { 1300, 4 } };
 	struct memory child = { { 1, 0, 2, 0 } };
 	bool made[2];
@@ -189,8 +190,8 @@ static void grown_where_unmapped(void **state)
 /* Two that have changed places by way of a third: where there is memory does not say which is where. */
 static void exchanged(void **state)
 {
-	struct change changes[] = { { 1000, 1200, 4, true, 0 }, { 1100, 1000, 4, true, 0 },
-				    { 1200, 1100, 4, true, 0 } };
+	struct change changes[] = { { 1000, 1200, 4, true, false, 0 }, { 1100, 1000, 4, true, false, 0 },
+				    { 1200, 1100, 4, true, false, 0 } };
 	struct place places[] = { { 1000, 4 }, { 1100, 4 } };
 	struct memory child = { { 1, 2 } };
 	bool made[3];
@@ -211,7 +212,7 @@ static int changes_now(void *arg, uint64_t vpn)
 
 static void who_cannot_be_asked(void **state)
 {
-	struct change change = { 1000, 1100, 4, true, 0 };
+	struct change change = { 1000, 1100, 4, true, false, 0 };
 	struct place place = { 1000, 4 };
 	bool made;
 

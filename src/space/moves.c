@@ -162,7 +162,7 @@ static bool former_leaves(struct moves *m, const struct moves_table *table, cons
 static uint64_t range_regain(struct moves *m, const struct moves_table *table, const struct leaving *told,
 			     uint64_t end)
 {
-	struct moves_gone gone;
+	struct moves_gone gone = { 0 };
 	uint64_t vpn = told->vpn, nr_pages;
 
 	while (vpn < end && (nr_pages = table->gone(table->arg, told->vpn, vpn, end - vpn, &gone))) {

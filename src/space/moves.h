@@ -33,6 +33,7 @@ enum gone_kind {
 struct moves_gone {
 	enum gone_kind kind;
 	uint64_t at; /* where it is by now */
+	bool looked, below_there; /* that takes long, and is asked once for a message */
 };
 
 typedef void moves_visit(void *arg, uint64_t vpn, uint64_t nr_pages, uint64_t limbo, bool vague);

@@ -268,7 +268,11 @@ static uint64_t range_gone(void *arg, uint64_t first, uint64_t vpn, uint64_t nr_
 	if (!nr_pages || !gone_find(j->changes + j->calm, j->nr - j->calm, first, vpn, nr_pages, &gone))
 		return nr_pages;
 	ret->at = gone.at;
-	if (gone.with_below && !page_mapped(p, first - 1))
+	if (gone.with_below && !ret->looked) {
+		ret->looked = true;
+		ret->below_there = page_mapped(p, first - 1);
+	}
+	if (gone.with_below && !ret->below_there)
 		ret->kind = GONE_TAKEN;
 	else if (range_holds(p, gone.at, gone.at + gone.nr_pages) && !calls_alone(p))
 		ret->kind = GONE_DOUBTFUL;

@@ -297,26 +297,35 @@ static void former_cover(const struct former *former, const struct leaving *call
 	}
 }
 
-/* Each call takes its part of a former away. */
-static void former_settle(struct formers *f, struct former former, const struct leaving *all, size_t nr_all)
+/* The calls that may take a former away, and how many of them take each page of it: the least, and the most. */
+struct cover {
+	struct leaving calls[FORMERS_MAX];
+	size_t nr;
+	unsigned least, most;
+};
+
+static void cover_find(const struct formers *f, const struct former *former, const struct leaving *all, size_t nr_all,
+		       struct cover *ret)
+{
+	ret->nr = calls_unclaimed(f, former, all, nr_all, ret->calls);
+	former_cover(former, ret->calls, ret->nr, &ret->least, &ret->most);
+}
+
+/* Each call takes its part of a former away; where none does there was none. */
+static void former_settle(struct formers *f, struct former former, const struct cover *c)
 {
 	uint64_t end = former.vpn + former.nr_pages;
-	struct leaving calls[FORMERS_MAX];
-	unsigned least, most;
-
-	size_t nr = calls_unclaimed(f, &former, all, nr_all, calls);
-	former_cover(&former, calls, nr, &least, &most);
-	if (!most)
-		return; /* there was none */
 	bool vague = former.state == FORMER_VAGUE; /* what nobody takes away never was */
-	former.state = (least || vague) && most == 1 && f->nr + nr <= FORMERS_MAX ? FORMER_QUEUED : FORMER_DOUBTFUL;
+
+	former.state = (c->least || vague) && c->most == 1 && f->nr + c->nr <= FORMERS_MAX ? FORMER_QUEUED
+											    : FORMER_DOUBTFUL;
 	if (former.state == FORMER_DOUBTFUL)
 		former_add(f, &former);
-	for (size_t i = 0; i < nr && former.state == FORMER_QUEUED; i++) {
-		uint64_t first = calls[i].vpn, last = first + calls[i].nr_pages;
+	for (size_t i = 0; i < c->nr && former.state == FORMER_QUEUED; i++) {
+		uint64_t first = c->calls[i].vpn, last = first + c->calls[i].nr_pages;
 		first = first > former.vpn ? first : former.vpn;
 		struct former part = former_part(&former, first, last < end ? last : end);
-		part.call = calls[i];
+		part.call = c->calls[i];
 		former_add(f, &part);
 	}
 }
@@ -333,17 +342,9 @@ static unsigned leavings_over(const struct former *former, const struct leaving 
 }
 
 /* Either one of the calls takes it away, or they are all about to tell of unmappings. */
-static void empty_settle(struct formers *f, struct former former, const struct leaving *all, size_t nr_all,
-			 unsigned nr_over)
+static void empty_settle(struct formers *f, struct former former, const struct cover *c, unsigned nr_over)
 {
-	struct leaving calls[FORMERS_MAX];
-	unsigned least, most;
-
-	size_t nr = calls_unclaimed(f, &former, all, nr_all, calls);
-	former_cover(&former, calls, nr, &least, &most);
-	if (!most)
-		return; /* there was none */
-	former.state = least == nr_over && most == nr_over ? FORMER_QUEUED : FORMER_DOUBTFUL;
+	former.state = c->least == nr_over && c->most == nr_over ? FORMER_QUEUED : FORMER_DOUBTFUL;
 	former.call = (struct leaving){ .moved = true };
 	former_add(f, &former);
 }
@@ -351,8 +352,7 @@ static void empty_settle(struct formers *f, struct former former, const struct l
 bool formers_queued(struct formers *f, struct leaving *calls, size_t nr_calls, bool all, const struct leaving *left,
 		    size_t nr_left)
 {
-	struct leaving own[FORMERS_MAX];
-	unsigned least, most;
+	struct cover cover;
 
 	for (unsigned i = 0; i < f->nr; i++)
 		if (former_open(&f->list[i]) && !mover_waits(&f->list[i], calls, nr_calls))
@@ -364,9 +364,8 @@ bool formers_queued(struct formers *f, struct leaving *calls, size_t nr_calls, b
 			continue;
 		bool empty = !f->list[i].limbo;
 		unsigned nr_needed = empty ? leavings_over(&f->list[i], left, nr_left) : 1;
-		size_t nr_own = calls_unclaimed(f, &f->list[i], calls, empty ? nr_calls : nr, own);
-		former_cover(&f->list[i], own, nr_own, &least, &most);
-		if (least < nr_needed && !(all && f->list[i].state == FORMER_VAGUE))
+		cover_find(f, &f->list[i], calls, empty ? nr_calls : nr, &cover);
+		if (cover.least < nr_needed && !(all && f->list[i].state == FORMER_VAGUE))
 			return false;
 	}
 	for (unsigned i = f->nr; i-- > 0;) {
@@ -374,10 +373,11 @@ bool formers_queued(struct formers *f, struct leaving *calls, size_t nr_calls, b
 		if (!former_open(&former))
 			continue;
 		f->list[i] = f->list[--f->nr];
-		if (former.limbo)
-			former_settle(f, former, calls, nr);
-		else
-			empty_settle(f, former, calls, nr_calls, leavings_over(&former, left, nr_left));
+		cover_find(f, &former, calls, former.limbo ? nr : nr_calls, &cover);
+		if (cover.most && former.limbo)
+			former_settle(f, former, &cover);
+		else if (cover.most)
+			empty_settle(f, former, &cover, leavings_over(&former, left, nr_left));
 	}
 	return true;
 }

@@ -129,6 +129,9 @@ static int messages_take(struct program *p,
 
 	for (ssize_t i = 0; i < nr; i++) {
 		const struct uffd_msg *m = &messages[i];
+		struct moves_table table = range_table(p);
+		/* What was read with one that is unsure is followed after it. */
+		(void)moves_go_on(&p->moves, &table);
 		switch (m->event) {
 		case UFFD_EVENT_PAGEFAULT:
 			take(arg, m->arg.pagefault.address & ~(uint64_t)(PAGE_BYTES - 1),
@@ -164,7 +167,8 @@ int events_read(struct program *p,
 	if (birth_settle(p) || !calls_known(p))
 		return -EBUSY;
 	journal_begin(p);
-	int result = messages_take(p, take, arg);
+	struct moves_table table = range_table(p);
+	int result = moves_go_on(&p->moves, &table) ? messages_take(p, take, arg) : -EBUSY;
 	journal_done(p);
 	return result;
 }

@@ -57,6 +57,16 @@ static bool former_meant(const struct former *former, const struct leaving *told
 	return told->moved ? told->vpn == call->vpn && told->to == call->to : !former->cleared;
 }
 
+bool formers_meant(const struct formers *f, const struct leaving *told, uint64_t vpn, uint64_t end)
+{
+	for (unsigned i = 0; i < f->nr; i++) {
+		const struct former *former = &f->list[i];
+		if (former->vpn < end && vpn < former->vpn + former->nr_pages && former_meant(former, told))
+			return true;
+	}
+	return false;
+}
+
 static struct former former_part(const struct former *whole, uint64_t vpn, uint64_t end)
 {
 	struct former part = *whole;
@@ -239,8 +249,7 @@ static size_t call_find(const struct leaving *calls, size_t nr, const struct lea
 	return found;
 }
 
-/* Calls whose first message has been read take nothing away any more: they come last. */
-static size_t calls_told(struct leaving *calls, size_t nr, const struct leaving *left, size_t nr_left)
+size_t calls_told(struct leaving *calls, size_t nr, const struct leaving *left, size_t nr_left)
 {
 	for (size_t k = 0; k < nr_left; k++) {
 		size_t found = call_find(calls, nr, &left[k]);

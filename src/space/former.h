@@ -74,6 +74,11 @@ uint64_t formers_limbo(const struct formers *formers, uint64_t at, uint64_t *ret
  */
 bool formers_queued(struct formers *formers, struct leaving *calls, size_t nr_calls, bool all,
 		    const struct leaving *left, size_t nr_left);
+/* Whether a message that tells of pages in [vpn, end) may be about one there. */
+bool formers_meant(const struct formers *formers, const struct leaving *told, uint64_t vpn, uint64_t end);
+/* Calls whose first message has been read take nothing away any more, but may have another to tell: they come last.
+ * Returns how many do not. `left`: as above. */
+size_t calls_told(struct leaving *calls, size_t nr, const struct leaving *left, size_t nr_left);
 /* Whether none is doubted any more: an unmapping that is to come has its call. */
 bool leavings_known(struct leaving *left, size_t nr_left, const struct leaving *calls, size_t nr_calls);
 

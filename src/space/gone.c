@@ -6,8 +6,15 @@
  *
  * Only what left first since something came there last was there: what leaves after it grew there since, and
  * is none that the table had.
+ *
+ * And what was told to have come to a place, and is there still, as far as was told.
  */
 #include "gone.h"
+
+static bool change_brings(const struct change *c, uint64_t vpn)
+{
+	return c->to <= vpn && vpn < c->to + c->nr_pages;
+}
 
 static bool change_takes(const struct change *c, uint64_t vpn)
 {
@@ -20,7 +27,7 @@ static size_t change_find(const struct change *changes, size_t nr, uint64_t vpn,
 	size_t found = nr, last = nr;
 
 	for (size_t i = nr; i-- > 0;) {
-		if (changes[i].to <= vpn && vpn < changes[i].to + changes[i].nr_pages)
+		if (change_brings(&changes[i], vpn))
 			break;
 		if (!change_takes(&changes[i], vpn))
 			continue;
@@ -62,4 +69,39 @@ bool gone_find(const struct change *changes, size_t nr, uint64_t first, uint64_t
 			ret->at = changes[i].to + (ret->at - changes[i].from);
 	}
 	return true;
+}
+
+/* By which change that came which is at a page; nr: nobody has told that it came. */
+static size_t change_last(const struct change *changes, size_t nr, uint64_t vpn)
+{
+	for (size_t i = nr; i-- > 0;) {
+		if (change_brings(&changes[i], vpn))
+			return i;
+		if (change_takes(&changes[i], vpn) && changes[i].to < NOTHING_VPN)
+			break;
+	}
+	return nr;
+}
+
+static bool told_brings(const struct change *changes, size_t nr, uint32_t told, uint64_t vpn)
+{
+	bool brings = false;
+
+	for (size_t i = 0; i < nr; i++)
+		brings |= changes[i].told == told && change_brings(&changes[i], vpn);
+	return brings;
+}
+
+uint64_t came_find(const struct change *changes, size_t nr, uint64_t first, uint64_t vpn, uint64_t end,
+		   uint64_t *ret_vpn)
+{
+	for (uint64_t stop; vpn < end; vpn = stop) {
+		size_t last = change_last(changes, nr, vpn);
+		stop = changes_alike(changes, nr, vpn, end);
+		if (last == nr || told_brings(changes, nr, changes[last].told, first))
+			continue;
+		*ret_vpn = vpn;
+		return stop - vpn;
+	}
+	return 0;
 }

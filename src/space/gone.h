@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Where that is by now which was told to have left a place, since nothing was under way last. Pure. */
+/* Where that is by now which was told to have left a place, or to have come there, since nothing was under way last.
+ * Pure. */
 #ifndef TIDE_GONE_H
 #define TIDE_GONE_H
 
@@ -16,5 +17,12 @@ struct gone {
  */
 bool gone_find(const struct change *changes, size_t nr, uint64_t first, uint64_t vpn, uint64_t nr_pages,
 	       struct gone *ret_gone);
+
+/*
+ * Of [vpn, end), which is told to have left with what was at `first`: the next pages that were told to have come, and
+ * not with that, and nothing else since. Returns how many, and where; 0: none.
+ */
+uint64_t came_find(const struct change *changes, size_t nr, uint64_t first, uint64_t vpn, uint64_t end,
+		   uint64_t *ret_vpn);
 
 #endif

@@ -176,6 +176,21 @@ static uint64_t range_regain(struct moves *m, const struct moves_table *table, c
 	return vpn;
 }
 
+/* Of what is told to have moved, [vpn, end), without a former: all but what came there since, if that stays. */
+static void range_follow(struct moves *m, const struct moves_table *table, const struct leaving *told,
+			 uint64_t vpn, uint64_t end)
+{
+	while (vpn < end) {
+		uint64_t at = end, nr_pages = 0;
+		if (m->came == CAME_STAYS)
+			nr_pages = table->came(table->arg, told->vpn, vpn, end, &at);
+		at = nr_pages ? at : end;
+		if (vpn < at)
+			table->move(table->arg, vpn, told->to + (vpn - told->vpn), at - vpn);
+		vpn = at + nr_pages;
+	}
+}
+
 /* Of what is told to have moved, [vpn, end). */
 static void range_remap(struct moves *m, const struct moves_table *table, const struct leaving *told,
 			uint64_t vpn, uint64_t end)
@@ -186,9 +201,7 @@ static void range_remap(struct moves *m, const struct moves_table *table, const 
 	if (vpn >= end)
 		return;
 	if (!former_leaves(m, table, told, vpn, end, &part)) {
-		uint64_t rest = vpn == told->vpn ? range_regain(m, table, told, end) : vpn;
-		if (rest < end)
-			table->move(table->arg, rest, to + (rest - vpn), end - rest);
+		range_follow(m, table, told, vpn == told->vpn ? range_regain(m, table, told, end) : vpn, end);
 		return;
 	}
 	if (part.limbo)
@@ -238,19 +251,71 @@ static void arrival_covers(struct arrival *a)
 	}
 }
 
+static void told_follow(struct moves *m, const struct moves_table *table, struct leaving told)
+{
+	struct arrival arrival = { m, table, told };
+
+	left_doubt(m, table, told.vpn, told.nr_pages);
+	arrival_covers(&arrival);
+	table->replace(table->arg, told.to, told.nr_pages, former_new, &arrival);
+	range_remap(m, table, &told, told.vpn, told.vpn + told.nr_pages);
+	table->stay(table->arg, told.to, told.nr_pages); /* it tells, so it is there */
+	if (told.nr_pages)
+		left_add(m, &told);
+}
+
+/*
+ * Memory that has grown, untouched, is in no table. It may leave, and other memory come to its place, which is told
+ * first:
+ *
+ *   1 ─── W grows over X ─ moves W and X to Y ─ ─ ─ held up ─ ─ ─ ─ ─ queues ▼
+ *   2 ─────────────────────────────────────── moves A to X ▼ ────────────────│── told: the table's A goes to Y with W
+ *
+ * Then A is at X still, and nothing is where W was. If A had come before, and 1 knew, it has moved to Y, and nothing is
+ * at X but what has come there since: who brought that, or unmapped what then grew where W was, has still to tell, and
+ * is in that call until it is read. So it is looked who is, while 1 waits for its second message to be read.
+ */
+static bool told_unsure(const struct moves *m, const struct moves_table *table, const struct leaving *told)
+{
+	uint64_t vpn = told->vpn, end = vpn + told->nr_pages, at = vpn, nr_pages;
+	bool some = false;
+
+	for (; (nr_pages = table->came(table->arg, told->vpn, vpn, end, &at)); vpn = at + nr_pages) {
+		if (formers_meant(&m->formers, told, at, at + nr_pages))
+			continue;
+		if (table->mapped(table->arg, at) <= 0)
+			return false;
+		some = true;
+	}
+	return some && !table->mapped(table->arg, told->vpn);
+}
+
 void moves_moved(struct moves *m, const struct moves_table *table, uint64_t from, uint64_t to, uint64_t nr_pages)
 {
 	struct leaving told = { .vpn = from, .nr_pages = nr_pages, .to = to, .moved = true };
-	struct arrival arrival = { m, table, told };
 
 	m->some = true;
-	left_doubt(m, table, from, nr_pages);
-	arrival_covers(&arrival);
-	table->replace(table->arg, to, nr_pages, former_new, &arrival);
-	range_remap(m, table, &told, from, from + nr_pages);
-	table->stay(table->arg, to, nr_pages); /* it tells, so it is there */
-	if (nr_pages)
-		left_add(m, &told);
+	if (told_unsure(m, table, &told)) {
+		m->unsure = told;
+		m->awaiting = true;
+	} else {
+		told_follow(m, table, told);
+	}
+}
+
+bool moves_go_on(struct moves *m, const struct moves_table *table)
+{
+	struct leaving told = m->unsure;
+
+	if (!told.nr_pages)
+		return true;
+	if (m->came == CAME_UNKNOWN)
+		table->fail(table->arg, NOBODY_KNOWS_WHOSE);
+	m->awaiting = false;
+	told_follow(m, table, told);
+	m->unsure = (struct leaving){ 0 };
+	m->came = CAME_UNKNOWN;
+	return !m->awaiting;
 }
 
 bool moves_unmapped(struct moves *m, const struct moves_table *table, uint64_t vpn, uint64_t nr_pages)
@@ -283,9 +348,31 @@ void moves_discarded(struct moves *m, const struct moves_table *table, uint64_t 
 
 /* ---- what comes next ---- */
 
+/* Whether a call may have brought something to where it is unsure what there is, or taken something away. */
+static bool unsure_concerns(const struct leaving *unsure, const struct leaving *call)
+{
+	uint64_t end = unsure->vpn + unsure->nr_pages;
+
+	return unsure->nr_pages && (leaving_meets(unsure, call->vpn, call->vpn + call->nr_pages) ||
+				    (call->moved && (!call->to || (call->to >= unsure->vpn && call->to < end))));
+}
+
+/* Whether that is known, or never will be. */
+static bool unsure_known(struct moves *m, struct moves_look *look)
+{
+	size_t nr = calls_told(look->calls, look->nr, &m->unsure, 1);
+
+	if (look->alone)
+		m->came = CAME_GOES;
+	else if (look->still && !calls_told(look->calls, nr, m->left, m->nr_left))
+		m->came = CAME_STAYS;
+	m->awaiting = !look->alone && !look->still && !look->blind;
+	return !m->awaiting;
+}
+
 bool moves_concern(const struct moves *m, const struct leaving *call)
 {
-	bool some = formers_concern(&m->formers, call);
+	bool some = formers_concern(&m->formers, call) || unsure_concerns(&m->unsure, call);
 
 	for (unsigned i = 0; i < m->nr_left && !some; i++)
 		some = m->left[i].doubted && m->left[i].vpn == call->vpn;
@@ -296,6 +383,8 @@ bool moves_known(struct moves *m, const struct moves_table *table, struct moves_
 {
 	if (!m->awaiting)
 		return true;
+	if (m->unsure.nr_pages)
+		return unsure_known(m, look);
 	if (look->alone) { /* in order: what was there nobody is to have */
 		formers_drop(&m->formers);
 		left_drop_doubted(m, table);

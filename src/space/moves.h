@@ -20,7 +20,10 @@ struct moves {
 	bool left_lost;          /* more than that: adopt nothing more */
 	struct formers formers;
 	bool some;               /* a mapping has been moved: messages are read one by one */
-	bool awaiting;           /* it is not known of whom the next message tells */
+	bool awaiting;           /* it is not known of whom the next message tells, or what the last one means: */
+	/* It is told to have moved, and not followed yet; no pages: there is none. What came there may stay. */
+	struct leaving unsure;
+	enum { CAME_UNKNOWN, CAME_STAYS, CAME_GOES } came;
 };
 
 /* Of what is told to move, and of which nothing is known where it was. */
@@ -57,6 +60,11 @@ struct moves_table {
 	uint64_t (*gone)(void *arg, uint64_t first, uint64_t vpn, uint64_t nr_pages, struct moves_gone *ret_gone);
 	/* Move what was taken along from where it is to a place; what took it along stays. */
 	void (*regain)(void *arg, uint64_t at, uint64_t to, uint64_t nr_pages);
+	/* Of [vpn, end), which is told to have moved with `first`: the next pages that came there since, not with that,
+	 * and of which something would be lost; how many, and where. 0: none. */
+	uint64_t (*came)(void *arg, uint64_t first, uint64_t vpn, uint64_t end, uint64_t *ret_vpn);
+	/* Whether something is mapped at a page; negative: nobody can tell. */
+	int (*mapped)(void *arg, uint64_t vpn);
 	/* Nobody can tell where its bytes are. */
 	void (*fail)(void *arg, const char *why);
 };
@@ -78,8 +86,10 @@ bool moves_unmapped(struct moves *moves, const struct moves_table *table, uint64
 void moves_discarded(struct moves *moves, const struct moves_table *table, uint64_t vpn, uint64_t nr_pages);
 /* Whether a call that takes pages away matters for what is awaited. */
 bool moves_concern(const struct moves *moves, const struct leaving *call);
-/* Whether the next message may be read: it is known of whom it tells. */
+/* Whether the next message may be read: it is known of whom it tells; and moves_go_on() says so. */
 bool moves_known(struct moves *moves, const struct moves_table *table, struct moves_look *look);
+/* Follow what is unsure, before the next message, as is known by now. Whether that may be read. */
+bool moves_go_on(struct moves *moves, const struct moves_table *table);
 /* Nothing is under way: nothing more is to come of what has moved. */
 void moves_settle(struct moves *moves, const struct moves_table *table);
 /* Whether a mapping that moved away from [vpn, end) has still to be unmapped there. */

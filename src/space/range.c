@@ -286,6 +286,23 @@ static void range_regain(void *arg, uint64_t at, uint64_t to, uint64_t nr_pages)
 		range_stay(arg, at, nr_pages);
 }
 
+static uint64_t range_came(void *arg, uint64_t first, uint64_t vpn, uint64_t end, uint64_t *ret_vpn)
+{
+	struct program *p = arg;
+	const struct journal *j = p->journal;
+	uint64_t nr_pages;
+
+	while ((nr_pages = came_find(j->changes + j->calm, j->nr - j->calm, first, vpn, end, ret_vpn)) &&
+	       !range_holds(p, *ret_vpn, *ret_vpn + nr_pages))
+		vpn = *ret_vpn + nr_pages;
+	return nr_pages;
+}
+
+static int page_there(void *arg, uint64_t vpn)
+{
+	return page_mapped(arg, vpn);
+}
+
 static void program_lose(void *arg, const char *why)
 {
 	program_fail(arg, why);
@@ -295,7 +312,8 @@ struct moves_table range_table(struct program *p)
 {
 	return (struct moves_table){ .arg = p, .replace = range_replace, .move = range_follow, .come = range_come,
 				     .unmap = range_unmap, .unknown = unknown_pages, .stay = range_stay,
-				     .gone = range_gone, .regain = range_regain, .fail = program_lose };
+				     .gone = range_gone, .regain = range_regain, .came = range_came,
+				     .mapped = page_there, .fail = program_lose };
 }
 
 /* What waits there for its message stays. */

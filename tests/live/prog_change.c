@@ -254,6 +254,41 @@ static void grown_over_and_unmapped(void)
 	grown_over_and(false);
 }
 
+static void *both_move_at_last(void *arg)
+{
+	struct moved *m = arg;
+
+	CHECK(mremap(m->places[0], 2 * MOVED_BYTES, 2 * MOVED_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, m->places[1]) ==
+	      m->places[1]);
+	return NULL;
+}
+
+/*
+ * What was moved had grown behind, untouched. Before that is told another thread moves memory of its own to where that
+ * was: it is told first, and is not taken along.
+ */
+static void moved_to_where_grown_memory_was(void)
+{
+	struct moved m = moved_new();
+	unsigned char *behind = m.places[0] + MOVED_BYTES;
+	struct arena other = arena_new(MOVED_PAGES, 43);
+	struct hold_up h = hold_up_new((uintptr_t)m.places[1] + MOVED_BYTES, UFFD_FEATURE_EVENT_UNMAP);
+	pthread_t thread;
+
+	arena_fill(&other, 0, MOVED_PAGES, 1);
+	arena_cold(&other, 0, MOVED_PAGES);
+	CHECK(mremap(m.places[0], MOVED_BYTES, 2 * MOVED_BYTES, 0) == m.places[0]);
+	CHECK(pthread_create(&thread, NULL, both_move_at_last, &m) == 0);
+	hold_up_wait(&h);
+	CHECK(mremap(other.base, MOVED_BYTES, MOVED_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, behind) == behind);
+	other.base = behind;
+	hold_up_end(&h);
+	CHECK(pthread_join(thread, NULL) == 0);
+	m.arena.base = m.places[1];
+	arena_check(&m.arena, 0, MOVED_PAGES);
+	arena_check(&other, 0, MOVED_PAGES);
+}
+
 /* ---- changed, then forked ------------------------------------------------------------------- */
 
 /* A parent that has just changed a mapping, and a child whose first deed is at the very place, or many deeds. */
@@ -510,6 +545,7 @@ static const struct live_case cases[] = {
 	{ "moves-told-the-other-way-round", moves_told_the_other_way_round },
 	{ "grown-over-and-moved", grown_over_and_moved },
 	{ "grown-over-and-unmapped", grown_over_and_unmapped },
+	{ "moved-to-where-grown-memory-was", moved_to_where_grown_memory_was },
 	{ "changed-then-forked", changed_then_forked_all },
 	{ "changed-then-forked-threaded", changed_then_forked_threaded },
 	{ "child-changes-at-once", child_changes_at_once },

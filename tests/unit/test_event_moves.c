@@ -399,6 +399,79 @@ static void rule09_what_grew_and_shrank_is_not_guessed(void **state)
 	assert_true(w->program->gone);
 }
 
+/*
+ * Told is that 3000 .. 3099, of which a page is held, has come to 1000, and last that 900 .. 1099 moves to 5000, where
+ * thread 1 waits for its second message to be read; 1000 .. 1099 is mapped.
+ */
+static struct tract *came_behind(struct world *w, struct tract **ret_first)
+{
+	static uint32_t freed[1];
+	struct tract *came;
+
+	w->program->hold.nr_pages = 1;
+	w->program->hold.freed = freed;
+	assert_int_equal(tract_add(w->program, 900, 100, ret_first), 0);
+	assert_int_equal(tract_add(w->program, 3000, 100, &came), 0);
+	assert_true(page_claim(came, 7, page_word(PAGE_RESIDENT, 0, 0, 0, false)));
+	atomic_store(&came->region.state[7], page_word(PAGE_HELD, 0, 0, 0, false));
+	mapped_at(w, 1000, 1100);
+	tell_move(w, 3000, 1000, 100);
+	tell_remap(w, 900, 5000, 200);
+	sleeps(1, MOVES, 900, 200);
+	return came;
+}
+
+static void came_is(struct world *w, const struct tract *came, uint64_t vpn)
+{
+	extent_is(w, vpn, came, 0);
+	extent_is(w, vpn + 99, came, 99);
+	w->program->hold.nr_pages = 0;
+}
+
+/* What was below had grown there, untouched, and nobody else is about to tell of anything. */
+static void rule09_what_came_where_grown_memory_was_stays(void **state)
+{
+	struct world *w = *state;
+	struct tract *first, *came = came_behind(w, &first);
+
+	held(w);
+	sleeps(2, UNMAPS, 9000, 1);
+	held(w);
+	sleeps(3, UNMAPS, 9000, 1);
+	tell_unmap(w, 900, 200);
+	extent_is(w, 900, NULL, 0);
+	extent_is(w, 5000, first, 0);
+	extent_is(w, 5099, first, 99);
+	const struct extent *grown = extent_find(w->program, 5100);
+	assert_true(!grown || grown->tract != came);
+	came_is(w, came, 1000);
+	assert_false(w->program->gone);
+}
+
+/* But who sleeps in an mremap of which nothing was told may have brought what is there now. */
+static void rule09_what_came_and_may_have_gone_is_not_guessed(void **state)
+{
+	struct world *w = *state;
+	struct tract *first, *came = came_behind(w, &first);
+
+	sleeps(2, UNMAPS, 9000, 1);
+	sleeps(3, MOVES, 9000, 1);
+	tell_unmap(w, 900, 200);
+	came_is(w, came, 5100);
+	assert_true(w->program->gone);
+}
+
+/* One thread has brought it, and takes it along. */
+static void rule09_what_one_thread_brought_goes_along(void **state)
+{
+	struct world *w = *state;
+	struct tract *first, *came = came_behind(w, &first);
+
+	tell_unmap(w, 900, 200);
+	came_is(w, came, 5100);
+	assert_false(w->program->gone);
+}
+
 /* One thread tells in order. */
 static void rule09_what_one_thread_unmapped_is_gone(void **state)
 {
@@ -459,7 +532,10 @@ int main(void)
 		EVENT_TEST(rule09_what_grew_over_another_s_and_was_unmapped),
 		EVENT_TEST(rule09_what_grew_and_may_be_there_is_not_guessed),
 		EVENT_TEST(rule09_what_grew_and_shrank_is_not_guessed),
+		EVENT_TEST(rule09_what_came_where_grown_memory_was_stays),
+		EVENT_TEST(rule09_what_came_and_may_have_gone_is_not_guessed),
 		EVENT_TEST_OF_ONE(rule09_what_one_thread_unmapped_is_gone),
+		EVENT_TEST_OF_ONE(rule09_what_one_thread_brought_goes_along),
 		EVENT_TEST_OF_ONE(rule09_one_thread_tells_in_order),
 		EVENT_TEST_OF_ONE(rule09_a_process_beside_tells_as_well),
 	};

@@ -85,6 +85,8 @@ struct world {
 	uint8_t nr_adoptions, candidate; /* its number and one more, once a survey has found it */
 	bool failed, blind;
 	bool awaiting, some;
+	uint8_t came;
+	struct leaving unsure;
 	uint8_t nr_left, nr_formers;
 	struct leaving left[FEW];
 	struct former formers[FEW];
@@ -277,6 +279,28 @@ static uint64_t table_gone(void *arg, uint64_t first, uint64_t vpn, uint64_t nr_
 	return gone.nr_pages;
 }
 
+static uint64_t table_came(void *arg, uint64_t first, uint64_t vpn, uint64_t end, uint64_t *ret_vpn)
+{
+	struct world *w = arg;
+	uint64_t nr_pages;
+	bool some = false;
+
+	for (; (nr_pages = came_find(w->log, w->nr_log, first, vpn, end, ret_vpn)); vpn = *ret_vpn + nr_pages) {
+		for (uint64_t i = 0; i < nr_pages; i++)
+			some |= (*known_at(w, *ret_vpn + i) & KNOWN) > STORED;
+		if (some)
+			break;
+	}
+	return nr_pages;
+}
+
+static int table_mapped(void *arg, uint64_t vpn)
+{
+	const struct world *w = arg;
+
+	return w->what[cell_of(vpn)] && w->registered[cell_of(vpn)];
+}
+
 static void table_regain(void *arg, uint64_t at, uint64_t to, uint64_t nr_pages)
 {
 	table_come(arg, at, to, nr_pages);
@@ -298,19 +322,30 @@ static bool told_loses(const struct world *w)
 	return false;
 }
 
+/* What came somewhere has not moved with what was there before, and would else be taken to have. */
+static bool unsure_loses(const struct world *w)
+{
+	for (uint64_t i = 0; i < moves.unsure.nr_pages; i++) {
+		uint8_t there = w->table[cell_of(moves.unsure.vpn + i)] & KNOWN;
+		if (there > STORED && there != w->what[cell_of(moves.unsure.to + i)])
+			return true;
+	}
+	return false;
+}
+
 static void table_fail(void *arg, const char *why)
 {
 	struct world *w = arg;
 
 	(void)why;
-	w->blind |= told_loses(w);
+	w->blind |= told_loses(w) || unsure_loses(w);
 	w->failed = true;
 }
 
 static const struct moves_table operations = {
 	.replace = table_replace, .move = table_move, .come = table_come, .unmap = table_unmap,
 	.unknown = table_unknown, .stay = table_stay, .fail = table_fail, .gone = table_gone,
-	.regain = table_regain,
+	.regain = table_regain, .came = table_came, .mapped = table_mapped,
 };
 
 static struct moves_table table_of(struct world *w)
@@ -329,6 +364,8 @@ static void moves_load(const struct world *w)
 	moves.nr_left = w->nr_left;
 	moves.formers.nr = w->nr_formers;
 	moves.awaiting = w->awaiting;
+	moves.unsure = w->unsure;
+	moves.came = w->came;
 	moves.some = w->some;
 	moves.left_lost = false;
 }
@@ -345,6 +382,8 @@ static void moves_save(struct world *w)
 	w->nr_left = (uint8_t)moves.nr_left;
 	w->nr_formers = (uint8_t)moves.formers.nr;
 	w->awaiting = moves.awaiting;
+	w->unsure = moves.unsure;
+	w->came = (uint8_t)moves.came;
 	w->some = moves.some;
 	limbo_used(w, used);
 	for (unsigned i = 0; i < LIMBOS; i++)
@@ -601,7 +640,7 @@ static bool step_read(struct world *w, bool idle_run, bool blind)
 		moves_settle(&moves, &table);
 		log_clear(w);
 	}
-	if (!w->nr_queue) {
+	if (!moves_go_on(&moves, &table) || w->failed || !w->nr_queue) {
 		moves_save(w);
 		return was;
 	}
@@ -1094,6 +1133,34 @@ static void rule09_whoever_grows_and_moves(void **state)
 	assert_int_equal(nr_failed, 0);
 }
 
+/*
+ * What has grown, untouched, has moved, and another's has come to its place, which is told first: that stays. What its
+ * mover knows of moves with the rest.
+ */
+static void rule09_what_came_where_grown_memory_was_stays(void **state)
+{
+	const struct script stays[THREADS] = {
+		{ { { GROW, 0, 0 }, { MOVE_BOTH, 0, 4 } }, 2 },
+		{ { { 0 } }, 0 },
+		{ { { MOVE, 2, 1 } }, 1 },
+	};
+	const struct script goes[THREADS] = {
+		{ { { MOVE, 3, 1 }, { MOVE_BOTH, 0, 4 } }, 2 },
+		{ { { 0 } }, 0 },
+		{ { { MOVE, 2, 3 } }, 1 },
+	};
+
+	(void)state;
+	nr_adoptions_most = nr_failed = 0;
+	grows = true;
+	bool right = searched(stays);
+	second = 3;
+	right = right && searched(goes);
+	second = 0;
+	grows = false;
+	assert_true(right && !nr_failed);
+}
+
 static int seen_new(void **state)
 {
 	(void)state;
@@ -1121,6 +1188,7 @@ int main(void)
 		cmocka_unit_test(rule09_what_grows_over_another_s_gives_it_back),
 		cmocka_unit_test(rule09_what_grew_over_another_s_and_shrank_is_not_guessed),
 		cmocka_unit_test(rule09_whoever_grows_and_moves),
+		cmocka_unit_test(rule09_what_came_where_grown_memory_was_stays),
 	};
 
 	return cmocka_run_group_tests(tests, seen_new, seen_free);

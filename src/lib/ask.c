@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "proc.h"
+
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
 
 int ask_size(size_t bytes, size_t wanted, char ret_message[TIDE_MESSAGE_MAX])
@@ -13,6 +15,14 @@ int ask_size(size_t bytes, size_t wanted, char ret_message[TIDE_MESSAGE_MAX])
 		return 0;
 	MESSAGE("options of %zu bytes, not %zu: set `size`, and build with the header of this library", bytes, wanted);
 	return -EINVAL;
+}
+
+int ask_proc(char ret_message[TIDE_MESSAGE_MAX])
+{
+	if (proc_ours(""))
+		return 0;
+	MESSAGE("/proc is not that of this PID namespace; mount it, or start this with unshare --mount-proc");
+	return -EOPNOTSUPP;
 }
 
 int ask_map(struct node_map *ret_map, char ret_message[TIDE_MESSAGE_MAX])

@@ -12,6 +12,9 @@
 /* Whether the options are those of this version of the header. -EINVAL. */
 int ask_size(size_t bytes, size_t wanted, char ret_message[TIDE_MESSAGE_MAX]);
 
+/* Whether /proc has the processes by our numbers. -EOPNOTSUPP. */
+int ask_proc(char ret_message[TIDE_MESSAGE_MAX]);
+
 /* -EIO. The caller frees the map. */
 int ask_map(struct node_map *ret_map, char ret_message[TIDE_MESSAGE_MAX]);
 

@@ -491,6 +491,8 @@ int tide_attach(const struct tide_attach_options *options, char **ret_json,
 		return -ENOMEM;
 	}
 	int error = ask_size(options->size, sizeof *options, ret_message);
+	if (!error)
+		error = ask_proc(ret_message);
 	if (error) {
 		free(a);
 		return error;

@@ -379,6 +379,8 @@ int tide_migrate(const struct tide_migrate_options *options, char **ret_json,
 	int error = ask_size(options->size, sizeof *options, ret_message);
 
 	if (!error)
+		error = ask_proc(ret_message);
+	if (!error)
 		error = ask_map(&m.map, ret_message);
 	if (error)
 		return error;

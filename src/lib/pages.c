@@ -263,7 +263,10 @@ int tide_pages_fetch(int pid, const char *control_path, uint64_t watch_ns, char 
 {
 	json_t *report = NULL;
 	bool slow_only = false;
-	int error = report_ask(control_path, &report, ret_message);
+	int error = ask_proc(ret_message);
+
+	if (!error)
+		error = report_ask(control_path, &report, ret_message);
 
 	if (!error && watch_ns && !space_find(report, pid))
 		error = report_watch(pid, watch_ns, &report, &slow_only, ret_message);

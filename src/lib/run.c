@@ -26,17 +26,6 @@
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
 
-/* Processes are known by their numbers there. */
-static int proc_look(char ret_message[TIDE_MESSAGE_MAX])
-{
-	char own[16];
-
-	if (!file_link("", own, sizeof own, "/proc/self") && atoi(own) == (int)getpid())
-		return 0;
-	MESSAGE("/proc is not that of this PID namespace; mount it, or start this with unshare --mount-proc");
-	return -EOPNOTSUPP;
-}
-
 static int program_look(const char *name, char ret_message[TIDE_MESSAGE_MAX])
 {
 	char path[PATH_MAX];
@@ -207,7 +196,7 @@ static int run_look(const struct tide_run_options *o, struct budget *ret_budget,
 	if (!error)
 		error = program_look(o->argv[0], ret_message);
 	if (!error)
-		error = proc_look(ret_message);
+		error = ask_proc(ret_message);
 	if (!error)
 		error = inject_find(ret_inject, ret_message);
 	return error ? error : features_look(ret_message);

@@ -658,6 +658,19 @@ bool proc_numbered_apart(int dir)
 	return !proc_status_text(dir, "NSpid", text, sizeof text) && strpbrk(text, "\t ");
 }
 
+bool proc_ours(const char *root)
+{
+	char path[PATH_MAX];
+
+	if (snprintf(path, sizeof path, "%s/proc/self", root) >= (int)sizeof path)
+		return false;
+	int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool ours = dir >= 0 && !proc_numbered_apart(dir);
+	if (dir >= 0)
+		close(dir);
+	return ours;
+}
+
 bool proc_environ_has(pid_t pid, const char *entry)
 {
 	char path[64], *line = NULL;

@@ -126,6 +126,8 @@ int proc_status_kib(int dir, const char *name, uint64_t *ret_kib);
 int proc_status_text(int dir, const char *name, char *text, size_t bytes);
 /* Whether a process has more numbers than the one it has here: it is in a PID namespace below ours. */
 bool proc_numbered_apart(int dir);
+/* Whether the numbers of processes in /proc, below a root folder, are ours: it is that of our PID namespace. */
+bool proc_ours(const char *root);
 
 /* Whether the environment that the process's program began with has the entry "NAME=value". */
 bool proc_environ_has(pid_t pid, const char *entry);

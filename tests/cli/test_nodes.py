@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 
 from tool import Skip, expect, expect_refusal, main, tool
 
@@ -169,7 +170,20 @@ def unknown_nodes():
             expect_refusal(tool('migrate', '-p', pid, *words), 2, pattern)
 
 
+def processes_of_others():
+    """/proc has the processes by other numbers than ours: none is taken for another."""
+    apart = ['unshare', '--pid', '--fork', '--kill-child']
+    if subprocess.run([*apart, 'true'], stderr=subprocess.DEVNULL, check=False).returncode:
+        raise Skip('no PID namespace can be made here')
+    with tempfile.NamedTemporaryFile('w') as rules:
+        rules.write('[rule nobody]\nexe = /no/such/program\n')
+        rules.flush()
+        for words in (['attach', '-p', '1'], ['daemon', '-c', rules.name], ['pages', '-p', '1'],
+                      ['migrate', '-p', '1', '--from', '0', '--to', '0'], ['run', 'true']):
+            expect_refusal(tool(*words, before=apart), 125, '/proc is not that of this PID namespace.*--mount-proc')
+
+
 if __name__ == '__main__':
     main([(case.__name__.replace('_', ' '), case) for case in (
         topo_is_whole, table_of_nodes, measuring, pages_are_counted, locked_pages_are_said,
-        missing_process, kernel_threads_have_none, foreign_process, unknown_nodes)])
+        missing_process, kernel_threads_have_none, foreign_process, unknown_nodes, processes_of_others)])

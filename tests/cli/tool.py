@@ -29,8 +29,8 @@ class Result:
         return 'status %d\nstdout: %r\nstderr: %r' % (self.status, self.out, self.err)
 
 
-def tool(*words, as_user=None, **more):
-    """Run pagetide WORDS; a status below zero is the signal that ended it."""
+def tool(*words, as_user=None, before=(), **more):
+    """Run pagetide WORDS, behind other commands; a status below zero is the signal that ended it."""
     def become():
         os.setgroups([])
         os.setgid(as_user)
@@ -41,7 +41,7 @@ def tool(*words, as_user=None, **more):
             raise Skip('only root can become another user')
         more['preexec_fn'] = become
     try:
-        done = subprocess.run([PROGRAM] + list(words), stdin=more.pop('stdin', subprocess.DEVNULL),
+        done = subprocess.run([*before, PROGRAM, *words], stdin=more.pop('stdin', subprocess.DEVNULL),
                               capture_output='stdout' not in more, timeout=300, **more)
     except PermissionError:
         if as_user is None:

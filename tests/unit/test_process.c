@@ -312,6 +312,17 @@ static void numbers_of_a_pid_namespace_are_told_from_ours(void **state)
 	close(dir);
 }
 
+static void whose_proc_it_is(void **state)
+{
+	(void)state;
+	assert_true(proc_ours(""));
+	assert_false(proc_ours(root)); /* that of a namespace in which we have no number */
+	put("/proc/self/status", "Name:\tx\nNSpid:\t77\t2\n");
+	assert_false(proc_ours(root));
+	put("/proc/self/status", "Name:\tx\nNSpid:\t2\n");
+	assert_true(proc_ours(root));
+}
+
 /* A line of groups as long as there may be does not hide what comes after it. */
 static void all_of_a_status_is_read(void **state)
 {
@@ -514,6 +525,7 @@ int main(void)
 		TREE_TEST(cpuset),
 		TREE_TEST(all_of_a_status_is_read),
 		TREE_TEST(numbers_of_a_pid_namespace_are_told_from_ours),
+		TREE_TEST(whose_proc_it_is),
 		TREE_TEST(threads),
 		TREE_TEST(who_sleeps_until_it_is_read_has_taken_away),
 		TREE_TEST(who_may_be_about_to_tell_counts_as_running),

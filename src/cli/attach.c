@@ -214,6 +214,8 @@ static int run(char **list)
 	attach->pids = words.pids;
 	attach->cgroups = words.cgroups;
 	attach->exes = words.exes;
+	if (first_waits(&status))
+		return status;
 	error = tide_attach(attach, &text, message);
 	if (error)
 		return cli_refused(error, message);

@@ -50,7 +50,7 @@ static int run(char **list)
 	bool print_config = false;
 	int error, status = words_read(list, &words, &print_config);
 
-	if (status)
+	if (status || (!print_config && first_waits(&status)))
 		return status;
 	error = print_config ? tide_config_fetch(words.attach.config_path, words.json, &text, message) :
 			       tide_attach(&words.attach, &text, message);

@@ -2,9 +2,10 @@
 /*
  * The first process of a PID namespace, as in a container.
  *
- * All orphans there become its children, the tool's own guard as well, for which the tool would wait for ever; no
- * signal ends it; and nobody is found to descend from it. So the tool is its child. It passes signals on, waits for
- * whoever has ended, and ends when the tool does, with which the namespace ends.
+ * All orphans there become its children, for whom it has to wait: under `run` the tool's own guard as well, for which
+ * the tool would wait for ever. No signal ends it, one that comes before it has handlers is lost; and nobody is found
+ * to descend from it. So who runs long (run, attach, daemon) is its child. It passes signals on, waits for whoever has
+ * ended, and ends when the tool does, with which the namespace ends.
  */
 #include <signal.h>
 #include <sys/prctl.h>

@@ -2,14 +2,17 @@
 #include "select.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "ask.h"
 #include "bound.h"
 #include "clock.h"
 #include "family.h"
+#include "file.h"
 #include "proc.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
@@ -90,12 +93,21 @@ static int process_try(struct attach *a, pid_t pid, const struct rule *rule, boo
 	return 0;
 }
 
+/* Or the first process of a namespace, which waits for us. */
+static bool ourselves(pid_t pid)
+{
+	char first[PATH_MAX], own[PATH_MAX];
+
+	return pid == getpid() || (pid == 1 && !file_link("", first, sizeof first, "/proc/1/exe") &&
+				   !file_link("", own, sizeof own, "/proc/self/exe") && !strcmp(first, own));
+}
+
 /* That it ended is no loss, nor that it is ourselves, a child of a shell that is looked after, say; what else is in
  * the way its owner should hear, once. `chosen_ns`: the boot clock just before the process was judged; the number may
  * be a stranger's by now. 0: the user named it. */
 static int process_add(struct attach *a, pid_t pid, const struct rule *rule, bool child, uint64_t chosen_ns)
 {
-	int error = pid == getpid() ? -ESRCH : process_try(a, pid, rule, child, chosen_ns);
+	int error = ourselves(pid) ? -ESRCH : process_try(a, pid, rule, child, chosen_ns);
 	char why[TIDE_MESSAGE_MAX];
 
 	if (!error || ask_refuse(pid, error, why) == -ESRCH)

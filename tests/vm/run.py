@@ -1018,6 +1018,52 @@ def attach_killed(place):
     in_time(not said, str(said))
 
 
+FIRST_SCRIPT = """
+begin() { # the words of pagetide; an orphan is there before it
+	unshare --pid --fork --mount-proc sh -c '(sleep 1000 &); exec pagetide "$@"' first "$@" > /tmp/said 2>&1 &
+	unshare=$!
+	first=
+	until [ "$first" ]; do first=$(cat /proc/$unshare/task/$unshare/children); done
+	first=${first% }
+}
+orphan() { for pid in $(cat /proc/$first/task/$first/children); do grep -lx sleep /proc/$pid/comm; done; }
+printf '[rule nobody]\\nexe = /no/such/program\\n' > /tmp/conf
+begin daemon -c /tmp/conf
+until pagetide status > /dev/null 2>&1; do sleep 0.2; done
+orphan=$(orphan | cut -d / -f 3)
+kill $orphan
+while [ -e /proc/$orphan ]; do sleep 0.1; done
+kill -TERM $first
+wait $unshare
+echo daemon $?
+begin attach --exe 'busybox|pagetide'
+until pagetide status --json 2> /dev/null | grep -q '"name": "sleep"'; do sleep 0.2; done
+pagetide status --json > $RESULTS/status
+kill $(orphan | cut -d / -f 3)
+wait $unshare
+echo attach $?
+begin attach --exe busybox
+# What comes before this is nobody's.
+until grep -qx tide-first /proc/$first/comm; do :; done
+kill -TERM $first
+wait $unshare
+status=$?
+[ $status -eq 0 ] || [ $status -eq 143 ] || echo ended with $status
+"""
+
+
+def attach_first_of_a_namespace(place):
+    """As in a container: orphans are waited for, signals reach it from its first moments on, and it does not look
+    after itself."""
+    unshare = shutil.which("unshare")
+    check(unshare, "no unshare here: it is part of util-linux")
+    result = place.run(FIRST_SCRIPT, files=[(place.pagetide, None), (unshare, None)])
+    check((result.status, result.output) == (0, b"daemon 0\nattach 0\n"),
+          f"exit status {result.status}: {result.output} {tail(result.errors)}")
+    report = json.loads(texts_of(result)["status"])["report"]
+    check([one["name"] for one in report["spaces"]] == ["sleep"], str(report["spaces"]))
+
+
 TARGET_SCRIPT = """
 for node in 0 1; do
 	taskset $((node + 1)) vm_hot --size 96 --hot 24 --slow 3 --fast $node > $RESULTS/$node &
@@ -2016,6 +2062,7 @@ CASES = {
     "attach-kvm": attach_kvm,
     "attach-looks-at-sleepers": attach_looks_at_sleepers,
     "attach-killed": attach_killed,
+    "attach-first-of-a-namespace": attach_first_of_a_namespace,
     "attach-follows-orphans": attach_follows_orphans,
     "attach-follows-the-accessor": attach_follows_the_accessor,
     "attach-makes-room": attach_makes_room,

@@ -149,7 +149,8 @@ TIDE_API int tide_run(const struct tide_run_options *options, int *ret_wait_stat
 /*
  * Ask the server `pid` (a running `pagetide run`) for its statistics: the same JSON text as
  * --stats writes at exit. The caller frees *ret_json.
- * Returns -ESRCH when there is no such server, -EACCES when it is another user's.
+ * Returns -ESRCH when there is no such server, -EACCES when it is another user's, -EBUSY when it is stopped,
+ * -ETIMEDOUT when it does not answer.
  */
 TIDE_API int tide_stats_fetch(int pid, char **ret_json, char ret_message[TIDE_MESSAGE_MAX]);
 
@@ -210,13 +211,14 @@ TIDE_API int tide_attach(const struct tide_attach_options *options, char **ret_j
  * Ask who runs tide_attach() with the control socket `path` (NULL: TIDE_CONTROL_PATH), for its owner
  * and root. `verb`: "status"; "pause", "resume": it neither scans nor moves meanwhile; "tune" with
  * words "KEY=VALUE": all are changed, or none. Waits for the answer, some tenths of a second, at most
- * 30 s. Thread-safe.
+ * 30 s while it is busy and 10 s while it does nothing. Thread-safe.
  * Returns 0 and JSON text, which the caller frees (schema pagetide.status/1 for status, else
  * pagetide.control/1); -errno with a one-line reason, which names the mend, in `ret_message`:
  *   -EINVAL           an unknown verb or key, a wrong value, a process that is not looked after
  *   -ESRCH            nobody answers there
  *   -EACCES           it is another user's
- *   -ETIMEDOUT        it is stopped
+ *   -EBUSY            it is stopped
+ *   -ETIMEDOUT        it does not answer
  */
 TIDE_API int tide_control(const char *path, const char *verb, const char *const *words, size_t nr_words,
 			  char **ret_json, char ret_message[TIDE_MESSAGE_MAX]);

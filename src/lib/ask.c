@@ -2,12 +2,18 @@
 #include "ask.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "clock.h"
 #include "proc.h"
+#include "sock.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
+#define TURN_MS 100
+#define IDLE_MAX 100u
+#define TURNS_MAX 300u /* a round of the loop, on a machine that is very busy */
 
 int ask_size(size_t bytes, size_t wanted, char ret_message[TIDE_MESSAGE_MAX])
 {
@@ -23,6 +29,34 @@ int ask_proc(char ret_message[TIDE_MESSAGE_MAX])
 		return 0;
 	MESSAGE("/proc is not that of this PID namespace; mount it, or start this with unshare --mount-proc");
 	return -EOPNOTSUPP;
+}
+
+/* Turns are counted, not seconds: on a machine that stands still we do, too. */
+int ask_wait(int fd, char ret_message[TIDE_MESSAGE_MAX])
+{
+	struct pollfd answer = { .fd = fd, .events = POLLIN };
+	uint64_t cpu_ns, before_ns = 0;
+	char state;
+	pid_t pid;
+	uid_t uid;
+	int error = sock_peer(fd, &pid, &uid);
+
+	if (error)
+		return error;
+	for (unsigned turns = 0, idle = 0; turns < TURNS_MAX && idle < IDLE_MAX; turns++, idle++) {
+		if (poll(&answer, 1, TURN_MS) > 0)
+			return 0;
+		if (!proc_state(pid, &state) && (state == 'T' || state == 't')) {
+			MESSAGE("process %d is stopped and cannot answer: kill -CONT %d, or fg", pid, pid);
+			return -EBUSY;
+		}
+		cpu_ns = clock_process_cpu_ns(pid);
+		idle = cpu_ns == before_ns ? idle : 0;
+		before_ns = cpu_ns;
+	}
+	MESSAGE("process %d does not answer: /proc/%d/stack tells where it waits, kill -KILL %d ends it, and what it "
+		"runs", pid, pid, pid);
+	return -ETIMEDOUT;
 }
 
 int ask_map(struct node_map *ret_map, char ret_message[TIDE_MESSAGE_MAX])

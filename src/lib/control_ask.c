@@ -7,12 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ask.h"
 #include "pagetide.h"
 #include "request.h"
 #include "stream.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
-#define WAIT_NS UINT64_C(30000000000) /* a round of the loop, on a machine that is very busy */
+#define WAIT_NS UINT64_C(5000000000) /* for its loop to take one of those who wait to ask */
 #define ANSWER_FIRST_BYTES (64u << 10)
 #define ANSWER_MAX_BYTES (256u << 20)
 
@@ -49,7 +50,7 @@ static int text_send(int fd, const char *text)
 	return 0;
 }
 
-static int text_receive(int fd, char **ret_text)
+static int text_receive(int fd, char **ret_text, char ret_message[TIDE_MESSAGE_MAX])
 {
 	size_t room = ANSWER_FIRST_BYTES, bytes = 0;
 	char *text = malloc(room), *more;
@@ -65,7 +66,9 @@ static int text_receive(int fd, char **ret_text)
 			text = more;
 			room *= 2;
 		}
-		n = (int)stream_read(fd, text + bytes, room - 1 - bytes);
+		n = ask_wait(fd, ret_message);
+		if (!n)
+			n = (int)stream_read(fd, text + bytes, room - 1 - bytes);
 		bytes += n > 0 ? (size_t)n : 0;
 	}
 	if (n < 0) {
@@ -93,8 +96,11 @@ static int refuse(const char *path, int error, char ret_message[TIDE_MESSAGE_MAX
 	case -ENAMETOOLONG:
 		MESSAGE("--control %.80s...: too long for a socket: at most 107 bytes", path);
 		return -EINVAL;
+	case -EBUSY:
+	case -ETIMEDOUT: /* ask_wait() has said it */
+		return error;
 	case -EAGAIN:
-		MESSAGE("%.120s: no answer within 30 s: is pagetide stopped?", path);
+		MESSAGE("%.120s: too many wait there for an answer: if pagetide is stopped, kill -CONT it", path);
 		return -ETIMEDOUT;
 	default:
 		MESSAGE("%.120s: does not answer: %s", path, strerror(-error));
@@ -134,7 +140,7 @@ int tide_control(const char *path, const char *verb, const char *const *words, s
 	error = text_send(fd, line);
 	/* Who closed without reading may have said why. */
 	if (!error || error == -EPIPE)
-		error = text_receive(fd, &text);
+		error = text_receive(fd, &text, ret_message);
 	close(fd);
 	if (error)
 		return refuse(path, error, ret_message);

@@ -20,7 +20,6 @@
 #include "keeper.h"
 #include "pagetide.h"
 #include "pool.h"
-#include "proc.h"
 #include "sock.h"
 #include "stats.h"
 
@@ -257,13 +256,20 @@ int tide_run(const struct tide_run_options *o, int *ret_wait_status, char ret_me
 	return 0;
 }
 
+static int packet_receive(int fd, void *data, size_t room, size_t *ret_bytes, char ret_message[TIDE_MESSAGE_MAX])
+{
+	int fds[SOCK_FDS_MAX], error = ask_wait(fd, ret_message);
+
+	return error ? error : sock_receive(fd, data, room, ret_bytes, fds);
+}
+
 int tide_stats_fetch(int pid, char **ret_json, char ret_message[TIDE_MESSAGE_MAX])
 {
 	struct helper_welcome welcome;
 	uint32_t ask = KEEPER_ASK_STATS;
-	char name[64], state;
-	int fd, fds[SOCK_FDS_MAX];
+	char name[64];
 	size_t bytes;
+	int fd;
 
 	keeper_name(pid, name);
 	int error = sock_connect(name, &fd);
@@ -271,14 +277,9 @@ int tide_stats_fetch(int pid, char **ret_json, char ret_message[TIDE_MESSAGE_MAX
 		MESSAGE("process %d is not a running `pagetide run`: give the number of that, not of its program", pid);
 		return -ESRCH;
 	}
-	if (!proc_state(pid, &state) && (state == 'T' || state == 't')) {
-		close(fd);
-		MESSAGE("process %d is stopped and cannot answer: kill -CONT %d, or fg", pid, pid);
-		return -EBUSY;
-	}
 	const size_t room = 128u << 10;
 	char *text = malloc(room);
-	error = text ? sock_receive(fd, &welcome, sizeof welcome, &bytes, fds) : -ENOMEM;
+	error = text ? packet_receive(fd, &welcome, sizeof welcome, &bytes, ret_message) : -ENOMEM;
 	if (!error && bytes != sizeof welcome) {
 		MESSAGE("the server of process %d belongs to another user: ask as that user, or as root", pid);
 		error = -EACCES;
@@ -286,7 +287,7 @@ int tide_stats_fetch(int pid, char **ret_json, char ret_message[TIDE_MESSAGE_MAX
 	if (!error)
 		error = sock_send(fd, &ask, sizeof ask, NULL, 0);
 	if (!error)
-		error = sock_receive(fd, text, room - 1, &bytes, fds);
+		error = packet_receive(fd, text, room - 1, &bytes, ret_message);
 	close(fd);
 	if (error) {
 		free(text);

@@ -7,7 +7,10 @@ import ctypes
 import json
 import mmap
 import os
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 
@@ -91,6 +94,38 @@ def strange_answers():
             impostor.close()
             expect(impostor.asked == b'pagetide.control/1 tune rate=1G weight=1:3\n', impostor.asked)
             expect_refusal(result, status, pattern)
+
+
+# Listens where attach and run would, and never says a word.
+SILENT = """
+import os, signal, socket, sys
+control, stats = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+control.bind(sys.argv[1])
+stats.bind('\\0pagetide-%d-%s' % (os.getpid(), os.readlink('/proc/self/ns/pid')))
+control.listen()
+stats.listen()
+print('up', flush=True)
+signal.pause()
+"""
+
+
+def who_does_not_answer():
+    """Nobody waits for one that is stopped, nor for long for one that does nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'control')
+        with subprocess.Popen([sys.executable, '-c', SILENT, path], stdout=subprocess.PIPE) as silent:
+            try:
+                expect(silent.stdout.readline() == b'up\n', 'nobody listens')
+                questions = [[verb[0], '--control', path, *verb[1:]] for verb in VERBS] + [['stats', str(silent.pid)]]
+                for words in (questions[0], questions[-1]):
+                    expect_refusal(tool(*words), 125, 'process %d does not answer: .*kill -KILL %d ' % (
+                        silent.pid, silent.pid))
+                silent.send_signal(signal.SIGSTOP)
+                for words in questions:
+                    expect_refusal(tool(*words), 125, 'process %d is stopped .*kill -CONT %d' % (
+                        silent.pid, silent.pid))
+            finally:
+                silent.kill()
 
 
 def all_that_moved_is_shown():
@@ -209,5 +244,5 @@ def wrong_places():
 
 if __name__ == '__main__':
     main([(case.__name__.replace('_', ' '), case)
-          for case in (nobody_there, wrong_words, strange_answers, all_that_moved_is_shown,
+          for case in (nobody_there, wrong_words, strange_answers, who_does_not_answer, all_that_moved_is_shown,
                        pages_ask_where_they_are_told, wrong_places)])

@@ -32,12 +32,13 @@ int tiers_choose(struct attach *a, char ret_message[TIDE_MESSAGE_MAX])
 {
 	const struct config *c = &a->config;
 	char text[NODESET_TEXT_BYTES];
+	bool words = a->options->fast || a->options->slow; /* else they are keys of a file */
 	int error = 0;
 
 	if (c->fast)
-		error = ask_nodes("fast", c->fast, &a->map, &a->named_fast, ret_message);
+		error = ask_nodes(words ? "--fast" : "fast", c->fast, &a->map, &a->named_fast, ret_message);
 	if (!error && c->slow)
-		error = ask_nodes("slow", c->slow, &a->map, &a->named_slow, ret_message);
+		error = ask_nodes(words ? "--slow" : "slow", c->slow, &a->map, &a->named_slow, ret_message);
 	if (error)
 		return error;
 	tiers_derive(a);

@@ -82,7 +82,7 @@ USAGE = [
     (['attach', '--pid=1', '--sensor', 'soft'], 'unknown: write hint'),
     (['attach', '--pid=1', '--sensor', 'trace'], 'write hint, idle, .*trace:FILE'),
     (['attach', '--pid=1', '--sensor', 'idel'], 'did you mean idle\\?'),
-    (['attach', '--pid=1', '--fast', 'x'], 'not a list of nodes: write 0'),
+    (['attach', '--pid=1', '--fast', 'x'], '--fast x: not a list of nodes: write 0'),
     (['attach', '--pid=1', '--slow', '999'], 'node 999 has no memory here'),
     (['attach', '--pid=1', '--fast', '0', '--slow', '0'], 'node 0 is named both fast and slow'),
     (['run'], 'no program to run: write pagetide run'),

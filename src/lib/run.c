@@ -208,6 +208,8 @@ static void run_tell(struct server *s, const struct tide_run_options *o, int wai
 {
 	if (o->summary)
 		stats_summary(s);
+	if (!o->quiet)
+		stats_excess(s);
 	if (o->stats_path && stats_write(s, o->stats_path, wait_status, ret_message) && !o->quiet)
 		fprintf(stderr, "pagetide: %s\n", ret_message);
 	if (record_error && !o->quiet)

@@ -11,6 +11,8 @@
 #include "json.h"
 #include "text.h"
 
+#define EXCESS_SHARE 16u /* of the bound */
+
 static struct stats_base base;
 
 void stats_open(const struct stats_base *b)
@@ -140,12 +142,12 @@ static json_t *overhead_json(struct server *s, uint64_t wall_ns)
 	return o;
 }
 
+static const char *const unmanaged_names[UNMANAGED_COUNT] = {
+	"small", "stack", "locked", "shared", "file", "special", "foreign", "sparse", "no_helper",
+};
+
 static json_t *unmanaged_json(struct server *s)
 {
-	static const char *const names[UNMANAGED_COUNT] = {
-		"small", "stack", "locked", "shared", "file", "special", "foreign", "sparse",
-		"no_helper",
-	};
 	json_t *o = json_object();
 
 	for (unsigned i = 0; i < UNMANAGED_COUNT; i++) {
@@ -155,7 +157,7 @@ static json_t *unmanaged_json(struct server *s)
 		for (struct program *p = s->programs; p; p = p->next)
 			pages += p->unmanaged[i];
 		pthread_mutex_unlock(&s->plan_lock);
-		number_set(o, names[i], pages * PAGE_BYTES);
+		number_set(o, unmanaged_names[i], pages * PAGE_BYTES);
 	}
 	return o;
 }
@@ -262,4 +264,33 @@ void stats_summary(struct server *s)
 		(unsigned long long)histogram_count(&s->fault_times),
 		(double)histogram_quantile(&s->fault_times, 500) / 1000,
 		(double)histogram_quantile(&s->fault_times, 990) / 1000);
+}
+
+/* What is shared, of files or the kernel's own does not count against the bound; what is little is no reason. */
+static bool unmanaged_exceeds(const struct server *s, enum unmanaged why)
+{
+	bool counts = why != UNMANAGED_SHARED && why != UNMANAGED_FILE && why != UNMANAGED_SPECIAL;
+
+	return counts && s->excess_unmanaged[why] > atomic_load(&s->limit) / EXCESS_SHARE;
+}
+
+void stats_excess(struct server *s)
+{
+	char text[512], size[TEXT_NUMBER_BYTES];
+	struct engine_stats e;
+	int length = 0;
+
+	if (!atomic_load(&s->over_budget))
+		return;
+	for (unsigned i = 0; i < UNMANAGED_COUNT; i++)
+		if (unmanaged_exceeds(s, i))
+			length += sprintf(text + length, ", %s %s", unmanaged_names[i],
+					  text_size_format(size, s->excess_unmanaged[i] * PAGE_BYTES));
+	engine_stats(s->engine, &e);
+	for (unsigned r = MOVE_FAIL_BUSY; r < MOVE_REASON_COUNT; r++)
+		if (e.ended[r])
+			length += sprintf(text + length, ", %s %llu pages", reason_names[r],
+					  (unsigned long long)e.ended[r]);
+	if (length)
+		fprintf(stderr, "pagetide: what stayed above the budget: %s\n", text + 2);
 }

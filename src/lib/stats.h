@@ -17,5 +17,7 @@ void stats_open(const struct stats_base *base);
 /* To be freed; NULL without memory. */
 char *stats_json(struct server *server, int wait_status, bool ended);
 void stats_summary(struct server *server);
+/* When all is over, and the budget was passed: a line that says what was left alone and why moves failed. */
+void stats_excess(struct server *server);
 
 #endif

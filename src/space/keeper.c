@@ -189,6 +189,20 @@ static void tree_count(struct keeper *k, uint64_t now_ns)
 	scan_done(&k->pace.tree, now_ns, time_count(k, false), pages);
 }
 
+/* What is left alone while the budget is passed, all programs together, the most at one time: it may be why. */
+static void excess_note(struct server *s)
+{
+	if (!atomic_load(&s->over_budget))
+		return;
+	for (unsigned i = 0; i < UNMANAGED_COUNT; i++) {
+		uint64_t pages = i == UNMANAGED_NO_HELPER ? atomic_load(&s->unhelped_pages) : 0;
+		for (const struct program *p = s->programs; p; p = p->next)
+			pages += p->unmanaged[i];
+		if (pages > s->excess_unmanaged[i])
+			s->excess_unmanaged[i] = pages;
+	}
+}
+
 static void bounds_renew(struct keeper *k)
 {
 	struct budget_reading reading;
@@ -297,6 +311,7 @@ static void keeper_loop(struct keeper *k)
 		if (wait[GUARD_AT].revents)
 			guard_hear(k);
 		time_count(k, false);
+		excess_note(s);
 		programs_round(k);
 		guard_tell(s);
 		second_round(k);

@@ -124,6 +124,7 @@ struct server {
 	_Atomic uint64_t forced_ns, voluntary_ns;
 	_Atomic uint64_t unmanaged_ended[UNMANAGED_COUNT]; /* of programs that have ended, pages */
 	uint64_t peak_managed_pages, peak_resident, peak_unhelped;
+	uint64_t excess_unmanaged[UNMANAGED_COUNT]; /* pages; the most at one time above the budget */
 	pid_t program_pid;                    /* the one that was started */
 	int keeper_bell;                      /* bell: a program has grown */
 	int guard_socket;

@@ -1222,16 +1222,60 @@ def incompressible_goes_too(place):
     judge_room(under)
 
 
+def judge_excess(result, reason):
+    """The last line names it."""
+    *_, last = [line for line in result.errors.decode().splitlines() if line.startswith("pagetide: ")]
+    check("what stayed above the budget: " in last and f" {reason} " in last, last)
+
+
+# Holds more than its budget that nobody may take, and touches more, until it is told that this was seen.
+LOCKS = """
+import ctypes, mmap, os, sys, time
+memory = mmap.mmap(-1, 48 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+if ctypes.CDLL(None).mlock(ctypes.c_void_p(start), ctypes.c_size_t(len(memory))):
+    print("SKIP so much may not be locked here", file=sys.stderr)
+    sys.exit(77)
+more, at = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), 0
+while not os.path.exists(sys.argv[1]):
+    more[at % len(more)] = 1
+    at += 4096
+    time.sleep(0.001)
+"""
+
+
+def locked_exceeds(place):
+    only_with_tool(place)
+    seen = os.path.join(place.folder, "seen")
+    with contextlib.suppress(FileNotFoundError): # of the try before
+        os.unlink(seen)
+
+    def is_seen(process):
+        stats = stats_now(place, process)
+        return process.poll() is not None or (stats and stats["over_budget_faults"] and stats["unmanaged"]["locked"])
+
+    def wait(process):
+        in_time(lambda: is_seen(process), "nothing was found to be locked")
+        with open(seen, "w", encoding="ascii"):
+            pass
+
+    result = place.run([sys.executable, "-c", LOCKS, seen], BUDGET_MIB, during=wait)
+    judge_end(result)
+    judge_excess(result, "locked")
+
+
 def full_tiers_exceeded(place):
     only_with_tool(place)
     result = place.run([hold_program(place), "allocates-fast"], BUDGET_MIB,
                        tiers=[f"dram:{BUDGET_MIB}M", "lz4:16M"])
     judge_end(result)
     judge_stats(result.stats)
-    warnings = [line for line in result.errors.splitlines() if b"full" in line]
+    warnings = [line for line in result.errors.splitlines() if b"is full" in line]
     check(len(warnings) == 1 and b"lz4" in warnings[0],
           f"not one warning that names the full tier: {tail(result.errors)}")
     check(result.stats["over_budget_faults"] > 0, "what passed the bound is not counted")
+    if result.stats["moves"]["failed"]["full"]:
+        judge_excess(result, "full")
     if result.peak_bytes <= 2 * BUDGET_MIB * MIB: # looked at 20 times a second
         raise Unproved(f"the bound was not passed: {result.peak_bytes / MIB:.0f} MiB")
 
@@ -1909,6 +1953,7 @@ TOOL_CASES = {
     "incompressible-goes-too": incompressible_goes_too,
     "full-tiers-exceeded": full_tiers_exceeded,
     "full-tiers-hard": full_tiers_hard,
+    "locked-exceeds": locked_exceeds,
     "refused-hard": refused_hard,
     "fork-with-full-pool": fork_with_full_pool,
     "few-files": few_files,

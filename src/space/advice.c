@@ -4,18 +4,15 @@
  *
  * No event tells of madvise(MADV_HUGEPAGE, MADV_NOHUGEPAGE) or prctl(PR_SET_THP_DISABLE), and the maps do not
  * show it: smaps does, for which the kernel walks page tables. What they say matters where memory is touched
- * first, so they are read again when FILLED_LEAST first touches have been served since, but never for more
- * than a thousandth of the time. A program that does not come by new memory costs nothing.
+ * first, so they are read again when FILLED_LEAST first touches have been served since, as its share allows
+ * (pace.c). A program that does not come by new memory costs nothing.
  *
  * A tract may have huge pages if any of its mappings may.
  */
-#include "clock.h"
 #include "proc.h"
 #include "program.h"
 
 #define FILLED_LEAST 16u /* two blocks by single pages */
-#define REST_SHARE 1000u
-#define REST_MIN_NS 1000000000u
 
 enum advice { ADVICE_UNSEEN, ADVICE_SMALL, ADVICE_HUGE };
 
@@ -53,26 +50,18 @@ static void advice_take(struct program *p)
 bool advice_due(const struct program *p, uint64_t now_ns)
 {
 	return p->proc_dir >= 0 && handlers_filled(p) - p->advice_filled >= FILLED_LEAST &&
-	       now_ns >= p->advice_rest_ns;
+	       scan_due(&p->advice, now_ns);
 }
 
-void advice_rest(struct program *p, uint64_t began_ns)
+void advice_done(struct program *p, uint64_t now_ns, uint64_t cost_ns)
 {
-	uint64_t now_ns = clock_now_ns(), rest_ns = (now_ns - began_ns) * REST_SHARE, nr = 0;
-
-	for (const struct program *each = p->server->programs; each; each = each->next)
-		nr++;
-	rest_ns *= nr; /* all of them share that */
 	p->advice_filled = handlers_filled(p);
-	p->advice_rest_ns = now_ns + (rest_ns > REST_MIN_NS ? rest_ns : REST_MIN_NS);
+	scan_done(&p->advice, now_ns, cost_ns, 0);
 }
 
 void advice_read(struct program *p)
 {
-	uint64_t began_ns = clock_now_ns();
-
 	advice_begin(p);
 	if (!proc_mappings(p->proc_dir, true, mapping_advice, p))
 		advice_take(p);
-	advice_rest(p, began_ns);
 }

@@ -181,7 +181,7 @@ static void tree_count(struct keeper *k, uint64_t now_ns)
 
 	if (!scan_due(&k->pace.tree, now_ns))
 		return;
-	k->looks_ns += time_count(k, false);
+	looks_count(k);
 	(void)unhelped_count(s, &pages); /* else as it was */
 	atomic_store(&s->unhelped_pages, pages);
 	if (pages > s->peak_unhelped)
@@ -214,6 +214,19 @@ static void bounds_renew(struct keeper *k)
 	budget_pool(k->server);
 }
 
+/* Each second, whatever it costs. */
+static void bounds_follow(struct keeper *k, uint64_t now_ns)
+{
+	struct pace *pace = &k->pace;
+	bool forced = !spend_due(&pace->bounds, pace->bounds_parts, now_ns);
+
+	looks_count(k);
+	bounds_renew(k);
+	uint64_t took_ns = time_count(k, forced);
+	if (!forced)
+		pace->bounds = (struct spend){ now_ns, took_ns };
+}
+
 static void second_round(struct keeper *k)
 {
 	uint64_t now_ns = clock_now_ns();
@@ -222,10 +235,12 @@ static void second_round(struct keeper *k)
 		return;
 	k->second_ns = now_ns;
 	k->crowded = false;
-	bounds_renew(k);
+	bounds_follow(k, now_ns);
 	tree_count(k, now_ns);
-	if (k->options->live)
-		live_show(k, false);
+	if (!k->options->live)
+		return;
+	live_show(k, false);
+	time_count(k, true);
 }
 
 /* The guard was killed. Who was handed over before, or is just being, is handed over again: twice does no harm. */
@@ -272,9 +287,11 @@ static int keeper_wait(struct keeper *k, struct pollfd **wait)
 	uint64_t wait_ms = (pace_wait_ns(k->server, clock_now_ns()) + 999999) / 1000000;
 	if (poll(w, nr, (int)wait_ms) < 0 && errno != EINTR)
 		return -errno;
-	k->some_ended = false;
+	k->some_ended = k->asked = false;
 	if (w[BELL_AT].revents)
 		(void)bell_hear(k->server->keeper_bell);
+	for (nfds_t i = 0; i < PROGRAMS_AT; i++)
+		k->asked |= i != BELL_AT && w[i].revents;
 	for (nfds_t i = PROGRAMS_AT; i < nr; i++)
 		k->some_ended |= w[i].revents;
 	return 0;
@@ -295,13 +312,14 @@ static void keeper_loop(struct keeper *k)
 	struct server *s = k->server;
 	struct pollfd *wait = NULL;
 
+	time_count(k, true); /* to start */
 	while (!(k->ended && k->orphaned)) {
 		int error = keeper_wait(k, &wait);
 		if (error) {
 			tree_give_up(k, error);
 			continue;
 		}
-		k->looks_ns += time_count(k, false);
+		looks_count(k);
 		signals_take(k);
 		if (wait[1].revents)
 			peer_accept(k);
@@ -310,14 +328,15 @@ static void keeper_loop(struct keeper *k)
 				peer_hear(k, i);
 		if (wait[GUARD_AT].revents)
 			guard_hear(k);
-		time_count(k, false);
+		if (k->asked)
+			time_count(k, true);
 		excess_note(s);
 		programs_round(k);
 		guard_tell(s);
 		second_round(k);
 		if (atomic_load(&s->lost_child))
 			proc_pids("", descendant_kill, NULL);
-		k->looks_ns += time_count(k, false);
+		looks_count(k);
 	}
 	free(wait);
 }

@@ -25,6 +25,7 @@ struct keeper {
 	bool ended;               /* the program; its status is known */
 	bool orphaned;            /* nobody left to wait for */
 	bool some_ended;          /* programs of the tree, since the last round */
+	bool asked;               /* something of us, by a signal, a peer or the guard, since then */
 	bool crowded;             /* no descriptor for a peer: in a second there may be one */
 	bool warned_crowded;
 	bool unguarded;           /* no guard is left */
@@ -34,14 +35,17 @@ struct keeper {
 	uint64_t live_faults, live_ns; /* as the live line told them last */
 	struct pace pace;
 	uint64_t counted_ns;      /* thread time that is accounted for */
-	uint64_t looks_ns;        /* thread time for looks, in this round */
+	uint64_t looks_ns;        /* thread time for looks since any were due */
+	uint64_t uncounted_ns;    /* of that, what is not accounted for */
 };
 
 /* ---- round.c ---- */
 
-/* The thread time since the last call. What is forced by the budget is counted as such, the rest is
- * voluntary. */
+/* The thread time since the last call of this or the next. What is forced by the budget, or asked for by programs or
+ * users, is counted as forced, the rest is voluntary. */
 uint64_t time_count(struct keeper *keeper, bool forced);
+/* The same, for looks: the round counts it in its end. */
+void looks_count(struct keeper *keeper);
 /* plan_lock, as plan_lock_take(). Where memory is tight programs are looked at while it waits: their new
  * memory fills unseen meanwhile. */
 void keeper_lock(struct keeper *keeper);

@@ -142,9 +142,8 @@ struct program {
 	struct locked { uint64_t start, end; } *locked; /* mappings that are: keeper, as are the next four */
 	size_t nr_locked;
 	uint64_t locked_kib;       /* as the kernel told when these were read */
-	bool surveyed;             /* its maps have been read once: keeper, as are the next two */
-	uint64_t advice_filled;    /* first touches when advice was read last, and */
-	uint64_t advice_rest_ns;   /* not again before */
+	bool surveyed;             /* its maps have been read once: keeper, as is the next one */
+	uint64_t advice_filled;    /* first touches when advice was read last */
 	/* Pages that the kernel touches when a thread ends, in order: they stay where they are. lock; keeper to
 	 * change, as is when it looks at them next. */
 	uint64_t *ends;
@@ -159,7 +158,7 @@ struct program {
 	unsigned nr_family;        /* living members: plan_lock */
 	_Atomic bool forked;       /* pages may still be marked shared */
 	uint64_t unmanaged[UNMANAGED_COUNT]; /* pages by enum unmanaged, as of the last adoption: keeper */
-	struct scan look, survey;  /* pace.c: keeper, as are the next eight */
+	struct scan look, survey, again, advice; /* pace.c: keeper, as are the next eight */
 	bool looked;               /* in this round, and */
 	uint64_t nr_found;         /* how much there was to do */
 	uint64_t size_pages, looked_pages; /* of its address space, resident; at the last look */
@@ -207,11 +206,11 @@ int events_read(struct program *program,
 		void (*take)(void *arg, uint64_t address, bool write, uint32_t tid), void *arg);
 
 /* ---- advice.c ---- */
-/* Whether it is worth reading again which mappings may have huge pages; read it; not again for a while, as it has been
- * read, from began_ns on. Keeper. */
+/* Whether it is worth reading again which mappings may have huge pages; read that; it has been read, and took cost_ns.
+ * Keeper. */
 bool advice_due(const struct program *program, uint64_t now_ns);
 void advice_read(struct program *program);
-void advice_rest(struct program *program, uint64_t began_ns);
+void advice_done(struct program *program, uint64_t now_ns, uint64_t cost_ns);
 
 /* ---- ends.c ---- */
 /* Find out which pages the kernel touches when threads end, and bring them back. No lock held. Keeper. */

@@ -30,13 +30,33 @@ static uint32_t hold_pages(const struct server *s)
 	return (uint32_t)(pages < HOLD_PAGES_MAX ? pages : HOLD_PAGES_MAX);
 }
 
-uint64_t time_count(struct keeper *k, bool forced)
+static uint64_t time_take(struct keeper *k)
 {
 	uint64_t cpu_ns = clock_thread_cpu_ns(), took_ns = cpu_ns - k->counted_ns;
 
 	k->counted_ns = cpu_ns;
-	atomic_fetch_add(forced ? &k->server->forced_ns : &k->server->voluntary_ns, took_ns);
 	return took_ns;
+}
+
+static void time_add(struct server *s, bool forced, uint64_t took_ns)
+{
+	atomic_fetch_add(forced ? &s->forced_ns : &s->voluntary_ns, took_ns);
+}
+
+uint64_t time_count(struct keeper *k, bool forced)
+{
+	uint64_t took_ns = time_take(k);
+
+	time_add(k->server, forced, took_ns);
+	return took_ns;
+}
+
+void looks_count(struct keeper *k)
+{
+	uint64_t took_ns = time_take(k);
+
+	k->looks_ns += took_ns;
+	k->uncounted_ns += took_ns;
 }
 
 /* Before anything of a program can be adopted; false: it cannot be now. */
@@ -63,13 +83,13 @@ static uint64_t program_survey(struct keeper *k, struct program *p)
 
 	if (p->helper_socket < 0)
 		return 0;
-	if (!(changed ? scan_may(&p->survey, now_ns) : scan_due(&p->survey, now_ns))) {
+	if (!(changed ? scan_may(&p->survey, now_ns) : scan_due(&p->again, now_ns))) {
 		/* As soon as its share allows for it, not at some later look. */
 		if (p->size_pages != p->seen_size_pages)
 			atomic_store(&p->grown, true);
 		return 0;
 	}
-	k->looks_ns += time_count(k, false);
+	looks_count(k);
 	if (!program_ready(k, p))
 		return 0;
 	atomic_store(&p->unknown, false);
@@ -78,13 +98,15 @@ static uint64_t program_survey(struct keeper *k, struct program *p)
 	p->adopted |= !program_adopt(p, &pages);
 	p->managed_pages = extents_pages(p);
 	program_locate(p);
-	uint64_t took_ns = time_count(k, changed);
+	uint64_t took_ns = time_count(k, changed || k->pace.forced);
+	now_ns = clock_now_ns();
 	if (first && p->surveyed) {
 		/* It costs most by far, and once: no reason to leave alone what comes just after it. */
 		took_ns = 0;
-		advice_rest(p, clock_now_ns()); /* it has read that as well */
+		advice_done(p, now_ns, 0); /* it has read that as well */
 	}
-	scan_done(&p->survey, clock_now_ns(), took_ns, pages);
+	scan_done(&p->survey, now_ns, took_ns, pages);
+	scan_done(&p->again, now_ns, took_ns, pages);
 	return pages;
 }
 
@@ -138,9 +160,9 @@ static void program_advice(struct keeper *k, struct program *p)
 {
 	if (!advice_due(p, clock_now_ns()))
 		return;
-	k->looks_ns += time_count(k, false);
+	looks_count(k);
 	advice_read(p);
-	time_count(k, false);
+	advice_done(p, clock_now_ns(), time_count(k, false));
 }
 
 /* Adopt what the looks found, or look everywhere. Without plan_lock: new memory fills unseen while a plan
@@ -155,17 +177,24 @@ static void programs_adopt(struct keeper *k, bool all)
 		}
 }
 
-/* What came with the looks, waking up for them and all, is part of their cost: an equal part of each. */
+/*
+ * What came with the looks, waking up for them and all, is part of their cost: an equal part of each. Waking up is
+ * forced when the share is used up and none is due: it is for seeing in time whether they have become forced.
+ */
 static void looks_done(struct keeper *k, uint64_t now_ns)
 {
+	struct server *s = k->server;
 	uint64_t nr = 0;
 
-	for (const struct program *p = k->server->programs; p; p = p->next)
+	for (const struct program *p = s->programs; p; p = p->next)
 		nr += p->looked;
-	k->looks_ns += time_count(k, false);
+	looks_count(k);
+	bool spent = !nr && pace_spent(&k->pace, atomic_load(&s->voluntary_ns), now_ns);
+	time_add(s, k->pace.forced || spent, k->uncounted_ns);
+	k->uncounted_ns = 0;
 	if (!nr)
 		return;
-	for (struct program *p = k->server->programs; p; p = p->next)
+	for (struct program *p = s->programs; p; p = p->next)
 		if (p->looked)
 			scan_done(&p->look, now_ns, k->looks_ns / nr, p->nr_found);
 	k->looks_ns = 0;
@@ -211,7 +240,7 @@ static void programs_choose(struct keeper *k, uint64_t now_ns)
 
 	if (!scan_due(&k->pace.choose, now_ns))
 		return;
-	k->looks_ns += time_count(k, false);
+	looks_count(k);
 	CPU_ZERO(&used);
 	handlers_weigh(s, now_ns, clock_other_cpu_ns(k->mover));
 	for (struct program *p = s->programs; p; p = p->next)

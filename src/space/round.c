@@ -95,7 +95,8 @@ static uint64_t program_survey(struct keeper *k, struct program *p)
 	atomic_store(&p->unknown, false);
 	p->seen_size_pages = p->size_pages;
 	p->seen_map_seq = atomic_load(&p->map_seq);
-	p->adopted |= !program_adopt(p, &pages);
+	int error = program_adopt(p, &pages);
+	p->adopted |= !error;
 	p->managed_pages = extents_pages(p);
 	program_locate(p);
 	uint64_t took_ns = time_count(k, changed || k->pace.forced);
@@ -106,7 +107,8 @@ static uint64_t program_survey(struct keeper *k, struct program *p)
 		advice_done(p, now_ns, 0); /* it has read that as well */
 	}
 	scan_done(&p->survey, now_ns, took_ns, pages);
-	scan_done(&p->again, now_ns, took_ns, pages);
+	/* What failed does not wait for its share: of a child nothing is taken out before. */
+	scan_done(&p->again, now_ns, error ? 0 : took_ns, pages);
 	return pages;
 }
 

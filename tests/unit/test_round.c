@@ -3,6 +3,7 @@
  * What the keeper does at its looks at programs, and what that takes: its own rounds, on adoption, advice and a clock
  * that are ours.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -22,7 +23,7 @@ static struct program *program;
 static struct keeper keeper;
 static uint64_t wall_ns, cpu_ns, survey_ns;
 static unsigned nr_adopted;
-static bool advised;
+static bool advised, fails;
 
 static void work(uint64_t ns)
 {
@@ -49,6 +50,8 @@ int __wrap_program_adopt(struct program *p, uint64_t *ret_pages)
 {
 	work(p->surveyed ? survey_ns : DEAR_NS);
 	nr_adopted++;
+	if (fails)
+		return -EIO;
 	*ret_pages = !p->surveyed;
 	p->surveyed = true;
 	return 0;
@@ -133,7 +136,7 @@ static int begin(void **state)
 	atomic_store(&world->server.limit, 100000);
 	keeper_begin(SHARE_PPM);
 	survey_ns = nr_adopted = 0;
-	advised = false;
+	advised = fails = false;
 	return 0;
 }
 
@@ -231,6 +234,19 @@ static void surveys_of_programs_at_rest_keep_to_the_share(void **state)
 		assert_true(p->again.done_ns > began_ns);
 }
 
+/* As of a child, whose tables are those of its parent before: nothing is taken out of it until one succeeds. */
+static void a_survey_that_failed_is_repeated_soon(void **state)
+{
+	(void)state;
+	program->adopted = fails = true;
+	round_after_growth(100);
+	rounds_for(6000 * MS);
+	assert_true(nr_adopted >= 3);
+	fails = false;
+	rounds_for(2100 * MS);
+	assert_true(program->surveyed);
+}
+
 static void a_change_is_surveyed_whatever_rest_costs_and_is_forced(void **state)
 {
 	(void)state;
@@ -275,6 +291,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(growth_is_looked_at_as_soon_as_its_share_allows, begin, end),
 		cmocka_unit_test_setup_teardown(advice_makes_looks_no_rarer, begin, end),
 		cmocka_unit_test_setup_teardown(surveys_of_programs_at_rest_keep_to_the_share, begin, end),
+		cmocka_unit_test_setup_teardown(a_survey_that_failed_is_repeated_soon, begin, end),
 		cmocka_unit_test_setup_teardown(a_change_is_surveyed_whatever_rest_costs_and_is_forced, begin, end),
 		cmocka_unit_test_setup_teardown(looks_before_memory_is_tight_are_forced, begin, end),
 		cmocka_unit_test_setup_teardown(without_a_share_next_to_nothing_is_voluntary, begin, end),

@@ -65,9 +65,10 @@ struct uffd_msg;
 struct program {
 	struct server *server;
 	struct program *next;      /* server.programs; plan_lock to change */
-	pid_t pid;                 /* 0: unknown (a child made by a raw clone) */
+	_Atomic pid_t pid;         /* 0: unknown (a child made by a raw clone). Keeper to set, once, after its pidfd:
+				    * handlers run before */
+	_Atomic int pidfd;         /* of `pid`; -1: none */
 	_Atomic pid_t helper_pid;  /* 0: none */
-	int pidfd;                 /* of `pid`; -1: none. Keeper to set, once */
 	int proc_dir;              /* /proc of the helper (same memory), or of the program; -1. plan_lock and
 				    * lock to change, keeper */
 	int statm;                 /* of there, kept open: it is read all the time; as proc_dir */
@@ -81,7 +82,7 @@ struct program {
 	/* It has, or it cannot be asked: nothing is filled ahead of a touch. lock exclusive to change. */
 	_Atomic bool guarded;
 	int helper_cpu;            /* where it is kept; helper_lock */
-	int helper_socket;         /* -1: none; helper_lock to change */
+	_Atomic int helper_socket; /* -1: none; helper_lock to change */
 
 	struct rwlock lock;        /* who reads events must not wait behind a stream of installs */
 	struct extent *extents;    /* by vpn; lock */

@@ -427,8 +427,8 @@ static int program_name(struct program *p, int pidfd)
 		error = -ESRCH;
 	if (error)
 		return error;
-	p->pid = pid;
 	p->pidfd = pidfd;
+	p->pid = pid;
 	return 0;
 }
 
@@ -460,14 +460,16 @@ static void helper_begin(struct program *p, const struct helper_hello *hello, pi
 	/* In a session, and so in a group of the scheduler, of its own a priority as of nice says nothing: on a busy
 	 * machine it would get no CPU for seconds, and everybody else waits for it. */
 	thread_urge(helper_pid, PRIORITY_MOVER);
+	helper_lock_take(p);
 	p->helper_pid = helper_pid;
 	p->helper_socket = socket;
+	(void)helper_keep(p); /* without it the guard alone keeps the program; its end is seen later */
+	pthread_mutex_unlock(&p->helper_lock);
 	program_lock_exclusive(p);
 	p->guards = hello->guards;
 	p->guarded = false; /* a child could not be asked before */
 	guards_look(p);
 	rwlock_unlock(&p->lock);
-	(void)helper_keep(p); /* without it the guard alone keeps the program; its end is seen later */
 }
 
 int program_hello(struct server *s, int socket, const struct helper_hello *hello, const int fds[HELPER_HELLO_FDS])

@@ -34,6 +34,7 @@
 #define MESSAGES_WAIT_MS 1 /* nobody tells who waits for room that messages have come */
 #define POOL_BLOCK_BYTES (2u << 20)
 #define WAKE_SAMPLE 64u
+#define GROWTHS_REST 9u
 
 static const uint8_t zeros[FAULT_RUN_PAGES * PAGE_BYTES];
 
@@ -458,14 +459,20 @@ bool fault_next(struct handler *h, struct deferred *ret_fault)
 	return true;
 }
 
+/* Of hundreds of threads that wait for room each is to be asked, and few programs have one that grows so: a tenth of
+ * the time is enough for that, or no room would be made. */
 void growths_serve(struct handler *h)
 {
 	struct deferred fault;
-	size_t nr = uffd_changing(h->program->uffd) ? h->nr_deferred : 0;
+	size_t nr = h->nr_deferred;
 
+	if (!nr || clock_now_ns() < h->growths_ns || !uffd_changing(h->program->uffd))
+		return;
+	uint64_t began_ns = clock_thread_cpu_ns();
 	for (; nr && fault_next(h, &fault); nr--)
 		if (!growth_serve(h->program, &fault))
 			defer(h, &fault);
+	h->growths_ns = clock_now_ns() + GROWTHS_REST * (clock_thread_cpu_ns() - began_ns);
 }
 
 /* Serve a fault for which there is room, or for which none comes. False: none can be served, the mappings change. */

@@ -62,6 +62,7 @@ struct handler {
 	size_t nr_deferred, room_deferred;
 	bool changing;             /* in the last turn the mappings were, so none could be served, and */
 	unsigned nr_changing;      /* turns in a row */
+	uint64_t growths_ns;       /* not to look before for who makes locked memory larger */
 	/* The keeper parks and lifts, other handlers have it read, and who does so rings the bell: then the
 	 * handler looks at these, and at program.stopping. */
 	_Atomic uint32_t state;    /* enum handler_state */

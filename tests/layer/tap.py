@@ -130,6 +130,32 @@ def a_guest_where_something_was_wrong_is_not():
     return status == 1 and text.count("\nnot ok ") == len(cases) and "# tried again: 0\n" in text
 
 
+def waited_for(script):
+    """How a case ends that waits until its program has begun, and then in vain."""
+    place = harness.Place(sys.executable, os.curdir, native=True)
+
+    def during(process):
+        for _ in range(6000):
+            if process.poll() is not None or harness.descendants(process.pid):
+                break
+            time.sleep(0.01)
+        raise harness.Late("it did not come so far")
+    try:
+        place.run(["sh", "-c", script], 0, during=during)
+    except harness.Failed as reason:
+        return type(reason), str(reason)
+    finally:
+        place.close()
+    return None, ""
+
+
+def who_is_waited_for_in_vain_may_have_been_wrong():
+    """It is late while nothing is wrong; not with a wrong byte seen, and not when it has ended."""
+    return waited_for("sleep 600") == (harness.Late, "it did not come so far") and \
+        waited_for("echo MISMATCH page 7 >&2; sleep 600")[0] is harness.Failed and \
+        waited_for("exit 1")[0] is harness.Failed
+
+
 def a_skip_has_its_reason():
     status, text = ran({"none": raising(harness.Skipped("no such device"))})
     return status == 0 and "ok 1 - none # SKIP no such device\n" in text and \
@@ -138,7 +164,7 @@ def a_skip_has_its_reason():
 
 TESTS = [lines_of_threads_are_whole, late_once_is_tried_again, late_twice_fails, many_late_ones_fail,
          a_wrong_byte_is_not_tried_again, a_guest_that_only_gave_up_is_tried_again,
-         a_guest_where_something_was_wrong_is_not, a_skip_has_its_reason]
+         a_guest_where_something_was_wrong_is_not, who_is_waited_for_in_vain_may_have_been_wrong, a_skip_has_its_reason]
 bad = 0
 for index, test in enumerate(TESTS, 1):
     good = test()

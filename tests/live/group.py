@@ -76,7 +76,7 @@ class Group:
         return self
 
     def __exit__(self, *error):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             for pid in self.read("cgroup.procs").split():
                 with contextlib.suppress(OSError):
@@ -94,7 +94,7 @@ class Group:
 
     def limit(self, mib):
         """Set it; the kernel refuses what it cannot make room for (version 1), so that is tried again."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 with open(os.path.join(self.folder, self.files["limit"]), "w", encoding="ascii") as file:
@@ -102,7 +102,7 @@ class Group:
                 return
             except OSError as error:
                 if time.monotonic() > deadline:
-                    raise Failed(f"limit {mib}M: {error}, {self.used_mib():.0f}M used") from error
+                    raise Late(f"limit {mib}M: {error}, {self.used_mib():.0f}M used") from error
             time.sleep(0.1)
 
     def used_mib(self):
@@ -133,7 +133,7 @@ def judge_group(result, group):
 def run_in(place, group, case, tiers=(), options=(), piece_mib=PIECE_MIB, **more):
     try:
         return place.run([os.path.join(place.programs, "live_hold"), case], piece_mib, tiers=list(tiers),
-                         options=options, prefix=group.prefix(), limit_mib=LIMIT_MIB, timeout_s=120, **more)
+                         options=options, prefix=group.prefix(), limit_mib=LIMIT_MIB, **more)
     except Failed as reason: # who was waited for may be gone
         if group.killed():
             raise Killed(f"the kernel killed in the group: {reason}") from reason
@@ -167,7 +167,7 @@ def nested(place):
 
 def wait_for(place, process, what, true):
     """Until `true` of the statistics."""
-    deadline, seen = time.monotonic() + 30, None
+    deadline, seen = time.monotonic() + 60, None
     while time.monotonic() < deadline:
         seen = stats_now(place, process)
         if seen and true(seen):

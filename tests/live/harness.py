@@ -258,7 +258,7 @@ class Place:
             os.unlink(path)
         return text
 
-    def run(self, argv, budget_mib, timeout_s=180, tiers=None, options=(), env=None, stdin=None,
+    def run(self, argv, budget_mib, timeout_s=300, tiers=None, options=(), env=None, stdin=None,
             during=None, stdout=None, limit_mib=None, prefix=(), with_tool=False):
         """Run to the end. `during(process)` is called while it runs. `prefix`: a command that ends by
         executing the rest of its arguments.
@@ -280,7 +280,7 @@ class Place:
             timeout_s *= 5
             result.slow = True
         environment.update(env or {})
-        started = time.monotonic()
+        started, late = time.monotonic(), None
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             process = subprocess.Popen([*prefix, *self.command(argv, tiers, options, stats_path)],
                                        stdin=stdin or subprocess.DEVNULL,
@@ -294,7 +294,10 @@ class Place:
                 result.status = process.wait(timeout=timeout_s)
             except subprocess.TimeoutExpired:
                 result.status = None
+            except Late as reason:
+                late = reason
             finally:
+                ended = process.poll() is not None
                 left = descendants(process.pid)
                 if process.poll() is None:
                     process.kill()
@@ -309,6 +312,11 @@ class Place:
             result.errors = errors.read()
         reports = self.sanitizer_reports()
         check(not reports, reports[:4000])
+        if late: # also because of who has ended, or has seen a wrong byte
+            check(not ended, f"{late}; ended with {process.returncode}: {tail(result.errors)}")
+            said = result.output + result.errors
+            check(not WRONG.search(said), f"{late}; said: {tail(said)}")
+            raise late
         result.seconds = time.monotonic() - started
         result.peak_bytes = watch.peak_bytes
         result.longest_excess_s = watch.longest_excess_s

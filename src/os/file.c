@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -43,6 +44,21 @@ FILE *file_below(const char *root, const char *format, ...)
 	FILE *file = file_open(root, format, args);
 	va_end(args);
 	return file;
+}
+
+DIR *file_folder(const char *root, const char *format, ...)
+{
+	char path[PATH_MAX];
+	va_list args;
+
+	va_start(args, format);
+	int error = path_make(path, root, format, args);
+	va_end(args);
+	if (error) {
+		errno = -error;
+		return NULL;
+	}
+	return opendir(path);
 }
 
 int file_read(const char *root, char *buffer, size_t bytes, const char *format, ...)

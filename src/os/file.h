@@ -6,6 +6,7 @@
 #ifndef TIDE_FILE_H
 #define TIDE_FILE_H
 
+#include <dirent.h>
 #include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -14,6 +15,10 @@
 /* NULL and errno; ENAMETOOLONG. The path is what `format` makes, with a leading slash. */
 __attribute__((format(printf, 2, 3)))
 FILE *file_below(const char *root, const char *format, ...);
+
+/* A folder, in the same way. */
+__attribute__((format(printf, 2, 3)))
+DIR *file_folder(const char *root, const char *format, ...);
 
 /*
  * The whole of a small file as text. 0; -EFBIG: it does not fit into `bytes` with its end; -errno of

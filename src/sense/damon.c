@@ -2,6 +2,7 @@
 /* Set up, read, take down; the idea is in damon.h. */
 #include "damon.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -252,12 +253,12 @@ static void damon_start(struct damon *damon, uint64_t now_ns)
 
 /* ---- reading ---- */
 
-static int number_read(const struct damon *damon, uint32_t index, size_t region, const char *name,
+static int number_read(const struct damon *damon, uint32_t index, const char *region, const char *name,
 		       uint64_t *ret_value)
 {
 	char path[PATH_MAX];
 
-	snprintf(path, sizeof path, CONTEXT "schemes/%" PRIu32 "/tried_regions/%zu/%s", index, region, name);
+	snprintf(path, sizeof path, CONTEXT "schemes/%" PRIu32 "/tried_regions/%s/%s", index, region, name);
 	return setting_read(damon->root, path, ret_value);
 }
 
@@ -272,30 +273,40 @@ static int region_add(struct damon *damon, const struct region *region)
 	return 0;
 }
 
-/* All of a target; the most accesses that one of them had. */
+/* `most`: of those of its target that were read before; and of this one. */
+static int region_read(struct damon *damon, uint32_t index, const char *name, uint64_t *most)
+{
+	struct region region;
+
+	int error = number_read(damon, index, name, "start", &region.start);
+	if (!error)
+		error = number_read(damon, index, name, "end", &region.end);
+	if (!error)
+		error = number_read(damon, index, name, "nr_accesses", &region.nr_accesses);
+	if (error || region.start >= region.end)
+		return error;
+	*most = region.nr_accesses > *most ? region.nr_accesses : *most;
+	return region_add(damon, &region);
+}
+
+/*
+ * All of a target; the most accesses that one of them had. Their names are the folder's to tell: Linux 6.12 numbers
+ * them through all schemes, later kernels from 0 in each.
+ */
 static int regions_read(struct damon *damon, uint32_t index, uint64_t *ret_most)
 {
-	uint64_t most = 0;
+	DIR *folder = file_folder(damon->root, CONTEXT "schemes/%" PRIu32 "/tried_regions", index);
+	struct dirent *entry;
 	int error = 0;
 
 	damon->nr_regions = 0;
-	for (size_t i = 0; !error; i++) {
-		struct region region;
-
-		error = number_read(damon, index, i, "start", &region.start);
-		if (!error)
-			error = number_read(damon, index, i, "end", &region.end);
-		if (!error)
-			error = number_read(damon, index, i, "nr_accesses", &region.nr_accesses);
-		if (error || region.start >= region.end)
-			continue;
-		most = region.nr_accesses > most ? region.nr_accesses : most;
-		error = region_add(damon, &region);
-	}
-	if (error == -ENOENT) /* the one behind the last */
-		error = 0;
-	if (!error)
-		*ret_most = most;
+	*ret_most = 0;
+	if (!folder)
+		return -errno;
+	while (!error && (entry = readdir(folder)))
+		if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9')
+			error = region_read(damon, index, entry->d_name, ret_most);
+	closedir(folder);
 	return error;
 }
 

@@ -343,14 +343,15 @@ int __wrap_perf_ring_open_memory(pid_t tid, size_t bytes, const struct perf_memo
 	return __wrap_perf_ring_open(tid, bytes, ret_ring);
 }
 
-/* The regions that were accessed, each 9 times of 10; and one that was once. */
+/* The regions that were accessed, each 9 times of 10; and one that was once. Numbered through all schemes, as
+ * Linux 6.12 does: those of other processes come first. */
 static void damon_update(void)
 {
-	char path[PATH_MAX], command[PATH_MAX + 16], text[32];
-	unsigned nr = 0;
+	char path[PATH_MAX], command[2 * PATH_MAX + 32], text[32];
+	unsigned nr = 7;
 
 	world_path(path, DAMON_CONTEXT "schemes/0/tried_regions");
-	snprintf(command, sizeof command, "rm -rf %s", path);
+	snprintf(command, sizeof command, "rm -rf %s && mkdir %s", path, path);
 	assert_int_equal(system(command), 0);
 	for (unsigned i = 0; i < WORLD_PAGES / 4; i++) {
 		const uint64_t values[] = {

@@ -1630,10 +1630,15 @@ def sensor_soft_dirty(place):
 
 
 def sensor_damon(place):
-    """Regions in use are found by DAMON, which is nobody's before and afterwards; with an owner it is
-    refused, and the owner goes on."""
+    """Regions in use are found by DAMON, of several processes at once, which is nobody's before and afterwards;
+    with an owner it is refused, and the owner goes on."""
     note = sensed(place, "damon", ["contiguous"], 80, 2.5)
-    said = place.lines(DAMON_OWNED, programs=["vm_hot"], files=[(place.pagetide, None)])
+    result = place.run(DAMON_SCRIPT, programs=["vm_hot"], files=[(place.pagetide, None)])
+    check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
+    spaces = json.loads(texts_of(result)["seen"])["report"]["spaces"]
+    hot = [sum(node["hot_bytes"] for node in space["nodes"].values()) for space in spaces]
+    check(len(hot) == 2 and min(hot) >= 2000000, f"in use as DAMON saw it, of 4 MiB each: {hot}")
+    said = result.output.decode().split("\n")[:-1]
     check(said[0] == "125" and "DAMON has an owner" in said[1] and said[2:] == ["1", "on"], str(said))
     return note
 
@@ -1677,11 +1682,24 @@ def sensor_trace(place):
     check(report["moved_bytes"] == [{"from": 0, "to": 1, "bytes": 1024 * 4096}], str(report["moved_bytes"]))
 
 
-DAMON_OWNED = """
+DAMON_SCRIPT = """
 cd /sys/kernel/mm/damon/admin/kdamonds
 vm_hot --size 16 --hot 4 > /tmp/hot &
 hot=$!
-until grep -q report /tmp/hot; do alive $hot; sleep 0.2; done
+vm_hot --size 16 --hot 4 > /tmp/other &
+other=$!
+until grep -q report /tmp/hot && grep -q report /tmp/other; do alive $hot; alive $other; sleep 0.2; done
+pagetide attach -p $hot,$other --dry-run --sensor damon > /dev/null 2>&1 &
+attach=$!
+for i in $(seq 240); do # until 2 MB of each are seen in use
+	pagetide status --json > $RESULTS/seen 2> /dev/null
+	sed '/"shared": \\[/,$d' $RESULTS/seen > /tmp/spaces
+	[ $(grep -cE '"hot_bytes": ([2-9]|[0-9]{2})[0-9]{6}' /tmp/spaces) -lt 2 ] || break
+	sleep 0.5
+done
+kill -INT $attach
+wait $attach
+kill $other
 echo 1 > nr_kdamonds
 echo 1 > 0/contexts/nr_contexts
 echo vaddr > 0/contexts/0/operations

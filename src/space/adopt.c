@@ -13,7 +13,8 @@
  * has its extents no longer. That moment is waited for, but not for long. To begin with, too, one is waited for.
  *
  * A mapping may change between the reading of the file and registering, unseen. So the file is read again: where
- * something else has come that is not ours to have, it is let go.
+ * something else has come that is not ours to have, it is let go; one that has grown in place has been split, and its
+ * rest is registered, too.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -36,12 +37,35 @@ struct confirmation {
 	size_t next;
 };
 
+static bool candidate_mine(const struct candidate *c)
+{
+	return c->registered && !c->foreign;
+}
+
+/* 0, or as uffd_register(). What was moved since the survey is left alone: -EAGAIN. */
+static int range_take(struct program *p, uint64_t start, uint64_t end)
+{
+	return moves_pending(&p->moves, start >> PAGE_SHIFT, end >> PAGE_SHIFT) ? -EAGAIN
+										: uffd_register(p->uffd, start, end - start);
+}
+
+/* What has come since right behind one, where nothing was: as a rule it has grown. */
+static void candidate_grow(struct survey *s, struct candidate *c, const struct proc_mapping *m)
+{
+	if (candidate_mine(c) && !c->adjoined && c->end == m->start && m->anonymous && !m->shared && !m->special &&
+	    !m->stack && !survey_own(s->program, m->start, m->end) && !range_take(s->program, m->start, m->end))
+		c->end = m->end;
+}
+
 static int mapping_confirm(void *arg, const struct proc_mapping *m)
 {
 	struct confirmation *seen = arg;
 	struct survey *s = seen->survey;
+	size_t i = seen->next;
 
-	for (size_t i = seen->next; i < s->nr && s->list[i].start < m->end; i++)
+	if (i && (i == s->nr || s->list[i].start >= m->end))
+		candidate_grow(s, &s->list[i - 1], m);
+	for (; i < s->nr && s->list[i].start < m->end; i++)
 		s->list[i].foreign |= s->list[i].end > m->start && (!m->anonymous || m->shared);
 	while (seen->next < s->nr && s->list[seen->next].end <= m->end)
 		seen->next++;
@@ -162,18 +186,11 @@ static void candidates_register(struct survey *s)
 
 	for (size_t i = 0; i < s->nr; i++) {
 		struct candidate *c = &s->list[i];
-		if (moves_pending(&p->moves, c->start >> PAGE_SHIFT, c->end >> PAGE_SHIFT)) /* since the survey */
-			continue;
-		int error = uffd_register(p->uffd, c->start, c->end - c->start);
+		int error = range_take(p, c->start, c->end);
 		c->registered = !error;
 		if (error == -EBUSY)
 			s->unmanaged[UNMANAGED_FOREIGN] += (c->end - c->start) >> PAGE_SHIFT;
 	}
-}
-
-static bool candidate_mine(const struct candidate *c)
-{
-	return c->registered && !c->foreign;
 }
 
 static void page_gone(struct program *p, uint64_t vpn)
@@ -222,8 +239,8 @@ static int survey_adopt(struct survey *s, struct drained *drained)
 		return -EAGAIN;
 	}
 	candidates_register(s);
-	guards_look(p); /* of those to come there is an event now */
 	int error = proc_mappings(p->proc_dir, false, mapping_confirm, &seen);
+	guards_look(p); /* of those to come there is an event now */
 	for (size_t i = 0, to; i < s->nr; i = to) {
 		struct candidate *c = &s->list[i];
 		for (to = i + 1; candidate_mine(c) && to < s->nr && candidate_mine(&s->list[to]) &&

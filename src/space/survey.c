@@ -153,6 +153,8 @@ static int mapping_survey(void *arg, const struct proc_mapping *m)
 	struct survey *s = arg;
 	struct program *p = s->program;
 
+	if (s->nr && s->list[s->nr - 1].end == m->start)
+		s->list[s->nr - 1].adjoined = true;
 	if (survey_own(p, m->start, m->end) || !mapping_fit(s, m))
 		return 0;
 	if (m->start != s->run_end)

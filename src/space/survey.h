@@ -13,6 +13,7 @@ struct candidate {
 	uint64_t start, end;       /* a mapping */
 	uint64_t run_pages;        /* of it and those that it adjoins */
 	bool huge;                 /* may have huge pages */
+	bool adjoined;             /* another mapping began where it ends */
 	bool registered;
 	bool foreign;              /* what is there by now is not ours to have */
 };

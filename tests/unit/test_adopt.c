@@ -227,6 +227,37 @@ static void guard_pages_are_not_taken_for_swapped_ones(void **state)
 	assert_int_equal(second_state(w), PAGE_ABSENT);
 }
 
+/* Registering splits what has grown in place since it was first read, and mremap over the two parts would fail. */
+static void what_has_grown_is_adopted_whole(void **state)
+{
+	struct world *w = *state;
+
+	mapping_add(1, 1);
+	mapping_add(2, 2);
+	nr_before--;
+	mapping_add(10, 1);
+	assert_int_equal(adopt(w), 4 * MIB_PAGES);
+	assert_true(managed(w, 1) && managed(w, 2) && managed(w, 3) && managed(w, 10));
+	assert_false(registered[4] || registered[9]);
+}
+
+/* That was no growth: whatever was there was read, and had its reason to be left alone. */
+static void what_was_there_before_is_no_growth(void **state)
+{
+	struct world *w = *state;
+
+	mapping_add(1, 1);
+	mapping_add(2, 1);
+	before[nr_before - 1].shared = true;
+	mapping_add(10, 1);
+	mapping_add(11, 1);
+	nr_before--;
+	last()->shared = true;
+	assert_int_equal(adopt(w), 2 * MIB_PAGES);
+	assert_true(managed(w, 1) && managed(w, 10));
+	assert_false(registered[2] || registered[11]);
+}
+
 /* A file in its place, or memory that is shared: no fault there is ours to serve. */
 static void what_is_a_file_by_then_is_let_go(void **state)
 {
@@ -414,6 +445,8 @@ int main(void)
 #define EACH(test) cmocka_unit_test_setup_teardown(test, world_open, world_close)
 	const struct CMUnitTest tests[] = {
 		EACH(what_is_as_it_was_is_adopted),
+		EACH(what_has_grown_is_adopted_whole),
+		EACH(what_was_there_before_is_no_growth),
 		EACH(what_is_swapped_out_is_adopted),
 		EACH(guard_pages_are_not_taken_for_swapped_ones),
 		EACH(what_is_a_file_by_then_is_let_go),

@@ -130,8 +130,9 @@ static int messages_take(struct program *p,
 	for (ssize_t i = 0; i < nr; i++) {
 		const struct uffd_msg *m = &messages[i];
 		struct moves_table table = range_table(p);
-		/* What was read with one that is unsure is followed after it. */
-		(void)moves_go_on(&p->moves, &table);
+		/* What was read with one that is unsure is followed after it. Faults change no table. */
+		if (m->event != UFFD_EVENT_PAGEFAULT)
+			(void)moves_go_on(&p->moves, &table);
 		switch (m->event) {
 		case UFFD_EVENT_PAGEFAULT:
 			take(arg, m->arg.pagefault.address & ~(uint64_t)(PAGE_BYTES - 1),
@@ -168,7 +169,9 @@ int events_read(struct program *p,
 		return -EBUSY;
 	journal_begin(p);
 	struct moves_table table = range_table(p);
-	int result = moves_go_on(&p->moves, &table) ? messages_take(p, take, arg) : -EBUSY;
+	/* What nobody can tell matters when the next message comes: who has ended, or executed another, has none. */
+	bool unknown = p->moves.unsure.nr_pages && p->moves.came == CAME_UNKNOWN;
+	int result = unknown || moves_go_on(&p->moves, &table) ? messages_take(p, take, arg) : -EBUSY;
 	journal_done(p);
 	return result;
 }

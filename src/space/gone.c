@@ -92,15 +92,28 @@ static bool told_brings(const struct change *changes, size_t nr, uint32_t told, 
 	return brings;
 }
 
+/* Whether messages after that of a change tell of what came to [first, end), or left it. */
+static bool told_after(const struct change *changes, size_t nr, size_t last, uint64_t first, uint64_t end)
+{
+	bool some = false;
+
+	for (size_t i = last + 1; i < nr && !some; i++) {
+		const struct change *c = &changes[i];
+		some = c->told != changes[last].told && ((c->from < end && first < c->from + c->nr_pages) ||
+							 (c->to < end && first < c->to + c->nr_pages));
+	}
+	return some;
+}
+
 uint64_t came_find(const struct change *changes, size_t nr, uint64_t first, uint64_t vpn, uint64_t end,
-		   uint64_t *ret_vpn)
+		   struct came *ret_came)
 {
 	for (uint64_t stop; vpn < end; vpn = stop) {
 		size_t last = change_last(changes, nr, vpn);
 		stop = changes_alike(changes, nr, vpn, end);
 		if (last == nr || told_brings(changes, nr, changes[last].told, first))
 			continue;
-		*ret_vpn = vpn;
+		*ret_came = (struct came){ .vpn = vpn, .crossed = told_after(changes, nr, last, first, vpn) };
 		return stop - vpn;
 	}
 	return 0;

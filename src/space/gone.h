@@ -18,11 +18,16 @@ struct gone {
 bool gone_find(const struct change *changes, size_t nr, uint64_t first, uint64_t vpn, uint64_t nr_pages,
 	       struct gone *ret_gone);
 
+struct came {
+	uint64_t vpn;
+	bool crossed; /* between the first page and these something came or left since, by what was told later */
+};
+
 /*
  * Of [vpn, end), which is told to have left with what was at `first`: the next pages that were told to have come, and
  * not with that, and nothing else since. Returns how many, and where; 0: none.
  */
 uint64_t came_find(const struct change *changes, size_t nr, uint64_t first, uint64_t vpn, uint64_t end,
-		   uint64_t *ret_vpn);
+		   struct came *ret_came);
 
 #endif

@@ -181,10 +181,11 @@ static void range_follow(struct moves *m, const struct moves_table *table, const
 			 uint64_t vpn, uint64_t end)
 {
 	while (vpn < end) {
-		uint64_t at = end, nr_pages = 0;
+		struct moves_came came;
+		uint64_t nr_pages = 0;
 		if (m->came == CAME_STAYS)
-			nr_pages = table->came(table->arg, told->vpn, vpn, end, &at);
-		at = nr_pages ? at : end;
+			nr_pages = table->came(table->arg, told->vpn, vpn, end, &came);
+		uint64_t at = nr_pages ? came.vpn : end;
 		if (vpn < at)
 			table->move(table->arg, vpn, told->to + (vpn - told->vpn), at - vpn);
 		vpn = at + nr_pages;
@@ -273,21 +274,27 @@ static void told_follow(struct moves *m, const struct moves_table *table, struct
  *
  * Then A is at X still, and nothing is where W was. If A had come before, and 1 knew, it has moved to Y, and nothing is
  * at X but what has come there since: who brought that, or unmapped what then grew where W was, has still to tell, and
- * is in that call until it is read. So it is looked who is, while 1 waits for its second message to be read.
+ * is in that call until it is read. So it is looked who is, while 1 waits for its second message to be read. That is
+ * not so of who has told since of what came, or left, between the two: then nobody can tell. What is at the beginning
+ * has come since, where a former is meant there.
  */
-static bool told_unsure(const struct moves *m, const struct moves_table *table, const struct leaving *told)
+static bool told_unsure(struct moves *m, const struct moves_table *table, const struct leaving *told)
 {
-	uint64_t vpn = told->vpn, end = vpn + told->nr_pages, at = vpn, nr_pages;
-	bool some = false;
+	uint64_t vpn = told->vpn, end = vpn + told->nr_pages, nr_pages;
+	bool some = false, left = formers_meant(&m->formers, told, vpn, vpn + 1);
+	struct moves_came came;
 
-	for (; (nr_pages = table->came(table->arg, told->vpn, vpn, end, &at)); vpn = at + nr_pages) {
-		if (formers_meant(&m->formers, told, at, at + nr_pages))
+	m->unsure_crossed = false;
+	for (; (nr_pages = table->came(table->arg, told->vpn, vpn, end, &came)); vpn = came.vpn + nr_pages) {
+		if (formers_meant(&m->formers, told, came.vpn, came.vpn + nr_pages))
 			continue;
-		if (table->mapped(table->arg, at) <= 0)
+		if ((!some && !left && table->mapped(table->arg, told->vpn)) ||
+		    table->mapped(table->arg, came.vpn) <= 0)
 			return false;
 		some = true;
+		m->unsure_crossed |= came.crossed;
 	}
-	return some && !table->mapped(table->arg, told->vpn);
+	return some;
 }
 
 void moves_moved(struct moves *m, const struct moves_table *table, uint64_t from, uint64_t to, uint64_t nr_pages)
@@ -364,7 +371,7 @@ static bool unsure_known(struct moves *m, struct moves_look *look)
 
 	if (look->alone)
 		m->came = CAME_GOES;
-	else if (look->still && !calls_told(look->calls, nr, m->left, m->nr_left))
+	else if (look->still && !m->unsure_crossed && !calls_told(look->calls, nr, m->left, m->nr_left))
 		m->came = CAME_STAYS;
 	m->awaiting = !look->alone && !look->still && !look->blind;
 	return !m->awaiting;

@@ -23,6 +23,7 @@ struct moves {
 	bool awaiting;           /* it is not known of whom the next message tells, or what the last one means: */
 	/* It is told to have moved, and not followed yet; no pages: there is none. What came there may stay. */
 	struct leaving unsure;
+	bool unsure_crossed;     /* whatever is seen, nobody can tell whether it stays */
 	enum { CAME_UNKNOWN, CAME_STAYS, CAME_GOES } came;
 };
 
@@ -42,6 +43,12 @@ struct moves_gone {
 typedef void moves_visit(void *arg, uint64_t vpn, uint64_t nr_pages, uint64_t limbo, bool vague);
 
 /* What is known of pages, by address, and is changed as the messages say. */
+/* Where something came, and is still, as far as was told. */
+struct moves_came {
+	uint64_t vpn;
+	bool crossed; /* something came to what lies between it and the first page, or left that, and was told of later */
+};
+
 struct moves_table {
 	void *arg;
 	/* Take out what is in a range, and keep it; visit each part, with where. `vague`: it may never have been. */
@@ -62,7 +69,7 @@ struct moves_table {
 	void (*regain)(void *arg, uint64_t at, uint64_t to, uint64_t nr_pages);
 	/* Of [vpn, end), which is told to have moved with `first`: the next pages that came there since, not with that,
 	 * and of which something would be lost; how many, and where. 0: none. */
-	uint64_t (*came)(void *arg, uint64_t first, uint64_t vpn, uint64_t end, uint64_t *ret_vpn);
+	uint64_t (*came)(void *arg, uint64_t first, uint64_t vpn, uint64_t end, struct moves_came *ret_came);
 	/* Whether something is mapped at a page; negative: nobody can tell. */
 	int (*mapped)(void *arg, uint64_t vpn);
 	/* Nobody can tell where its bytes are. */

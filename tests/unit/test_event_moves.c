@@ -461,6 +461,59 @@ static void rule09_what_came_and_may_have_gone_is_not_guessed(void **state)
 	assert_true(w->program->gone);
 }
 
+static void tell_move_by_2(struct world *w, uint64_t from, uint64_t to, uint64_t nr_pages)
+{
+	tell_remap(w, from, to, nr_pages);
+	sleeps(2, MOVES, from, nr_pages);
+	tell_unmap(w, from, nr_pages);
+	sleeps(2, MOVES, 0, 0);
+}
+
+/*
+ * Other memory came to the beginning as well. If it came first, what came behind it stays: who brought that would have
+ * told of its leaving. If it came last, it may have gone with what was there, and another's be mapped.
+ */
+static void came_on_both(struct world *w, bool behind_first)
+{
+	static uint32_t freed[1];
+	struct tract *first, *came;
+
+	w->program->hold.nr_pages = 1;
+	w->program->hold.freed = freed;
+	assert_int_equal(tract_add(w->program, 900, 100, &first), 0);
+	assert_int_equal(tract_add(w->program, 3000, 100, &came), 0);
+	assert_true(page_claim(came, 7, page_word(PAGE_RESIDENT, 0, 0, 0, false)));
+	atomic_store(&came->region.state[7], page_word(PAGE_HELD, 0, 0, 0, false));
+	struct tract *below = tract_at(w, 2000, 100);
+	mapped_at(w, 900, 1100);
+	sleeps(1, MOVES, 900, 200);
+	if (behind_first)
+		tell_move_by_2(w, 3000, 1000, 100);
+	tell_move_by_2(w, 2000, 900, 100);
+	if (!behind_first)
+		tell_move_by_2(w, 3000, 1000, 100);
+	tell_remap(w, 900, 5000, 200);
+	sleeps(2, UNMAPS, 9000, 1);
+	sleeps(3, UNMAPS, 9000, 1);
+	tell_unmap(w, 900, 200);
+	extent_is(w, 900, below, 0);
+	extent_is(w, 5000, first, 0);
+	if (!behind_first)
+		extent_is(w, 1000, came, 0);
+	assert_int_equal(w->program->gone, behind_first);
+	w->program->hold.nr_pages = 0;
+}
+
+static void rule09_what_came_behind_what_came_stays(void **state)
+{
+	came_on_both(*state, false);
+}
+
+static void rule09_what_came_behind_before_is_not_guessed(void **state)
+{
+	came_on_both(*state, true);
+}
+
 /* One thread has brought it, and takes it along. */
 static void rule09_what_one_thread_brought_goes_along(void **state)
 {
@@ -535,6 +588,8 @@ int main(void)
 		EVENT_TEST(rule09_what_came_where_grown_memory_was_stays),
 		EVENT_TEST(rule09_what_came_and_may_have_gone_is_not_guessed),
 		EVENT_TEST_OF_ONE(rule09_what_one_thread_unmapped_is_gone),
+		EVENT_TEST(rule09_what_came_behind_what_came_stays),
+		EVENT_TEST(rule09_what_came_behind_before_is_not_guessed),
 		EVENT_TEST_OF_ONE(rule09_what_one_thread_brought_goes_along),
 		EVENT_TEST_OF_ONE(rule09_one_thread_tells_in_order),
 		EVENT_TEST_OF_ONE(rule09_a_process_beside_tells_as_well),

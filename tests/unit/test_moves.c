@@ -86,6 +86,7 @@ struct world {
 	bool failed, blind;
 	bool awaiting, some;
 	uint8_t came;
+	bool crossed;
 	struct leaving unsure;
 	uint8_t nr_left, nr_formers;
 	struct leaving left[FEW];
@@ -279,18 +280,20 @@ static uint64_t table_gone(void *arg, uint64_t first, uint64_t vpn, uint64_t nr_
 	return gone.nr_pages;
 }
 
-static uint64_t table_came(void *arg, uint64_t first, uint64_t vpn, uint64_t end, uint64_t *ret_vpn)
+static uint64_t table_came(void *arg, uint64_t first, uint64_t vpn, uint64_t end, struct moves_came *ret)
 {
 	struct world *w = arg;
+	struct came came = { 0 };
 	uint64_t nr_pages;
 	bool some = false;
 
-	for (; (nr_pages = came_find(w->log, w->nr_log, first, vpn, end, ret_vpn)); vpn = *ret_vpn + nr_pages) {
+	for (; (nr_pages = came_find(w->log, w->nr_log, first, vpn, end, &came)); vpn = came.vpn + nr_pages) {
 		for (uint64_t i = 0; i < nr_pages; i++)
-			some |= (*known_at(w, *ret_vpn + i) & KNOWN) > STORED;
+			some |= (*known_at(w, came.vpn + i) & KNOWN) > STORED;
 		if (some)
 			break;
 	}
+	*ret = (struct moves_came){ came.vpn, came.crossed };
 	return nr_pages;
 }
 
@@ -366,6 +369,7 @@ static void moves_load(const struct world *w)
 	moves.awaiting = w->awaiting;
 	moves.unsure = w->unsure;
 	moves.came = w->came;
+	moves.unsure_crossed = w->crossed;
 	moves.some = w->some;
 	moves.left_lost = false;
 }
@@ -384,6 +388,7 @@ static void moves_save(struct world *w)
 	w->awaiting = moves.awaiting;
 	w->unsure = moves.unsure;
 	w->came = (uint8_t)moves.came;
+	w->crossed = moves.unsure_crossed;
 	w->some = moves.some;
 	limbo_used(w, used);
 	for (unsigned i = 0; i < LIMBOS; i++)

@@ -289,7 +289,7 @@ void stats_excess(struct server *s)
 	engine_stats(s->engine, &e);
 	for (unsigned r = MOVE_FAIL_BUSY; r < MOVE_REASON_COUNT; r++)
 		if (e.ended[r])
-			length += sprintf(text + length, ", %s %llu pages", reason_names[r],
+			length += sprintf(text + length, ", moves %s %llu times", reason_names[r],
 					  (unsigned long long)e.ended[r]);
 	if (length)
 		fprintf(stderr, "pagetide: what stayed above the budget: %s\n", text + 2);

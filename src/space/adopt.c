@@ -157,6 +157,7 @@ static void fault_note(void *arg, uint64_t address, bool write, uint32_t tid)
 static bool program_calm(struct drained *d, uint64_t end_ns)
 {
 	for (;;) {
+		bool late = clock_now_ns() > end_ns; /* before: to follow a fork may take longer */
 		if (events_read(d->program, fault_note, d) > 0 && clock_now_ns() < end_ns)
 			continue;
 		if (!uffd_changing(d->program->uffd)) {
@@ -166,7 +167,7 @@ static bool program_calm(struct drained *d, uint64_t end_ns)
 			if (!journal_open(d->program))
 				return true;
 		}
-		if (clock_now_ns() > end_ns)
+		if (late)
 			return false;
 		clock_sleep_ns(CALM_PAUSE_NS);
 	}

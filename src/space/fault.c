@@ -460,19 +460,24 @@ bool fault_next(struct handler *h, struct deferred *ret_fault)
 }
 
 /* Of hundreds of threads that wait for room each is to be asked, and few programs have one that grows so: a tenth of
- * the time is enough for that, or no room would be made. */
+ * the time is enough to ask in vain, or no room would be made. Who is served comes with its next page at once. */
 void growths_serve(struct handler *h)
 {
 	struct deferred fault;
 	size_t nr = h->nr_deferred;
+	bool some = false;
 
 	if (!nr || clock_now_ns() < h->growths_ns || !uffd_changing(h->program->uffd))
 		return;
 	uint64_t began_ns = clock_thread_cpu_ns();
-	for (; nr && fault_next(h, &fault); nr--)
-		if (!growth_serve(h->program, &fault))
+	for (; nr && fault_next(h, &fault); nr--) {
+		bool served = growth_serve(h->program, &fault);
+		if (!served)
 			defer(h, &fault);
-	h->growths_ns = clock_now_ns() + GROWTHS_REST * (clock_thread_cpu_ns() - began_ns);
+		some |= served;
+	}
+	if (!some)
+		h->growths_ns = clock_now_ns() + GROWTHS_REST * (clock_thread_cpu_ns() - began_ns);
 }
 
 /* Serve a fault for which there is room, or for which none comes. False: none can be served, the mappings change. */

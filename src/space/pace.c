@@ -15,8 +15,9 @@
  * programs alike, an eighth for each of the last three; the bounds, once a second, have the rest. It is forced, and
  * not counted there: a survey because of a change, for what is not adopted cannot be held to the budget; looks and
  * surveys while memory is above the budget, or not tight yet, when nothing else would see it fill; and what has to be
- * seen in time though the share is used up. Forced looking has a share of its own. The first survey of a program costs
- * most by far and is not counted there either: what comes right after it fills as fast.
+ * seen in time though the share is used up (looks are rarer for that all the same). Forced looking has a share of its
+ * own. The first survey of a program costs most by far and is not counted there either: what comes right after it fills
+ * as fast.
  *
  * What must hold: before memory is tight, no program has time to reach the budget between two looks;
  * when it is, new mappings fill for LOOK_MAX_NS at most, unless looking were to cost more than its share.

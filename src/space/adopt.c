@@ -45,8 +45,9 @@ static bool candidate_mine(const struct candidate *c)
 /* 0, or as uffd_register(). What was moved since the survey is left alone: -EAGAIN. */
 static int range_take(struct program *p, uint64_t start, uint64_t end)
 {
-	return moves_pending(&p->moves, start >> PAGE_SHIFT, end >> PAGE_SHIFT) ? -EAGAIN
-										: uffd_register(p->uffd, start, end - start);
+	if (moves_pending(&p->moves, start >> PAGE_SHIFT, end >> PAGE_SHIFT))
+		return -EAGAIN;
+	return uffd_register(p->uffd, start, end - start);
 }
 
 /* What has come since right behind one, where nothing was: as a rule it has grown. */

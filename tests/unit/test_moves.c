@@ -374,6 +374,29 @@ static void moves_load(const struct world *w)
 	moves.left_lost = false;
 }
 
+/* States are compared byte by byte, and what lies between fields has no value: the place is all zeros before. */
+static void leaving_save(struct leaving *to, const struct leaving *from)
+{
+	to->vpn = from->vpn;
+	to->nr_pages = from->nr_pages;
+	to->to = from->to;
+	to->moved = from->moved;
+	to->doubted = from->doubted;
+	to->lost = from->lost;
+	to->covered = from->covered;
+}
+
+static void former_save(struct former *to, const struct former *from)
+{
+	to->vpn = from->vpn;
+	to->nr_pages = from->nr_pages;
+	to->limbo = from->limbo;
+	to->state = from->state;
+	to->cleared = from->cleared;
+	leaving_save(&to->mover, &from->mover);
+	leaving_save(&to->call, &from->call);
+}
+
 static void moves_save(struct world *w)
 {
 	bool used[LIMBOS];
@@ -381,12 +404,15 @@ static void moves_save(struct world *w)
 	assert_true(moves.nr_left <= FEW && moves.formers.nr <= FEW);
 	memset(w->left, 0, sizeof w->left);
 	memset(w->formers, 0, sizeof w->formers);
-	memcpy(w->left, moves.left, moves.nr_left * sizeof w->left[0]);
-	memcpy(w->formers, moves.formers.list, moves.formers.nr * sizeof w->formers[0]);
+	memset(&w->unsure, 0, sizeof w->unsure);
+	for (unsigned i = 0; i < moves.nr_left; i++)
+		leaving_save(&w->left[i], &moves.left[i]);
+	for (unsigned i = 0; i < moves.formers.nr; i++)
+		former_save(&w->formers[i], &moves.formers.list[i]);
 	w->nr_left = (uint8_t)moves.nr_left;
 	w->nr_formers = (uint8_t)moves.formers.nr;
 	w->awaiting = moves.awaiting;
-	w->unsure = moves.unsure;
+	leaving_save(&w->unsure, &moves.unsure);
 	w->came = (uint8_t)moves.came;
 	w->crossed = moves.unsure_crossed;
 	w->some = moves.some;

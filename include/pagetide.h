@@ -211,7 +211,7 @@ TIDE_API int tide_attach(const struct tide_attach_options *options, char **ret_j
  * Ask who runs tide_attach() with the control socket `path` (NULL: TIDE_CONTROL_PATH), for its owner
  * and root. `verb`: "status"; "pause", "resume": it neither scans nor moves meanwhile; "tune" with
  * words "KEY=VALUE": all are changed, or none. Waits for the answer, some tenths of a second, at most
- * 30 s while it is busy and 10 s while it does nothing. Thread-safe.
+ * 30 s while it is busy, or of another PID namespace, and 10 s while it does nothing. Thread-safe.
  * Returns 0 and JSON text, which the caller frees (schema pagetide.status/1 for status, else
  * pagetide.control/1); -errno with a one-line reason, which names the mend, in `ret_message`:
  *   -EINVAL           an unknown verb or key, a wrong value, a process that is not looked after

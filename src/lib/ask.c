@@ -31,7 +31,10 @@ int ask_proc(char ret_message[TIDE_MESSAGE_MAX])
 	return -EOPNOTSUPP;
 }
 
-/* Turns are counted, not seconds: on a machine that stands still we do, too. */
+/*
+ * Turns are counted, not seconds: on a machine that stands still we do, too. Who is traced is stopped at each of its
+ * calls, and goes on: stopped is who has had no processor time for a turn, too.
+ */
 int ask_wait(int fd, char ret_message[TIDE_MESSAGE_MAX])
 {
 	struct pollfd answer = { .fd = fd, .events = POLLIN };
@@ -43,16 +46,22 @@ int ask_wait(int fd, char ret_message[TIDE_MESSAGE_MAX])
 
 	if (error)
 		return error;
+	bool known = pid && proc_ours(""); /* else its number is nobody's, or another's, here */
 	for (unsigned turns = 0, idle = 0; turns < TURNS_MAX && idle < IDLE_MAX; turns++, idle++) {
 		if (poll(&answer, 1, TURN_MS) > 0)
 			return 0;
-		if (!proc_state(pid, &state) && (state == 'T' || state == 't')) {
+		cpu_ns = known ? clock_process_cpu_ns(pid) : before_ns + 1;
+		idle = cpu_ns == before_ns ? idle : 0;
+		before_ns = cpu_ns;
+		if (known && idle && !proc_state(pid, &state) && (state == 'T' || state == 't')) {
 			MESSAGE("process %d is stopped and cannot answer: kill -CONT %d, or fg", pid, pid);
 			return -EBUSY;
 		}
-		cpu_ns = clock_process_cpu_ns(pid);
-		idle = cpu_ns == before_ns ? idle : 0;
-		before_ns = cpu_ns;
+	}
+	if (!known) {
+		MESSAGE("who listens there does not answer, and it or /proc is of another PID namespace: ask where it "
+			"runs");
+		return -ETIMEDOUT;
 	}
 	MESSAGE("process %d does not answer: /proc/%d/stack tells where it waits, kill -KILL %d ends it, and what it "
 		"runs", pid, pid, pid);

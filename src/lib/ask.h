@@ -16,7 +16,8 @@ int ask_size(size_t bytes, size_t wanted, char ret_message[TIDE_MESSAGE_MAX]);
 int ask_proc(char ret_message[TIDE_MESSAGE_MAX]);
 
 /* Wait for who listens at the other end of a socket to say something. -EBUSY: it is stopped; -ETIMEDOUT: it has done
- * nothing for 10 s, or is busy for 30 s. Both with the words for it. */
+ * nothing for 10 s, or is busy for 30 s, or for 30 s nobody can tell, for it is of another PID namespace. Both with the
+ * words for it. */
 int ask_wait(int fd, char ret_message[TIDE_MESSAGE_MAX]);
 
 /* -EIO. The caller frees the map. */

@@ -13,7 +13,7 @@
 #include "stream.h"
 
 #define MESSAGE(...) snprintf(ret_message, TIDE_MESSAGE_MAX, __VA_ARGS__)
-#define WAIT_NS UINT64_C(5000000000) /* for its loop to take one of those who wait to ask */
+#define WAIT_NS UINT64_C(30000000000) /* to be let in, on a machine that is very busy; for the answer: ask_wait() */
 #define ANSWER_FIRST_BYTES (64u << 10)
 #define ANSWER_MAX_BYTES (256u << 20)
 

@@ -123,7 +123,14 @@ def bound_mib(stats):
     return dram["capacity_bytes"] / MIB, (pool["used_bytes"] + pool["metadata_bytes"]) / MIB
 
 
+def judge_bytes(result):
+    """A wrong byte is told before anything that is only late."""
+    said = result.errors + result.output
+    check(b"MISMATCH" not in said, tail(said))
+
+
 def judge_group(result, group):
+    judge_bytes(result)
     if group.killed():
         raise Killed(f"the kernel killed in the group: {tail(result.errors)}")
     judge_end(result)
@@ -135,7 +142,7 @@ def run_in(place, group, case, tiers=(), options=(), piece_mib=PIECE_MIB, **more
         return place.run([os.path.join(place.programs, "live_hold"), case], piece_mib, tiers=list(tiers),
                          options=options, prefix=group.prefix(), limit_mib=LIMIT_MIB, **more)
     except Failed as reason: # who was waited for may be gone
-        if group.killed():
+        if group.killed() and "MISMATCH" not in str(reason):
             raise Killed(f"the kernel killed in the group: {reason}") from reason
         raise
 
@@ -160,6 +167,7 @@ def nested(place):
         with Group("below", above) as group:
             group.limit(8 * LIMIT_MIB)
             result = run_in(place, group, "allocates-fast")
+            judge_bytes(result)
             if above.killed():
                 raise Killed("the kernel killed in the group above")
             judge_group(result, group)

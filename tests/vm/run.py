@@ -1022,16 +1022,18 @@ def attach_killed(place):
 
 FIRST_SCRIPT = """
 begin() { # the words of pagetide; an orphan is there before it
-	unshare --pid --fork --mount-proc sh -c '(sleep 1000 &); exec pagetide "$@"' first "$@" > /tmp/said 2>&1 &
+	unshare --pid --fork --mount-proc sh -c '(sleep 1000 &)
+		until grep -qsx sleep /proc/[0-9]*/comm; do :; done
+		exec pagetide "$@"' first "$@" > /tmp/said 2>&1 &
 	unshare=$!
 	first=
-	until [ "$first" ]; do first=$(cat /proc/$unshare/task/$unshare/children); done
+	until [ "$first" ]; do alive $unshare; first=$(cat /proc/$unshare/task/$unshare/children 2> /dev/null); done
 	first=${first% }
 }
-orphan() { for pid in $(cat /proc/$first/task/$first/children); do grep -lx sleep /proc/$pid/comm; done; }
+orphan() { for pid in $(cat /proc/$first/task/$first/children); do grep -lsx sleep /proc/$pid/comm; done; }
 printf '[rule nobody]\\nexe = /no/such/program\\n' > /tmp/conf
 begin daemon -c /tmp/conf
-until pagetide status > /dev/null 2>&1; do sleep 0.2; done
+until pagetide status > /dev/null 2>&1; do alive $unshare; sleep 0.2; done
 orphan=$(orphan | cut -d / -f 3)
 kill $orphan
 while [ -e /proc/$orphan ]; do sleep 0.1; done
@@ -1039,14 +1041,14 @@ kill -TERM $first
 wait $unshare
 echo daemon $?
 begin attach --exe 'busybox|pagetide'
-until pagetide status --json 2> /dev/null | grep -q '"name": "sleep"'; do sleep 0.2; done
+until pagetide status --json 2> /dev/null | grep -q '"name": "sleep"'; do alive $unshare; sleep 0.2; done
 pagetide status --json > $RESULTS/status
 kill $(orphan | cut -d / -f 3)
 wait $unshare
 echo attach $?
 begin attach --exe busybox
 # What comes before this is nobody's.
-until grep -qx tide-first /proc/$first/comm; do :; done
+until grep -qsx tide-first /proc/$first/comm; do alive $unshare; done
 kill -TERM $first
 wait $unshare
 status=$?
@@ -1642,7 +1644,8 @@ def sensor_damon(place):
     check(result.status == 0, f"exit status {result.status}: {tail(result.errors)}")
     spaces = json.loads(texts_of(result)["seen"])["report"]["spaces"]
     hot = [sum(node["hot_bytes"] for node in space["nodes"].values()) for space in spaces]
-    check(len(hot) == 2 and min(hot) >= 2000000, f"in use as DAMON saw it, of 4 MiB each: {hot}")
+    check(len(hot) == 2, str(spaces))
+    in_time(min(hot) >= 2000000, f"in use as DAMON saw it, of 4 MiB each: {hot}")
     said = result.output.decode().split("\n")[:-1]
     check(said[0] == "125" and "DAMON has an owner" in said[1] and said[2:] == ["1", "on"], str(said))
     return note
@@ -1697,8 +1700,8 @@ until grep -q report /tmp/hot && grep -q report /tmp/other; do alive $hot; alive
 pagetide attach -p $hot,$other --dry-run --sensor damon > /dev/null 2>&1 &
 attach=$!
 for i in $(seq 240); do # until 2 MB of each are seen in use
-	pagetide status --json > $RESULTS/seen 2> /dev/null
-	sed '/"shared": \\[/,$d' $RESULTS/seen > /tmp/spaces
+	pagetide status --json > /tmp/seen 2> /dev/null && cp /tmp/seen $RESULTS/seen
+	sed '/"shared": \\[/,$d' /tmp/seen > /tmp/spaces
 	[ $(grep -cE '"hot_bytes": ([2-9]|[0-9]{2})[0-9]{6}' /tmp/spaces) -lt 2 ] || break
 	sleep 0.5
 done

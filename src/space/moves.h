@@ -42,13 +42,13 @@ struct moves_gone {
 
 typedef void moves_visit(void *arg, uint64_t vpn, uint64_t nr_pages, uint64_t limbo, bool vague);
 
-/* What is known of pages, by address, and is changed as the messages say. */
 /* Where something came, and is still, as far as was told. */
 struct moves_came {
 	uint64_t vpn;
-	bool crossed; /* something came to what lies between it and the first page, or left that, and was told of later */
+	bool crossed; /* something came between it and the first page, or left there, and was told of later */
 };
 
+/* What is known of pages, by address, and is changed as the messages say. */
 struct moves_table {
 	void *arg;
 	/* Take out what is in a range, and keep it; visit each part, with where. `vague`: it may never have been. */

@@ -53,9 +53,12 @@ static int range_take(struct program *p, uint64_t start, uint64_t end)
 /* What has come since right behind one, where nothing was: as a rule it has grown. */
 static void candidate_grow(struct survey *s, struct candidate *c, const struct proc_mapping *m)
 {
-	if (candidate_mine(c) && !c->adjoined && c->end == m->start && m->anonymous && !m->shared && !m->special &&
-	    !m->stack && !survey_own(s->program, m->start, m->end) && !range_take(s->program, m->start, m->end))
+	if (!candidate_mine(c) || c->adjoined || c->end != m->start)
+		return;
+	if (m->anonymous && !m->shared && !m->special && !m->stack && !survey_own(s->program, m->start, m->end) &&
+	    !survey_sparse((m->end - m->start) >> PAGE_SHIFT) && !range_take(s->program, m->start, m->end))
 		c->end = m->end;
+	c->adjoined = true; /* what is behind that was there, as a rule */
 }
 
 static int mapping_confirm(void *arg, const struct proc_mapping *m)

@@ -130,9 +130,13 @@ static int messages_take(struct program *p,
 	for (ssize_t i = 0; i < nr; i++) {
 		const struct uffd_msg *m = &messages[i];
 		struct moves_table table = range_table(p);
-		/* What was read with one that is unsure is followed after it. Faults change no table. */
-		if (m->event != UFFD_EVENT_PAGEFAULT)
+		bool unknown = p->moves.unsure.nr_pages && p->moves.came == CAME_UNKNOWN;
+		/* What was read with one that is unsure is followed after it. Faults change no table, and are served
+		 * when nothing is under way: no message is to come then. */
+		if (m->event != UFFD_EVENT_PAGEFAULT || (unknown && !uffd_changing(p->uffd)))
 			(void)moves_go_on(&p->moves, &table);
+		if (m->event == UFFD_EVENT_FORK && unknown) /* who was to be killed may have come through its fork */
+			atomic_store(&p->server->lost_child, true);
 		switch (m->event) {
 		case UFFD_EVENT_PAGEFAULT:
 			take(arg, m->arg.pagefault.address & ~(uint64_t)(PAGE_BYTES - 1),

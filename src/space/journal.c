@@ -164,7 +164,8 @@ void journal_begin(struct program *p)
 
 	pthread_mutex_lock(&j->lock);
 	j->uffd = p->uffd;
-	if (!atomic_load(&j->open) || !journal_calm(j))
+	/* What is unsure is followed with what is written here. */
+	if (!atomic_load(&j->open) || p->moves.unsure.nr_pages || !journal_calm(j))
 		return;
 	if (limbo_settle(p, j->changes, j->nr, !j->filled) == -EAGAIN || !places_look(p, j))
 		return;

@@ -369,9 +369,8 @@ static bool unsure_known(struct moves *m, struct moves_look *look)
 {
 	size_t nr = calls_told(look->calls, look->nr, &m->unsure, 1);
 
-	if (look->alone)
-		m->came = CAME_GOES;
-	else if (look->still && !m->unsure_crossed && !calls_told(look->calls, nr, m->left, m->nr_left))
+	/* Who brought it may have ended since. */
+	if ((look->still || look->alone) && !m->unsure_crossed && !calls_told(look->calls, nr, m->left, m->nr_left))
 		m->came = CAME_STAYS;
 	m->awaiting = !look->alone && !look->still && !look->blind;
 	return !m->awaiting;

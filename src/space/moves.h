@@ -24,7 +24,7 @@ struct moves {
 	/* It is told to have moved, and not followed yet; no pages: there is none. What came there may stay. */
 	struct leaving unsure;
 	bool unsure_crossed;     /* whatever is seen, nobody can tell whether it stays */
-	enum { CAME_UNKNOWN, CAME_STAYS, CAME_GOES } came;
+	enum { CAME_UNKNOWN, CAME_STAYS } came;
 };
 
 /* Of what is told to move, and of which nothing is known where it was. */

@@ -62,12 +62,7 @@ uint64_t survey_uncovered(struct program *p, uint64_t start, uint64_t end,
 	return sum;
 }
 
-/*
- * Address space that is reserved, and not memory (shadows of sanitizers, cages of interpreters): some of it is
- * more than the machine could ever have. To walk the tables of such a mapping, as at its end or at a fork, would
- * take seconds.
- */
-static bool mapping_sparse(uint64_t pages)
+bool survey_sparse(uint64_t pages)
 {
 	uint64_t total_bytes, available_bytes;
 
@@ -118,7 +113,7 @@ static bool mapping_fit(struct survey *s, const struct proc_mapping *m)
 		why = UNMANAGED_STACK;
 	else if (mapping_locked(s, m))
 		why = UNMANAGED_LOCKED;
-	else if (mapping_sparse(pages))
+	else if (survey_sparse(pages))
 		why = UNMANAGED_SPARSE;
 	else
 		return true;

@@ -51,6 +51,13 @@ int survey_add(struct survey *survey, uint64_t start, uint64_t end, bool huge);
 /* Whether the helper has it in the program: whoever serves its faults may be waiting for it. */
 bool survey_own(const struct program *program, uint64_t start, uint64_t end);
 
+/*
+ * Address space that is reserved, and not memory (shadows of sanitizers, cages of interpreters): some of it is
+ * more than the machine could ever have. To walk the tables of such a mapping, as at its end or at a fork, would
+ * take seconds.
+ */
+bool survey_sparse(uint64_t pages);
+
 /* Pages of addresses [start, end) that no extent covers; visits each such stretch when asked to.
  * program.lock. */
 uint64_t survey_uncovered(struct program *program, uint64_t start, uint64_t end,

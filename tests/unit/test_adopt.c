@@ -241,6 +241,21 @@ static void what_has_grown_is_adopted_whole(void **state)
 	assert_false(registered[4] || registered[9]);
 }
 
+/* It has grown up to what had been left alone. */
+static void what_it_has_grown_up_to_is_left_alone(void **state)
+{
+	struct world *w = *state;
+
+	mapping_add(1, 1);
+	mapping_add(2, 1);
+	nr_before--;
+	mapping_add(3, 1);
+	before[nr_before - 1].shared = true;
+	assert_int_equal(adopt(w), 2 * MIB_PAGES);
+	assert_true(managed(w, 1) && managed(w, 2));
+	assert_false(registered[3]);
+}
+
 /* That was no growth: whatever was there was read, and had its reason to be left alone. */
 static void what_was_there_before_is_no_growth(void **state)
 {
@@ -446,6 +461,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		EACH(what_is_as_it_was_is_adopted),
 		EACH(what_has_grown_is_adopted_whole),
+		EACH(what_it_has_grown_up_to_is_left_alone),
 		EACH(what_was_there_before_is_no_growth),
 		EACH(what_is_swapped_out_is_adopted),
 		EACH(guard_pages_are_not_taken_for_swapped_ones),

@@ -401,9 +401,9 @@ static void rule09_what_grew_and_shrank_is_not_guessed(void **state)
 
 /*
  * Told is that 3000 .. 3099, of which a page is held, has come to 1000, and last that 900 .. 1099 moves to 5000, where
- * thread 1 waits for its second message to be read; 1000 .. 1099 is mapped.
+ * thread 1 waits for its second message to be read; 1000 .. 1099 is mapped, or nothing is.
  */
-static struct tract *came_behind(struct world *w, struct tract **ret_first)
+static struct tract *came_behind(struct world *w, struct tract **ret_first, bool there)
 {
 	static uint32_t freed[1];
 	struct tract *came;
@@ -414,7 +414,7 @@ static struct tract *came_behind(struct world *w, struct tract **ret_first)
 	assert_int_equal(tract_add(w->program, 3000, 100, &came), 0);
 	assert_true(page_claim(came, 7, page_word(PAGE_RESIDENT, 0, 0, 0, false)));
 	atomic_store(&came->region.state[7], page_word(PAGE_HELD, 0, 0, 0, false));
-	mapped_at(w, 1000, 1100);
+	mapped_at(w, there ? 1000 : 5000, there ? 1100 : 5200);
 	tell_move(w, 3000, 1000, 100);
 	tell_remap(w, 900, 5000, 200);
 	sleeps(1, MOVES, 900, 200);
@@ -432,7 +432,7 @@ static void came_is(struct world *w, const struct tract *came, uint64_t vpn)
 static void rule09_what_came_where_grown_memory_was_stays(void **state)
 {
 	struct world *w = *state;
-	struct tract *first, *came = came_behind(w, &first);
+	struct tract *first, *came = came_behind(w, &first, true);
 
 	held(w);
 	sleeps(2, UNMAPS, 9000, 1);
@@ -452,7 +452,7 @@ static void rule09_what_came_where_grown_memory_was_stays(void **state)
 static void rule09_what_came_and_may_have_gone_is_not_guessed(void **state)
 {
 	struct world *w = *state;
-	struct tract *first, *came = came_behind(w, &first);
+	struct tract *first, *came = came_behind(w, &first, true);
 
 	sleeps(2, UNMAPS, 9000, 1);
 	sleeps(3, MOVES, 9000, 1);
@@ -514,11 +514,22 @@ static void rule09_what_came_behind_before_is_not_guessed(void **state)
 	came_on_both(*state, true);
 }
 
+/* Who brought it has ended. */
+static void rule09_what_came_stays_when_its_bringer_has_ended(void **state)
+{
+	struct world *w = *state;
+	struct tract *first, *came = came_behind(w, &first, true);
+
+	tell_unmap(w, 900, 200);
+	came_is(w, came, 1000);
+	assert_false(w->program->gone);
+}
+
 /* One thread has brought it, and takes it along. */
 static void rule09_what_one_thread_brought_goes_along(void **state)
 {
 	struct world *w = *state;
-	struct tract *first, *came = came_behind(w, &first);
+	struct tract *first, *came = came_behind(w, &first, false);
 
 	tell_unmap(w, 900, 200);
 	came_is(w, came, 5100);
@@ -590,6 +601,7 @@ int main(void)
 		EVENT_TEST_OF_ONE(rule09_what_one_thread_unmapped_is_gone),
 		EVENT_TEST(rule09_what_came_behind_what_came_stays),
 		EVENT_TEST(rule09_what_came_behind_before_is_not_guessed),
+		EVENT_TEST_OF_ONE(rule09_what_came_stays_when_its_bringer_has_ended),
 		EVENT_TEST_OF_ONE(rule09_what_one_thread_brought_goes_along),
 		EVENT_TEST_OF_ONE(rule09_one_thread_tells_in_order),
 		EVENT_TEST_OF_ONE(rule09_a_process_beside_tells_as_well),

@@ -121,6 +121,21 @@ static ssize_t messages_read(struct program *p, struct uffd_msg *messages)
 	return nr_early ? (ssize_t)nr_early : messages_fetch(p, messages, max);
 }
 
+/*
+ * What was read with a move that is unsure is followed after that. Faults change no table, and are served when nothing
+ * is under way: no message is to come then.
+ */
+static void unsure_end(struct program *p, const struct uffd_msg *m)
+{
+	struct moves_table table = range_table(p);
+	bool unknown = moves_unknown(&p->moves);
+
+	if (m->event != UFFD_EVENT_PAGEFAULT || (unknown && !uffd_changing(p->uffd)))
+		(void)moves_go_on(&p->moves, &table);
+	if (m->event == UFFD_EVENT_FORK && unknown) /* who was to be killed may have come through its fork */
+		atomic_store(&p->server->lost_child, true);
+}
+
 static int messages_take(struct program *p,
 			 void (*take)(void *arg, uint64_t address, bool write, uint32_t tid), void *arg)
 {
@@ -129,14 +144,8 @@ static int messages_take(struct program *p,
 
 	for (ssize_t i = 0; i < nr; i++) {
 		const struct uffd_msg *m = &messages[i];
-		struct moves_table table = range_table(p);
-		bool unknown = p->moves.unsure.nr_pages && p->moves.came == CAME_UNKNOWN;
-		/* What was read with one that is unsure is followed after it. Faults change no table, and are served
-		 * when nothing is under way: no message is to come then. */
-		if (m->event != UFFD_EVENT_PAGEFAULT || (unknown && !uffd_changing(p->uffd)))
-			(void)moves_go_on(&p->moves, &table);
-		if (m->event == UFFD_EVENT_FORK && unknown) /* who was to be killed may have come through its fork */
-			atomic_store(&p->server->lost_child, true);
+		if (p->moves.unsure.nr_pages)
+			unsure_end(p, m);
 		switch (m->event) {
 		case UFFD_EVENT_PAGEFAULT:
 			take(arg, m->arg.pagefault.address & ~(uint64_t)(PAGE_BYTES - 1),
@@ -174,8 +183,7 @@ int events_read(struct program *p,
 	journal_begin(p);
 	struct moves_table table = range_table(p);
 	/* What nobody can tell matters when the next message comes: who has ended, or executed another, has none. */
-	bool unknown = p->moves.unsure.nr_pages && p->moves.came == CAME_UNKNOWN;
-	int result = unknown || moves_go_on(&p->moves, &table) ? messages_take(p, take, arg) : -EBUSY;
+	int result = moves_unknown(&p->moves) || moves_go_on(&p->moves, &table) ? messages_take(p, take, arg) : -EBUSY;
 	journal_done(p);
 	return result;
 }

@@ -11,6 +11,8 @@
  */
 #include "moves.h"
 
+#include "gone.h"
+
 #define NOBODY_KNOWS "its threads move mappings over each other, and nobody can tell which was first"
 #define NOBODY_KNOWS_WHOSE "its memory grew where other memory was just moved away, and nobody can tell whose is what"
 
@@ -181,7 +183,7 @@ static void range_follow(struct moves *m, const struct moves_table *table, const
 			 uint64_t vpn, uint64_t end)
 {
 	while (vpn < end) {
-		struct moves_came came;
+		struct came came;
 		uint64_t nr_pages = 0;
 		if (m->came == CAME_STAYS)
 			nr_pages = table->came(table->arg, told->vpn, vpn, end, &came);
@@ -282,7 +284,7 @@ static bool told_unsure(struct moves *m, const struct moves_table *table, const 
 {
 	uint64_t vpn = told->vpn, end = vpn + told->nr_pages, nr_pages;
 	bool some = false, left = formers_meant(&m->formers, told, vpn, vpn + 1);
-	struct moves_came came;
+	struct came came;
 
 	m->unsure_crossed = false;
 	for (; (nr_pages = table->came(table->arg, told->vpn, vpn, end, &came)); vpn = came.vpn + nr_pages) {
@@ -308,6 +310,11 @@ void moves_moved(struct moves *m, const struct moves_table *table, uint64_t from
 	} else {
 		told_follow(m, table, told);
 	}
+}
+
+bool moves_unknown(const struct moves *m)
+{
+	return m->unsure.nr_pages && m->came == CAME_UNKNOWN;
 }
 
 bool moves_go_on(struct moves *m, const struct moves_table *table)

@@ -9,6 +9,8 @@
 
 #include "former.h"
 
+struct came; /* gone.h */
+
 #define LEFT_MAX 1024u /* each of so many threads may have one to come */
 
 struct moves {
@@ -42,12 +44,6 @@ struct moves_gone {
 
 typedef void moves_visit(void *arg, uint64_t vpn, uint64_t nr_pages, uint64_t limbo, bool vague);
 
-/* Where something came, and is still, as far as was told. */
-struct moves_came {
-	uint64_t vpn;
-	bool crossed; /* something came between it and the first page, or left there, and was told of later */
-};
-
 /* What is known of pages, by address, and is changed as the messages say. */
 struct moves_table {
 	void *arg;
@@ -69,7 +65,7 @@ struct moves_table {
 	void (*regain)(void *arg, uint64_t at, uint64_t to, uint64_t nr_pages);
 	/* Of [vpn, end), which is told to have moved with `first`: the next pages that came there since, not with that,
 	 * and of which something would be lost; how many, and where. 0: none. */
-	uint64_t (*came)(void *arg, uint64_t first, uint64_t vpn, uint64_t end, struct moves_came *ret_came);
+	uint64_t (*came)(void *arg, uint64_t first, uint64_t vpn, uint64_t end, struct came *ret_came);
 	/* Whether something is mapped at a page; negative: nobody can tell. */
 	int (*mapped)(void *arg, uint64_t vpn);
 	/* Nobody can tell where its bytes are. */
@@ -95,6 +91,8 @@ void moves_discarded(struct moves *moves, const struct moves_table *table, uint6
 bool moves_concern(const struct moves *moves, const struct leaving *call);
 /* Whether the next message may be read: it is known of whom it tells; and moves_go_on() says so. */
 bool moves_known(struct moves *moves, const struct moves_table *table, struct moves_look *look);
+/* Whether one is unsure, and nobody can tell. */
+bool moves_unknown(const struct moves *moves);
 /* Follow what is unsure, before the next message, as is known by now. Whether that may be read. */
 bool moves_go_on(struct moves *moves, const struct moves_table *table);
 /* Nothing is under way: nothing more is to come of what has moved. */

@@ -286,17 +286,15 @@ static void range_regain(void *arg, uint64_t at, uint64_t to, uint64_t nr_pages)
 		range_stay(arg, at, nr_pages);
 }
 
-static uint64_t range_came(void *arg, uint64_t first, uint64_t vpn, uint64_t end, struct moves_came *ret)
+static uint64_t range_came(void *arg, uint64_t first, uint64_t vpn, uint64_t end, struct came *ret_came)
 {
 	struct program *p = arg;
 	const struct journal *j = p->journal;
-	struct came came = { 0 };
 	uint64_t nr_pages;
 
-	while ((nr_pages = came_find(j->changes + j->calm, j->nr - j->calm, first, vpn, end, &came)) &&
-	       !range_holds(p, came.vpn, came.vpn + nr_pages))
-		vpn = came.vpn + nr_pages;
-	*ret = (struct moves_came){ came.vpn, came.crossed };
+	while ((nr_pages = came_find(j->changes + j->calm, j->nr - j->calm, first, vpn, end, ret_came)) &&
+	       !range_holds(p, ret_came->vpn, ret_came->vpn + nr_pages))
+		vpn = ret_came->vpn + nr_pages;
 	return nr_pages;
 }
 

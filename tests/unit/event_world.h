@@ -213,13 +213,18 @@ static inline void tell_remap(struct world *w, uint64_t from, uint64_t to, uint6
 	tell(w, &m);
 }
 
-/* A move by thread 1, which sleeps until the unmapping of the old place that goes with it is read, too. */
-static inline void tell_move(struct world *w, uint64_t from, uint64_t to, uint64_t nr_pages)
+/* A move by a thread, which sleeps until the unmapping of the old place that goes with it is read, too. */
+static inline void tell_move_by(struct world *w, unsigned tid, uint64_t from, uint64_t to, uint64_t nr_pages)
 {
 	tell_remap(w, from, to, nr_pages);
-	sleeps(1, MOVES, from, nr_pages);
+	sleeps(tid, MOVES, from, nr_pages);
 	tell_unmap(w, from, nr_pages);
-	sleeps(1, MOVES, 0, 0);
+	sleeps(tid, MOVES, 0, 0);
+}
+
+static inline void tell_move(struct world *w, uint64_t from, uint64_t to, uint64_t nr_pages)
+{
+	tell_move_by(w, 1, from, to, nr_pages);
 }
 
 static inline void extent_is(struct world *w, uint64_t vpn, const struct tract *tract, uint64_t idx)

@@ -399,11 +399,8 @@ static void rule09_what_grew_and_shrank_is_not_guessed(void **state)
 	assert_true(w->program->gone);
 }
 
-/*
- * Told is that 3000 .. 3099, of which a page is held, has come to 1000, and last that 900 .. 1099 moves to 5000, where
- * thread 1 waits for its second message to be read; 1000 .. 1099 is mapped, or nothing is.
- */
-static struct tract *came_behind(struct world *w, struct tract **ret_first, bool there)
+/* Memory at 900 .. 999, and at 3000 .. 3099, of which a page is held. */
+static struct tract *two_tracts(struct world *w, struct tract **ret_first)
 {
 	static uint32_t freed[1];
 	struct tract *came;
@@ -414,6 +411,17 @@ static struct tract *came_behind(struct world *w, struct tract **ret_first, bool
 	assert_int_equal(tract_add(w->program, 3000, 100, &came), 0);
 	assert_true(page_claim(came, 7, page_word(PAGE_RESIDENT, 0, 0, 0, false)));
 	atomic_store(&came->region.state[7], page_word(PAGE_HELD, 0, 0, 0, false));
+	return came;
+}
+
+/*
+ * Told is that 3000 .. 3099, of which a page is held, has come to 1000, and last that 900 .. 1099 moves to 5000, where
+ * thread 1 waits for its second message to be read; 1000 .. 1099 is mapped, or nothing is.
+ */
+static struct tract *came_behind(struct world *w, struct tract **ret_first, bool there)
+{
+	struct tract *came = two_tracts(w, ret_first);
+
 	mapped_at(w, there ? 1000 : 5000, there ? 1100 : 5200);
 	tell_move(w, 3000, 1000, 100);
 	tell_remap(w, 900, 5000, 200);
@@ -461,37 +469,21 @@ static void rule09_what_came_and_may_have_gone_is_not_guessed(void **state)
 	assert_true(w->program->gone);
 }
 
-static void tell_move_by_2(struct world *w, uint64_t from, uint64_t to, uint64_t nr_pages)
-{
-	tell_remap(w, from, to, nr_pages);
-	sleeps(2, MOVES, from, nr_pages);
-	tell_unmap(w, from, nr_pages);
-	sleeps(2, MOVES, 0, 0);
-}
-
 /*
  * Other memory came to the beginning as well. If it came first, what came behind it stays: who brought that would have
  * told of its leaving. If it came last, it may have gone with what was there, and another's be mapped.
  */
 static void came_on_both(struct world *w, bool behind_first)
 {
-	static uint32_t freed[1];
-	struct tract *first, *came;
+	struct tract *first, *came = two_tracts(w, &first), *below = tract_at(w, 2000, 100);
 
-	w->program->hold.nr_pages = 1;
-	w->program->hold.freed = freed;
-	assert_int_equal(tract_add(w->program, 900, 100, &first), 0);
-	assert_int_equal(tract_add(w->program, 3000, 100, &came), 0);
-	assert_true(page_claim(came, 7, page_word(PAGE_RESIDENT, 0, 0, 0, false)));
-	atomic_store(&came->region.state[7], page_word(PAGE_HELD, 0, 0, 0, false));
-	struct tract *below = tract_at(w, 2000, 100);
 	mapped_at(w, 900, 1100);
 	sleeps(1, MOVES, 900, 200);
 	if (behind_first)
-		tell_move_by_2(w, 3000, 1000, 100);
-	tell_move_by_2(w, 2000, 900, 100);
+		tell_move_by(w, 2, 3000, 1000, 100);
+	tell_move_by(w, 2, 2000, 900, 100);
 	if (!behind_first)
-		tell_move_by_2(w, 3000, 1000, 100);
+		tell_move_by(w, 2, 3000, 1000, 100);
 	tell_remap(w, 900, 5000, 200);
 	sleeps(2, UNMAPS, 9000, 1);
 	sleeps(3, UNMAPS, 9000, 1);

@@ -280,20 +280,19 @@ static uint64_t table_gone(void *arg, uint64_t first, uint64_t vpn, uint64_t nr_
 	return gone.nr_pages;
 }
 
-static uint64_t table_came(void *arg, uint64_t first, uint64_t vpn, uint64_t end, struct moves_came *ret)
+static uint64_t table_came(void *arg, uint64_t first, uint64_t vpn, uint64_t end, struct came *ret_came)
 {
 	struct world *w = arg;
-	struct came came = { 0 };
 	uint64_t nr_pages;
 	bool some = false;
 
-	for (; (nr_pages = came_find(w->log, w->nr_log, first, vpn, end, &came)); vpn = came.vpn + nr_pages) {
+	for (; (nr_pages = came_find(w->log, w->nr_log, first, vpn, end, ret_came));
+	     vpn = ret_came->vpn + nr_pages) {
 		for (uint64_t i = 0; i < nr_pages; i++)
-			some |= (*known_at(w, came.vpn + i) & KNOWN) > STORED;
+			some |= (*known_at(w, ret_came->vpn + i) & KNOWN) > STORED;
 		if (some)
 			break;
 	}
-	*ret = (struct moves_came){ came.vpn, came.crossed };
 	return nr_pages;
 }
 
